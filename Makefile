@@ -1,0 +1,73 @@
+# make run, make test: everything else is in `make help`.
+PYTHON ?= python3
+HOST ?= 127.0.0.1
+PORT ?= 8080
+INTERNAL_PORT ?= $(shell echo $$(($(PORT) + 1)))
+STATE ?= .tierserve
+MODELS ?= $(STATE)/models
+VALUES ?=
+ARGS ?=
+
+BIN := .venv/bin
+SERVE := $(BIN)/python -m server serve --state $(STATE) --models $(MODELS) $(if $(VALUES),--values $(VALUES)) \
+	--set server.host=$(HOST) --set server.port=$(PORT) --set server.internalPort=$(INTERNAL_PORT) $(ARGS)
+BUILT := $(MODELS)/.built
+BUILDER := model/build.py model/quantize.py model/samples.py model/weights.py model/description.py
+
+.PHONY: help run models test lint format bench docs lock clean
+
+help: ## Show what there is
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@echo "  PORT= HOST= STATE= VALUES=file ARGS='--set key=value' go with make run"
+
+run: .venv/.run $(BUILT) ## Set up, build the models the first time, serve on 127.0.0.1:8080
+	@exec $(SERVE)
+
+models: $(BUILT) ## Build the default models
+
+test: .venv/.test $(BUILT) ## Set up and run the tests
+	@TIERSERVE_MODELS=$(abspath $(MODELS)) $(BIN)/pytest $(ARGS)
+
+lint: .venv/.test ## ruff, mypy, import-linter, generated pages
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports && $(BIN)/python -m server.reference --check
+
+format: .venv/.test ## Format the code
+	@$(BIN)/ruff check --fix-only . ; $(BIN)/ruff format .
+
+bench: .venv/.test $(BUILT) ## Measure, each figure beside its raw limit
+	@$(BIN)/python -m benchmarks --models $(MODELS) $(ARGS)
+
+docs: .venv/.run ## Write docs/configuration.md from the schema
+	@$(BIN)/python -m server.reference
+
+lock: .venv/.test ## Pin what the tests will run with
+	@$(BIN)/python -m uv pip compile -q --universal --all-extras --no-header --no-annotate --upgrade --no-emit-index-url setup.py -o requirements.lock
+
+clean: ## Remove the virtual environment and the state folder
+	rm -rf .venv $(STATE)
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or later is needed: make PYTHON=python3.12 ..."; exit 1; }
+	@echo "making a virtual environment in .venv"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install -q uv || echo "uv is not to be had; pip will do, more slowly"
+
+define install
+@echo "installing $(1)"
+@if $(BIN)/python -m uv --version >/dev/null 2>&1; \
+	then $(BIN)/python -m uv pip install -c requirements.lock -e '.[$(1)]' --python $(BIN)/python; \
+	else $(BIN)/python -m pip install -c requirements.lock -e '.[$(1)]'; fi
+@touch $@
+endef
+
+.venv/.run: .venv/bin/python setup.py requirements.lock
+	$(call install,worker$(comma)build)
+
+.venv/.test: .venv/bin/python setup.py requirements.lock
+	$(call install,worker$(comma)build$(comma)test)
+
+comma := ,
+
+$(BUILT): $(BUILDER) | .venv/.run
+	@$(BIN)/python -m model build --output $(MODELS)
+	@touch $@

@@ -1,0 +1,1 @@
+"""The classifier and its worker. Never imports ``server``: the two meet over HTTP only."""

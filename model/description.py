@@ -1,0 +1,120 @@
+"""The model directory's record: what ``python -m model build`` writes into ``model.json`` and every runtime reads."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from model.images import Preprocessing
+
+RECORD = "model.json"
+
+
+class ModelError(Exception):
+    """A model directory that cannot be used; the message is a sentence that names the next command to type."""
+
+
+class BuildError(Exception):
+    """A model that cannot be built; the message is a sentence that says why and what to choose instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One file of weights and what it was measured to do."""
+
+    runtime: str
+    """``onnx`` or ``timm``: which runtime loads it."""
+    name: str
+    """``fp32`` or ``int8``."""
+    file: str
+    """File name inside the model's directory."""
+    bytes: int
+    """Size of the file."""
+    sha256: str
+    """Checksum of the file, hexadecimal."""
+    top1_agreement: float
+    """Share of the held-out pictures, 0 to 1, for which its best class is timm's own."""
+    sure_top1_agreement: float
+    """The same over the held-out pictures of which timm is sure."""
+    max_logit_difference: float
+    """Largest difference to timm's own output in any logit of any held-out picture."""
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model directory, as its ``model.json`` describes it."""
+
+    path: Path
+    """The directory."""
+    name: str
+    """The name of the architecture in timm, with its tag if it has one."""
+    labels: tuple[str, ...]
+    """A readable, unique name for each class, by class number."""
+    preprocessing: Preprocessing
+    """How pictures become its input."""
+    variants: tuple[Variant, ...]
+    """The files of weights there are."""
+    build: Mapping[str, Any]
+    """How it was made: builder version, weights and licence, package versions, what agreement was measured on."""
+
+    def variant(self, runtime: str, name: str) -> Variant:
+        """Return the variant ``name`` for ``runtime``, or raise ``ModelError`` with the choices."""
+        for variant in self.variants:
+            if (variant.runtime, variant.name) == (runtime, name):
+                return variant
+        choices = ", ".join(f"{variant.runtime}/{variant.name}" for variant in self.variants)
+        raise ModelError(f"Model {self.name} has no variant {runtime}/{name}; choose one of {choices}.")
+
+    def checked_file(self, variant: Variant) -> Path:
+        """Return the variant's file after comparing its checksum (10 ms for 18 MB), or raise ``ModelError``."""
+        file = self.path / variant.file
+        with file.open("rb") as opened:
+            digest = hashlib.file_digest(opened, "sha256").hexdigest()
+        if digest != variant.sha256:
+            raise ModelError(f"{file} does not match its checksum; {_next_command(self.path)}")
+        return file
+
+
+def read_model(directory: Path) -> Model:
+    """Read a model directory; the files' presence and sizes are checked here, their checksums when they are loaded.
+
+    Raises ``ModelError``, whose message names the command that makes the directory.
+    """
+    record = directory / RECORD
+    try:
+        fields = json.loads(record.read_bytes())
+        model = Model(
+            path=directory,
+            name=fields["name"],
+            labels=tuple(fields["labels"]),
+            preprocessing=_preprocessing(fields["preprocessing"]),
+            variants=tuple(Variant(**variant) for variant in fields["variants"]),
+            build=fields["build"],
+        )
+    except FileNotFoundError as error:
+        raise ModelError(f"There is no model in {directory}; {_next_command(directory)}") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{record} cannot be read ({error}); {_next_command(directory)}") from error
+    for variant in model.variants:
+        file = directory / variant.file
+        if not file.is_file() or file.stat().st_size != variant.bytes:
+            raise ModelError(f"{file} is missing or incomplete; {_next_command(directory)}")
+    return model
+
+
+def write_model(model: Model) -> None:
+    """Write the record into the model's directory."""
+    fields = dataclasses.asdict(model)
+    del fields["path"]
+    (model.path / RECORD).write_text(json.dumps(fields, indent=1, ensure_ascii=False) + "\n", "utf-8")
+
+
+def _preprocessing(fields: dict[str, Any]) -> Preprocessing:
+    return Preprocessing(**{**fields, "mean": tuple(fields["mean"]), "std": tuple(fields["std"])})
+
+
+def _next_command(directory: Path) -> str:
+    return f"make it with: python -m model build {directory.name} --output {directory.parent}"

@@ -1,0 +1,43 @@
+"""The seam between the worker and the libraries that run networks."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.description import Model, ModelError, Variant, read_model
+
+__all__ = ["Model", "ModelError", "Runtime", "Variant", "read_model", "softmax", "top"]
+
+
+class Runtime(ABC):
+    """Runs one model; made, set up once, then asked as often as there are pictures."""
+
+    @abstractmethod
+    def setup(self, model: Model, variant: str, device: str = "cpu") -> None:
+        """Load the model's ``variant`` (``fp32`` or ``int8``) on ``device`` (``cpu`` or ``cuda``).
+
+        Raises ``ModelError`` when there is no such variant or device, or the file fails its checksum.
+        """
+
+    @abstractmethod
+    def predict(self, batch: list[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+        """Classify pictures as ``model.images.load`` returns them: float32, ``(3, size, size)`` each.
+
+        Returns, in the same order, float32 probabilities of shape ``(classes,)`` that sum to 1. Always lists, of any
+        length.
+        """
+
+
+def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Turn logits into probabilities along the last axis; same shape."""
+    powers: NDArray[np.float32] = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    powers /= powers.sum(axis=-1, keepdims=True)
+    return powers
+
+
+def top(probabilities: NDArray[np.float32], labels: Sequence[str], k: int) -> list[tuple[str, float]]:
+    """Return the ``k`` most probable classes (fewer if there are fewer) as (label, probability), best first."""
+    order = np.argsort(-probabilities, kind="stable")[:k]
+    return [(labels[i], float(probabilities[i])) for i in order]

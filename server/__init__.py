@@ -1,0 +1,1 @@
+"""The tierserve service: HTTP, durable queue, Job renderer, dispatcher and engines."""

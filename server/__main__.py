@@ -1,0 +1,165 @@
+"""``tierserve``, or ``python -m server``: serve, check, render, and a client for people."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+import click
+
+from server.config import DEFAULT_VALUES, ConfigError, Settings, Tier, load
+
+if TYPE_CHECKING:
+    from server.app import Server
+
+STATE = Path(".tierserve")
+SAMPLE = "model/pictures/cat.jpg"
+
+values_option = click.option(
+    "--values",
+    "files",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help=f"A values file laid over {DEFAULT_VALUES.name}, as helm does.",
+)
+set_option = click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="One value, as in helm; repeat it."
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="JSON instead of a table.")
+url_option = click.option("--url", default="http://127.0.0.1:8080", show_default=True, help="Where the server is.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """Image classification in tiers: pictures wait in an honest queue, workers come and go."""
+
+
+def _settings(files: Path | None, overrides: tuple[str, ...]) -> Settings:
+    try:
+        return load(files or DEFAULT_VALUES, overrides)
+    except ConfigError as error:
+        _fail(str(error))
+
+
+def _fail(sentence: str) -> NoReturn:
+    raise click.ClickException(sentence)
+
+
+@main.command()
+@values_option
+@set_option
+@click.option(
+    "--state", type=click.Path(file_okay=False, path_type=Path), default=STATE, show_default=True, help="Data and logs."
+)
+@click.option(
+    "--models", type=click.Path(file_okay=False, path_type=Path), help="Model directories. [default: STATE/models]"
+)
+def serve(files: Path | None, overrides: tuple[str, ...], state: Path, models: Path | None) -> None:
+    """Serve on this machine, with workers as subprocesses."""
+    settings = _settings(files, overrides)
+    from server.app import CannotServe, serve
+    from server.queue.errors import CannotOpen
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    try:
+        asyncio.run(serve(settings, state, models or state / "models", _greet))
+    except (CannotServe, CannotOpen) as error:
+        _fail(str(error))
+
+
+def _greet(server: Server) -> None:
+    tiers = list(server.settings.tiers)
+    click.echo(f"tierserve takes pictures at {server.url}  (tiers: {', '.join(tiers)}; Ctrl-C ends it)\n")
+    click.echo(f"  curl --data-binary @{SAMPLE} {server.url}/img-classification/{tiers[0]}\n")
+
+
+@main.command()
+@values_option
+@set_option
+def check(files: Path | None, overrides: tuple[str, ...]) -> None:
+    """Check values, templates and schemas; name file, line, pointer and rule of what is wrong."""
+    settings = _settings(files, overrides)
+    from server import render
+
+    if findings := render.check(settings):
+        _fail("\n".join(map(str, findings)))
+    click.echo(f"values, schemas and the templates of {len(settings.tiers)} tiers are right")
+
+
+@main.command()
+@click.argument("tier")
+@values_option
+@set_option
+@click.option(
+    "--diff",
+    "other",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Show what changes from the Job under this other values file.",
+)
+@click.option("--validate", is_flag=True, help="Show each check and its verdict instead of the Job.")
+def render(tier: str, files: Path | None, overrides: tuple[str, ...], other: Path | None, validate: bool) -> None:
+    """Print the Job that TIER's workers run as, without any cluster."""
+    from server.render import SAMPLE_RUN, SAMPLE_URL, Renderer, RenderError, diff, dump
+
+    settings, renderer = _settings(files, overrides), Renderer()
+    chosen = _tier(settings, tier)
+    try:
+        if validate:
+            verdicts = renderer.validate(chosen)
+            for verdict in verdicts:
+                click.echo(f"{'ok  ' if verdict.ok else 'FAIL'} {verdict.step}")
+                for finding in verdict.findings:
+                    click.echo(f"     {finding}")
+            sys.exit(0 if all(verdict.ok for verdict in verdicts) else 1)
+        manifest = renderer.job(chosen, SAMPLE_RUN, SAMPLE_URL)
+        if other is None:
+            click.echo(dump(manifest), nl=False)
+        else:
+            before = renderer.job(_tier(_settings(other, ()), tier), SAMPLE_RUN, SAMPLE_URL)
+            click.echo(diff(before, manifest, str(other), str(files or DEFAULT_VALUES.name)), nl=False)
+    except RenderError as error:
+        _fail(str(error))
+
+
+def _tier(settings: Settings, name: str) -> Tier:
+    if name not in settings.tiers:
+        _fail(f"there is no tier {name}; the tiers are {', '.join(settings.tiers)}")
+    return settings.tiers[name]
+
+
+@main.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--tier", default="free", show_default=True)
+@click.option("--top-k", type=click.IntRange(1, 100), default=3, show_default=True, help="Labels a picture.")
+@click.option("--at-once", type=click.IntRange(1, 64), default=8, show_default=True, help="Requests at the same time.")
+@json_option
+@url_option
+def classify(files: tuple[Path, ...], tier: str, top_k: int, at_once: int, as_json: bool, url: str) -> None:
+    """Classify picture FILES and show their labels; exits with 1 when one has none."""
+    from server import console
+    from server.classify import ClientError
+
+    try:
+        sys.exit(1 if console.classify(url, tier, files, top_k, at_once, as_json) else 0)
+    except ClientError as error:
+        _fail(str(error))
+
+
+@main.command()
+@json_option
+@url_option
+def tiers(as_json: bool, url: str) -> None:
+    """Show how a server's tiers do: waiting, workers, room, and why it waits."""
+    from server import console
+    from server.classify import ClientError
+
+    try:
+        console.tiers(url, as_json)
+    except ClientError as error:
+        _fail(str(error))
+
+
+if __name__ == "__main__":
+    main(prog_name="tierserve")

@@ -1,0 +1,82 @@
+"""The client for people: send picture files, show a table of labels."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from tornado.httpclient import AsyncHTTPClient, HTTPClientError, HTTPRequest
+from tornado.httputil import HTTPHeaders
+
+CONNECT_SECONDS, ANSWER_SECONDS = 5.0, 90.0
+POLL_SECONDS = 20
+
+
+class ClientError(Exception):
+    """The server could not be asked: the text says why and what to do."""
+
+
+class Client:
+    """Talks to a server at ``url``. Every method raises ``ClientError`` when it cannot be reached."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url.rstrip("/")
+        self._http = AsyncHTTPClient(max_clients=64)
+
+    async def tiers(self) -> list[dict[str, Any]]:
+        """The tiers, as ``GET /v1/tiers`` has them."""
+        tiers: list[dict[str, Any]] = (await self._json("GET", "/v1/tiers"))["tiers"]
+        return tiers
+
+    async def classify(self, tier: str, picture: Path, top_k: int) -> dict[str, Any]:
+        """The final prediction of one picture, or the problem that the server answered; waits however long it takes."""
+        path = f"/img-classification/{quote(tier, safe='')}?top_k={top_k}"
+        answer = await self._json("POST", path, await asyncio.to_thread(Path.read_bytes, picture))
+        while answer.get("status") in ("queued", "leased"):
+            answer = await self._json("GET", f"{answer['urls']['get']}?wait={POLL_SECONDS}")
+        return answer
+
+    async def classify_all(
+        self, tier: str, pictures: Sequence[Path], top_k: int, at_once: int
+    ) -> AsyncIterator[tuple[Path, dict[str, Any]]]:
+        """Classify many, so many at once; yields them as they are done."""
+        slots = asyncio.Semaphore(at_once)
+
+        async def one(picture: Path) -> tuple[Path, dict[str, Any]]:
+            async with slots:
+                return picture, await self.classify(tier, picture, top_k)
+
+        tasks = [asyncio.create_task(one(picture)) for picture in pictures]
+        try:
+            for task in asyncio.as_completed(tasks):
+                yield await task
+        finally:
+            for unfinished in tasks:
+                unfinished.cancel()
+
+    async def _json(self, method: str, path: str, body: bytes | None = None) -> dict[str, Any]:
+        request = HTTPRequest(
+            self._url + path,
+            method,
+            HTTPHeaders({"Content-Type": "application/octet-stream"} if body is not None else {}),
+            body,
+            connect_timeout=CONNECT_SECONDS,
+            request_timeout=ANSWER_SECONDS,
+        )
+        while True:
+            try:
+                response = await self._http.fetch(request, raise_error=False)
+            except (OSError, HTTPClientError) as error:
+                raise ClientError(f"no server answers at {self._url} ({error}). Start one: make run") from error
+            if response.code in (429, 503) and "Retry-After" in response.headers:
+                await asyncio.sleep(float(response.headers["Retry-After"]))
+                continue
+            try:
+                answer: dict[str, Any] = json.loads(response.body or b"")
+            except ValueError as error:
+                raise ClientError(f"{self._url}{path} answered {response.code}, and not in JSON") from error
+            return answer

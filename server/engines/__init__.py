@@ -1,0 +1,1 @@
+"""Where Jobs run: one interface, one module an engine."""

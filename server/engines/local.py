@@ -1,0 +1,206 @@
+"""Jobs as subprocesses of this machine, from the manifests that Kubernetes would get.
+
+The container's command, arguments and environment, the Job's deadline and grace and the tier's quota are obeyed; image,
+volumes and security context have no meaning here. ``base`` takes the place of the image's own environment.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from server.engines.base import LABEL_TIER, Engine, EngineError, Job, Manifest, NoRoom, Phase, Pod, Room, fit
+
+log = logging.getLogger(__name__)
+
+LOGS_KEPT = 50
+POLL_SECONDS = 0.02
+
+
+@dataclass(slots=True)
+class _Process:
+    tier: str
+    namespace: str
+    requests: Mapping[str, str]
+    popen: subprocess.Popen[bytes]
+    output: Path
+    grace: float
+    deadline: float
+    kill_at: float | None = None
+    forgotten: bool = False
+    reason: str = ""
+
+
+class LocalEngine(Engine):
+    """``token(tier, job)`` mints what a Job shows the server; ``clock`` is monotonic, in seconds."""
+
+    def __init__(
+        self,
+        quotas: Mapping[str, Mapping[str, str]],
+        base: Mapping[str, str],
+        token: Callable[[str, str], str],
+        logs: Path,
+        workdir: Path,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._quotas = quotas
+        self._base = base
+        self._token = token
+        self._logs = logs
+        self._workdir = workdir
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._processes: dict[str, _Process] = {}
+        logs.mkdir(parents=True, exist_ok=True)
+
+    def room(self, tier: str, manifest: Manifest) -> Room:
+        """What the tier's quota leaves beside the processes that still run."""
+        with self._lock:
+            self._poll()
+            running = [p.requests for p in self._of(tier) if p.popen.returncode is None]
+        return fit(self._quotas[tier], running, _requests(manifest))
+
+    def jobs(self) -> Sequence[Job]:
+        """Every Job not yet stopped and forgotten."""
+        with self._lock:
+            self._poll()
+            return [_job(name, process) for name, process in self._processes.items() if not process.forgotten]
+
+    def start(self, manifest: Manifest) -> None:
+        """Start the manifest's first container as a process group of its own."""
+        name, tier = manifest["metadata"]["name"], manifest["metadata"]["labels"][LABEL_TIER]
+        with self._lock:
+            if name in self._processes:
+                return
+        room = self.room(tier, manifest)
+        if room.jobs < 1:
+            raise NoRoom(room.reason)
+        pod = manifest["spec"]["template"]["spec"]
+        container = pod["containers"][0]
+        command = [*container["command"], *container.get("args", [])]
+        environment = {**self._base, "TIERSERVE_TOKEN": self._token(tier, name)}
+        environment |= {pair["name"]: pair["value"] for pair in container.get("env", [])}
+        output = self._logs / f"{name}.log"
+        try:
+            with output.open("wb") as sink:
+                popen = subprocess.Popen(
+                    [*_dies_with_parent(), *command],
+                    env=environment,
+                    cwd=self._workdir,
+                    stdin=subprocess.DEVNULL,
+                    stdout=sink,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
+        except OSError as error:
+            raise EngineError(f"cannot start {command[0]}: {error.strerror}") from error
+        process = _Process(
+            tier=tier,
+            namespace=manifest["metadata"]["namespace"],
+            requests=_requests(manifest),
+            popen=popen,
+            output=output,
+            grace=pod["terminationGracePeriodSeconds"],
+            deadline=self._clock() + manifest["spec"]["activeDeadlineSeconds"],
+        )
+        with self._lock:
+            self._processes[name] = process
+        self._prune_logs()
+
+    def stop(self, name: str) -> None:
+        """Ask the Job to end and forget it; if it outlives its grace, a later call or ``close`` kills it."""
+        with self._lock:
+            process = self._processes.get(name)
+            if process is not None:
+                process.forgotten = True
+                self._terminate(process)
+                self._poll()
+
+    def pods(self) -> Sequence[Pod]:
+        """One pod a process, on a node named after this machine."""
+        phases = {Phase.RUNNING: "Running", Phase.SUCCEEDED: "Succeeded", Phase.FAILED: "Failed"}
+        with self._lock:
+            self._poll()
+            return [
+                Pod(platform.node(), "127.0.0.1", process.namespace, name, phases[_job(name, process).phase])
+                for name, process in self._processes.items()
+            ]
+
+    def close(self) -> None:
+        """End every Job, each with its grace, and return when the last process is gone."""
+        with self._lock:
+            for process in self._processes.values():
+                process.forgotten = True
+                self._terminate(process)
+        while True:
+            with self._lock:
+                self._poll()
+                if not self._processes:
+                    return
+            time.sleep(POLL_SECONDS)
+
+    def _of(self, tier: str) -> Iterable[_Process]:
+        return (process for process in self._processes.values() if process.tier == tier)
+
+    def _terminate(self, process: _Process) -> None:
+        if process.kill_at is None and process.popen.poll() is None:
+            process.popen.send_signal(signal.SIGTERM)
+            process.kill_at = self._clock() + process.grace
+
+    def _poll(self) -> None:
+        now = self._clock()
+        for name, process in list(self._processes.items()):
+            if process.popen.poll() is None:
+                if process.deadline <= now and process.kill_at is None:
+                    process.reason = "it ran into its deadline (activeDeadlineSeconds)"
+                    self._terminate(process)
+                if process.kill_at is not None and process.kill_at <= now:
+                    os.killpg(process.popen.pid, signal.SIGKILL)
+            elif process.forgotten:
+                del self._processes[name]
+
+    def _prune_logs(self) -> None:
+        newest_last = sorted(self._logs.glob("*.log"), key=lambda path: path.stat().st_mtime)
+        for path in newest_last[:-LOGS_KEPT]:
+            path.unlink(missing_ok=True)
+
+
+def _dies_with_parent() -> list[str]:
+    """A prefix that has the kernel kill the process when the server dies, however it dies (Linux)."""
+    setpriv = shutil.which("setpriv")
+    return [setpriv, "--pdeathsig", "KILL", "--"] if setpriv else []
+
+
+def _requests(manifest: Manifest) -> Mapping[str, str]:
+    requests: Mapping[str, str] = manifest["spec"]["template"]["spec"]["containers"][0]["resources"]["requests"]
+    return requests
+
+
+def _job(name: str, process: _Process) -> Job:
+    code = process.popen.returncode
+    if code is None:
+        return Job(name, process.tier, Phase.RUNNING, process.reason)
+    if code == 0 and not process.reason:
+        return Job(name, process.tier, Phase.SUCCEEDED)
+    ending = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+    said = _last_line(process.output)
+    return Job(name, process.tier, Phase.FAILED, process.reason or f"{ending}{': ' + said if said else ''}")
+
+
+def _last_line(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 2048))
+            lines = file.read().decode(errors="replace").strip().splitlines()
+    except OSError:
+        return ""
+    return lines[-1][:300] if lines else ""

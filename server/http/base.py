@@ -1,0 +1,187 @@
+"""What every handler shares: the services it may use, JSON out, problems out, blocking work off the loop."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import math
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any, Generic, NoReturn, TypeVar
+
+from tornado.web import HTTPError, RequestHandler
+
+from server.access import WorkerTokens
+from server.blobs import DirectoryBlobs
+from server.config import Settings
+from server.engines.base import Engine
+from server.http.wakeups import Wakeups
+from server.queue.errors import DatabaseBusy, StorageError
+from server.queue.queue import Queue
+from server.queue.records import Depth
+
+T = TypeVar("T")
+
+log = logging.getLogger("server.http")
+
+
+class Recent(Generic[T]):
+    """An answer of the queue that may be as old as ``seconds``, so that a burst of requests asks it once."""
+
+    def __init__(self, ask: Callable[[], Future[T]], seconds: float) -> None:
+        self._ask = ask
+        self._seconds = seconds
+        self._at = -math.inf
+        self._future: Future[T] | None = None
+
+    async def get(self) -> T:
+        """The answer, asked anew if it has aged. Raises what the queue raises."""
+        now = time.monotonic()
+        if self._future is None or now - self._at > self._seconds:
+            self._at, self._future = now, self._ask()
+        return await asked(self._future)
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What handlers work with. ``disk`` and ``cluster`` are apart, so that a sick engine cannot starve requests."""
+
+    settings: Settings
+    queue: Queue
+    blobs: DirectoryBlobs
+    engine: Engine
+    tokens: WorkerTokens
+    wakeups: Wakeups
+    disk: Executor
+    cluster: Executor
+    depths: Recent[dict[str, Depth]]
+    reports: Recent[dict[str, tuple[dict[str, Any], float]]]
+    clock: Callable[[], float] = time.time
+
+
+class Problem(HTTPError):
+    """An answer of RFC 9457 (application/problem+json): a status, a stable ``code``, a sentence, and the numbers."""
+
+    def __init__(
+        self, status: HTTPStatus, code: str, detail: str, *, retry_after: float | None = None, **numbers: Any
+    ) -> None:
+        super().__init__(status, detail.replace("%", "%%"))
+        self.body = {"title": status.phrase, "status": int(status), "code": code, "detail": detail, **numbers}
+        self.retry_after = retry_after
+
+
+class BaseHandler(RequestHandler):
+    """A handler body reads: check, do one thing, answer."""
+
+    services: Services
+    request_id: str
+
+    def initialize(self, services: Services) -> None:
+        """Called by Tornado for each request."""
+        self.services = services
+
+    def set_default_headers(self) -> None:
+        """On every answer, errors included."""
+        given = self.request.headers.get("X-Request-Id", "")
+        usable = 0 < len(given) <= 64 and given.isascii() and given.isprintable()
+        self.request_id = given if usable else secrets.token_hex(8)
+        self.set_header("X-Request-Id", self.request_id)
+        self.set_header("X-Content-Type-Options", "nosniff")
+        self.set_header("Cache-Control", "no-store")
+        self.clear_header("Server")
+
+    def answer(self, body: Any, status: HTTPStatus = HTTPStatus.OK) -> None:
+        """Send JSON."""
+        self.set_status(status)
+        self.set_header("Content-Type", "application/json")
+        milliseconds = 1000 * self.request.request_time()
+        self.set_header("Server-Timing", f"total;dur={milliseconds:.1f}")
+        self.finish(json.dumps(body, separators=(",", ":")))
+
+    async def off_loop(self, work: Callable[..., T], *arguments: Any) -> T:
+        """Run blocking disk work in its pool."""
+        return await asyncio.get_running_loop().run_in_executor(self.services.disk, work, *arguments)
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        """Send whatever was raised as a problem; of an unexpected error only its request id leaves the server."""
+        error = kwargs.get("exc_info", (None, None, None))[1]
+        self.write_problem(as_problem(error, HTTPStatus(status_code)))
+        self.finish()
+
+    def write_problem(self, problem: Problem) -> None:
+        """Write a problem as the whole answer, without finishing the request."""
+        data = json.dumps({"type": "about:blank", **problem.body, "request_id": self.request_id}).encode()
+        self.set_status(problem.status_code)
+        self.set_header("Content-Type", "application/problem+json")
+        self.set_header("Content-Length", len(data))
+        if problem.retry_after is not None:
+            self.set_header("Retry-After", str(max(1, round(problem.retry_after))))
+        self.write(data)
+
+    def send_error(self, status_code: int = 500, **kwargs: Any) -> None:
+        """As Tornado's, with the status of the problem that the error stands for."""
+        error = kwargs.get("exc_info", (None, None, None))[1]
+        super().send_error(as_problem(error, HTTPStatus(status_code)).status_code, **kwargs)
+
+    def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
+        """Only what nobody foresaw is an error in the log."""
+        if as_problem(value, HTTPStatus.INTERNAL_SERVER_ERROR).status_code == HTTPStatus.INTERNAL_SERVER_ERROR:
+            log.error("request %s: %s %s", self.request_id, self.request.method, self.request.path, exc_info=value)
+
+    def data_received(self, chunk: bytes) -> Awaitable[None] | None:
+        """Bodies are only streamed by handlers that say so."""
+        return None
+
+
+class NotFoundHandler(BaseHandler):
+    """Every path that is no route."""
+
+    def prepare(self) -> NoReturn:
+        """Whatever the method."""
+        raise Problem(HTTPStatus.NOT_FOUND, "no_such_route", f"there is nothing at {self.request.path}")
+
+
+def as_problem(error: BaseException | None, status: HTTPStatus) -> Problem:
+    """The problem that an error stands for; ``status`` where nothing better is known."""
+    match error:
+        case Problem():
+            return error
+        case StorageError():
+            return Problem(
+                HTTPStatus.SERVICE_UNAVAILABLE, "storage_unavailable", f"nothing was kept: {error}", retry_after=5
+            )
+        case DatabaseBusy():
+            return Problem(HTTPStatus.SERVICE_UNAVAILABLE, "busy", "too many requests wait for the disk", retry_after=1)
+        case HTTPError() if error.status_code < HTTPStatus.INTERNAL_SERVER_ERROR:
+            known = HTTPStatus(error.status_code)
+            return Problem(known, known.name.lower(), error.log_message or known.phrase)
+        case _ if status < HTTPStatus.INTERNAL_SERVER_ERROR:
+            return Problem(status, status.name.lower(), status.phrase)
+    return Problem(
+        HTTPStatus.INTERNAL_SERVER_ERROR, "internal_error", "this is a fault of the server; its log says more"
+    )
+
+
+async def asked(future: Future[T]) -> T:
+    """Await an operation of the queue."""
+    return await asyncio.wrap_future(future)
+
+
+def json_object(body: bytes) -> Mapping[str, Any]:
+    """A request's JSON object. Raises ``Problem``."""
+    try:
+        value = json.loads(body, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise Problem(HTTPStatus.BAD_REQUEST, "bad_json", f"the body is not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise Problem(HTTPStatus.BAD_REQUEST, "bad_json", "the body must be a JSON object")
+    return value
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")

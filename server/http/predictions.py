@@ -1,0 +1,261 @@
+"""Predictions: ask for one, read it, cancel it."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from http import HTTPStatus
+
+from tornado.web import stream_request_body
+
+from server.blobs import BlobError
+from server.config import Tier
+from server.http import body
+from server.http.base import BaseHandler, Problem, asked
+from server.http.representation import describe, ended_badly, path_of
+from server.http.wakeups import wait
+from server.queue.errors import KeyReused, QueueFull
+from server.queue.records import Prediction, Submission
+from server.queue.states import FINAL, Status, id_time, new_id
+
+LONGEST_WAIT = 60.0
+KEY_LONGEST = 255
+LINGER_BYTES = 4 * 1024 * 1024
+OWNER = "anonymous"
+
+
+class _PredictionHandler(BaseHandler):
+    async def until_final(self, prediction: Prediction, seconds: float) -> Prediction:
+        """The prediction once it is final, or as it is after ``seconds``."""
+        topic, loop = f"prediction:{prediction.id}", asyncio.get_running_loop()
+        deadline = loop.time() + seconds
+        wakeups = self.services.wakeups
+        while prediction.status not in FINAL and (left := deadline - loop.time()) > 0:
+            changed = wakeups.expect(topic)
+            try:
+                prediction = await self.read(prediction.id)
+                if prediction.status in FINAL or not await wait(changed, left) or wakeups.draining.is_set():
+                    return prediction
+            finally:
+                wakeups.forget(topic, changed)
+            prediction = await self.read(prediction.id)
+        return prediction
+
+    async def read(self, prediction_id: str) -> Prediction:
+        """The prediction as it is. Raises ``Problem``: 404 when it never was, 410 when it was and is no longer kept."""
+        prediction = await asked(self.services.queue.get(prediction_id))
+        if prediction is not None:
+            return prediction
+        born = id_time(prediction_id)
+        kept = min(tier.waits.results for tier in self.services.settings.tiers.values())
+        if born is not None and born + kept < self.services.clock():
+            detail = f"results are kept for {kept:g} s after the end; send the picture again"
+            raise Problem(HTTPStatus.GONE, "result_gone", detail, kept_seconds=kept)
+        raise Problem(HTTPStatus.NOT_FOUND, "no_such_prediction", f"there is no prediction {prediction_id[:80]}")
+
+
+@stream_request_body
+class ClassifyHandler(_PredictionHandler):
+    """``POST /img-classification/{tier}``: keep pictures, then answer with their labels or with where they stand."""
+
+    tier: Tier
+    refused = False
+
+    async def prepare(self) -> None:
+        """Refuse before the body is read what can be refused then."""
+        self.chunks: list[bytes] = []
+        self.received = 0
+        try:
+            if self.request.method == "POST":
+                self.tier = self._tier()
+                self.limit = body.most_bytes(body.media_type(self.request.headers), self.tier.limits)
+                self._check_length()
+                await self._check_room()
+        except Problem as problem:
+            self._refuse(problem)
+
+    def data_received(self, chunk: bytes) -> None:
+        """A part of the body. What was refused is let run out for a while, so that the client reads its answer."""
+        self.received += len(chunk)
+        if self.refused:
+            if self.received > LINGER_BYTES and not self._finished:
+                self.finish()
+        elif self.received > self.limit:
+            self._refuse(body.too_large(self.received, self.limit, "the body"))
+        else:
+            self.chunks.append(chunk)
+
+    async def post(self, tier: str) -> None:
+        """Keep the pictures on disk, wait as long as the client wants to, answer."""
+        if self.refused:
+            if not self._finished:
+                self.finish()
+            return
+        preference = Preference.of(self.request.headers.get_list("Prefer"), self.tier.waits.sync)
+        asked_for = body.read(
+            self.request.headers, self.chunks, self.get_query_argument("top_k", None), self.tier.limits
+        )
+        self.chunks = []
+        prediction = await self._submit(asked_for)
+        if preference.applied:
+            self.set_header("Preference-Applied", preference.applied)
+        if preference.seconds:
+            prediction = await self.until_final(prediction, preference.seconds)
+        await self._answer(prediction)
+
+    async def _submit(self, asked_for: body.Request) -> Prediction:
+        services, tier = self.services, self.tier
+        key = self.request.headers.get("Idempotency-Key")
+        if key is not None and not 0 < len(key) <= KEY_LONGEST:
+            detail = f"Idempotency-Key must have 1 to {KEY_LONGEST} characters"
+            raise Problem(HTTPStatus.BAD_REQUEST, "bad_idempotency_key", detail, limit_characters=KEY_LONGEST)
+        submission = Submission(
+            id=new_id(services.clock),
+            tier=tier.name,
+            model=tier.model.name,
+            images=len(asked_for.pictures),
+            size=0,
+            top_k=asked_for.top_k,
+            priority=0,
+            deadline=self._deadline(),
+            idempotency_key=key,
+            fingerprint=None if key is None else await self.off_loop(_fingerprint, asked_for),
+            owner=OWNER,
+        )
+        try:
+            return await self._keep(submission, asked_for.pictures)
+        except BlobError as error:
+            raise Problem(
+                HTTPStatus.SERVICE_UNAVAILABLE, "storage_unavailable", f"nothing was kept: {error}", retry_after=5
+            ) from error
+        except KeyReused as error:
+            raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "idempotency_key_reused", str(error)) from error
+        except QueueFull as error:
+            raise self._full(error.depth) from error
+
+    async def _keep(self, submission: Submission, pictures: Sequence[Sequence[bytes]]) -> Prediction:
+        blobs = self.services.blobs
+        size = await self.off_loop(blobs.put, submission.id, pictures)
+        created = False
+        try:
+            prediction, created = await asked(
+                self.services.queue.submit(replace(submission, size=size), self.tier.limits.queue)
+            )
+        finally:
+            if not created:
+                await self.off_loop(blobs.delete, [submission.id])
+        return prediction
+
+    async def _answer(self, prediction: Prediction) -> None:
+        resource = await describe(prediction, self.services)
+        if problem := ended_badly(prediction, resource):
+            raise problem
+        self.set_header("Location", path_of(prediction.id))
+        if prediction.status is Status.SUCCEEDED:
+            return self.answer(resource)
+        seconds = (resource["queue"] or {}).get("eta_seconds", 1)
+        self.set_header("Retry-After", str(max(1, round(seconds))))
+        return self.answer(resource, HTTPStatus.ACCEPTED)
+
+    def _refuse(self, problem: Problem) -> None:
+        self.refused = True
+        self.chunks = []
+        self.set_status(problem.status_code)
+        self.set_header("Connection", "close")
+        self.write_problem(problem)
+        self.flush()
+
+    def _tier(self) -> Tier:
+        name = self.path_args[0]
+        tiers = self.services.settings.tiers
+        if name not in tiers:
+            detail = f"there is no tier {name[:80]!r}; the tiers are {', '.join(tiers)}"
+            raise Problem(HTTPStatus.NOT_FOUND, "no_such_tier", detail, tiers=list(tiers))
+        if self.services.wakeups.draining.is_set():
+            detail = "the server is about to stop; nothing was kept"
+            raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "stopping", detail, retry_after=2)
+        return tiers[name]
+
+    def _check_length(self) -> None:
+        headers = self.request.headers
+        if "Content-Length" not in headers and "Transfer-Encoding" not in headers:
+            raise Problem(HTTPStatus.LENGTH_REQUIRED, "no_length", "the request has no body and no Content-Length")
+        length = headers.get("Content-Length", "0")
+        if not (length.isascii() and length.isdigit()):
+            detail = f"Content-Length is {length[:40]!r}, not a number"
+            raise Problem(HTTPStatus.BAD_REQUEST, "bad_length", detail)
+        if int(length) > self.limit:
+            raise body.too_large(int(length), self.limit, "the body")
+
+    async def _check_room(self) -> None:
+        depth = (await self.services.depths.get()).get(self.tier.name)
+        if depth is not None and depth.queued >= self.tier.limits.queue:
+            raise self._full(depth.queued)
+
+    def _full(self, depth: int) -> Problem:
+        limit = self.tier.limits.queue
+        detail = f"{depth} predictions wait in the tier {self.tier.name}; {limit} may"
+        return Problem(
+            HTTPStatus.TOO_MANY_REQUESTS, "queue_full", detail, retry_after=1, limit_queued=limit, queued=depth
+        )
+
+    def _deadline(self) -> float:
+        given = self.request.headers.get("Cancel-After")
+        longest = self.tier.waits.queue
+        if given is None:
+            return longest
+        match = re.fullmatch(r"(\d{1,7}(?:\.\d{1,3})?)(s|m|h)?", given.strip())
+        seconds = float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2] or "s"] if match else 0.0
+        if not 1 <= seconds <= longest:
+            detail = f"Cancel-After is {given[:40]!r}; it must be from 1s to {longest:g}s, as in 90s, 5m or 1h"
+            raise Problem(HTTPStatus.BAD_REQUEST, "bad_cancel_after", detail, limit_seconds=longest)
+        return seconds
+
+
+class PredictionHandler(_PredictionHandler):
+    """``/v1/predictions/{id}``."""
+
+    async def get(self, prediction_id: str) -> None:
+        """Where it stands; with ``?wait=20``, as soon as it is final or after so many seconds."""
+        given = self.get_query_argument("wait", "0")
+        if not re.fullmatch(r"\d{1,4}(\.\d{1,3})?", given) or float(given) > LONGEST_WAIT:
+            detail = f"wait is {given[:20]!r}; it must be a number of seconds from 0 to {LONGEST_WAIT:g}"
+            raise Problem(HTTPStatus.BAD_REQUEST, "bad_wait", detail, limit_seconds=LONGEST_WAIT)
+        prediction = await self.until_final(await self.read(prediction_id), float(given))
+        self.answer(await describe(prediction, self.services))
+
+    async def delete(self, prediction_id: str) -> None:
+        """Cancel it. One that has ended stays as it ended."""
+        prediction = await asked(self.services.queue.cancel(prediction_id))
+        self.answer(await describe(prediction or await self.read(prediction_id), self.services))
+
+
+class Preference:
+    """RFC 7240: how long to wait, and what of the client's preference was heeded."""
+
+    def __init__(self, seconds: float, applied: str) -> None:
+        self.seconds = seconds
+        self.applied = applied
+
+    @classmethod
+    def of(cls, headers: Sequence[str], default: float) -> Preference:
+        """Read the ``Prefer`` headers; what is not understood is ignored, as the RFC asks."""
+        tokens = [token.strip().lower() for header in headers for token in header.split(",")]
+        waits = [match[1] for token in tokens if (match := re.fullmatch(r'wait\s*=\s*"?(\d{1,6})"?', token))]
+        if waits:
+            seconds = min(float(waits[0]), LONGEST_WAIT)
+            return cls(seconds, f"wait={seconds:g}")
+        if "respond-async" in tokens:
+            return cls(0.0, "respond-async")
+        return cls(default, "")
+
+
+def _fingerprint(asked_for: body.Request) -> str:
+    digest = hashlib.sha256(f"{asked_for.top_k};{[sum(map(len, chunks)) for chunks in asked_for.pictures]}".encode())
+    for chunks in asked_for.pictures:
+        for chunk in chunks:
+            digest.update(chunk)
+    return digest.hexdigest()

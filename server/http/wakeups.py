@@ -1,0 +1,55 @@
+"""Coroutines that wait for a topic of the queue, woken by its commits."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterable
+
+
+class Wakeups:
+    """Waiters by topic. Topics that start with ``tier:`` wake one waiter each time, others all."""
+
+    def __init__(self) -> None:
+        self._waiters: defaultdict[str, list[asyncio.Future[None]]] = defaultdict(list)
+        self.draining = asyncio.Event()
+
+    def expect(self, topic: str) -> asyncio.Future[None]:
+        """A future that the next ``fire`` of the topic resolves; give it back to ``forget``."""
+        future = asyncio.get_running_loop().create_future()
+        if self.draining.is_set():
+            future.set_result(None)
+        else:
+            self._waiters[topic].append(future)
+        return future
+
+    def forget(self, topic: str, future: asyncio.Future[None]) -> None:
+        """Stop waiting."""
+        waiters = self._waiters.get(topic, [])
+        if future in waiters:
+            waiters.remove(future)
+        if not waiters:
+            self._waiters.pop(topic, None)
+
+    def fire(self, topics: Iterable[str]) -> None:
+        """Wake who waits for these topics."""
+        for topic in topics:
+            waiters = self._waiters.get(topic, [])
+            chosen = waiters[:1] if topic.startswith("tier:") else list(waiters)
+            for future in chosen:
+                if not future.done():
+                    future.set_result(None)
+                self.forget(topic, future)
+
+    def drain(self) -> None:
+        """Wake everybody, now and from now on: the server is about to end."""
+        self.draining.set()
+        for topic in list(self._waiters):
+            while self._waiters.get(topic):
+                self.fire([topic])
+
+
+async def wait(future: asyncio.Future[None], seconds: float) -> bool:
+    """Whether the future was resolved within ``seconds``."""
+    done, _ = await asyncio.wait([future], timeout=max(0.0, seconds))
+    return bool(done)

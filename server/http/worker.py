@@ -1,0 +1,170 @@
+"""The workers' side: lease, complete, extend, release. On the internal port only; the tier comes from the token."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import struct
+from collections.abc import Mapping
+from functools import cache
+from http import HTTPStatus
+from typing import Any
+
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import best_match
+from tornado.iostream import StreamClosedError
+
+from server.access import AccessDenied, Worker
+from server.blobs import BlobMissing
+from server.config import SCHEMAS
+from server.http.base import BaseHandler, Problem, asked, json_object
+from server.http.wakeups import wait
+from server.queue.errors import UnknownJob
+from server.queue.records import Completion, Leased
+
+LEASE_BYTES = 32 * 1024 * 1024
+LOOK_AGAIN_SECONDS = 2.0
+
+
+@cache
+def _validator(definition: str) -> Draft202012Validator:
+    schema = json.loads((SCHEMAS / "worker-protocol.schema.json").read_text())
+    return Draft202012Validator({**schema, "$ref": f"#/$defs/{definition}"})
+
+
+class _WorkerHandler(BaseHandler):
+    definition: str
+    worker: Worker
+    asked_for: Mapping[str, Any]
+
+    def prepare(self) -> None:
+        """Who asks, and for what."""
+        scheme, _, token = self.request.headers.get("Authorization", "").partition(" ")
+        try:
+            self.worker = self.services.tokens.check(token if scheme == "Bearer" else "")
+        except AccessDenied as error:
+            raise Problem(HTTPStatus.UNAUTHORIZED, "bad_worker_token", str(error)) from error
+        self.asked_for = json_object(self.request.body)
+        if wrong := best_match(_validator(self.definition).iter_errors(self.asked_for)):
+            where, why = wrong.json_path, wrong.message[:300]
+            raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "bad_worker_request", why, where=where)
+
+    def leases(self) -> list[tuple[str, str]]:
+        """The (id, token) pairs of the body."""
+        return [(prediction_id, token) for prediction_id, token in self.asked_for["leases"]]
+
+
+class LeaseHandler(_WorkerHandler):
+    """``POST /work/lease``: hold predictions, and get their pictures in the same answer."""
+
+    definition = "lease"
+    gone = False
+    waiting: asyncio.Future[None] | None = None
+
+    def on_connection_close(self) -> None:
+        """A worker that hung up must not be given work."""
+        self.gone = True
+        if self.waiting is not None and not self.waiting.done():
+            self.waiting.set_result(None)
+
+    async def post(self) -> None:
+        """A frame of predictions; 204 when none came in time; 410 when the Job is no longer known."""
+        try:
+            leased = await self._lease()
+        except UnknownJob as error:
+            raise Problem(HTTPStatus.GONE, "unknown_job", str(error)) from error
+        frame = await self._frame(leased)
+        try:
+            if self.gone:
+                raise StreamClosedError
+            if frame is None:
+                self.set_status(HTTPStatus.NO_CONTENT)
+                await self.finish()
+            else:
+                self.set_header("Content-Type", "application/octet-stream")
+                await self.finish(frame)
+        except StreamClosedError:
+            held = [(one.id, one.token) for one in leased]
+            await asked(self.services.queue.release(self.worker.job, held))
+
+    async def _lease(self) -> list[Leased]:
+        services, worker, loop = self.services, self.worker, asyncio.get_running_loop()
+        topic, wakeups = f"tier:{worker.tier}", services.wakeups
+        deadline = loop.time() + self.asked_for["wait"]
+        while True:
+            self.waiting = wakeups.expect(topic)
+            most = await self._share()
+            try:
+                leased = await asked(
+                    services.queue.lease(worker.tier, worker.job, most, LEASE_BYTES, services.settings.lease.seconds)
+                )
+                left = deadline - loop.time()
+                if not (leased or left <= 0 or self.gone or wakeups.draining.is_set()):
+                    await wait(self.waiting, min(left, LOOK_AGAIN_SECONDS))
+                    if not self.gone:
+                        continue
+                if self.waiting.done() or len(leased) == most:  # there may be more: pass the news on
+                    wakeups.fire([topic])
+                return leased
+            finally:
+                wakeups.forget(topic, self.waiting)
+
+    async def _share(self) -> int:
+        depth = (await self.services.depths.get()).get(self.worker.tier)
+        view, _ = (await self.services.reports.get()).get(self.worker.tier, ({}, 0.0))
+        fair = math.ceil((depth.queued if depth else 0) / max(1, view.get("running", 0)))
+        most: int = self.asked_for["most"]
+        return min(most, max(1, fair))
+
+    async def _frame(self, leased: list[Leased]) -> bytes | None:
+        kept: list[tuple[Leased, bytes]] = []
+        for one in leased:
+            try:
+                kept.append((one, await self.off_loop(self.services.blobs.get, one.id)))
+            except BlobMissing as error:
+                failed = Completion(one.id, one.token, None, {"code": "blob_missing", "detail": str(error)}, None)
+                await asked(self.services.queue.complete(self.worker.job, [failed]))
+        if not kept:
+            return None
+        entries = [{"id": one.id, "token": one.token, "top_k": one.top_k, "size": len(blob)} for one, blob in kept]
+        head = json.dumps({"predictions": entries}).encode()
+        return b"".join([struct.pack(">I", len(head)), head, *(blob for _, blob in kept)])
+
+
+class CompleteHandler(_WorkerHandler):
+    """``POST /work/complete``."""
+
+    definition = "complete"
+
+    async def post(self) -> None:
+        """Each result is kept unless its prediction has ended already; the answer says which."""
+        completions = [_completion(item) for item in self.asked_for["completions"]]
+        self.answer({"outcomes": await asked(self.services.queue.complete(self.worker.job, completions))})
+
+
+class ExtendHandler(_WorkerHandler):
+    """``POST /work/extend``."""
+
+    definition = "leases"
+
+    async def post(self) -> None:
+        """Hold on; the answer names the predictions that are the worker's no more."""
+        queue, seconds = self.services.queue, self.services.settings.lease.seconds
+        self.answer({"lost": await asked(queue.extend(self.worker.job, self.leases(), seconds))})
+
+
+class ReleaseHandler(_WorkerHandler):
+    """``POST /work/release``."""
+
+    definition = "leases"
+
+    async def post(self) -> None:
+        """Hand back what was not begun."""
+        self.answer({"released": await asked(self.services.queue.release(self.worker.job, self.leases()))})
+
+
+def _completion(item: Mapping[str, Any]) -> Completion:
+    errors = [result["error"] for result in item["results"] if "error" in result]
+    error = errors[0] if len(errors) == len(item["results"]) else None
+    return Completion(item["id"], item["token"], item["results"], error, item["predict_ms"])

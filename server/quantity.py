@@ -1,0 +1,28 @@
+"""Kubernetes quantities (``900m``, ``2Gi``, ``1e3``) as exact numbers."""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+
+_SUFFIXES = {
+    "": Decimal(1),
+    **{suffix: Decimal(10) ** power for suffix, power in zip("num", (-9, -6, -3), strict=True)},
+    **{suffix: Decimal(1000) ** power for power, suffix in enumerate("kMGTPE", start=1)},
+    **{f"{suffix}i": Decimal(1024) ** power for power, suffix in enumerate("KMGTPE", start=1)},
+}
+_QUANTITY = re.compile(
+    r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE]([+-]?[0-9]{1,2})|(n|u|m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?)", re.ASCII
+)
+
+
+def parse_quantity(text: str) -> Decimal:
+    """The number that ``text`` stands for, in its base unit (CPUs, bytes, pieces), never negative.
+
+    Raises ``ValueError`` where it is not a Kubernetes quantity.
+    """
+    match = _QUANTITY.fullmatch(text) if len(text) <= 32 else None
+    if match is None:
+        raise ValueError(f'"{text:.40}" is not a quantity such as "900m" or "2Gi"')
+    number, exponent, suffix = match.groups()
+    return Decimal(number).scaleb(int(exponent)) if exponent else Decimal(number) * _SUFFIXES[suffix or ""]

