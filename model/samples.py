@@ -16,7 +16,7 @@ def calibration(how: Preprocessing, per_picture: int = 6) -> NDArray[np.float32]
     return _crops(how, per_picture, (0.0, 0.5))
 
 
-def held_out(how: Preprocessing, per_picture: int = 16) -> NDArray[np.float32]:
+def held_out(how: Preprocessing, per_picture: int = 12) -> NDArray[np.float32]:
     """Return varied crops of the right half of every picture, which calibration never sees."""
     return _crops(how, per_picture, (0.5, 1.0))
 

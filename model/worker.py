@@ -76,8 +76,8 @@ class Desk:
                 if self.done:
                     return 0, 0.0
                 if len(self._todo) <= AHEAD // 2:
-                    wait = LONGEST_POLL_SECONDS if self._held else min(LONGEST_POLL_SECONDS, idle_left)
-                    return min(AHEAD, left), wait
+                    wait = self._terms.idle if self._held else idle_left
+                    return min(AHEAD, left), min(LONGEST_POLL_SECONDS, wait)
                 self._changed.wait()
 
     def put(self, leases: Sequence[Lease]) -> None:

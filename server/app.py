@@ -35,7 +35,7 @@ from server.render import Renderer
 
 log = logging.getLogger(__name__)
 
-DISK_THREADS, CLUSTER_THREADS = 8, 2
+DISK_THREADS, CLUSTER_THREADS = 4, 2
 RECENT_SECONDS = 0.1
 BODY_SECONDS, IDLE_SECONDS = 60.0, 75.0
 UNBOUNDED = 1 << 40  # our own handlers bound bodies, with an answer instead of a closed connection

@@ -13,9 +13,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-SHARDS = 2  # leading characters of a key's random end that name its folder
-
-
 class BlobError(Exception):
     """The storage could not keep or give a blob: the text says why."""
 
@@ -36,19 +33,18 @@ class DirectoryBlobs:
         self._root = root
         self._clock = clock
         root.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._folders = {folder.name for folder in root.iterdir()}
+        _sync_folder(root.parent)
 
     def put(self, key: str, pictures: Sequence[Sequence[bytes]]) -> int:
         """Keep pictures, each given as its chunks; returns the blob's size once it is on disk. Raises ``BlobError``."""
         path = self._path(key)
         header = pack_header([sum(map(len, chunks)) for chunks in pictures])
         try:
-            self._make_folder(path.parent)
             with path.open("xb", buffering=0) as file:
                 _write_all(file.fileno(), [header, *(chunk for chunks in pictures for chunk in chunks)])
                 os.fdatasync(file.fileno())
                 size = os.fstat(file.fileno()).st_size
-            _sync_folder(path.parent)
+            _sync_folder(self._root)
         except OSError as error:
             with suppress(OSError):
                 path.unlink(missing_ok=True)
@@ -72,7 +68,7 @@ class DirectoryBlobs:
     def older_than(self, seconds: float) -> Iterator[str]:
         """The keys of blobs written at least ``seconds`` ago."""
         limit = self._clock() - seconds
-        for path in self._root.glob("*/*"):
+        for path in self._root.iterdir():
             with suppress(FileNotFoundError):
                 if path.stat().st_mtime <= limit:
                     yield path.name
@@ -80,13 +76,7 @@ class DirectoryBlobs:
     def _path(self, key: str) -> Path:
         if not (key.isalnum() and key.isascii()):
             raise BlobMissing(f"no blob {key!r}")
-        return self._root / key[-SHARDS:] / key
-
-    def _make_folder(self, folder: Path) -> None:
-        if folder.name not in self._folders:
-            folder.mkdir(exist_ok=True)
-            _sync_folder(self._root)
-            self._folders.add(folder.name)
+        return self._root / key
 
 
 def _write_all(descriptor: int, chunks: Sequence[bytes]) -> None:

@@ -236,7 +236,10 @@ def namespaces_differ(settings: Settings) -> Iterator[Broken]:
 
 
 def jobs_fit_quotas(settings: Settings) -> Iterator[Broken]:
-    """One Job of a tier fits into the tier's quota; its CPU is above zero and its memory at least 64Mi."""
+    """One Job of a tier fits into the tier's quota, unless that is 0: a paused tier, which accepts but starts nothing.
+
+    A Job's CPU is above zero and its memory at least 64Mi.
+    """
     for tier in settings.tiers.values():
         at = pointer("tiers", tier.name)
         if parse_quantity(tier.job.cpu) <= 0:
@@ -244,12 +247,11 @@ def jobs_fit_quotas(settings: Settings) -> Iterator[Broken]:
         if parse_quantity(tier.job.memory) < parse_quantity("64Mi"):
             message = f"{tier.job.memory} is too little for a worker: at least 64Mi"
             yield Broken((f"{at}/job/memory",), "job", message)
-        for key, wanted in {"cpu": tier.job.cpu, "memory": tier.job.memory, "pods": "1"}.items():
+        for key, wanted in {"cpu": tier.job.cpu, "memory": tier.job.memory}.items():
             quota = tier.quota.get(key)
-            if quota is not None and parse_quantity(wanted) > parse_quantity(quota):
-                pointers = (f"{at}/quota/{key}",) if key == "pods" else (f"{at}/job/{key}", f"{at}/quota/{key}")
+            if quota is not None and parse_quantity(wanted) > parse_quantity(quota) > 0:
                 message = f"a Job takes {wanted} of {key}, the tier's quota is {quota}: no Job could ever start"
-                yield Broken(pointers, "quota", message)
+                yield Broken((f"{at}/job/{key}", f"{at}/quota/{key}"), "quota", message)
 
 
 def waits_agree(settings: Settings) -> Iterator[Broken]:

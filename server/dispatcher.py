@@ -1,7 +1,7 @@
 """The one loop that starts Jobs: reclaim, look, plan, render, start, tidy. It can be killed and re-run at any moment.
 
 Everything it knows is asked anew each time, from the queue's tables and from the engine; all that it keeps is how fast
-it may start. Handlers never start anything: they nudge, and a lost nudge costs one tick.
+it may start, and what it would start for as long as that is cheap to trust. Handlers never start anything: they nudge, and a lost nudge costs one tick.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from server.blobs import DirectoryBlobs
 from server.config import Settings, Tier
-from server.engines.base import Engine, EngineError, Job, NoRoom, Phase, Room, job_name
+from server.engines.base import Engine, EngineError, Job, Manifest, NoRoom, Phase, Room, job_name
 from server.queue.errors import QueueError
 from server.queue.queue import Queue
 from server.queue.records import Depth, JobRow, Strikes
@@ -30,7 +30,9 @@ log = logging.getLogger(__name__)
 
 ANSWER_SECONDS = 30.0
 QUIET_SECONDS = 0.25
+HUNG_SECONDS = 1.0
 TIDY_SECONDS = 60.0
+SAMPLE_SECONDS = 5.0
 ORPHAN_SECONDS = 3600.0
 BREAKER_STRIKES = 3
 BREAKER_FIRST, BREAKER_MOST = 10.0, 300.0
@@ -45,13 +47,17 @@ class Plan:
     reason: str
 
 
-def plan(queued: int, starting: int, running: int, room: Room, pace: int) -> Plan:
-    """What to do for a tier with ``queued`` predictions waiting and ``starting`` of its ``running`` Jobs yet to lease.
+def plan(depth: Depth, now: float, starting: int, running: int, room: Room, pace: int) -> Plan:
+    """What to do for a tier with ``running`` Jobs, ``starting`` of which have not asked for work yet.
 
-    A starting Job will take at least one prediction, so that many need no further Job. ``pace`` bounds one round: it
-    doubles from 1 while starting succeeds, so that a tier whose Jobs cannot start costs few of them.
+    Each starting Job and each idle one will take at least one prediction, so that many need no further Job; but what
+    has waited for a while no idle Job wants, it must have hung. ``pace`` bounds one round: it doubles from 1 while
+    starting succeeds, so that a tier whose Jobs cannot start costs few.
     """
-    needed = max(0, queued - starting)
+    queued = depth.queued
+    waited = now - depth.oldest if depth.oldest is not None else 0.0
+    idle = max(0, running - starting - depth.leased) if waited < HUNG_SECONDS else 0
+    needed = max(0, queued - starting - idle)
     starts = min(needed, room.jobs, pace)
     if not queued:
         return Plan(0, "")
@@ -88,6 +94,7 @@ class Dispatcher:
         self._stopping = threading.Event()
         self._pace = dict.fromkeys(settings.tiers, 1)
         self._reclaim_at = self._tidy_at = -math.inf
+        self._samples: dict[str, tuple[Manifest, float]] = {}
         self._reported: dict[str, tuple[Mapping[str, Any], float]] = {}
 
     def nudge(self) -> None:
@@ -137,8 +144,8 @@ class Dispatcher:
         live: list[JobRow] = []
         for row in _ask(self._queue.jobs()):
             job = by_name.pop(row.name, None)
-            if job is None:
-                self._end(row.name, row.tier, "its process is gone")
+            if job is None:  # it went with an earlier server, or somebody removed it: no prediction's fault
+                self._end(row.name, row.tier, "it is no longer there", blame=False)
             elif job.phase is not Phase.RUNNING:
                 self._end(row.name, row.tier, job.reason, blame=job.phase is Phase.FAILED)
             elif reason := self._overdue(row):
@@ -165,13 +172,10 @@ class Dispatcher:
 
     def _serve(self, tier: Tier, depth: Depth | None, rows: Sequence[JobRow]) -> dict[str, Any]:
         """Start what the tier needs; returns what readers shall see of it."""
-        queued = depth.queued if depth else 0
         starting = sum(row.asked_at is None for row in rows)
         view: dict[str, Any] = {"running": len(rows), "starting": starting, "room": 0, "quota": {}, "healthy": True}
-        run = secrets.token_hex(RUN_BYTES)
         try:
-            manifest = self._renderer.job(tier, run, self._server_url)
-            room = self._engine.room(tier.name, manifest)
+            room = self._engine.room(tier.name, self._sample(tier))
         except (RenderError, EngineError) as error:
             return {**view, "healthy": False, "reason": str(error)}
         view |= {
@@ -182,7 +186,7 @@ class Dispatcher:
         if (rest := self._rest(strikes)) > 0:
             return {**view, "healthy": False, "reason": _resting(strikes, rest)}
         pace = 1 if strikes.count >= BREAKER_STRIKES else self._pace[tier.name]
-        planned = plan(queued, starting, len(rows), room, pace)
+        planned = plan(depth or Depth(0, 0, None), self._clock(), starting, len(rows), room, pace)
         started, refusal = self._start(tier, planned.starts)
         self._pace[tier.name] = 2 * pace if started and not refusal else 1
         return {
@@ -192,6 +196,14 @@ class Dispatcher:
             "healthy": strikes.count < BREAKER_STRIKES,
             "reason": refusal or planned.reason,
         }
+
+    def _sample(self, tier: Tier) -> Manifest:
+        """A Job of the tier, to ask for room with: rendered now and then, not with every look."""
+        manifest, at = self._samples.get(tier.name, (None, -math.inf))
+        if manifest is None or self._clock() - at > SAMPLE_SECONDS:
+            manifest = self._renderer.job(tier, "sample", self._server_url)
+            self._samples[tier.name] = (manifest, self._clock())
+        return manifest
 
     def _start(self, tier: Tier, count: int) -> tuple[int, str]:
         """Start Jobs until one is refused; how many started, and the refusal."""

@@ -67,7 +67,7 @@ class Document:
     places: Mapping[str, Place] = field(repr=False)
 
     def place(self, pointer: str) -> Place:
-        """Where ``pointer`` stands, or the nearest part around it that has a place."""
+        """The place of ``pointer``, or of the nearest part around it that has one."""
         while pointer and pointer not in self.places:
             pointer = pointer.rpartition("/")[0]
         return self.places.get(pointer, Place(self.file, 0))
@@ -112,7 +112,8 @@ def parse(text: str, file: str, limit: int = MAX_BYTES) -> Document:
         return _Reading(text, file).document()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        line, message = (mark.line + 1 if mark else 0), str(error.problem or error.context)
+        whole = (error.context, error.problem) if str(error.problem).startswith("but ") else (error.problem,)
+        line, message = mark.line + 1 if mark else 0, ", ".join(map(str, whole))
     except yaml.YAMLError as error:
         line, message = 0, str(error).partition("\n")[0]
     except RecursionError:
@@ -165,17 +166,26 @@ class _Reading(yaml.SafeLoader):
         return value
 
 
+# YAML 1.1 wants a point in front of the exponent; JSON does not, and Go writes none.
+_EXPONENT = re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+\Z")
+_Reading.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+0123456789"))
+
+
 def merge(base: Document, over: Document) -> Document:
     """``base`` with ``over`` upon it, as Helm lays values files: mappings merge, null deletes, all else replaces."""
-    return Document(_merged(base.value, over.value), over.file, {**base.places, **over.places})
+    value = _merged(base.value, {} if over.value is None else over.value)
+    return Document(value, over.file, {**base.places, **over.places})
 
 
 def _merged(base: Any, over: Any) -> Any:
     if not isinstance(over, dict):
         return over
     below = base if isinstance(base, dict) else {}
-    kept = {key: value for key, value in below.items() if key not in over}
-    return kept | {key: _merged(below.get(key), value) for key, value in over.items() if value is not None}
+    return {
+        key: _merged(below.get(key), over[key]) if key in over else below[key]
+        for key in below | over
+        if over.get(key, "") is not None
+    }
 
 
 @cache
@@ -249,14 +259,12 @@ _SENTENCES = {
     "const": "must be {wanted}, not {value}",
     "minimum": "must be at least {wanted}, not {value}",
     "maximum": "must be at most {wanted}, not {value}",
-    "exclusiveMinimum": "must be more than {wanted}, not {value}",
     "minLength": "must have at least {wanted} characters",
     "maxLength": "must have at most {wanted} characters",
     "minItems": "must have at least {wanted} items",
     "maxItems": "must have at most {wanted} items",
     "minProperties": "must have at least {wanted} keys",
     "maxProperties": "must have at most {wanted} keys",
-    "contains": "must contain {wanted}",
 }
 
 

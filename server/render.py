@@ -1,6 +1,6 @@
 """A tier and a run become the manifest of a Job.
 
-Parameters, Jinja, YAML, schema, invariants: each step is checked before the next one, and a template can neither leave out
+Parameters, Jinja, YAML, schema, invariants: each step is checked before the next one, and a template can neither omit
 nor contradict what the server stamps last.
 """
 
@@ -55,8 +55,8 @@ class Renderer:
     """Renders the Job templates of one directory; an edited template is used from the next rendering on."""
 
     def __init__(self, templates: Path = TEMPLATES) -> None:
-        self._templates = templates
-        self._environment = _environment(templates)
+        self._templates = templates.resolve()
+        self._environment = _environment(self._templates)
 
     def text(self, tier: Tier, run: str, server_url: str) -> str:
         """The YAML text that the tier's template renders to, before the server's stamp. Raises ``RenderError``."""
@@ -101,13 +101,14 @@ class Renderer:
         try:
             return self._environment.get_template(tier.template).render(parameters)
         except TemplateSyntaxError as error:
-            file, line, message = error.filename or "", error.lineno, error.message or "bad syntax"
+            # In an error of its lexer Jinja has the file for a name.
+            file, line, message = error.filename or error.name or "", error.lineno, error.message or "bad syntax"
         except TemplateNotFound as error:
             (file, line), message = self._raised_at(error), f'there is no template "{error.name}"'
-        except (TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        except (TemplateError, ArithmeticError, AttributeError, LookupError, OSError, TypeError, ValueError) as error:
             (file, line), message = self._raised_at(error), str(error)
         except RecursionError:
-            file, line, message = "", 0, "a template includes itself"
+            file, line, message = "", 0, "a template extends or includes itself"
         file = documents.shown(Path(file)) if file else self._file(tier)
         raise RenderError([Finding(file, line, "", "template", message)])
 
@@ -127,7 +128,17 @@ def check(settings: Settings, templates: Path = TEMPLATES) -> list[Finding]:
 
 def dump(manifest: Manifest) -> str:
     """``manifest`` as YAML for people."""
-    return str(yaml.safe_dump(dict(manifest), sort_keys=False, width=1000))
+    return str(yaml.dump(dict(manifest), Dumper=_Dumper, sort_keys=False, width=1000))
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes all text that starts like a number: other readers of YAML know more kinds of numbers than PyYAML."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+_Dumper.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+.0-9].*", re.DOTALL), list("-+.0123456789"))
 
 
 def diff(old: Manifest, new: Manifest, old_name: str = "old", new_name: str = "new") -> str:
@@ -137,6 +148,7 @@ def diff(old: Manifest, new: Manifest, old_name: str = "old", new_name: str = "n
 
 
 def _parameters(tier: Tier, run: str, server_url: str) -> dict[str, Any]:
+    idle = tier.waits.idle
     parameters = {
         "tier": tier.name,
         "run": run,
@@ -148,7 +160,7 @@ def _parameters(tier: Tier, run: str, server_url: str) -> dict[str, Any]:
         "model": tier.model.name,
         "variant": tier.model.variant,
         "runtime": tier.model.runtime,
-        "idle_seconds": int(tier.waits.idle) if tier.waits.idle.is_integer() else tier.waits.idle,
+        "idle_seconds": int(idle) if idle == int(idle) else idle,
         "max_predictions": tier.job.max_predictions,
         "max_pixels": tier.limits.image_pixels,
         "server_url": server_url,
@@ -230,7 +242,7 @@ def _against_policy(document: Document, tier: Tier) -> list[Finding]:
         if parse_quantity(requests[key]) != parse_quantity(limit):
             message = f"must equal the limit {limit}, not {requests[key]}"
             findings.append(document.finding(f"{at}/resources/requests/{key}", "resources", message))
-        if key in tier.quota and parse_quantity(limit) > parse_quantity(tier.quota[key]):
+        if key in tier.quota and parse_quantity(limit) > parse_quantity(tier.quota[key]) > 0:
             message = f"{limit} is more than the tier's quota of {tier.quota[key]}"
             findings.append(document.finding(f"{at}/resources/limits/{key}", "quota", message))
     return findings

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import replace
 from http import HTTPStatus
 
@@ -28,20 +27,19 @@ OWNER = "anonymous"
 
 
 class _PredictionHandler(BaseHandler):
-    async def until_final(self, prediction: Prediction, seconds: float) -> Prediction:
-        """The prediction once it is final, or as it is after ``seconds``."""
-        topic, loop = f"prediction:{prediction.id}", asyncio.get_running_loop()
-        deadline = loop.time() + seconds
-        wakeups = self.services.wakeups
-        while prediction.status not in FINAL and (left := deadline - loop.time()) > 0:
-            changed = wakeups.expect(topic)
-            try:
-                prediction = await self.read(prediction.id)
-                if prediction.status in FINAL or not await wait(changed, left) or wakeups.draining.is_set():
-                    return prediction
-            finally:
-                wakeups.forget(topic, changed)
-            prediction = await self.read(prediction.id)
+    async def until_final(self, prediction_id: str, first: Awaitable[Prediction], seconds: float) -> Prediction:
+        """What ``first`` gives, once it is final or as it is after ``seconds``; its end is listened for from before."""
+        topic, wakeups = f"final:{prediction_id}", self.services.wakeups
+        ended = wakeups.expect(topic)
+        try:
+            prediction = await first
+            if prediction.id == prediction_id and prediction.status not in FINAL and seconds > 0:
+                await wait(ended, seconds)
+                prediction = await self.read(prediction_id)
+        finally:
+            wakeups.forget(topic, ended)
+        if prediction.id != prediction_id:  # an idempotency key led to an older one
+            prediction = await self.until_final(prediction.id, self.read(prediction.id), seconds)
         return prediction
 
     async def read(self, prediction_id: str) -> Prediction:
@@ -68,12 +66,13 @@ class ClassifyHandler(_PredictionHandler):
         """Refuse before the body is read what can be refused then."""
         self.chunks: list[bytes] = []
         self.received = 0
+        if self.request.method != "POST":
+            raise Problem(HTTPStatus.METHOD_NOT_ALLOWED, "method_not_allowed", "pictures are sent with POST")
         try:
-            if self.request.method == "POST":
-                self.tier = self._tier()
-                self.limit = body.most_bytes(body.media_type(self.request.headers), self.tier.limits)
-                self._check_length()
-                await self._check_room()
+            self.tier = self._tier()
+            self.limit = body.most_bytes(body.media_type(self.request.headers), self.tier.limits)
+            self._check_length()
+            await self._check_room()
         except Problem as problem:
             self._refuse(problem)
 
@@ -99,21 +98,20 @@ class ClassifyHandler(_PredictionHandler):
             self.request.headers, self.chunks, self.get_query_argument("top_k", None), self.tier.limits
         )
         self.chunks = []
-        prediction = await self._submit(asked_for)
         if preference.applied:
             self.set_header("Preference-Applied", preference.applied)
-        if preference.seconds:
-            prediction = await self.until_final(prediction, preference.seconds)
-        await self._answer(prediction)
+        prediction_id = new_id(self.services.clock)
+        kept = self._submit(prediction_id, asked_for)
+        await self._answer(await self.until_final(prediction_id, kept, preference.seconds))
 
-    async def _submit(self, asked_for: body.Request) -> Prediction:
-        services, tier = self.services, self.tier
+    async def _submit(self, prediction_id: str, asked_for: body.Request) -> Prediction:
+        tier = self.tier
         key = self.request.headers.get("Idempotency-Key")
         if key is not None and not 0 < len(key) <= KEY_LONGEST:
             detail = f"Idempotency-Key must have 1 to {KEY_LONGEST} characters"
             raise Problem(HTTPStatus.BAD_REQUEST, "bad_idempotency_key", detail, limit_characters=KEY_LONGEST)
         submission = Submission(
-            id=new_id(services.clock),
+            id=prediction_id,
             tier=tier.name,
             model=tier.model.name,
             images=len(asked_for.pictures),
@@ -224,7 +222,7 @@ class PredictionHandler(_PredictionHandler):
         if not re.fullmatch(r"\d{1,4}(\.\d{1,3})?", given) or float(given) > LONGEST_WAIT:
             detail = f"wait is {given[:20]!r}; it must be a number of seconds from 0 to {LONGEST_WAIT:g}"
             raise Problem(HTTPStatus.BAD_REQUEST, "bad_wait", detail, limit_seconds=LONGEST_WAIT)
-        prediction = await self.until_final(await self.read(prediction_id), float(given))
+        prediction = await self.until_final(prediction_id, self.read(prediction_id), float(given))
         self.answer(await describe(prediction, self.services))
 
     async def delete(self, prediction_id: str) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import json
 import math
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from http import HTTPStatus
 from typing import Any
@@ -16,7 +16,7 @@ from jsonschema.exceptions import best_match
 from tornado.iostream import StreamClosedError
 
 from server.access import AccessDenied, Worker
-from server.blobs import BlobMissing
+from server.blobs import BlobMissing, DirectoryBlobs
 from server.config import SCHEMAS
 from server.http.base import BaseHandler, Problem, asked, json_object
 from server.http.wakeups import wait
@@ -118,29 +118,24 @@ class LeaseHandler(_WorkerHandler):
         return min(most, max(1, fair))
 
     async def _frame(self, leased: list[Leased]) -> bytes | None:
-        kept: list[tuple[Leased, bytes]] = []
-        for one in leased:
-            try:
-                kept.append((one, await self.off_loop(self.services.blobs.get, one.id)))
-            except BlobMissing as error:
-                failed = Completion(one.id, one.token, None, {"code": "blob_missing", "detail": str(error)}, None)
-                await asked(self.services.queue.complete(self.worker.job, [failed]))
-        if not kept:
-            return None
-        entries = [{"id": one.id, "token": one.token, "top_k": one.top_k, "size": len(blob)} for one, blob in kept]
-        head = json.dumps({"predictions": entries}).encode()
-        return b"".join([struct.pack(">I", len(head)), head, *(blob for _, blob in kept)])
+        frame, missing = await self.off_loop(_frame, self.services.blobs, leased)
+        if missing:
+            await asked(self.services.queue.complete(self.worker.job, missing))
+        return frame
 
 
 class CompleteHandler(_WorkerHandler):
-    """``POST /work/complete``."""
+    """``POST /work/complete``. A picture is no longer needed once it has its labels, so its blob goes."""
 
     definition = "complete"
 
     async def post(self) -> None:
         """Each result is kept unless its prediction has ended already; the answer says which."""
         completions = [_completion(item) for item in self.asked_for["completions"]]
-        self.answer({"outcomes": await asked(self.services.queue.complete(self.worker.job, completions))})
+        outcomes = await asked(self.services.queue.complete(self.worker.job, completions))
+        self.answer({"outcomes": outcomes})
+        ended = [one.id for one, outcome in zip(completions, outcomes, strict=True) if outcome == "accepted"]
+        await self.off_loop(self.services.blobs.delete, ended)
 
 
 class ExtendHandler(_WorkerHandler):
@@ -162,6 +157,23 @@ class ReleaseHandler(_WorkerHandler):
     async def post(self) -> None:
         """Hand back what was not begun."""
         self.answer({"released": await asked(self.services.queue.release(self.worker.job, self.leases()))})
+
+
+def _frame(blobs: DirectoryBlobs, leased: Sequence[Leased]) -> tuple[bytes | None, list[Completion]]:
+    """The lease answer, None when it would be empty; and the failures of those whose pictures are gone."""
+    kept: list[tuple[Leased, bytes]] = []
+    missing: list[Completion] = []
+    for one in leased:
+        try:
+            kept.append((one, blobs.get(one.id)))
+        except BlobMissing as error:
+            failure = {"code": "blob_missing", "detail": str(error)}
+            missing.append(Completion(one.id, one.token, None, failure, None))
+    if not kept:
+        return None, missing
+    entries = [{"id": one.id, "token": one.token, "top_k": one.top_k, "size": len(blob)} for one, blob in kept]
+    head = json.dumps({"predictions": entries}).encode()
+    return b"".join([struct.pack(">I", len(head)), head, *(blob for _, blob in kept)]), missing
 
 
 def _completion(item: Mapping[str, Any]) -> Completion:

@@ -21,14 +21,23 @@ _READ = [
     *(_p.accepted_at, _p.deadline_at, _p.started_at, _p.completed_at, _p.attempts, _p.job),
     *(_p.results, _p.error, _p.predict_ms, _p.reason),
 ]
-_INSERT = sa.insert(predictions).values({column.name: bind(column.name) for column in _p if column is not _p.seq})
+_GIVEN = [
+    *(_p.id, _p.tier, _p.model, _p.images, _p.size, _p.top_k, _p.priority, _p.owner, _p.idempotency_key),
+    *(_p.fingerprint, _p.accepted_at, _p.deadline_at),
+]
+_DEPTH = sa.select(depths.c.queued).where(depths.c.tier == bind("tier"))
+_INSERT = sa.insert(predictions).from_select(
+    [_p.status, *_GIVEN],
+    sa.select(literal(Status.QUEUED), *(sa.bindparam(column.name, type_=column.type) for column in _GIVEN)).where(
+        sa.func.coalesce(_DEPTH.scalar_subquery(), 0) < bind("limit")
+    ),
+)
 _BY_ID = sa.select(*_READ).where(_p.id == bind("id"))
 _BY_KEY = sa.select(*_READ).where(
     _p.owner == bind("owner"), _p.tier == bind("tier"), _p.idempotency_key == bind("idempotency_key")
 )
 _KNOWN = sa.select(_p.id).where(_p.id.in_(sa.bindparam("ids", expanding=True)))
 _LIVE = sa.select(_p.seq, _p.id, _p.tier, _p.status, _p.token, _p.solo).where(_p.id == bind("id")).with_for_update()
-_DEPTH = sa.select(depths.c.queued).where(depths.c.tier == bind("tier"))
 _queue = (_p.tier == bind("tier"), _p.status == literal(Status.QUEUED))
 _OLDEST_AFTER = (
     sa.select(_p.priority, _p.accepted_at)
@@ -40,14 +49,6 @@ _PLACE = sa.select(_p.seq, _p.tier, _p.priority, _p.status).where(_p.id == bind(
 _AHEAD = sa.select(sa.func.count()).select_from(predictions).where(*_queue)
 _AHEAD_OTHER = _AHEAD.where(_p.priority < bind("priority"))
 _AHEAD_SAME = _AHEAD.where(_p.priority == bind("priority"), _p.seq < bind("seq"))
-# What a new row has in the columns that its submission does not fill.
-_NEW = {
-    **dict.fromkeys(("started_at", "completed_at", "job", "token", "lease_until", "results", "error", "predict_ms")),
-    "attempts": 0,
-    "solo": False,
-    "lost_tokens": "",
-    "reason": "",
-}
 KNOWN_PAGE = 500
 
 
@@ -81,21 +82,20 @@ class Intake(Operations):
         False: the owner's idempotency key was used for the same request in this tier before, and this is that one.
         Raises ``KeyReused`` when it was used for another request, ``QueueFull``, ``Conflict`` for an id used before.
         """
-        values = {name: getattr(submission, name) for name in submission.__slots__}
+        values: dict[str, Any] = {name: getattr(submission, name) for name in submission.__slots__}
         if submission.idempotency_key is not None:
             found = tx.first(_BY_KEY, **{name: values[name] for name in ("owner", "tier", "idempotency_key")})
             if found is not None:
                 if found.fingerprint != submission.fingerprint:
                     raise KeyReused(found.id)
                 return prediction_of(found), False
-        row = tx.first(_DEPTH, tier=submission.tier)
-        if row is not None and row.queued >= limit:
-            raise QueueFull(submission.tier, row.queued, limit, oldest(tx, submission.tier))
-        values |= {"status": Status.QUEUED.value, "accepted_at": tx.now, "deadline_at": tx.now + values.pop("deadline")}
-        values |= _NEW
-        tx.change(_INSERT, values)
+        values["accepted_at"], values["deadline_at"] = tx.now, tx.now + values.pop("deadline")
+        if tx.change(_INSERT, values | {"limit": limit}) == 0:
+            depth = tx.first(_DEPTH, tier=submission.tier)
+            raise QueueFull(submission.tier, depth.queued if depth else 0, limit, oldest(tx, submission.tier))
         tx.touch(f"tier:{submission.tier}")
-        return Prediction(**{name: values[name] for name in Prediction.__slots__} | {"status": Status.QUEUED}), True
+        del values["idempotency_key"]
+        return Prediction(status=Status.QUEUED, **values), True
 
     @read
     def find_key(self, tx: Transaction, owner: str, tier: str, key: str) -> Prediction | None:

@@ -22,9 +22,9 @@ _held = sa.select(sa.func.max(_p.solo)).where(_p.job == jobs.c.name, _p.status =
 _HOLDER = sa.select(jobs.c.tier, jobs.c.asked_at, _held.scalar_subquery().label("solo")).where(
     jobs.c.name == bind("job"), jobs.c.ended_at.is_(None)
 )
-_QUEUE = (
+_QUEUE = (  # the time that is left, not deadline_at > now: SQLite would take the index of deadlines, and sort
     sa.select(_p.seq, _p.id, _p.tier, _p.status, _p.images, _p.size, _p.top_k, _p.attempts, _p.solo, _p.deadline_at)
-    .where(_p.tier == bind("tier"), _p.status == literal(Status.QUEUED), _p.deadline_at > bind("now"))
+    .where(_p.tier == bind("tier"), _p.status == literal(Status.QUEUED), _p.deadline_at - bind("now") > 0)
     .order_by(_p.priority, _p.seq)
     .limit(bind("most"))
     .with_for_update(skip_locked=True)

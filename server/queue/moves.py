@@ -91,7 +91,7 @@ class Moves:
     def add(
         self, row: sa.Row[Any], moves: Mapping[tuple[Status, Status], sa.Update], to: Status, **values: Any
     ) -> None:
-        """Move one row (``seq id tier status``, if leased ``token solo``), with what the statement needs beyond the row itself."""
+        """Move one row (``seq id tier status``, if leased ``token solo``), with what the statement needs beyond it."""
         source = Status(row.status)
         values["row"] = row.seq
         if source is Status.LEASED:
@@ -99,6 +99,7 @@ class Moves:
             self._freed[row.tier] = self._freed.get(row.tier, False) or row.solo
         if to in FINAL:
             values["now"] = self._tx.now
+            self._tx.touch(f"final:{row.id}")
         self._rows[moves[source, to]].append(values)
         self.counts[to] += 1
         self._tx.touch(f"prediction:{row.id}")

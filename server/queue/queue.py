@@ -17,6 +17,8 @@ class Queue(Intake, Leases, Upkeep, Jobs, Figures):
     def listen(self, callback: Callable[[frozenset[str]], None]) -> None:
         """Call this with what changed after each commit, on the writer's thread: it must be quick.
 
-        ``tier:<name>``: work may be leased that could not be before. ``prediction:<id>``: its state changed.
+        ``tier:<name>``: work may be leased that could not be before. ``prediction:<id>``: its state changed;
+        ``final:<id>``: for the last time.
+        ``final:<id>``: it ended.
         """
         self.database.listen(callback)

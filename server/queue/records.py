@@ -43,14 +43,14 @@ class Prediction:
     fingerprint: str | None
     accepted_at: float
     deadline_at: float
-    started_at: float | None
-    completed_at: float | None
-    attempts: int
-    job: str | None
-    results: list[Any] | None
-    error: dict[str, Any] | None
-    predict_ms: float | None
-    reason: str
+    started_at: float | None = None
+    completed_at: float | None = None
+    attempts: int = 0
+    job: str | None = None
+    results: list[Any] | None = None
+    error: dict[str, Any] | None = None
+    predict_ms: float | None = None
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)

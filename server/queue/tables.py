@@ -40,16 +40,18 @@ predictions = sa.Table(
     sa.Column("deadline_at", sa.Float, nullable=False),
     sa.Column("started_at", sa.Float),
     sa.Column("completed_at", sa.Float),
-    sa.Column("attempts", sa.Integer, nullable=False),
-    sa.Column("solo", sa.Boolean, nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False, server_default=sa.text("0")),
+    sa.Column("solo", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("job", sa.Text),
     sa.Column("token", sa.Text),  # of the lease it is in, or of the one that finished it
-    sa.Column("lost_tokens", sa.Text, nullable=False),  # of its lost leases, each followed by a space
+    sa.Column(
+        "lost_tokens", sa.Text, nullable=False, server_default=""
+    ),  # of its lost leases, each followed by a space
     sa.Column("lease_until", sa.Float),
     sa.Column("results", sa.Text),
     sa.Column("error", sa.Text),
     sa.Column("predict_ms", sa.Float),
-    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False, server_default=""),
     sa.CheckConstraint(f"status IN {_in(frozenset(Status))}"),
     sa.CheckConstraint(f"(completed_at IS NOT NULL) = (status IN {_in(FINAL)})"),
     sa.CheckConstraint("(lease_until IS NOT NULL) = (status = 'leased')"),
@@ -89,7 +91,8 @@ depths = sa.Table(
 _p = predictions.c
 _queued = _p.status == literal(Status.QUEUED)
 _leased = _p.status == literal(Status.LEASED)
-sa.Index("predictions_queue", _p.tier, _p.priority, _p.seq, sqlite_where=_queued)
+# With the status, though it is the same in every entry: without it, SQLite looks at each row that it counts.
+sa.Index("predictions_queue", _p.tier, _p.priority, _p.seq, _p.status, sqlite_where=_queued)
 sa.Index("predictions_deadline", _p.tier, _p.deadline_at, sqlite_where=_queued)
 sa.Index("predictions_lease", _p.tier, _p.lease_until, sqlite_where=_leased)
 sa.Index("predictions_holder", _p.job, sqlite_where=_leased)

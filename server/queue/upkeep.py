@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import sqlalchemy as sa
 
@@ -63,7 +62,9 @@ class Upkeep(Operations):
                 moves.lose(row, attempts, SILENT)
             overdue = tx.rows(_OVERDUE, tier=tier, now=tx.now, page=page)
             for row in overdue:
-                self._overdue(moves, row)
+                started = row.started_at is not None
+                end, verb = (Status.EXPIRED, "done") if started else (Status.ABORTED, "started")
+                moves.end(row, end, "deadline_passed", f"not {verb} by its deadline")
             more = more or page in (len(run_out), len(overdue))
         moves.run()
         return reclaimed(moves, more=more)
@@ -99,13 +100,6 @@ class Upkeep(Operations):
             tx.change(_DELETE, [{"row": row.seq} for row in old])
             ids += [row.id for row in old]
         return ids
-
-    @staticmethod
-    def _overdue(moves: Moves, row: sa.Row[Any]) -> None:
-        if row.started_at is None:
-            moves.end(row, Status.ABORTED, "deadline_passed", "not started by its deadline")
-        else:
-            moves.end(row, Status.EXPIRED, "deadline_passed", "not done by its deadline")
 
 
 def reclaimed(moves: Moves, *, more: bool) -> Reclaimed:

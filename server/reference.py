@@ -1,0 +1,98 @@
+"""Writes docs/configuration.md from the schema ``values``: ``python -m server.reference [--check]``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from server import documents
+from server.config import CHECKS, ROOT
+from server.documents import Schema
+
+PAGE = ROOT / "docs" / "configuration.md"
+COMMAND = "python -m server.reference"
+
+_KINDS = {"string": "text", "integer": "whole number", "number": "number"}
+_INTRODUCTION = f"""\
+<!-- Made from schemas/values.schema.json by `{COMMAND}`; edit the schema, not this page. -->
+
+# Configuration
+
+The defaults are in [chart/values.yaml](../chart/values.yaml). Write only what differs into a file of your own, or give
+it on the command line; both are laid over the defaults as Helm does it, and `null` takes a key away.
+
+    python -m server check --values my-values.yaml
+    python -m server serve --values my-values.yaml --set tiers.free.quota.cpu=3
+
+A quantity is a number with or without a suffix, as Kubernetes writes it: `900m` is 0.9, `2Gi` is 2 x 1024^3. A typo is
+refused, with its file and line.
+"""
+
+
+def page() -> str:
+    """The text of the page."""
+    root = documents.schema("values")
+    rules = "\n".join("- " + " ".join((check.__doc__ or "").split()).replace("``", "`") for check in CHECKS)
+    sections = "\n".join(_sections("", root, root))
+    return (
+        f"{_INTRODUCTION}\n{sections}\n## What must hold between values\n\n{rules}\n- A tier's Job template exists.\n"
+    )
+
+
+def _sections(path: str, part: Schema, root: Schema) -> Iterator[str]:
+    """A heading and a table for ``part`` if it has plain keys, then the same for each mapping in it."""
+    known = {key: documents.resolve(root, sub) for key, sub in part.get("properties", {}).items()}
+    plain = {key: sub for key, sub in known.items() if sub.get("type") != "object"}
+    if path:
+        yield f"## `{path}`\n\n{part['description']}\n"
+    if plain:
+        rows = [_row(key, sub, key in part.get("required", ())) for key, sub in plain.items()]
+        yield "\n".join(["| Key | Value | Default | Meaning |", "|---|---|---|---|", *rows, ""])
+    for key, sub in known.items():
+        if key not in plain:
+            yield from _sections(f"{path}.{key}".lstrip("."), sub, root)
+    if isinstance(part.get("additionalProperties"), dict):
+        yield from _sections(f"{path}.NAME", documents.resolve(root, part["additionalProperties"]), root)
+
+
+def _row(key: str, part: Schema, required: bool) -> str:
+    default = f"`{_plain(part['default'])}`" if "default" in part else "required" if required else "none"
+    return f"| `{key}` | {_value(part)} | {default} | {part['description']} |"
+
+
+def _value(part: Schema) -> str:
+    if "enum" in part:
+        return " or ".join(f"`{_plain(item)}`" for item in part["enum"])
+    if part.get("$ref") == "#/$defs/quantity":
+        kind = "quantity"
+    else:
+        kinds = [part["type"]] if isinstance(part["type"], str) else part["type"]
+        kind = _KINDS[kinds[-1]]
+    if "minimum" in part and kind != "quantity":
+        kind += f", {part['minimum']} to {part['maximum']}" if "maximum" in part else f", at least {part['minimum']}"
+    examples = " or ".join(f"`{_plain(example)}`" for example in part.get("examples", ()))
+    return f"{kind}, such as {examples}" if examples else kind
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def main(arguments: list[str]) -> int:
+    """Write the page, or with ``--check`` only say whether it is current."""
+    if arguments not in ([], ["--check"]):
+        sys.stderr.write(f"usage: {COMMAND} [--check]\n")
+        return 2
+    if arguments:
+        if PAGE.is_file() and PAGE.read_text(encoding="utf-8") == page():
+            return 0
+        sys.stderr.write(f"{documents.shown(PAGE)} is stale: run {COMMAND}\n")
+        return 1
+    PAGE.write_text(page(), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,19 @@
+"""What every test may use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from model.build import DEFAULT_MODELS, build
+from tests.running import models_directory
+
+
+@pytest.fixture(scope="session")
+def models() -> Path:
+    """The directory with the default models: the one that ``make`` fills, filled here when it is empty."""
+    output = models_directory()
+    for name in DEFAULT_MODELS:
+        build(name, output, progress=lambda step: None)
+    return output

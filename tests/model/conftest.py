@@ -1,0 +1,32 @@
+"""The default models, built once, and the cat."""
+
+import os
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from model.build import DEFAULT_MODELS, build
+
+REPOSITORY = Path(__file__).parents[2]
+PICTURES = REPOSITORY / "model" / "pictures"
+
+
+@pytest.fixture(scope="session")
+def models() -> Path:
+    """The directory with the default models: the one that ``make`` fills, filled here when it is empty."""
+    output = Path(os.environ.get("TIERSERVE_MODELS", REPOSITORY / ".tierserve" / "models"))
+    for name in DEFAULT_MODELS:
+        build(name, output, progress=lambda step: None)
+    return output
+
+
+@pytest.fixture(scope="session")
+def cat_bytes() -> bytes:
+    return (PICTURES / "cat.jpg").read_bytes()
+
+
+@pytest.fixture
+def cat() -> Image.Image:
+    with Image.open(PICTURES / "cat.jpg") as opened:
+        return opened.convert("RGB")

@@ -1,0 +1,201 @@
+"""Both runtimes, both default models: the right class, the same class, and clear errors."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from timm.data import create_transform
+
+from model.build import DEFAULT_MODELS
+from model.images import load
+from model.runtimes.base import Model, ModelError, Runtime, read_model, softmax, top
+from model.runtimes.onnx import OnnxRuntime
+from model.runtimes.timm import TimmRuntime, fold_batch_norms
+from model.weights import network
+
+PICTURES = Path(__file__).parents[2] / "model" / "pictures"
+CATS = ("tabby", "tiger cat", "Egyptian cat", "Persian cat", "Siamese cat")
+LIMIT = 40_000_000
+VARIANTS = [(OnnxRuntime, "fp32"), (OnnxRuntime, "int8"), (TimmRuntime, "fp32")]
+
+
+def ready(kind: type[Runtime], model: Model, variant: str) -> Runtime:
+    runtime = kind()
+    runtime.setup(model, variant)
+    return runtime
+
+
+def picture(name: str, model: Model) -> np.ndarray:
+    return load((PICTURES / f"{name}.jpg").read_bytes(), model.preprocessing, LIMIT)
+
+
+@pytest.fixture(params=DEFAULT_MODELS)
+def model(models: Path, request: pytest.FixtureRequest) -> Model:
+    return read_model(models / request.param)
+
+
+@pytest.mark.parametrize(("kind", "variant"), VARIANTS)
+def test_a_cat_is_a_cat_and_a_coffee_an_espresso(model: Model, kind: type[Runtime], variant: str) -> None:
+    cat, espresso = ready(kind, model, variant).predict([picture("cat", model), picture("espresso", model)])
+    assert top(cat, model.labels, 1)[0][0].startswith(CATS)
+    label, probability = top(espresso, model.labels, 1)[0]
+    assert label == "espresso"
+    assert probability > 0.5
+
+
+@pytest.mark.parametrize(("kind", "variant"), VARIANTS)
+def test_predict_takes_and_gives_lists_of_any_length(model: Model, kind: type[Runtime], variant: str) -> None:
+    runtime = ready(kind, model, variant)
+    batch = [picture(name, model) for name in ("cat", "rocket", "camera")]
+    assert runtime.predict([]) == []
+    together = runtime.predict(batch)
+    assert isinstance(together, list)
+    for alone, probabilities in zip(batch, together, strict=True):
+        assert probabilities.shape == (len(model.labels),)
+        assert probabilities.dtype == np.float32
+        assert probabilities.sum() == pytest.approx(1, abs=1e-5)
+        assert np.allclose(runtime.predict([alone])[0], probabilities, atol=1e-5)
+
+
+def test_the_runtimes_agree(model: Model) -> None:
+    batch = [picture(file.stem, model) for file in sorted(PICTURES.glob("*.jpg"))]
+    timm_says = np.stack(ready(TimmRuntime, model, "fp32").predict(batch))
+    fp32 = np.stack(ready(OnnxRuntime, model, "fp32").predict(batch))
+    int8 = np.stack(ready(OnnxRuntime, model, "int8").predict(batch))
+    assert np.allclose(timm_says, fp32, atol=1e-4)
+    assert np.abs(fp32 - int8).sum(axis=1).mean() / 2 < 0.15  # total variation; 0.05 is usual with VNNI, 0.12 without
+    sure = fp32.max(axis=1) > 0.5
+    assert sure.sum() >= 2
+    assert (fp32.argmax(axis=1) == int8.argmax(axis=1))[sure].all()
+
+
+def test_our_decoding_gives_timms_class(model: Model) -> None:
+    how = model.preprocessing
+    transform = create_transform(
+        (3, how.size, how.size), crop_pct=how.crop_pct, interpolation=how.interpolation, mean=how.mean, std=how.std
+    )
+    runtime = ready(OnnxRuntime, model, "fp32")
+    for file in PICTURES.glob("*.jpg"):
+        with Image.open(file) as opened:
+            theirs = runtime.predict([transform(opened.convert("RGB")).numpy()])[0]
+        ours = runtime.predict([picture(file.stem, model)])[0]
+        assert np.abs(ours - theirs).sum() / 2 < 0.2, file.stem
+        if theirs.max() > 0.3:
+            assert ours.argmax() == theirs.argmax(), file.stem
+
+
+def test_labels_are_readable_and_unique(model: Model) -> None:
+    assert len(set(model.labels)) == len(model.labels) == 1000
+    assert model.labels[281] == "tabby, tabby cat"
+    assert model.labels[134].startswith("crane (n")
+
+
+def test_top_is_best_first_and_stops_at_the_classes() -> None:
+    assert top(np.array([0.2, 0.5, 0.3], np.float32), "abc", 2) == [("b", 0.5), ("c", pytest.approx(0.3))]
+    assert len(top(np.array([0.2, 0.8], np.float32), "ab", 5)) == 2
+
+
+def test_softmax_does_not_overflow() -> None:
+    assert softmax(np.array([1000, 1000, -1000], np.float32)).tolist() == [0.5, 0.5, 0]
+
+
+def test_folding_changes_nothing_but_the_number_of_layers() -> None:
+    reference, _ = network("tf_efficientnet_lite0", None)
+    folded, _ = network("tf_efficientnet_lite0", None)
+    fold_batch_norms(folded, 224)
+    assert not [module for module in folded.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    noise = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        assert torch.allclose(reference(noise), folded(noise), atol=1e-3)
+
+
+def test_a_missing_model_names_the_command(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=f"python -m model build resnet18 --output {tmp_path}"):
+        read_model(tmp_path / "resnet18")
+
+
+@pytest.fixture
+def copy(models: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(models / DEFAULT_MODELS[0], tmp_path / DEFAULT_MODELS[0]))
+
+
+@pytest.mark.parametrize("record", ["{", "[]", "{}", '{"name": 1}', "\xff"])
+def test_an_unreadable_record_names_the_command(copy: Path, record: str) -> None:
+    (copy / "model.json").write_bytes(record.encode("latin-1"))
+    with pytest.raises(ModelError, match=r"cannot be read .*python -m model build"):
+        read_model(copy)
+
+
+def test_a_missing_or_cut_file_is_seen_when_reading(copy: Path) -> None:
+    (copy / "model.onnx").write_bytes(b"cut")
+    with pytest.raises(ModelError, match=r"model\.onnx is missing or incomplete"):
+        read_model(copy)
+
+
+@pytest.mark.parametrize(("kind", "variant"), VARIANTS)
+def test_a_changed_file_is_seen_when_loading(copy: Path, kind: type[Runtime], variant: str) -> None:
+    model = read_model(copy)
+    name = "timm" if kind is TimmRuntime else "onnx"
+    file = copy / model.variant(name, variant).file
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(ModelError, match=r"checksum.*python -m model build"):
+        ready(kind, read_model(copy), variant)
+
+
+def test_unknown_variants_and_devices_are_named(model: Model) -> None:
+    with pytest.raises(ModelError, match="choose one of onnx/fp32, onnx/int8, timm/fp32"):
+        ready(TimmRuntime, model, "int8")
+    with pytest.raises(ModelError, match="cpu only"):
+        OnnxRuntime().setup(model, "fp32", "cuda")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_missing_gpu_is_named(model: Model) -> None:
+    with pytest.raises(ModelError, match="no device cuda"):
+        TimmRuntime().setup(model, "fp32", "cuda")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_agrees(model: Model) -> None:
+    batch = [picture(file.stem, model) for file in sorted(PICTURES.glob("*.jpg"))]
+    runtime = TimmRuntime()
+    runtime.setup(model, "fp32", "cuda")
+    assert np.allclose(runtime.predict(batch), ready(OnnxRuntime, model, "fp32").predict(batch), atol=1e-2)
+
+
+def test_a_worker_is_small(models: Path) -> None:
+    code = """
+import sys
+from pathlib import Path
+from model.images import load
+from model.runtimes.base import read_model
+from model.runtimes.onnx import OnnxRuntime
+model = read_model(Path(sys.argv[1])); runtime = OnnxRuntime(); runtime.setup(model, sys.argv[2])
+for _ in range(5):
+    runtime.predict([load(Path(sys.argv[3]).read_bytes(), model.preprocessing, 40_000_000)])
+print(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1])
+"""
+    for name, variant in zip(DEFAULT_MODELS, ("int8", "fp32"), strict=True):
+        command = [sys.executable, "-c", code, str(models / name), variant, str(PICTURES / "rocket.jpg")]
+        out = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+        assert int(out) // 1024 <= 140, f"{name} {variant}: {out} KiB"
+
+
+def test_the_record_tells_how_it_was_made(models: Path) -> None:
+    for name in DEFAULT_MODELS:
+        record = json.loads((models / name / "model.json").read_text())
+        assert record["build"]["licence"] == "Apache-2.0"
+        assert record["build"]["agreement_pictures"] >= 100
+        assert {variant["file"] for variant in record["variants"]} == {
+            "model.onnx",
+            "model-int8.onnx",
+            "model.safetensors",
+        }

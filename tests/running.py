@@ -1,0 +1,147 @@
+"""A real server in its own process, on a folder and ports of its own."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+ROOT = Path(__file__).resolve().parents[1]
+START_SECONDS = 20.0
+ANSWER_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a server answered."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        """The body, read as JSON."""
+        return json.loads(self.body)
+
+
+class Service:
+    """A server that can be asked, killed and started again on the same data."""
+
+    def __init__(self, state: Path, models: Path, settings: Sequence[str] = (), values: Path | None = None) -> None:
+        self.state, self.port, self.internal_port = state, free_port(), free_port()
+        pairs = [f"server.port={self.port}", f"server.internalPort={self.internal_port}", *settings]
+        self.command = [sys.executable, "-m", "server", "serve", "--state", str(state), "--models", str(models)]
+        self.command += ["--values", str(values)] if values else []
+        self.command += [word for pair in pairs for word in ("--set", pair)]
+        self.log = state / "server.log"
+        self.process: psutil.Popen | None = None
+
+    def start(self) -> None:
+        """Start it and wait until it answers. Raises ``RuntimeError`` with its log when it does not."""
+        self.state.mkdir(parents=True, exist_ok=True)
+        with self.log.open("ab") as log:
+            self.process = psutil.Popen(self.command, cwd=ROOT, stdout=log, stderr=log)
+        end = time.monotonic() + START_SECONDS
+        while time.monotonic() < end and self.process.poll() is None:
+            with suppress(OSError, http.client.HTTPException):
+                if self.get("/healthz").status == 200:
+                    return
+            time.sleep(0.02)
+        self.kill()
+        raise RuntimeError(self.log.read_text())
+
+    def stop(self) -> int:
+        """End it as an operator does, and return its status."""
+        return self._end(signal.SIGTERM)
+
+    def kill(self) -> int:
+        """End it as a crash does."""
+        return self._end(signal.SIGKILL)
+
+    def workers(self) -> list[psutil.Process]:
+        """The processes of its workers."""
+        assert self.process is not None
+        return [child for child in self.process.children() if "work" in child.cmdline()]
+
+    def get(self, path: str) -> Answer:
+        """GET a path."""
+        return self.ask("GET", path)
+
+    def post(self, tier: str, body: bytes, headers: Mapping[str, str] | None = None, query: str = "") -> Answer:
+        """POST a body to a tier."""
+        given = {"Content-Type": "application/octet-stream", **(headers or {})}
+        return self.ask("POST", f"/img-classification/{tier}{query}", body, given)
+
+    def ask(
+        self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
+    ) -> Answer:
+        """One request on a connection of its own."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=ANSWER_SECONDS)
+        try:
+            connection.request(method, path, body, dict(headers or {}))
+            response = connection.getresponse()
+            return Answer(response.status, dict(response.getheaders()), response.read())
+        finally:
+            connection.close()
+
+    def _end(self, number: signal.Signals) -> int:
+        if self.process is None:
+            return 0
+        with suppress(psutil.NoSuchProcess):
+            self.process.send_signal(number)
+        status: int = self.process.wait(timeout=40)
+        self.process = None
+        return status
+
+
+@contextmanager
+def service(models: Path, state: Path, settings: Sequence[str] = (), values: Path | None = None) -> Iterator[Service]:
+    """A started server, ended afterwards."""
+    found = Service(state, models, settings, values)
+    found.start()
+    try:
+        yield found
+    finally:
+        found.stop()
+
+
+def eventually(condition: Callable[[], Any], seconds: float = 20.0, what: str = "") -> Any:
+    """The first true value of ``condition``, asked again and again; fails when there is none in time."""
+    end = time.monotonic() + seconds
+    while True:
+        if value := condition():
+            return value
+        assert time.monotonic() < end, f"not within {seconds:g} s: {what or condition}"
+        time.sleep(0.02)
+
+
+def free_port() -> int:
+    """A port that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs (a zombie does not)."""
+    with suppress(psutil.NoSuchProcess):
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    return False
+
+
+def models_directory() -> Path:
+    """Where the default models are, or are to be built."""
+    return Path(os.environ.get("TIERSERVE_MODELS", ROOT / ".tierserve" / "models"))

@@ -1,0 +1,137 @@
+"""The queue as a few dictionaries: what the state machine holds the real one against."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from server.queue import FINAL, Status, Submission
+
+
+@dataclass
+class Entry:
+    """One prediction, as it should be."""
+
+    submission: Submission
+    order: int
+    deadline_at: float
+    status: Status = Status.QUEUED
+    attempts: int = 0
+    solo: bool = False
+    started: bool = False
+    job: str | None = None
+    token: str = ""  # of its lease, or of the one that finished it
+    tokens: set[str] = field(default_factory=set)
+    lease_until: float = 0.0
+    completed_at: float | None = None
+
+    @property
+    def live(self) -> bool:
+        return self.status not in FINAL
+
+
+class Model:
+    """Everything the queue should know."""
+
+    def __init__(self) -> None:
+        self.entries: dict[str, Entry] = {}
+        self.jobs: dict[str, str] = {}  # live ones, by tier
+        self.now = 0.0
+        self._order = 0
+
+    def waiting(self, tier: str) -> list[Entry]:
+        queued = [one for one in self.entries.values() if one.status is Status.QUEUED and one.submission.tier == tier]
+        return sorted(queued, key=lambda one: (one.submission.priority, one.order))
+
+    def held(self, job: str) -> list[Entry]:
+        return [one for one in self.entries.values() if one.status is Status.LEASED and one.job == job]
+
+    def with_key(self, submission: Submission) -> Entry | None:
+        for one in self.entries.values():
+            mine = one.submission
+            if (mine.tier, mine.idempotency_key) == (submission.tier, submission.idempotency_key):
+                return one if mine.idempotency_key is not None else None
+        return None
+
+    def submit(self, submission: Submission) -> None:
+        self._order += 1
+        self.entries[submission.id] = Entry(submission, self._order, self.now + submission.deadline)
+
+    def choose(self, tier: str, job: str, most: int, most_bytes: int) -> list[Entry]:
+        """What a lease should give."""
+        held = self.held(job)
+        if any(one.solo for one in held):
+            return []
+        chosen: list[Entry] = []
+        for one in [one for one in self.waiting(tier) if one.deadline_at > self.now][:most]:
+            if one.solo:
+                return chosen or ([] if held else [one])
+            if chosen and sum(each.submission.size for each in [*chosen, one]) > most_bytes:
+                break
+            chosen.append(one)
+        return chosen
+
+    def lease(self, entry: Entry, job: str, token: str, seconds: float) -> None:
+        entry.status, entry.job, entry.token, entry.started = Status.LEASED, job, token, True
+        entry.tokens.add(token)
+        entry.attempts += 1
+        entry.lease_until = min(self.now + seconds, entry.deadline_at)
+
+    def requeue(self, entry: Entry, *, blame: bool) -> None:
+        entry.status, entry.job, entry.token = Status.QUEUED, None, ""
+        entry.solo = entry.solo or blame
+        entry.attempts -= not blame
+
+    def end(self, entry: Entry, status: Status, token: str = "") -> None:
+        entry.status, entry.token, entry.completed_at = status, token, self.now
+
+    def lose(self, entry: Entry, attempts: int) -> None:
+        if entry.deadline_at <= self.now:
+            self.end(entry, Status.EXPIRED)
+        elif entry.attempts >= attempts:
+            self.end(entry, Status.FAILED)
+        else:
+            self.requeue(entry, blame=True)
+
+    def complete(self, prediction_id: str, token: str, job: str, status: Status) -> str:
+        entry = self.entries.get(prediction_id)
+        if entry is None or token not in entry.tokens:
+            return "unknown"
+        if not entry.live:
+            return "duplicate" if entry.token == token else "final"
+        self.end(entry, status, token)
+        entry.job = job
+        return "accepted"
+
+    def reclaim(self, tiers: dict[str, int]) -> None:
+        for one in self.entries.values():
+            tier = one.submission.tier
+            if tier not in tiers:
+                continue
+            if one.status is Status.LEASED and one.lease_until <= self.now:
+                self.lose(one, tiers[tier])
+            elif one.status is Status.QUEUED and one.deadline_at <= self.now:
+                self.end(one, Status.EXPIRED if one.started else Status.ABORTED)
+
+    def end_job(self, job: str, attempts: int, *, blame: bool) -> None:
+        self.jobs.pop(job, None)
+        for one in self.held(job):
+            if blame:
+                self.lose(one, attempts)
+            else:
+                self.requeue(one, blame=False)
+
+    def abort_tier(self, tier: str) -> None:
+        for one in self.entries.values():
+            lost = one.status is Status.LEASED and one.lease_until <= self.now
+            if one.submission.tier == tier and (lost or one.status is Status.QUEUED):
+                self.end(one, Status.FAILED if one.started else Status.ABORTED)
+
+    def purge(self, seconds: dict[str, float], others: float) -> set[str]:
+        old = {
+            name
+            for name, one in self.entries.items()
+            if one.completed_at is not None and one.completed_at <= self.now - seconds.get(one.submission.tier, others)
+        }
+        for name in old:
+            del self.entries[name]
+        return old

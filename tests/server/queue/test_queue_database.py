@@ -1,0 +1,343 @@
+"""The file under the queue: who may open it, how it commits, and what it does when the disk or the process fails."""
+
+from __future__ import annotations
+
+import os
+import random
+import resource
+import sqlite3
+import stat
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import CancelledError, Future
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from server.queue import (
+    CannotOpen,
+    Database,
+    DatabaseBusy,
+    DatabaseClosed,
+    DataInUse,
+    NetworkFilesystem,
+    NewerSchema,
+    Prediction,
+    Queue,
+    QueueError,
+    StorageError,
+    steady,
+)
+from server.queue.database import FILE, WAITING, Transaction
+from server.queue.guard import filesystem_type
+from server.queue.moves import transition
+from server.queue.states import EDGES, FINAL, Status
+from tests.server.queue.queue_world import MANY, World
+
+CHILD = [sys.executable, str(Path(__file__).with_name("submit_forever.py"))]
+MOUNTS = r"""
+22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw
+30 22 0:26 / /srv rw - ext4 /dev/vdb rw
+31 30 0:27 / /srv/share rw,relatime - nfs4 10.0.0.1:/x rw
+32 31 0:28 / /srv/share/local rw - xfs /dev/vdc rw
+33 22 0:29 / /mnt/with\040space rw - fuse.sshfs host:/ rw
+34 22 0:30 / /over rw - ext4 /dev/vdd rw
+35 34 0:31 / /over rw - cifs //host/x rw
+broken line
+"""
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    with World(tmp_path) as world:
+        yield world
+
+
+@contextmanager
+def writer_held(world: World) -> Iterator[None]:
+    """Keep the writer inside one transaction: all that comes meanwhile is one group."""
+    entered, leave = threading.Event(), threading.Event()
+
+    def hold(_: Transaction) -> None:
+        entered.set()
+        leave.wait(30)
+
+    held = world.database.write(hold)
+    entered.wait(30)
+    try:
+        yield
+    finally:
+        leave.set()
+        held.result(30)
+
+
+@contextmanager
+def child(directory: Path) -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen([*CHILD, str(directory)], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def line_of(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+def test_operations_that_wait_together_are_committed_together(world: World) -> None:
+    with writer_held(world):
+        futures = [world.queue.submit(world.submission(tier=f"tier-{number}"), MANY) for number in range(10)]
+    for future in futures:
+        future.result()
+    world.database.write(lambda _: None).result()
+    assert world.topics == [frozenset(f"tier:tier-{number}" for number in range(10))]
+
+
+def test_time_stands_still_within_a_transaction(tmp_path: Path) -> None:
+    ticks = iter(range(1_000_000))
+    with Database.open(tmp_path, lambda: float(next(ticks))) as database:
+        first, second = database.write(lambda tx: (tx.now, tx.now)).result()
+    assert first == second
+
+
+def test_an_operation_that_fails_spoils_no_neighbour(world: World) -> None:
+    def fail(_: Transaction) -> None:
+        raise ZeroDivisionError
+
+    with writer_held(world):
+        before = world.queue.submit(world.submission(), MANY)
+        failing = world.database.write(fail)
+        after = world.queue.submit(world.submission(), MANY)
+    assert isinstance(failing.exception(), ZeroDivisionError)
+    ids = {before.result()[0].id, after.result()[0].id}
+    assert world.queue.known(ids).result() == ids
+
+
+def test_an_operation_given_up_in_time_is_not_done(world: World) -> None:
+    submission = world.submission()
+    with writer_held(world):
+        future = world.queue.submit(submission, MANY)
+        assert future.cancel()
+    with pytest.raises(CancelledError):
+        future.result()
+    assert world.queue.get(submission.id).result() is None
+
+
+def test_a_listener_that_fails_stops_nothing(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    def fail(_: frozenset[str]) -> None:
+        raise ZeroDivisionError
+
+    world.queue.listen(fail)
+    world.submit()
+    world.submit()
+    assert world.heard() == {"tier:free"}
+    assert "listener" in caplog.text
+
+
+def test_too_many_waiting_operations_are_refused(world: World) -> None:
+    futures: list[Future[tuple[Prediction, bool]]] = []
+    with writer_held(world), pytest.raises(DatabaseBusy):
+        for _ in range(WAITING + 1):
+            futures.append(world.queue.submit(world.submission(), MANY))
+    assert len({future.result()[0].id for future in futures}) == WAITING
+
+
+def test_closing_finishes_what_waits_and_refuses_what_comes(world: World) -> None:
+    with writer_held(world):
+        futures = [world.queue.submit(world.submission(), MANY) for _ in range(100)]
+        closing = threading.Thread(target=world.stop)
+        closing.start()
+    closing.join(30)
+    assert len({future.result(0)[0].id for future in futures}) == 100
+    for ask in (world.queue.depths, lambda: world.queue.submit(world.submission(), 1)):
+        with pytest.raises(DatabaseClosed):
+            ask()
+    world.start()
+    assert world.queue.depths().result()["free"].queued == 100
+
+
+def test_every_commit_is_forced_to_disk(world: World) -> None:
+    def pragma(name: str) -> object:
+        return world.database.write(lambda tx: tx._connection.exec_driver_sql(f"PRAGMA {name}").scalar()).result()
+
+    assert (pragma("journal_mode"), pragma("synchronous")) == ("wal", 2)
+
+
+def test_readers_cannot_write(world: World) -> None:
+    with pytest.raises(QueueError):
+        world.database.read(lambda tx: tx._connection.exec_driver_sql("DELETE FROM predictions")).result()
+
+
+def test_closing_folds_the_log_into_the_file(world: World) -> None:
+    world.submit()
+    world.stop()
+    assert sorted(path.name for path in (world.directory / "data").iterdir()) == ["lock", FILE]
+    world.start()
+
+
+def test_the_log_stays_bounded(world: World) -> None:
+    text = "x" * 100_000
+    for _ in range(10):
+        for future in [world.queue.submit(world.submission(owner=text), MANY) for _ in range(64)]:
+            future.result()
+    log = world.directory / "data" / f"{FILE}-wal"
+    assert log.stat().st_size < 24 << 20
+
+
+def test_the_data_directory_is_its_owners_alone(world: World) -> None:
+    assert stat.S_IMODE((world.directory / "data").stat().st_mode) == 0o700
+
+
+def test_a_second_opening_is_refused_and_names_the_holder(world: World) -> None:
+    with pytest.raises(DataInUse, match=f"process {os.getpid()} "):
+        Database.open(world.directory / "data")
+    world.submit()
+
+
+def test_a_second_process_is_refused_until_the_first_is_gone(tmp_path: Path) -> None:
+    with child(tmp_path) as process:
+        line_of(process)
+        with pytest.raises(DataInUse, match=f"process {process.pid} "):
+            Database.open(tmp_path)
+        process.kill()
+        process.wait(30)
+        Database.open(tmp_path).close()
+
+
+@pytest.mark.parametrize(
+    "kind", ["nfs", "nfs4", "cifs", "smb3", "9p", "fuse.sshfs", "ceph", "fuse.glusterfs", "lustre"]
+)
+def test_a_network_filesystem_is_refused(tmp_path: Path, kind: str) -> None:
+    with pytest.raises(NetworkFilesystem, match=kind):
+        Database.open(tmp_path / "data", filesystem=kind)
+    Database.open(tmp_path / "data", filesystem="ext4").close()
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("/", "ext4"),
+        ("/home/x", "ext4"),
+        ("/srv/share", "nfs4"),
+        ("/srv/share/data", "nfs4"),
+        ("/srv/shared", "ext4"),
+        ("/srv/share/local/data", "xfs"),
+        ("/mnt/with space/data", "fuse.sshfs"),
+        ("/over/data", "cifs"),
+    ],
+)
+def test_the_nearest_and_last_mount_decides(path: str, kind: str) -> None:
+    assert filesystem_type(Path(path), MOUNTS) == kind
+
+
+def test_without_a_list_of_mounts_the_type_is_unknown() -> None:
+    assert filesystem_type(Path("/srv"), "") == ""
+
+
+def test_data_of_a_newer_version_is_refused_and_left_alone(world: World) -> None:
+    one = world.submit()
+    world.stop()
+    path = world.directory / "data" / FILE
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA user_version = 99")
+    with pytest.raises(NewerSchema, match="99"):
+        world.start()
+    connection.execute("PRAGMA user_version = 1")
+    connection.close()
+    world.start()
+    world.get(one)
+
+
+def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
+    (tmp_path / FILE).write_bytes(b"not a database, and long enough to be seen as none" * 100)
+    with pytest.raises(CannotOpen, match="not a database"):
+        Database.open(tmp_path)
+    (tmp_path / FILE).unlink()
+    Database.open(tmp_path).close()
+
+
+def test_a_directory_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CannotOpen):
+        Database.open(tmp_path / "file" / "data")
+
+
+def test_a_full_disk_refuses_keeps_what_is_there_and_recovers(world: World) -> None:
+    kept = [world.submit() for _ in range(20)]
+    log = world.directory / "data" / f"{FILE}-wal"
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (log.stat().st_size + 50_000, hard))
+    try:
+        futures = [world.queue.submit(world.submission(owner="x" * 2000), MANY) for _ in range(200)]
+        refused = [future for future in futures if isinstance(future.exception(), StorageError)]
+        assert refused
+        accepted = [future.result()[0].id for future in futures if future.exception() is None]
+        assert world.queue.known(kept + accepted).result() == {*kept, *accepted}
+        assert world.queue.depths().result()["free"].queued == len(kept) + len(accepted)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    later = world.submit()
+    world.restart()
+    assert world.queue.known([*kept, *accepted, later]).result() == {*kept, *accepted, later}
+    assert world.queue.depths().result()["free"].queued == len(kept) + len(accepted) + 1
+
+
+def test_a_database_at_its_size_refuses_and_recovers(world: World) -> None:
+    def pages(most: int) -> None:
+        statement = f"PRAGMA max_page_count = {most}"
+        world.database.write(lambda tx: tx._connection.exec_driver_sql(statement).scalar()).result()
+
+    pages(30)
+    with pytest.raises(StorageError, match="full"):
+        for _ in range(1000):
+            world.submit()
+    depth = world.queue.depths().result()["free"].queued
+    assert 0 < depth < 1000
+    pages(1 << 30)
+    world.submit()
+    assert world.queue.depths().result()["free"].queued == depth + 1
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_what_was_acknowledged_survives_kill_9(tmp_path: Path, seed: int) -> None:
+    with child(tmp_path) as process:
+        lines = random.Random(seed).randrange(1, 400)
+        acknowledged = {line_of(process) for _ in range(lines)}
+        process.kill()
+        assert process.stdout is not None
+        rest = process.stdout.read()
+        acknowledged |= set(rest.splitlines() if rest.endswith("\n") else rest.splitlines()[:-1])
+        process.wait(30)
+    with Database.open(tmp_path) as database:
+        queue = Queue(database)
+        assert queue.known(acknowledged).result() == acknowledged
+        # What was on its way may be there too, but every row is a whole one and is counted.
+        waiting = queue.depths().result()["free"].queued
+        assert len(acknowledged) <= waiting <= len(acknowledged) + 8
+
+
+def test_a_steady_clock_starts_at_the_systems_time_and_only_goes_forward() -> None:
+    clock = steady()
+    readings = [clock() for _ in range(100)]
+    assert abs(readings[0] - time.time()) < 1
+    assert readings == sorted(readings)
+
+
+@pytest.mark.parametrize("source", Status)
+@pytest.mark.parametrize("target", Status)
+def test_only_legal_edges_have_a_statement(source: Status, target: Status) -> None:
+    if target in EDGES[source]:
+        transition(source, target)
+    else:
+        with pytest.raises(ValueError, match="no prediction goes"):
+            transition(source, target)
+
+
+def test_final_states_lead_nowhere() -> None:
+    assert set(Status) - {Status.QUEUED, Status.LEASED} == FINAL
+    assert not any(EDGES[status] for status in FINAL)

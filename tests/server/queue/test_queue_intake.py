@@ -1,0 +1,206 @@
+"""What the queue promises its callers: one test a promise, under every database."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from server.queue import Conflict, KeyReused, Place, QueueFull, Status, id_time, new_id
+from tests.server.queue.queue_world import MANY, RESULTS, WORLDS, World
+
+
+@pytest.fixture(params=WORLDS)
+def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
+    with request.param(tmp_path) as world:
+        yield world
+
+
+def test_an_accepted_prediction_is_there_after_a_restart(world: World) -> None:
+    submission = world.submission(priority=2, top_k=3, images=4)
+    prediction, created = world.queue.submit(submission, 10).result()
+    world.restart()
+    assert created
+    assert world.get(submission.id) == prediction
+    assert prediction.status is Status.QUEUED
+    assert prediction.accepted_at == world.clock.now
+    assert prediction.deadline_at == world.clock.now + submission.deadline
+    assert (prediction.priority, prediction.top_k, prediction.images) == (2, 3, 4)
+    assert prediction.attempts == 0
+
+
+def test_a_prediction_nobody_submitted_is_none(world: World) -> None:
+    assert world.queue.get("p0").result() is None
+    assert world.queue.cancel("p0").result() is None
+    assert world.queue.place("p0").result() is None
+
+
+def test_the_same_key_for_the_same_request_is_the_same_prediction(world: World) -> None:
+    first = world.submit(idempotency_key="k", fingerprint="f")
+    again, created = world.queue.submit(world.submission(idempotency_key="k", fingerprint="f"), 10).result()
+    assert (again.id, created) == (first, False)
+    assert world.queue.depths().result()["free"].queued == 1
+
+
+def test_the_same_key_answers_when_the_queue_is_full(world: World) -> None:
+    first = world.submit(idempotency_key="k", fingerprint="f")
+    again, created = world.queue.submit(world.submission(idempotency_key="k", fingerprint="f"), 1).result()
+    assert (again.id, created) == (first, False)
+
+
+def test_the_same_key_answers_with_the_result_once_there_is_one(world: World) -> None:
+    world.job()
+    world.submit(idempotency_key="k", fingerprint="f")
+    world.complete(world.lease()[0])
+    again, _ = world.queue.submit(world.submission(idempotency_key="k", fingerprint="f"), 10).result()
+    assert again.results == RESULTS
+
+
+def test_the_same_key_for_another_request_is_refused(world: World) -> None:
+    first = world.submit(idempotency_key="k", fingerprint="f")
+    with pytest.raises(KeyReused) as refusal:
+        world.submit(idempotency_key="k", fingerprint="g")
+    assert refusal.value.id == first
+
+
+@pytest.mark.parametrize("other", [{"owner": "berta"}, {"tier": "premium"}])
+def test_a_key_belongs_to_its_owner_and_tier(world: World, other: dict[str, str]) -> None:
+    first = world.submit(idempotency_key="k", fingerprint="f")
+    assert world.submit(idempotency_key="k", fingerprint="g", **other) != first
+
+
+def test_a_key_is_free_again_once_its_prediction_is_purged(world: World) -> None:
+    first = world.submit(idempotency_key="k", fingerprint="f")
+    world.queue.cancel(first).result()
+    world.clock.advance(101)
+    assert world.queue.purge({"free": 100}).result() == [first]
+    assert world.submit(idempotency_key="k", fingerprint="g") != first
+
+
+def test_one_key_at_once_from_many_threads_makes_one_prediction(world: World) -> None:
+    barrier = threading.Barrier(8)
+
+    def submit(_: int) -> tuple[str, bool]:
+        submission = world.submission(idempotency_key="k", fingerprint="f")
+        barrier.wait(30)
+        prediction, created = world.queue.submit(submission, 10).result()
+        return prediction.id, created
+
+    with ThreadPoolExecutor(8) as threads:
+        answers = list(threads.map(submit, range(8)))
+    assert len({prediction_id for prediction_id, _ in answers}) == 1
+    assert sum(created for _, created in answers) == 1
+
+
+def test_a_prediction_is_found_by_its_key(world: World) -> None:
+    first = world.submit(idempotency_key="k", fingerprint="f")
+    found = world.queue.find_key("anna", "free", "k").result()
+    assert found is not None
+    assert found.id == first
+    assert world.queue.find_key("berta", "free", "k").result() is None
+
+
+def test_a_full_queue_refuses_with_its_numbers(world: World) -> None:
+    oldest = world.clock.now
+    world.submit(priority=1)
+    world.clock.advance(5)
+    world.submit()
+    with pytest.raises(QueueFull) as refusal:
+        world.queue.submit(world.submission(), 2).result()
+    assert (refusal.value.depth, refusal.value.limit, refusal.value.oldest) == (2, 2, oldest)
+
+
+def test_a_full_tier_leaves_the_other_alone(world: World) -> None:
+    world.submit()
+    world.queue.submit(world.submission(tier="premium"), 1).result()
+
+
+def test_a_limit_of_nothing_takes_nothing(world: World) -> None:
+    with pytest.raises(QueueFull):
+        world.queue.submit(world.submission(), 0).result()
+
+
+def test_leased_predictions_take_no_place_in_the_queue(world: World) -> None:
+    world.job()
+    world.submit()
+    world.lease()
+    world.queue.submit(world.submission(), 1).result()
+
+
+def test_a_burst_of_submits_fills_the_queue_exactly(world: World) -> None:
+    futures = [world.queue.submit(world.submission(), 25) for _ in range(60)]
+    refused = [future for future in futures if isinstance(future.exception(), QueueFull)]
+    assert len(refused) == 35
+    assert world.queue.depths().result()["free"].queued == 25
+
+
+def test_an_id_used_twice_is_refused_and_spoils_nothing(world: World) -> None:
+    taken = world.submit()
+    futures = [world.queue.submit(world.submission(), MANY) for _ in range(5)]
+    clash = world.queue.submit(world.submission(id=taken), MANY)
+    futures += [world.queue.submit(world.submission(), MANY) for _ in range(5)]
+    assert isinstance(clash.exception(), Conflict)
+    ids = {future.result()[0].id for future in futures}
+    assert world.queue.known([*ids, "p1"]).result() == ids
+
+
+def test_known_answers_any_number_of_ids(world: World) -> None:
+    one = world.submit()
+    assert world.queue.known([new_id(world.clock) for _ in range(1200)] + [one]).result() == {one}
+    assert world.queue.known([]).result() == set()
+
+
+def test_places_count_from_one_in_the_order_of_leasing(world: World) -> None:
+    world.job()
+    late, first, second = world.submit(priority=9), world.submit(), world.submit()
+    world.submit(tier="premium")
+    places = {name: world.queue.place(name).result() for name in (late, first, second)}
+    assert places == {first: Place(1, 0), second: Place(2, 1), late: Place(3, 2)}
+    assert [leased.id for leased in world.lease()] == [first, second, late]
+    assert world.queue.place(first).result() is None
+
+
+@pytest.mark.parametrize("leased", [False, True])
+def test_cancel_ends_what_is_alive(world: World, leased: bool) -> None:
+    world.job()
+    one = world.submit()
+    held = world.lease() if leased else []
+    canceled = world.queue.cancel(one).result()
+    assert canceled is not None
+    assert (canceled.status, canceled.completed_at) == (Status.CANCELED, world.clock.now)
+    assert world.queue.cancel(one).result() == canceled
+    assert [world.complete(lease) for lease in held] == ["final"] * leased
+    assert world.lease() == []
+
+
+def test_cancel_leaves_a_final_prediction_as_it_is(world: World) -> None:
+    world.job()
+    one = world.submit()
+    world.complete(world.lease()[0])
+    before = world.get(one)
+    assert world.queue.cancel(one).result() == before
+
+
+def test_submitting_wakes_the_tier_and_ending_wakes_the_readers(world: World) -> None:
+    one = world.submit()
+    assert world.heard() == {"tier:free"}
+    world.queue.cancel(one).result()
+    assert world.heard() == {f"prediction:{one}", f"final:{one}"}
+
+
+def test_ids_sort_by_time_and_tell_it(world: World) -> None:
+    ids = []
+    for _ in range(50):
+        ids.append(new_id(world.clock))
+        world.clock.advance(0.002)
+    assert ids == sorted(ids)
+    assert len(set(ids)) == 50
+    assert id_time(ids[0]) == pytest.approx(1_800_000_000.0, abs=0.001)
+
+
+@pytest.mark.parametrize("foreign", ["", "p", "x" * 35, "P" + "0" * 34, "p" + "0" * 33, "p" + "é" * 34, "p" + "A" * 34])
+def test_ids_of_others_tell_no_time(foreign: str) -> None:
+    assert id_time(foreign) is None

@@ -1,0 +1,306 @@
+"""What the queue promises its workers: one test a promise, under every database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from server.queue import Completion, Status, UnknownJob
+from tests.server.queue.queue_world import RESULTS, WORLDS, World, pairs
+
+TIERS = {"free": 3, "premium": 3}
+
+
+@pytest.fixture(params=WORLDS)
+def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
+    with request.param(tmp_path) as world:
+        world.job()
+        world.job("other")
+        yield world
+
+
+def test_first_come_first_served_within_a_priority(world: World) -> None:
+    ids = [world.submit(priority=priority) for priority in (1, 0, 1, 0, -1)]
+    assert [leased.id for leased in world.lease()] == [ids[4], ids[1], ids[3], ids[0], ids[2]]
+
+
+def test_a_lease_says_what_the_worker_needs(world: World) -> None:
+    one = world.submit(images=2, size=77, top_k=3)
+    (leased,) = world.lease()
+    assert (leased.id, leased.images, leased.size, leased.top_k) == (one, 2, 77, 3)
+    assert (leased.attempt, leased.solo) == (1, False)
+    seen = world.get(one)
+    assert (seen.status, seen.job, seen.started_at) == (Status.LEASED, "job", world.clock.now)
+
+
+def test_nothing_is_leased_twice(world: World) -> None:
+    ids = [world.submit() for _ in range(5)]
+    taken = world.lease(most=3) + world.lease("other", most=3) + world.lease()
+    assert [leased.id for leased in taken] == ids
+    assert len({leased.token for leased in taken}) == 5
+
+
+def test_a_tier_is_leased_by_its_own_jobs_only(world: World) -> None:
+    world.submit(tier="premium")
+    assert world.lease() == []
+    with pytest.raises(UnknownJob):
+        world.lease(tier="premium")
+
+
+@pytest.mark.parametrize("name", ["stranger", "ended"])
+def test_a_job_that_is_not_live_gets_nothing(world: World, name: str) -> None:
+    world.submit()
+    world.job("ended")
+    world.queue.end_job("ended", "over").result()
+    with pytest.raises(UnknownJob):
+        world.lease(name)
+
+
+def test_the_bytes_of_a_lease_are_bounded_but_one_always_fits(world: World) -> None:
+    for size in (900, 50, 60, 10):
+        world.submit(size=size)
+    assert [leased.size for leased in world.lease(most_bytes=100)] == [900]
+    assert [leased.size for leased in world.lease(most_bytes=100)] == [50]
+    assert [leased.size for leased in world.lease(most_bytes=100)] == [60, 10]
+
+
+def test_asking_for_none_gives_none(world: World) -> None:
+    world.submit()
+    assert world.lease(most=0) == []
+
+
+def test_a_completed_prediction_has_its_result(world: World) -> None:
+    one = world.submit()
+    world.clock.advance(3)
+    (leased,) = world.lease()
+    world.clock.advance(2)
+    assert world.complete(leased) == "accepted"
+    done = world.get(one)
+    assert (done.status, done.results, done.error, done.predict_ms) == (Status.SUCCEEDED, RESULTS, None, 8.0)
+    assert (done.accepted_at + 3, done.accepted_at + 5) == (done.started_at, done.completed_at)
+    assert (done.job, done.attempts) == ("job", 1)
+
+
+def test_a_workers_error_fails_the_prediction(world: World) -> None:
+    one = world.submit()
+    error = {"code": "bad_image", "detail": "no picture"}
+    assert world.complete(world.lease()[0], error=error) == "accepted"
+    done = world.get(one)
+    assert (done.status, done.error, done.results) == (Status.FAILED, error, RESULTS)
+
+
+def test_the_same_result_twice_changes_nothing(world: World) -> None:
+    one = world.submit()
+    (leased,) = world.lease()
+    world.complete(leased)
+    before = world.get(one)
+    world.clock.advance(5)
+    assert world.complete(leased, error={"code": "x", "detail": "y"}) == "duplicate"
+    assert world.get(one) == before
+
+
+def test_completions_are_judged_one_by_one(world: World) -> None:
+    first, second, third = world.submit(), world.submit(), world.submit()
+    leased = {one.id: one for one in world.lease()}
+    world.queue.cancel(second).result()
+    outcomes = world.queue.complete(
+        "job",
+        [
+            Completion(first, leased[first].token, RESULTS, None, 1.0),
+            Completion(first, leased[first].token, RESULTS, None, 1.0),
+            Completion(second, leased[second].token, RESULTS, None, 1.0),
+            Completion(third, "0" * 32, RESULTS, None, 1.0),
+            Completion("p0", leased[first].token, RESULTS, None, 1.0),
+            Completion(third, leased[second].token, RESULTS, None, 1.0),
+        ],
+    ).result()
+    assert outcomes == ["accepted", "duplicate", "final", "unknown", "unknown", "unknown"]
+    assert world.status(third) is Status.LEASED
+
+
+@pytest.mark.parametrize("token", ["", " ", "0" * 32])
+def test_a_token_made_up_completes_nothing(world: World, token: str) -> None:
+    one = world.submit()
+    assert world.queue.complete("job", [Completion(one, token, RESULTS, None, 1.0)]).result() == ["unknown"]
+    world.lease()
+    assert world.queue.complete("job", [Completion(one, token, RESULTS, None, 1.0)]).result() == ["unknown"]
+    assert world.queue.extend("job", [(one, token)], 30).result() == [one]
+    assert world.queue.release("job", [(one, token)]).result() == 0
+
+
+def test_a_lease_that_is_extended_is_kept(world: World) -> None:
+    one = world.submit()
+    leased = world.lease(seconds=30)
+    for _ in range(5):
+        world.clock.advance(29)
+        assert world.queue.extend("job", pairs(leased), 30).result() == []
+        world.queue.reclaim(TIERS).result()
+    assert world.status(one) is Status.LEASED
+
+
+def test_extending_tells_which_leases_are_lost(world: World) -> None:
+    ids = [world.submit() for _ in range(4)]
+    leased = world.lease()
+    world.queue.cancel(ids[0]).result()
+    world.complete(leased[1])
+    assert world.queue.extend("job", pairs(leased), 30).result() == ids[:2]
+    world.clock.advance(31)
+    world.queue.reclaim(TIERS).result()
+    assert world.queue.extend("job", pairs(leased), 30).result() == ids
+
+
+def test_another_job_can_neither_extend_nor_release(world: World) -> None:
+    one = world.submit()
+    leased = world.lease()
+    assert world.queue.extend("other", pairs(leased), 30).result() == [one]
+    assert world.queue.release("other", pairs(leased)).result() == 0
+    assert world.status(one) is Status.LEASED
+
+
+def test_no_lease_reaches_past_its_deadline(world: World) -> None:
+    one = world.submit(deadline=40)
+    leased = world.lease(seconds=1000)
+    world.queue.extend("job", pairs(leased), 1000).result()
+    world.clock.advance(40)
+    world.queue.reclaim(TIERS).result()
+    assert world.status(one) is Status.EXPIRED
+
+
+def test_what_is_past_its_deadline_is_not_leased(world: World) -> None:
+    world.submit(deadline=10)
+    later = world.submit(deadline=20)
+    world.clock.advance(10)
+    assert [leased.id for leased in world.lease()] == [later]
+
+
+def test_released_predictions_wait_in_their_old_places_and_count_no_attempt(world: World) -> None:
+    ids = [world.submit() for _ in range(4)]
+    leased = world.lease(most=3)
+    assert world.queue.release("job", pairs(leased[:2]) * 2).result() == 2
+    again = world.lease()
+    assert [one.id for one in again] == [ids[0], ids[1], ids[3]]
+    assert [(one.attempt, one.solo) for one in again] == [(1, False)] * 3
+
+
+def test_a_late_result_is_accepted_while_the_prediction_waits_again(world: World) -> None:
+    one = world.submit()
+    (leased,) = world.lease()
+    world.clock.advance(31)
+    assert world.queue.reclaim(TIERS).result().requeued == 1
+    assert world.complete(leased) == "accepted"
+    assert world.complete(leased) == "duplicate"
+    assert world.status(one) is Status.SUCCEEDED
+    assert world.lease("other") == []
+
+
+def test_a_late_result_beats_the_worker_that_has_it_now(world: World) -> None:
+    one = world.submit()
+    (old,) = world.lease()
+    world.clock.advance(31)
+    world.queue.reclaim(TIERS).result()
+    (new,) = world.lease("other")
+    assert world.complete(old) == "accepted"
+    assert world.complete(new, "other") == "final"
+    assert world.queue.extend("other", pairs([new]), 30).result() == [one]
+    assert world.get(one).job == "job"
+
+
+def test_a_late_result_is_refused_once_another_worker_finished(world: World) -> None:
+    world.submit()
+    (old,) = world.lease()
+    world.clock.advance(31)
+    world.queue.reclaim(TIERS).result()
+    (new,) = world.lease("other")
+    assert world.complete(new, "other") == "accepted"
+    assert world.complete(old) == "final"
+    assert world.complete(new, "other") == "duplicate"
+
+
+def test_both_leases_of_one_prediction_in_one_call_finish_it_once(world: World) -> None:
+    one = world.submit()
+    (old,) = world.lease()
+    world.queue.release("job", pairs([old])).result()
+    (new,) = world.lease()
+    done = [Completion(one, token, RESULTS, None, 1.0) for token in (old.token, new.token, old.token)]
+    assert world.queue.complete("job", done).result() == ["accepted", "final", "duplicate"]
+
+
+def test_what_was_lost_is_leased_alone(world: World) -> None:
+    ids = [world.submit() for _ in range(3)]
+    world.lease(most=2)
+    world.clock.advance(31)
+    world.queue.reclaim(TIERS).result()
+    (first,) = world.lease()
+    assert (first.id, first.solo, first.attempt) == (ids[0], True, 2)
+    assert world.lease() == []  # it holds one that is to be alone
+    (second,) = world.lease("other")
+    assert (second.id, second.solo) == (ids[1], True)
+    world.complete(first)
+    assert [one.id for one in world.lease()] == [ids[2]]
+
+
+def test_a_job_that_holds_others_waits_for_what_is_to_be_alone(world: World) -> None:
+    lost = world.submit()
+    world.lease()
+    held = world.submit(priority=-1)
+    (mine,) = world.lease("other")
+    world.clock.advance(1)
+    world.queue.end_job("job", "it crashed").result()
+    waiting = world.submit()
+    assert mine.id == held
+    assert world.lease("other") == []  # never overtaken
+    world.complete(mine, "other")
+    assert [one.id for one in world.lease("other")] == [lost]
+    assert world.status(waiting) is Status.QUEUED
+
+
+def test_one_that_is_to_be_alone_ends_the_batch_before_it(world: World) -> None:
+    world.submit(priority=1)
+    world.lease()
+    world.clock.advance(31)
+    world.queue.reclaim(TIERS).result()
+    ids = [world.submit() for _ in range(2)]
+    assert [one.id for one in world.lease("other")] == ids
+
+
+def test_a_job_freed_of_its_lone_lease_wakes_its_tier(world: World) -> None:
+    world.submit()
+    world.lease()
+    world.clock.advance(31)
+    world.queue.reclaim(TIERS).result()
+    (alone,) = world.lease()
+    world.submit()
+    assert world.lease() == []
+    world.heard()
+    world.complete(alone)
+    assert world.heard() == {"tier:free", f"prediction:{alone.id}", f"final:{alone.id}"}
+
+
+@pytest.mark.parametrize("freed", ["complete", "cancel", "reclaim"])
+def test_a_job_freed_for_what_is_to_be_alone_wakes_its_tier(world: World, freed: str) -> None:
+    world.submit()
+    world.lease()
+    held = world.submit(priority=-1, deadline=60)
+    (mine,) = world.lease("other", seconds=100)
+    world.queue.end_job("job", "it crashed").result()
+    assert world.lease("other") == []
+    world.heard()
+    world.clock.advance(60)
+    if freed == "complete":
+        world.complete(mine, "other")
+    elif freed == "cancel":
+        world.queue.cancel(held).result()
+    else:
+        world.queue.reclaim(TIERS).result()
+    assert world.heard() == {"tier:free", f"prediction:{held}", f"final:{held}"}
+
+
+def test_an_ordinary_completion_wakes_no_worker(world: World) -> None:
+    one = world.submit()
+    world.submit()
+    (leased,) = world.lease(most=1)
+    world.heard()
+    world.complete(leased)
+    assert world.heard() == {f"prediction:{one}", f"final:{one}"}

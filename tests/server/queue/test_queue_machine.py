@@ -1,0 +1,219 @@
+"""Any mix of operations, crashes of workers, jumps of time and restarts: the queue is always as its model says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from server.queue import FINAL, Completion, KeyReused, Prediction, QueueFull, Status, UnknownJob
+from tests.server.queue.queue_model import Model
+from tests.server.queue.queue_world import RESULTS, World
+
+MEMORY = Path("/dev/shm")
+TIERS = st.sampled_from(["free", "premium"])
+ATTEMPTS = st.integers(1, 3)
+
+
+class QueueMachine(RuleBasedStateMachine):
+    """The real queue and its model, step by step."""
+
+    @initialize()
+    def start(self) -> None:
+        self.home = TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None)
+        self.world = World(Path(self.home.name))
+        self.queue = self.world.queue
+        self.model = Model()
+        self.model.now = self.world.clock.now
+        self.leases: list[tuple[str, str, str]] = []  # every (job, prediction, token) ever given
+        self.finals: dict[str, Prediction] = {}
+        self.names = 0
+
+    def teardown(self) -> None:
+        if hasattr(self, "home"):
+            self.world.stop()
+            self.home.cleanup()
+
+    @rule(
+        tier=TIERS,
+        priority=st.integers(-1, 1),
+        size=st.sampled_from([10, 40, 90]),
+        deadline=st.sampled_from([5.0, 60.0, 1000.0]),
+        key=st.sampled_from([None, None, "a", "b"]),
+        fingerprint=st.sampled_from(["x", "y"]),
+        limit=st.sampled_from([2, 1000, 1000]),
+    )
+    def submit(
+        self, tier: str, priority: int, size: int, deadline: float, key: str | None, fingerprint: str, limit: int
+    ) -> None:
+        submission = self.world.submission(
+            tier=tier, priority=priority, size=size, deadline=deadline, idempotency_key=key, fingerprint=fingerprint
+        )
+        known, waiting = self.model.with_key(submission), self.model.waiting(tier)
+        future = self.queue.submit(submission, limit)
+        if known is not None and known.submission.fingerprint != fingerprint:
+            assert isinstance(future.exception(), KeyReused)
+        elif known is not None:
+            assert (future.result()[0].id, future.result()[1]) == (known.submission.id, False)
+        elif len(waiting) >= limit:
+            assert isinstance(future.exception(), QueueFull)
+        else:
+            assert future.result()[1]
+            self.model.submit(submission)
+
+    @rule(tier=TIERS)
+    def open_job(self, tier: str) -> None:
+        self.names += 1
+        self.model.jobs[self.world.job(f"job-{self.names}", tier)] = tier
+
+    @precondition(lambda self: self.names)
+    @rule(
+        data=st.data(),
+        most=st.integers(0, 4),
+        most_bytes=st.sampled_from([50, 1000]),
+        seconds=st.sampled_from([10, 30]),
+    )
+    def lease(self, data: st.DataObject, most: int, most_bytes: int, seconds: float) -> None:
+        job = self.any_job(data)
+        tier = self.model.jobs.get(job, "free")
+        future = self.queue.lease(tier, job, most, most_bytes, seconds)
+        if job not in self.model.jobs:
+            assert isinstance(future.exception(), UnknownJob)
+            return
+        expected = self.model.choose(tier, job, most, most_bytes)
+        leased = future.result()
+        assert [(one.id, one.attempt, one.solo) for one in leased] == [
+            (entry.submission.id, entry.attempts + 1, entry.solo) for entry in expected
+        ]
+        for one, entry in zip(leased, expected, strict=True):
+            self.model.lease(entry, job, one.token, seconds)
+            self.leases.append((job, one.id, one.token))
+
+    @precondition(lambda self: self.leases)
+    @rule(data=st.data(), failing=st.booleans())
+    def complete(self, data: st.DataObject, failing: bool) -> None:
+        job, chosen = self.some_leases(data)
+        error = {"code": "bad_image", "detail": "no picture"} if failing else None
+        outcomes = self.queue.complete(job, [Completion(name, token, RESULTS, error, 1.0) for name, token in chosen])
+        target = Status.FAILED if failing else Status.SUCCEEDED
+        assert outcomes.result() == [self.model.complete(name, token, job, target) for name, token in chosen]
+
+    @precondition(lambda self: self.leases)
+    @rule(data=st.data(), seconds=st.sampled_from([10, 30]))
+    def extend(self, data: st.DataObject, seconds: float) -> None:
+        job, chosen = self.some_leases(data)
+        lost = self.queue.extend(job, chosen, seconds).result()
+        kept = [pair for pair in chosen if self.holds(*pair)]
+        assert lost == [name for name, token in chosen if (name, token) not in kept]
+        for name, _ in kept:
+            entry = self.model.entries[name]
+            entry.lease_until = min(self.model.now + seconds, entry.deadline_at)
+
+    @precondition(lambda self: self.leases)
+    @rule(data=st.data())
+    def release(self, data: st.DataObject) -> None:
+        job, chosen = self.some_leases(data)
+        kept = {name for name, token in chosen if self.holds(name, token)}
+        assert self.queue.release(job, chosen).result() == len(kept)
+        for name in kept:
+            self.model.requeue(self.model.entries[name], blame=False)
+
+    @precondition(lambda self: self.model.entries)
+    @rule(data=st.data())
+    def cancel(self, data: st.DataObject) -> None:
+        name = data.draw(st.sampled_from(list(self.model.entries)))
+        entry = self.model.entries[name]
+        if entry.live:
+            self.model.end(entry, Status.CANCELED)
+        canceled = self.queue.cancel(name).result()
+        assert canceled is not None
+        assert canceled.status is entry.status
+
+    @rule(seconds=st.sampled_from([1, 9, 11, 31, 70]))
+    def time_passes(self, seconds: float) -> None:
+        self.world.clock.advance(seconds)
+        self.model.now = self.world.clock.now
+
+    @rule(tiers=st.dictionaries(TIERS, ATTEMPTS))
+    def reclaim(self, tiers: dict[str, int]) -> None:
+        self.model.reclaim(tiers)
+        assert not self.queue.reclaim(tiers).result().more
+
+    @precondition(lambda self: self.names)
+    @rule(data=st.data(), blame=st.booleans(), attempts=ATTEMPTS)
+    def end_job(self, data: st.DataObject, blame: bool, attempts: int) -> None:
+        job = self.any_job(data)
+        self.model.end_job(job, attempts, blame=blame)
+        self.queue.end_job(job, "it ended", blame=blame, attempts=attempts).result()
+
+    @rule(tier=TIERS)
+    def abort_tier(self, tier: str) -> None:
+        self.model.abort_tier(tier)
+        self.queue.abort_tier(tier, "tier_removed", "gone").result()
+
+    @rule(seconds=st.dictionaries(TIERS, st.sampled_from([0.0, 20.0])), others=st.sampled_from([5.0, 100.0]))
+    def purge(self, seconds: dict[str, float], others: float) -> None:
+        gone = set(self.queue.purge(seconds, others).result())
+        assert gone == self.model.purge(seconds, others)
+        for name in gone:
+            del self.finals[name]
+            assert self.queue.get(name).result() is None
+
+    @rule()
+    def restart(self) -> None:
+        self.world.restart()
+        self.queue = self.world.queue
+
+    @invariant()
+    def every_prediction_is_as_the_model_says(self) -> None:
+        names = sorted(self.model.entries)
+        for name, future in [(name, self.queue.get(name)) for name in names]:
+            entry, seen = self.model.entries[name], future.result()
+            assert seen is not None
+            assert (seen.status, seen.attempts, seen.completed_at) == (entry.status, entry.attempts, entry.completed_at)
+            assert (seen.job, seen.started_at is not None) == (entry.job, entry.started)
+            if seen.status in FINAL:
+                assert self.finals.setdefault(name, seen) == seen
+            else:
+                assert name not in self.finals
+
+    @invariant()
+    def what_waits_is_counted_and_in_order(self) -> None:
+        depths: dict[str, Any] = self.queue.depths().result()
+        for tier in ("free", "premium"):
+            waiting = self.model.waiting(tier)
+            leased = [one for one in self.model.entries.values() if one.status is Status.LEASED]
+            if tier in depths:
+                assert depths[tier].queued == len(waiting)
+                assert depths[tier].leased == sum(one.submission.tier == tier for one in leased)
+            else:
+                assert not waiting
+            places = [self.queue.place(one.submission.id) for one in waiting]
+            assert [place.result().position for place in places] == list(range(1, len(waiting) + 1))  # type: ignore[union-attr]
+
+    @invariant()
+    def live_jobs_are_known(self) -> None:
+        assert {row.name: row.tier for row in self.queue.jobs().result()} == self.model.jobs
+
+    def any_job(self, data: st.DataObject) -> str:
+        return f"job-{data.draw(st.integers(1, self.names))}"
+
+    def some_leases(self, data: st.DataObject) -> tuple[str, list[tuple[str, str]]]:
+        """Leases of one Job: kept, lost or finished ones, late and twice as it may come."""
+        job, *_ = data.draw(st.sampled_from(self.leases))
+        mine = [(name, token) for holder, name, token in self.leases if holder == job]
+        return job, data.draw(st.lists(st.sampled_from(mine), min_size=1, max_size=4))
+
+    def holds(self, name: str, token: str) -> bool:
+        entry = self.model.entries.get(name)
+        return entry is not None and entry.status is Status.LEASED and entry.token == token
+
+
+TestQueueMachine = QueueMachine.TestCase
+TestQueueMachine.settings = settings(
+    max_examples=60, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
+)

@@ -1,0 +1,130 @@
+"""Every statement the queue runs finds its rows by the index meant for it: no scans, no sorting."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from tests.server.queue.queue_world import MANY, World, pairs
+
+Run = Callable[[World], object]
+# What each operation runs, and the indexes its reads and writes of ``predictions`` and ``jobs`` must use.
+OPERATIONS: dict[str, tuple[Run, set[str]]] = {
+    "submit": (lambda world: world.submit(idempotency_key="k", fingerprint="f"), {"predictions_key"}),
+    "refuse": (lambda world: world.queue.submit(world.submission(), 0).exception(), {"predictions_queue"}),
+    "find_key": (lambda world: world.queue.find_key("anna", "free", "k").result(), {"predictions_key"}),
+    "get": (lambda world: world.queue.get("p0").result(), {"id"}),
+    "known": (lambda world: world.queue.known(["p0", "p1"]).result(), {"id"}),
+    "place": (lambda world: world.queue.place(world.submit()).result(), {"id", "predictions_queue"}),
+    "cancel": (lambda world: world.queue.cancel(world.lease()[0].id).result(), {"id", "seq", "predictions_queue"}),
+    "lease": (lambda world: world.lease(), {"predictions_queue", "predictions_holder", "seq", "name"}),
+    "extend": (lambda world: world.queue.extend("job", pairs(world.lease()), 9).result(), {"id", "seq"}),
+    "release": (lambda world: world.queue.release("job", pairs(world.lease())).result(), {"id", "seq"}),
+    "complete": (lambda world: world.complete(world.lease()[0]), {"id", "seq", "predictions_queue"}),
+    "depths": (lambda world: world.queue.depths().result(), {"predictions_queue"}),
+    "pace": (lambda world: world.queue.pace("free").result(), {"predictions_completed"}),
+    "reclaim": (lambda world: expire(world), {"predictions_lease", "predictions_deadline", "seq"}),
+    "abort_tier": (
+        lambda world: world.queue.abort_tier("free", "gone", "gone").result(),
+        {"predictions_lease", "predictions_queue", "seq"},
+    ),
+    "purge": (lambda world: finish(world), {"predictions_completed", "seq", "jobs_ended"}),
+    "open_job": (lambda world: world.job("new"), set()),
+    "end_job": (lambda world: crash(world), {"predictions_holder", "seq", "name"}),
+    "jobs": (lambda world: world.queue.jobs().result(), {"jobs_live"}),
+    "strikes": (lambda world: world.queue.strikes("free").result(), {"jobs_tier"}),
+}
+
+
+def expire(world: World) -> None:
+    world.submit(deadline=1)
+    world.lease(most=2)
+    world.submit(deadline=1)
+    world.clock.advance(100)
+    world.queue.reclaim({"free": 3}).result()
+
+
+def finish(world: World) -> None:
+    world.queue.cancel(world.submit()).result()
+    world.clock.advance(100)
+    world.queue.purge({"free": 1}).result()
+
+
+def crash(world: World) -> None:
+    world.lease()
+    world.queue.end_job("job", "crashed").result()
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    with World(tmp_path) as world:
+        world.job()
+        for _ in range(5):
+            world.submit()
+        yield world
+
+
+@pytest.fixture
+def statements() -> Iterator[list[tuple[str, Any]]]:
+    seen: list[tuple[str, Any]] = []
+
+    def note(_c: object, _cursor: object, statement: str, parameters: Any, _context: object, many: bool) -> None:
+        seen.append((statement, parameters[0] if many else parameters))
+
+    sa.event.listen(sa.Engine, "before_cursor_execute", note)
+    yield seen
+    sa.event.remove(sa.Engine, "before_cursor_execute", note)
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_every_statement_uses_its_index(world: World, statements: list[tuple[str, Any]], operation: str) -> None:
+    run, expected = OPERATIONS[operation]
+    statements.clear()
+    run(world)
+    ran = [found for found in statements if not found[0].startswith(("BEGIN", "PRAGMA"))]
+
+    def explain(tx: Any) -> list[str]:
+        return [
+            row.detail
+            for statement, parameters in ran
+            for row in tx._connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
+        ]
+
+    plan = world.database.read(explain).result()
+    reads = [line for line in plan if re.search(r"\b(predictions|jobs)\b", line)]
+    assert not [line for line in plan if "TEMP B-TREE" in line]
+    # jobs_live holds nothing but the rows that are wanted, in order.
+    assert not [line for line in reads if line.startswith("SCAN") and "USING INDEX jobs_live" not in line]
+    used = {index_of(line) for line in reads}
+    assert used >= expected
+    assert not any(index.startswith("auto") for index in used)
+
+
+def index_of(line: str) -> str:
+    """The index a line of a plan names; for keys, the column."""
+    if "INTEGER PRIMARY KEY" in line:
+        return "seq"
+    name = re.search(r"INDEX (\w+)", line)
+    assert name, line
+    return {"sqlite_autoindex_predictions_1": "id", "sqlite_autoindex_jobs_1": "name"}.get(name[1], name[1])
+
+
+def test_counting_a_deep_queue_never_reads_its_rows(world: World, statements: list[tuple[str, Any]]) -> None:
+    last = world.submit()
+    statements.clear()
+    world.queue.place(last).result()
+    world.queue.submit(world.submission(), MANY).result()
+    counts = [found for found in statements if "count(" in found[0]]
+
+    def explain(tx: Any) -> list[str]:
+        return [
+            tx._connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}", values).first()[3] for text, values in counts
+        ]
+
+    assert len(counts) == 2  # both for the place: a submit reads the counter
+    assert all("COVERING INDEX predictions_queue" in line for line in world.database.read(explain).result())

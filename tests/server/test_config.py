@@ -1,0 +1,297 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import settings as effort
+from hypothesis import strategies as st
+
+from server import config, documents, reference
+from server.config import ConfigError, Settings, load
+from server.documents import Schema
+
+VALUES = Path(__file__).parent / "values"
+
+
+def lines(error: ConfigError) -> list[str]:
+    assert str(error).splitlines() == [str(finding) for finding in error.findings]
+    return [str(finding) for finding in error.findings]
+
+
+def test_the_defaults() -> None:
+    settings = load()
+    assert (settings.host, settings.port, settings.internal_port, settings.tick) == ("127.0.0.1", 8080, 8081, 1.0)
+    assert settings.lease == config.Lease(seconds=30.0, heartbeat=10.0, reclaim=5.0)
+    assert list(settings.tiers) == ["free", "premium"]
+    assert settings.tiers["free"] == config.Tier(
+        name="free",
+        namespace="tierserve-free",
+        template="free.yaml.j2",
+        model=config.ModelChoice("tf_efficientnet_lite0", "int8", "onnx"),
+        quota={"cpu": "2", "memory": "2Gi", "pods": "10"},
+        job=config.JobShape("tierserve-worker:0.1.0", "900m", "256Mi", 100000, deadline=3600, grace=20, ttl=300),
+        limits=config.Limits(queue=1000, images=8, image_bytes=10485760, image_pixels=40000000, attempts=3),
+        waits=config.Waits(sync=30.0, queue=3600.0, results=86400.0, idle=30.0, start=60.0),
+    )
+    assert settings.tiers["premium"].model == config.ModelChoice("tf_efficientnet_lite2", "fp32", "onnx")
+
+
+BAD = documents.read(VALUES / "bad.yaml").value
+
+
+@pytest.mark.parametrize("bad", BAD, ids=[bad["case"] for bad in BAD])
+def test_bad_values_name_file_line_pointer_and_rule(
+    bad: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("my.yaml").write_text(bad["values"])
+    with pytest.raises(ConfigError) as caught:
+        load(Path("my.yaml"))
+    assert lines(caught.value) == [bad["finding"]]
+
+
+@pytest.mark.parametrize("name", ["Free", "free_1", "1st", "-a", "a-", "a" * 21, "a.b", "a/b", "é", "a\n", ""])
+def test_a_tiers_name_must_fit_into_urls_and_job_names(name: str, tmp_path: Path) -> None:
+    tier = {"template": "free.yaml.j2", "namespace": {"name": "n"}, "model": {"name": "m"}, "quota": {}}
+    (tmp_path / "my.yaml").write_text(json.dumps({"tiers": {name: tier}}))
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path / "my.yaml")
+    assert [finding.pointer for finding in caught.value.findings] == [documents.pointer("tiers", name)]
+    assert {finding.rule for finding in caught.value.findings} <= {"pattern", "maxLength"}
+
+
+def test_every_finding_is_listed_by_line() -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(VALUES / "typos.yaml")
+    assert [(finding.line, finding.pointer) for finding in caught.value.findings] == [
+        (2, "/server/prot"),
+        (5, "/tiers/free/qouta"),
+        (7, "/tiers/free/job/cpu"),
+        (8, "/tiers/free/job/memory"),
+        *[(10, "/tiers/Gold")] * 5,
+    ]
+
+
+def test_a_missing_template_names_those_there_are(tmp_path: Path) -> None:
+    (tmp_path / "free.yaml.j2").touch()
+    with pytest.raises(ConfigError) as caught:
+        load(templates=tmp_path)
+    (line,) = lines(caught.value)
+    assert line.endswith(f": /tiers/premium/template: no such file in {tmp_path}; there: free.yaml.j2 (template)")
+
+
+def test_a_file_is_laid_over_the_defaults() -> None:
+    settings = load(VALUES / "without-premium.yaml")
+    assert list(settings.tiers) == ["free"]
+    assert settings.tiers["free"].quota == {"cpu": "3", "memory": "2Gi"}
+    assert settings.tiers["free"].job == load().tiers["free"].job
+
+
+def test_a_tier_needs_four_keys_and_has_defaults_for_the_rest() -> None:
+    settings = load(VALUES / "gold.yaml")
+    gold, free = settings.tiers["gold"], settings.tiers["free"]
+    assert list(settings.tiers) == ["free", "premium", "gold"]
+    assert gold.quota == {"cpu": "6", "memory": "8Gi"}
+    assert (gold.job, gold.limits, gold.waits) == (free.job, free.limits, free.waits)
+
+
+def test_what_helm_has_merged_stands_alone() -> None:
+    settings = load(VALUES / "gold.yaml", base=None)
+    assert list(settings.tiers) == ["gold"]
+    assert (settings.port, settings.lease.seconds) == (8080, 30.0)
+
+
+def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "empty.yaml").write_text("# nothing yet\n")
+    assert load(tmp_path / "empty.yaml") == load()
+
+
+def get(settings: Settings, path: str) -> Any:
+    found: Any = settings
+    for key in path.split("."):
+        found = found[key] if hasattr(found, "keys") else getattr(found, key)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("flag", "path", "value"),
+    [
+        ("server.port=0", "port", 0),
+        ("server.tickSeconds=0.25", "tick", 0.25),
+        ("tiers.free.quota.cpu=4", "tiers.free.quota.cpu", "4"),
+        ("tiers.free.quota.cpu=1500m", "tiers.free.quota.cpu", "1500m"),
+        ("tiers.free.quota.pods=3", "tiers.free.quota.pods", "3"),
+        ("tiers.free.waits.idleSeconds=2", "tiers.free.waits.idle", 2.0),
+        ("tiers.free.model.variant=fp32", "tiers.free.model.variant", "fp32"),
+        ("tiers.free.job=null", "tiers.free.job.cpu", "900m"),
+        ("tiers.free.limits={queue: 7}", "tiers.free.limits.queue", 7),
+        ("worker.image.tag=1.10", "tiers.premium.job.image", "tierserve-worker:1.10"),
+        (f"worker.image.tag=1@sha256:{'a' * 64}", "tiers.free.job.image", f"tierserve-worker:1@sha256:{'a' * 64}"),
+    ],
+)
+def test_a_flag_sets_one_value(flag: str, path: str, value: object) -> None:
+    assert get(load(overrides=[flag]), path) == value
+
+
+@pytest.mark.parametrize("kind", ["cpu", "memory", "pods"])
+def test_a_quota_of_0_pauses_a_tier(kind: str) -> None:
+    assert load(overrides=[f"tiers.free.quota.{kind}=0"]).tiers["free"].quota[kind] == "0"
+
+
+def test_a_flag_may_take_a_quota_away() -> None:
+    assert load(overrides=["tiers.free.quota.cpu=null"]).tiers["free"].quota == {"memory": "2Gi", "pods": "10"}
+
+
+def test_flags_go_over_the_file_and_over_earlier_flags() -> None:
+    flags = ["tiers.free.quota.cpu=5", "tiers.free.quota.cpu=6"]
+    assert load(VALUES / "without-premium.yaml", flags).tiers["free"].quota == {"cpu": "6", "memory": "2Gi"}
+
+
+@pytest.mark.parametrize(
+    ("flag", "line"),
+    [
+        ("server.port", "--set server.port: must look like server.port=8080 (override)"),
+        ("=1", "--set =1: must look like server.port=8080 (override)"),
+        ("server..port=1", "--set server..port=1: must look like server.port=8080 (override)"),
+        (
+            "server.prot=1",
+            '--set server.prot=1: /server/prot: unknown key "prot"; did you mean "port"? (additionalProperties)',
+        ),
+        ("server.port=", '--set server.port=: /server/port: must be a whole number, not "" (type)'),
+        ("server.port=[", '--set server.port=[: /server/port: must be a whole number, not "[" (type)'),
+        ("server.port.x=1", '--set server.port.x=1: /server/port: must be a whole number, not {"x": 1} (type)'),
+        ("tiers.free.model=null", '--set tiers.free.model=null: /tiers/free: "model" is missing (required)'),
+        (
+            "tiers.free.quota.cpu=0.5",
+            "--set tiers.free.quota.cpu=0.5: /tiers/free/quota/cpu: "
+            "a Job takes 900m of cpu, the tier's quota is 0.5: no Job could ever start (quota)",
+        ),
+        (
+            "server.lease.seconds=10",
+            "--set server.lease.seconds=10: /server/lease/seconds: "
+            "the heartbeat of 10 s must be shorter than the lease of 10 s (lease)",
+        ),
+    ],
+)
+def test_a_bad_flag_is_named(flag: str, line: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(overrides=[flag])
+    assert lines(caught.value) == [line]
+
+
+@pytest.mark.parametrize(
+    ("written", "text"),
+    [
+        ("2", "2"),
+        ("0.9", "0.9"),
+        ('"2"', "2"),
+        ("900m", "900m"),
+        ("2.0", "2"),
+        ("1.0e+21", "1" + "0" * 21),
+        ("1.0e-3", "0.001"),
+    ],
+)
+def test_a_number_is_as_good_as_a_quoted_quantity(written: str, text: str, tmp_path: Path) -> None:
+    (tmp_path / "my.yaml").write_text(f"tiers: {{free: {{quota: {{cpu: {written}}}, job: {{cpu: 1m}}}}}}")
+    assert load(tmp_path / "my.yaml").tiers["free"].quota["cpu"] == text
+
+
+def test_numbers_as_helm_writes_them(tmp_path: Path) -> None:
+    (tmp_path / "my.yaml").write_text(
+        "tiers: {free: {limits: {imageBytes: 1.048576e+07}, quota: {memory: 4.294967296e+09}}}"
+    )
+    free = load(tmp_path / "my.yaml").tiers["free"]
+    assert (free.limits.image_bytes, free.quota["memory"]) == (10485760, "4294967296")
+    assert isinstance(free.limits.image_bytes, int)
+
+
+@effort(deadline=None, max_examples=50)
+@given(st.text(max_size=30))
+def test_any_flag_is_settings_or_findings(text: str) -> None:
+    for flag in (text, f"server.port={text}", f"tiers.free.quota.cpu={text}", f"tiers.{text}.x=1"):
+        try:
+            settings = load(overrides=[flag])
+        except ConfigError as error:
+            assert error.findings
+        else:
+            assert isinstance(settings, Settings)
+
+
+def test_settings_do_not_change() -> None:
+    settings: Any = load()
+    free = settings.tiers["free"]
+    for record in (settings, settings.lease, free, free.model, free.job, free.limits, free.waits):
+        name = dataclasses.fields(record)[0].name
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(record, name, None)
+        assert hash(record) is not None
+    with pytest.raises(TypeError, match="does not support item assignment"):
+        settings.tiers["more"] = free
+    with pytest.raises(TypeError, match="does not support item assignment"):
+        free.quota["cpu"] = "99"
+
+
+def leaves(part: Schema, path: str = "") -> list[tuple[str, Schema]]:
+    root = documents.schema("values")
+    known = {f"{path}/{key}": documents.resolve(root, sub) for key, sub in part.get("properties", {}).items()}
+    if isinstance(part.get("additionalProperties"), dict):
+        known[f"{path}/*"] = documents.resolve(root, part["additionalProperties"])
+    inner = [leaf for at, sub in known.items() for leaf in leaves(sub, at)]
+    return inner or [(path, part)]
+
+
+def all_parts(part: Schema) -> list[Schema]:
+    root = documents.schema("values")
+    subs = [*part.get("properties", {}).values(), part.get("additionalProperties")]
+    inner = [all_parts(documents.resolve(root, sub)) for sub in subs if isinstance(sub, dict)]
+    return [part, *(each for parts in inner for each in parts)]
+
+
+PREMIUM = {
+    "/tiers/*/model/variant": "fp32",
+    "/tiers/*/waits/idleSeconds": 300,
+}
+
+
+@pytest.mark.parametrize(("tier", "differs"), [("free", {}), ("premium", PREMIUM)])
+def test_the_schemas_defaults_are_the_charts(tier: str, differs: dict[str, object]) -> None:
+    values = documents.read(config.DEFAULT_VALUES).value
+    for path, part in leaves(documents.schema("values")):
+        found = values
+        for key in path.replace("*", tier).split("/")[1:]:
+            found = found[key]
+        if "default" in part:
+            assert found == differs.get(path, part["default"]), path
+
+
+def test_the_schema_is_written_for_readers() -> None:
+    for part in all_parts(documents.schema("values")):
+        assert part["title"]
+        assert part["description"].endswith(".")
+    for path, part in leaves(documents.schema("values")):
+        assert "default" in part or part["examples"], path
+
+
+def test_the_reference_page_is_current() -> None:
+    assert reference.PAGE.read_text(encoding="utf-8") == reference.page(), f"run {reference.COMMAND}"
+
+
+def test_the_reference_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(reference, "PAGE", tmp_path / "configuration.md")
+    assert reference.main(["--check"]) == 1
+    assert "is stale: run python -m server.reference" in capsys.readouterr().err
+    assert reference.main([]) == 0
+    assert reference.main(["--check"]) == 0
+    assert reference.main(["--help"]) == 2
+
+
+def test_the_chart_has_the_same_schema() -> None:
+    link = config.ROOT / "chart" / "values.schema.json"
+    assert link.is_symlink()
+    assert link.resolve() == config.SCHEMAS / "values.schema.json"

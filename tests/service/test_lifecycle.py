@@ -1,0 +1,222 @@
+"""Starting, stopping, crashing: what an operator sees, and that nothing accepted is lost."""
+
+from __future__ import annotations
+
+import os
+import random
+import resource
+import signal
+import subprocess
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from http.client import HTTPException
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.running import ROOT, Service, alive, eventually, service
+from tests.service.conftest import PAUSED
+from tests.service.pictures import CAT, bomb
+from tests.service.test_classify import is_cat
+
+KILLS = 20
+
+
+def failure(command: list[str]) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, cwd=ROOT)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    return done.stderr
+
+
+def test_a_port_in_use_is_told(running: Service, models: Path, tmp_path: Path) -> None:
+    other = Service(tmp_path, models)
+    other.command += ["--set", f"server.port={running.port}"]
+    assert f"port {running.port} of 127.0.0.1 is in use" in failure(other.command)
+
+
+def test_a_second_server_on_the_same_data_is_refused(running: Service, models: Path) -> None:
+    assert running.process is not None
+    said = failure(Service(running.state, models).command)
+    assert "is in use by" in said
+    assert str(running.process.pid) in said
+
+
+def test_missing_models_name_the_command_that_makes_them(tmp_path: Path) -> None:
+    said = failure(Service(tmp_path / "state", tmp_path / "models").command)
+    assert f"python -m model build --output {tmp_path}/models tf_efficientnet_lite0 tf_efficientnet_lite2" in said
+
+
+def test_values_with_a_typo_name_line_and_key(models: Path, tmp_path: Path) -> None:
+    values = tmp_path / "values.yaml"
+    values.write_text("tiers:\n  free:\n    quotta: {cpu: 1}\n")
+    said = failure(Service(tmp_path / "state", models, values=values).command)
+    assert "values.yaml:3" in said
+    assert "quotta" in said
+
+
+def test_a_sigterm_answers_who_waits_and_leaves_no_process(models: Path, tmp_path: Path) -> None:
+    with service(models, tmp_path, PAUSED) as found, ThreadPoolExecutor() as pool:
+        assert is_cat(found.post("premium", CAT))
+        children = [child.pid for child in found.workers()]
+        waiting = pool.submit(found.post, "free", CAT)
+        eventually(lambda: found.get("/v1/tiers").json["tiers"][0]["queued"] == 1)
+        assert found.stop() == 0
+        assert waiting.result().status == 202
+        assert not any(map(alive, children))
+        found.start()
+        assert found.get(waiting.result().headers["Location"]).json["status"] == "queued"
+
+
+def test_a_drained_worker_hands_back_what_it_did_not_begin(models: Path, tmp_path: Path) -> None:
+    with service(models, tmp_path, ["tiers.free.quota.pods=1"]) as found:
+        urls = [found.post("free", CAT, {"Prefer": "respond-async"}).headers["Location"] for _ in range(60)]
+        (worker,) = eventually(found.workers)
+        eventually(lambda: found.get(urls[0]).json["status"] == "succeeded")
+        worker.terminate()
+        answers = [found.get(f"{url}?wait=30").json for url in urls]
+        assert {answer["status"] for answer in answers} == {"succeeded"}
+        assert {answer["attempts"] for answer in answers} == {1}
+
+
+def test_workers_die_with_a_killed_server(models: Path, tmp_path: Path) -> None:
+    with service(models, tmp_path) as found:
+        assert is_cat(found.post("free", CAT))
+        children = [child.pid for child in found.workers()]
+        assert children
+        found.kill()
+        eventually(lambda: not any(map(alive, children)))
+        found.start()
+        assert is_cat(found.post("free", CAT))
+
+
+def test_a_stopped_worker_loses_its_lease_and_the_picture_goes_to_another(models: Path, tmp_path: Path) -> None:
+    settings = [
+        "server.lease.seconds=2",
+        "server.lease.heartbeatSeconds=1",
+        "server.lease.reclaimSeconds=1",
+        "tiers.free.quota.pods=2",
+    ]
+    with service(models, tmp_path, settings) as found:
+        assert is_cat(found.post("free", CAT))
+        (first,) = found.workers()
+        first.suspend()
+        try:
+            url = found.post("free", CAT, {"Prefer": "respond-async"}).headers["Location"]
+            assert is_cat(found.get(f"{url}?wait=30"))
+        finally:
+            first.resume()
+
+
+def test_a_worker_that_dies_on_every_attempt_fails_the_prediction(models: Path, tmp_path: Path) -> None:
+    slow = bomb(6000)
+    with service(models, tmp_path, ["tiers.free.quota.pods=1", "tiers.free.limits.attempts=2"]) as found:
+        url = found.post("free", slow, {"Prefer": "respond-async"}).headers["Location"]
+        for attempt in (1, 2):
+            eventually(lambda: stands(found, url) == ("leased", attempt))  # noqa: B023 (called at once)
+            found.workers()[0].kill()
+        answer = found.get(f"{url}?wait=30").json
+        assert answer["status"] == "failed"
+        assert answer["error"]["code"] == "attempts_exhausted"
+        assert "SIGKILL" in answer["error"]["detail"]
+
+
+def stands(found: Service, url: str) -> tuple[str, int]:
+    prediction = found.get(url).json
+    return prediction["status"], prediction["attempts"]
+
+
+def test_a_tier_whose_workers_cannot_start_says_why_and_rests(models: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "models"
+    broken.mkdir()
+    for name in ("tf_efficientnet_lite0", "tf_efficientnet_lite2"):
+        (broken / name).symlink_to(models / name)
+    with service(broken, tmp_path / "state") as found:
+        (broken / "tf_efficientnet_lite0").unlink()
+        url = found.post("free", CAT, {"Prefer": "respond-async"}).headers["Location"]
+        reason = eventually(lambda: "ended without taking work" in reason_of(found, url) and reason_of(found, url))
+        assert "python -m model build" in reason
+        assert is_cat(found.post("premium", CAT))
+        assert found.get("/readyz").json["tiers"]["free"]["healthy"] is False
+        started = found.log.read_text().count("Job tierserve-free")
+        assert started <= 6  # three Jobs, a line at start and one at end
+        (broken / "tf_efficientnet_lite0").symlink_to(models / "tf_efficientnet_lite0")
+        assert is_cat(found.get(f"{url}?wait=30"))
+
+
+def reason_of(found: Service, url: str) -> str:
+    return str((found.get(url).json["queue"] or {}).get("reason", ""))
+
+
+def test_a_full_disk_is_503_with_nothing_half_written(models: Path, tmp_path: Path) -> None:
+    with service(models, tmp_path, PAUSED) as found:
+        assert found.process is not None
+        kept = found.post("free", CAT, {"Prefer": "respond-async"}).headers["Location"]
+        blobs = tmp_path / "data" / "blobs"
+        assert len(list(blobs.iterdir())) == 1
+        found.process.rlimit(psutil.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
+        answer = found.post("free", CAT, {"Prefer": "respond-async"})
+        assert (answer.status, answer.json["code"]) == (503, "storage_unavailable")
+        assert int(answer.headers["Retry-After"]) >= 1
+        assert len(list(blobs.iterdir())) == 1
+        assert found.get(kept).json["status"] == "queued"
+        found.process.rlimit(psutil.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        assert found.post("free", CAT, {"Prefer": "respond-async"}).status == 202
+
+
+def test_a_second_start_answers_within_two_seconds(models: Path, tmp_path: Path) -> None:
+    found = Service(tmp_path, models)
+    found.start()
+    found.stop()
+    began = time.monotonic()
+    found.start()
+    took = time.monotonic() - began
+    found.stop()
+    assert took < 2
+
+
+@pytest.mark.timeout(240)
+def test_twenty_kills_under_load_lose_nothing(models: Path, tmp_path: Path) -> None:
+    """Server and workers are killed at random moments; all that was accepted ends with the right labels."""
+    seed = random.randrange(1 << 32)
+    chance = random.Random(seed)
+    found = Service(tmp_path, models, ["tiers.free.limits.attempts=10", "server.lease.reclaimSeconds=1"])
+    found.start()
+    accepted: list[str] = []
+    done = threading.Event()
+
+    def client() -> None:
+        while not done.is_set():
+            try:
+                answer = found.post("free", CAT, {"Prefer": "respond-async"})
+            except (OSError, HTTPException):
+                time.sleep(0.05)
+                continue
+            if answer.status == 202:
+                accepted.append(answer.headers["Location"])
+            time.sleep(0.01)
+
+    with ThreadPoolExecutor() as pool:
+        clients = [pool.submit(client) for _ in range(4)]
+        for kill in range(KILLS):
+            time.sleep(chance.uniform(0.1, 0.8))
+            if kill % 2:
+                found.kill()
+                found.start()
+            elif workers := found.workers():
+                with suppress(psutil.NoSuchProcess):
+                    os.kill(chance.choice(workers).pid, signal.SIGKILL)
+        done.set()
+        for one in clients:
+            one.result()
+    assert len(accepted) > 50, seed
+    assert len(set(accepted)) == len(accepted)
+    deadline = time.monotonic() + 120
+    for url in accepted:
+        answer = found.get(f"{url}?wait=60")
+        assert time.monotonic() < deadline
+        assert is_cat(answer), (seed, answer.body)
+    found.stop()

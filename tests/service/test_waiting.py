@@ -1,0 +1,115 @@
+"""A tier whose quota is used up: an honest place in a queue, told to everybody who asks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from server.queue.states import new_id
+from tests.running import Answer, Service, eventually, service
+from tests.service.conftest import PAUSED
+
+
+@pytest.fixture(scope="module")
+def paused_service(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    settings = [*PAUSED, "tiers.free.limits.queue=20", "tiers.free.waits.queueSeconds=600"]
+    with service(models, tmp_path_factory.mktemp("paused"), settings) as found:
+        yield found
+
+
+MADE: list[str] = []
+
+
+@pytest.fixture
+def paused(paused_service: Service) -> Iterator[Service]:
+    yield paused_service
+    while MADE:
+        paused_service.ask("DELETE", MADE.pop())
+    eventually(lambda: queued(paused_service) == 0)  # figures may be 0.1 s old
+
+
+def queued(paused: Service) -> int:
+    tiers = {tier["name"]: tier["queued"] for tier in paused.get("/v1/tiers").json["tiers"]}
+    return int(tiers["free"])
+
+
+def submit(paused: Service, body: bytes, **headers: str) -> Answer:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    answer = paused.post("free", body, {"Prefer": "respond-async", **named})
+    if answer.status == 202:
+        MADE.append(answer.headers["Location"])
+    return answer
+
+
+def test_position_and_reason_are_told(paused: Service, tiny: bytes) -> None:
+    urls = [submit(paused, tiny).headers["Location"] for _ in range(3)]
+    places = [paused.get(url).json["queue"] for url in urls]
+    assert [(place["position"], place["ahead"]) for place in places] == [(1, 0), (2, 1), (3, 2)]
+    assert "eta_seconds" not in places[0]
+    time.sleep(1.2)  # the dispatcher looks once a second
+    assert "quota pods: 0 of 0 used" in paused.get(urls[0]).json["queue"]["reason"]
+    paused.ask("DELETE", urls[0])
+    assert paused.get(urls[2]).json["queue"]["position"] == 2
+
+
+def test_a_wait_ends_with_202(paused: Service, tiny: bytes) -> None:
+    began = time.monotonic()
+    answer = submit(paused, tiny, Prefer="wait=1")
+    assert answer.status == 202
+    assert 1 <= time.monotonic() - began < 3
+
+
+def test_a_full_queue_says_429_before_the_body(paused: Service, tiny: bytes) -> None:
+    while (answer := submit(paused, tiny)).status == 202:
+        pass
+    assert answer.status == 429
+    assert answer.json["code"] == "queue_full"
+    assert (answer.json["limit_queued"], answer.json["queued"]) == (20, 20)
+    assert int(answer.headers["Retry-After"]) >= 1
+    time.sleep(0.15)
+    early = paused.ask("POST", "/img-classification/free", None, {"Content-Length": "1000"})
+    assert early.status == 429
+
+
+def test_the_same_key_is_the_same_prediction(paused: Service, tiny: bytes) -> None:
+    first, second = submit(paused, tiny, Idempotency_Key="a"), submit(paused, tiny, Idempotency_Key="a")
+    assert first.json["id"] == second.json["id"]
+    assert paused.get("/v1/tiers").json["tiers"][0]["queued"] <= 1
+
+
+def test_the_same_key_with_another_body_is_422(paused: Service, tiny: bytes, cat: bytes) -> None:
+    submit(paused, tiny, Idempotency_Key="b")
+    answer = submit(paused, cat, Idempotency_Key="b")
+    assert (answer.status, answer.json["code"]) == (422, "idempotency_key_reused")
+
+
+def test_cancel_is_idempotent_and_ends_the_waiting(paused: Service, tiny: bytes) -> None:
+    url = submit(paused, tiny).headers["Location"]
+    for _ in range(2):
+        assert paused.ask("DELETE", url).json["status"] == "canceled"
+    assert paused.get(url).json["status"] == "canceled"
+
+
+def test_cancel_after_ends_what_never_started(paused: Service, tiny: bytes) -> None:
+    answer = submit(paused, tiny, Cancel_After="1s", Prefer="wait=20")
+    assert (answer.status, answer.json["code"]) == (504, "deadline_passed")
+    assert answer.json["prediction"]["status"] == "aborted"
+
+
+def test_an_old_id_is_gone_and_a_strange_one_was_never_there(paused: Service) -> None:
+    old = new_id(lambda: time.time() - 2 * 86400)
+    assert paused.get(f"/v1/predictions/{old}").status == 410
+    for strange in (new_id(time.time), "nothing", "p" * 35, "..%2f..%2fqueue.db", "x" * 5000):
+        assert paused.get(f"/v1/predictions/{strange}").status == 404
+
+
+def test_the_tiers_tell_the_same(paused: Service, tiny: bytes) -> None:
+    submit(paused, tiny)
+    time.sleep(0.15)
+    free, premium = paused.get("/v1/tiers").json["tiers"]
+    assert (free["name"], free["queued"], free["room"]) == ("free", 1, 0)
+    assert free["quota"]["pods"] == {"hard": 0, "used": 0}
+    assert (premium["queued"], premium["room"]) == (0, 4)
