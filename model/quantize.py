@@ -94,7 +94,7 @@ def torch_logits(model: torch.nn.Module, pictures: NDArray[np.float32]) -> NDArr
 def _spread(run: Callable[[Any], NDArray[np.float32]], inputs: Iterable[Any]) -> NDArray[np.float32]:
     """Run inputs side by side, one thread each, and join the results."""
     # torch's own threads wait for each other at every layer: beside other load on the machine, up to 15 times as slow.
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, 4)) as pool:
         return np.concatenate(list(pool.map(run, inputs)))
 
 

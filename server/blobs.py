@@ -1,7 +1,7 @@
 """The pictures of a prediction, packed into one blob on disk, durable before ``put`` returns.
 
 A blob is what the worker gets as it is: a big-endian uint32 count, a uint32 size each, then the pictures.
-A blob without a row in the queue is an orphan of a crash and may be swept; so no rename is needed: the row makes it real.
+A blob without a row in the queue is an orphan of a crash, to be swept; so no rename is needed: the row makes it real.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
+
 
 class BlobError(Exception):
     """The storage could not keep or give a blob: the text says why."""

@@ -1,7 +1,8 @@
 """The one loop that starts Jobs: reclaim, look, plan, render, start, tidy. It can be killed and re-run at any moment.
 
 Everything it knows is asked anew each time, from the queue's tables and from the engine; all that it keeps is how fast
-it may start, and what it would start for as long as that is cheap to trust. Handlers never start anything: they nudge, and a lost nudge costs one tick.
+it may start, and for a few seconds what it would start. Handlers never start anything: they nudge, and a lost nudge
+costs one tick.
 """
 
 from __future__ import annotations
@@ -122,7 +123,6 @@ class Dispatcher:
 
     def tick(self) -> None:
         """Look once, and take the steps that follow."""
-        rows = self._settle(self._engine.jobs())
         now = self._clock()
         if now >= self._reclaim_at:
             self._reclaim_at = now + self._settings.lease.reclaim
@@ -130,6 +130,12 @@ class Dispatcher:
         if now >= self._tidy_at:
             self._tidy_at = now + TIDY_SECONDS
             self._tidy()
+        try:
+            rows = self._settle(self._engine.jobs())
+        except EngineError as error:
+            for tier in self._settings.tiers.values():
+                self._report(tier, _unhealthy(str(error)))
+            raise
         depths = _ask(self._queue.depths())
         for tier in self._settings.tiers.values():
             mine = [row for row in rows if row.tier == tier.name]
@@ -173,18 +179,18 @@ class Dispatcher:
     def _serve(self, tier: Tier, depth: Depth | None, rows: Sequence[JobRow]) -> dict[str, Any]:
         """Start what the tier needs; returns what readers shall see of it."""
         starting = sum(row.asked_at is None for row in rows)
-        view: dict[str, Any] = {"running": len(rows), "starting": starting, "room": 0, "quota": {}, "healthy": True}
+        view = {"running": len(rows), "starting": starting, "room": 0, "quota": {}, "healthy": True, "reason": ""}
         try:
             room = self._engine.room(tier.name, self._sample(tier))
         except (RenderError, EngineError) as error:
-            return {**view, "healthy": False, "reason": str(error)}
+            return view | _unhealthy(str(error))
         view |= {
             "room": room.jobs,
             "quota": {name: {"hard": usage.hard, "used": usage.used} for name, usage in room.quota.items()},
         }
         strikes = _ask(self._queue.strikes(tier.name))
         if (rest := self._rest(strikes)) > 0:
-            return {**view, "healthy": False, "reason": _resting(strikes, rest)}
+            return view | _unhealthy(_resting(strikes, rest))
         pace = 1 if strikes.count >= BREAKER_STRIKES else self._pace[tier.name]
         planned = plan(depth or Depth(0, 0, None), self._clock(), starting, len(rows), room, pace)
         started, refusal = self._start(tier, planned.starts)
@@ -252,6 +258,10 @@ class Dispatcher:
 
 def _ask(future: Future[T]) -> T:
     return future.result(ANSWER_SECONDS)
+
+
+def _unhealthy(reason: str) -> dict[str, Any]:
+    return {"healthy": False, "reason": reason}
 
 
 def _resting(strikes: Strikes, seconds: float) -> str:

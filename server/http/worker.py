@@ -113,9 +113,9 @@ class LeaseHandler(_WorkerHandler):
     async def _share(self) -> int:
         depth = (await self.services.depths.get()).get(self.worker.tier)
         view, _ = (await self.services.reports.get()).get(self.worker.tier, ({}, 0.0))
-        fair = math.ceil((depth.queued if depth else 0) / max(1, view.get("running", 0)))
-        most: int = self.asked_for["most"]
-        return min(most, max(1, fair))
+        workers: int = max(1, view.get("running", 0))
+        fair = math.ceil((depth.queued if depth else 0) / workers)
+        return min(int(self.asked_for["most"]), max(1, fair))
 
     async def _frame(self, leased: list[Leased]) -> bytes | None:
         frame, missing = await self.off_loop(_frame, self.services.blobs, leased)

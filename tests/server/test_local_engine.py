@@ -1,0 +1,142 @@
+"""Jobs as subprocesses: the manifest is obeyed, and nothing is left behind."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from server.engines.base import EngineError, NoRoom, Phase, job_labels, job_name
+from server.engines.local import LocalEngine
+from tests.running import alive, eventually
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def manifest(run: str, script: str, *, cpu: str = "1", deadline: int = 60, grace: int = 5) -> dict[str, Any]:
+    name = job_name("free", run)
+    resources = {"cpu": cpu, "memory": "64Mi"}
+    container = {
+        "name": "worker",
+        "command": [sys.executable, "-c"],
+        "args": [script],
+        "env": [{"name": "GIVEN", "value": "by the manifest"}],
+        "resources": {"requests": resources, "limits": resources},
+    }
+    pod = {"spec": {"containers": [container], "terminationGracePeriodSeconds": grace}}
+    return {
+        "metadata": {"name": name, "namespace": "tierserve-free", "labels": job_labels("free", run)},
+        "spec": {"activeDeadlineSeconds": deadline, "template": pod},
+    }
+
+
+SLEEP = "import time; time.sleep(60)"
+STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('on', flush=True); time.sleep(60)"
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def engine(tmp_path: Path, clock: Clock) -> Iterator[LocalEngine]:
+    base = {"PATH": os.environ["PATH"], "GIVEN": "by the base"}
+    quotas = {"free": {"cpu": "2", "memory": "1Gi"}, "paused": {"cpu": "0"}, "open": {}}
+    found = LocalEngine(quotas, base, lambda tier, job: f"{tier}/{job}", tmp_path / "logs", tmp_path, clock)
+    yield found
+    clock.now += 1000
+    found.close()
+
+
+def phases(engine: LocalEngine) -> dict[str, Phase]:
+    return {job.name.rpartition("-")[2]: job.phase for job in engine.jobs()}
+
+
+def test_command_arguments_and_environment_are_the_manifests(engine: LocalEngine, tmp_path: Path) -> None:
+    script = "import os; open('seen', 'w').write(os.environ['GIVEN'] + ' ' + os.environ['TIERSERVE_TOKEN'])"
+    engine.start(manifest("a", script))
+    eventually(lambda: phases(engine) == {"a": Phase.SUCCEEDED})
+    assert (tmp_path / "seen").read_text() == "by the manifest free/tierserve-free-a"
+
+
+def test_the_same_job_starts_once(engine: LocalEngine) -> None:
+    engine.start(manifest("a", SLEEP))
+    engine.start(manifest("a", SLEEP))
+    assert len(engine.jobs()) == len(engine.pods()) == 1
+
+
+def test_the_quota_is_the_room(engine: LocalEngine) -> None:
+    wanted = manifest("x", SLEEP, cpu="900m")
+    assert engine.room("free", wanted).jobs == 2
+    assert engine.room("open", wanted).jobs == 1000
+    assert engine.room("paused", wanted).jobs == 0
+    engine.start(manifest("a", SLEEP, cpu="900m"))
+    engine.start(manifest("b", SLEEP, cpu="900m"))
+    room = engine.room("free", wanted)
+    assert (room.jobs, room.reason) == (0, "quota cpu: 1.8 of 2 used, a worker takes 0.9")
+    with pytest.raises(NoRoom, match=r"1\.8 of 2"):
+        engine.start(wanted)
+
+
+def test_a_failure_tells_its_last_words(engine: LocalEngine) -> None:
+    engine.start(manifest("a", "print('first', flush=True); raise SystemExit('no model here')"))
+    eventually(lambda: phases(engine) == {"a": Phase.FAILED})
+    assert engine.jobs()[0].reason == "exit code 1: no model here"
+
+
+def test_a_command_that_is_not_there(engine: LocalEngine) -> None:
+    broken = manifest("a", "")
+    broken["spec"]["template"]["spec"]["containers"][0]["command"] = ["/no/such/program"]
+    try:
+        engine.start(broken)
+    except EngineError as error:
+        assert "/no/such/program" in str(error)
+    else:
+        eventually(lambda: phases(engine) == {"a": Phase.FAILED})
+        assert "/no/such/program" in engine.jobs()[0].reason
+
+
+def test_a_deadline_ends_a_job(engine: LocalEngine, clock: Clock) -> None:
+    engine.start(manifest("a", SLEEP, deadline=30))
+    assert phases(engine) == {"a": Phase.RUNNING}
+    clock.now = 30
+    engine.jobs()
+    eventually(lambda: phases(engine) == {"a": Phase.FAILED})
+    assert "deadline" in engine.jobs()[0].reason
+
+
+def test_what_ignores_sigterm_is_killed_after_its_grace(engine: LocalEngine, clock: Clock, tmp_path: Path) -> None:
+    engine.start(manifest("a", STUBBORN, grace=5))
+    eventually(lambda: "on" in (tmp_path / "logs" / "tierserve-free-a.log").read_text())
+    engine.stop("tierserve-free-a")
+    assert engine.jobs() == []
+    assert len(engine.pods()) == 1
+    clock.now = 4.9
+    assert len(engine.pods()) == 1
+    clock.now = 5
+    eventually(lambda: not engine.pods())
+
+
+def test_stopping_what_is_not_there_is_success(engine: LocalEngine) -> None:
+    engine.stop("tierserve-free-nobody")
+
+
+def test_close_leaves_no_process(engine: LocalEngine, clock: Clock) -> None:
+    for run in "ab":
+        engine.start(manifest(run, SLEEP))
+    children = [process.popen.pid for process in engine._processes.values()]
+    assert all(map(alive, children))
+    clock.now += 1000
+    engine.close()
+    assert not any(map(alive, children))
