@@ -11,7 +11,16 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["server", "server.*", "model", "model.*"]),
-    install_requires=["click", "jinja2>=3.1.6", "jsonschema", "pyyaml", "rich", "sqlalchemy>=2.1", "tornado>=6.5.8"],
+    install_requires=[
+        "click",
+        "fastjsonschema",
+        "jinja2>=3.1.6",
+        "jsonschema",
+        "pyyaml",
+        "rich",
+        "sqlalchemy>=2.1",
+        "tornado>=6.5.8",
+    ],
     extras_require={
         "worker": ["numpy", "onnxruntime", "pillow>=12.3"],
         "build": ["onnx", "onnxscript", "rich", "safetensors", "timm", "torch", *WEIGHTS],

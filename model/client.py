@@ -98,7 +98,7 @@ class Client:
                 status, answer = self._once(path, data, timeout)
             except (OSError, http.client.HTTPException) as error:
                 status, answer = 0, str(error).encode()
-                self._drop()
+                self.close()
             if status in (200, 204):
                 return answer
             if status in (401, 403, 410):
@@ -112,7 +112,8 @@ class Client:
             self._sleep(pause)
             pause = min(2 * pause, RETRY_MOST)
 
-    def _drop(self) -> None:
+    def close(self) -> None:
+        """Drop the connection; the next request makes a new one."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None

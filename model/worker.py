@@ -23,7 +23,8 @@ from model.runtimes.base import Model, Runtime, top
 
 log = logging.getLogger(__name__)
 
-AHEAD = 4
+AHEAD_SECONDS, AHEAD_MOST = 0.1, 16
+GATHER_SECONDS = 0.03
 LONGEST_POLL_SECONDS = 20.0
 PICTURE_SECONDS = 20.0
 
@@ -51,6 +52,8 @@ class Desk:
         self._held: dict[str, str] = {}
         self._finished: list[Completion] = []
         self._taken = 0
+        self._pace = AHEAD_SECONDS
+        self._ready_since = clock()
         self._last_work = self._last_beat = clock()
         self._closed = False
         self.done = ""
@@ -64,7 +67,11 @@ class Desk:
             self._changed.notify_all()
 
     def wanted(self) -> tuple[int, float]:
-        """Blocks until there is room: how many to lease, and how long to wait for the first. (0, 0) when done."""
+        """Blocks until there is room: how many to lease, and how long to wait for the first. (0, 0) when done.
+
+        What is leased ahead keeps this worker busy for ``AHEAD_SECONDS``: a slow model holds back nothing that another
+        worker could begin.
+        """
         with self._changed:
             while True:
                 left = self._terms.max_predictions - self._taken
@@ -75,9 +82,10 @@ class Desk:
                     self.stop(f"idle for {self._terms.idle:g} s")
                 if self.done:
                     return 0, 0.0
-                if len(self._todo) <= AHEAD // 2:
+                ahead = min(AHEAD_MOST, int(AHEAD_SECONDS / self._pace) - 1)
+                if not self._held or len(self._todo) < ahead / 2:
                     wait = self._terms.idle if self._held else idle_left
-                    return min(AHEAD, left), min(LONGEST_POLL_SECONDS, wait)
+                    return min(max(1, ahead), left), min(LONGEST_POLL_SECONDS, wait)
                 self._changed.wait()
 
     def put(self, leases: Sequence[Lease]) -> None:
@@ -104,18 +112,27 @@ class Desk:
     def finish(self, completion: Completion) -> None:
         """A result to hand in."""
         with self._changed:
+            now = self._clock()
+            self._ready_since = self._ready_since if self._finished else now
             self._finished.append(completion)
-            self._last_work = self._clock()
+            self._pace += (completion["predict_ms"] / 1000 - self._pace) / 4
+            self._last_work = now
             self._changed.notify_all()
 
     def errand(self) -> tuple[list[Completion], list[tuple[str, str]], bool]:
-        """Blocks until there is something to tell the server: results, leases to extend, or that no more will come."""
+        """Blocks until there is something to tell the server: results, leases to extend, or that no more will come.
+
+        While more is waiting on the desk, results gather for ``GATHER_SECONDS``: a request costs the server as much
+        as a picture's way through it.
+        """
         with self._changed:
             while True:
-                beat_in = self._terms.heartbeat - (self._clock() - self._last_beat)
-                if self._finished or self._closed or beat_in <= 0:
+                now = self._clock()
+                beat_in = self._terms.heartbeat - (now - self._last_beat)
+                gather_in = GATHER_SECONDS - (now - self._ready_since) if self._todo else 0.0
+                if self._closed or beat_in <= 0 or (self._finished and gather_in <= 0):
                     break
-                self._changed.wait(beat_in)
+                self._changed.wait(min(beat_in, gather_in) if self._finished else beat_in)
             finished, self._finished = self._finished, []
             for completion in finished:
                 self._held.pop(completion["id"], None)
@@ -171,6 +188,8 @@ class Worker:
         leaser.join()
         self._desk.close()
         reporter.join()
+        for client in (self._leasing, self._reporting):
+            client.close()
         if self._failures:
             raise self._failures[0]
         return self._desk.done

@@ -17,7 +17,7 @@ from typing import Any, Generic, NoReturn, TypeVar
 from tornado.web import HTTPError, RequestHandler
 
 from server.access import WorkerTokens
-from server.blobs import DirectoryBlobs
+from server.blobs import BlobError, DirectoryBlobs
 from server.config import Settings
 from server.engines.base import Engine
 from server.http.wakeups import Wakeups
@@ -151,7 +151,7 @@ def as_problem(error: BaseException | None, status: HTTPStatus) -> Problem:
     match error:
         case Problem():
             return error
-        case StorageError():
+        case StorageError() | BlobError():
             return Problem(
                 HTTPStatus.SERVICE_UNAVAILABLE, "storage_unavailable", f"nothing was kept: {error}", retry_after=5
             )

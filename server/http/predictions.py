@@ -10,7 +10,6 @@ from http import HTTPStatus
 
 from tornado.web import stream_request_body
 
-from server.blobs import BlobError
 from server.config import Tier
 from server.http import body
 from server.http.base import BaseHandler, Problem, asked
@@ -125,10 +124,6 @@ class ClassifyHandler(_PredictionHandler):
         )
         try:
             return await self._keep(submission, asked_for.pictures)
-        except BlobError as error:
-            raise Problem(
-                HTTPStatus.SERVICE_UNAVAILABLE, "storage_unavailable", f"nothing was kept: {error}", retry_after=5
-            ) from error
         except KeyReused as error:
             raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "idempotency_key_reused", str(error)) from error
         except QueueFull as error:

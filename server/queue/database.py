@@ -219,6 +219,7 @@ def _engine(path: Path, begin: str, *pragmas: str) -> sa.Engine:
             # The WAL is folded into the file every 1000 pages (4 MB) and written over from its start, which costs no
             # new blocks; after a burst, a longer one is cut back to this.
             f"journal_size_limit = {16 << 20}",
+            "temp_store = MEMORY",  # a pod's root filesystem is read-only
             *pragmas,
         ):
             connection.execute(f"PRAGMA {pragma}")

@@ -31,6 +31,8 @@ def test_a_lease_nobody_extends_is_taken_back(world: World) -> None:
     seen = world.get(one)
     assert (seen.status, seen.attempts, seen.job) == (Status.QUEUED, 1, None)
     assert "worker" in seen.reason
+    world.lease()
+    assert world.get(one).started_at == seen.accepted_at  # its first start
 
 
 def test_a_prediction_that_kills_its_workers_fails_after_its_attempts(world: World) -> None:

@@ -1,0 +1,203 @@
+"""The worker's desk and its client: when it takes work, when it goes, what it does when the server is not there."""
+
+from __future__ import annotations
+
+import json
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from model.client import Client, Dismissed, Interrupted, Lease, ServerGone, unframe
+from model.worker import AHEAD_MOST, Desk, Terms
+
+TERMS = Terms(idle=30, max_predictions=100, max_pixels=1000, heartbeat=10)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def lease(number: int) -> Lease:
+    return Lease(f"p{number}", f"t{number}", 5, (memoryview(b"picture"),))
+
+
+def result(one: Lease, milliseconds: float = 5.0) -> dict[str, object]:
+    return {"id": one.id, "token": one.token, "results": [], "predict_ms": milliseconds}
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def desk(clock: Clock) -> Desk:
+    return Desk(TERMS, clock)
+
+
+def work_off(desk: Desk, count: int, milliseconds: float) -> None:
+    for number in range(count):
+        desk.put([lease(number)])
+        taken = desk.next()
+        assert taken is not None
+        desk.finish(result(taken, milliseconds))
+        desk.errand()
+
+
+def test_an_unknown_speed_takes_one(desk: Desk) -> None:
+    assert desk.wanted() == (1, 20.0)
+
+
+def test_a_fast_model_leases_ahead(desk: Desk) -> None:
+    work_off(desk, 30, 5.0)
+    assert desk.wanted() == (AHEAD_MOST, 20.0)
+
+
+def test_a_slow_model_takes_nothing_that_another_could_begin(desk: Desk) -> None:
+    work_off(desk, 30, 5000.0)
+    assert desk.wanted()[0] == 1
+    desk.put([lease(99)])
+    asking = threading.Thread(target=desk.wanted, daemon=True)
+    asking.start()
+    asking.join(0.1)
+    assert asking.is_alive()
+    desk.stop("enough")
+    asking.join(5)
+    assert not asking.is_alive()
+
+
+def test_it_ends_when_idle_for_long(desk: Desk, clock: Clock) -> None:
+    clock.now = 29
+    assert desk.wanted() == (1, 1.0)
+    clock.now = 30
+    assert desk.wanted() == (0, 0.0)
+    assert desk.done == "idle for 30 s"
+    assert desk.next() is None
+
+
+def test_it_ends_after_its_last_prediction_with_every_result_handed_in(clock: Clock) -> None:
+    desk = Desk(Terms(idle=30, max_predictions=3, max_pixels=1, heartbeat=10), clock)
+    assert desk.wanted()[0] == 1
+    desk.put([lease(1), lease(2), lease(3)])
+    assert desk.wanted() == (0, 0.0)
+    for _ in range(3):
+        taken = desk.next()
+        assert taken is not None
+        desk.finish(result(taken))
+    assert desk.next() is None
+    desk.close()
+    finished, _, closed = desk.errand()
+    assert ([one["id"] for one in finished], closed) == (["p1", "p2", "p3"], True)
+    assert desk.leftovers() == []
+
+
+def test_told_to_go_it_hands_back_what_it_has_not_begun(desk: Desk) -> None:
+    desk.put([lease(1), lease(2)])
+    begun = desk.next()
+    desk.stop("told to", hand_back=True)
+    desk.put([lease(3)])  # was under way
+    assert begun is not None
+    desk.finish(result(begun))
+    assert desk.next() is None
+    desk.close()
+    desk.errand()
+    assert desk.leftovers() == [("p2", "t2"), ("p3", "t3")]
+
+
+def test_leases_are_renewed_each_heartbeat(desk: Desk, clock: Clock) -> None:
+    desk.put([lease(1), lease(2)])
+    clock.now = 10
+    assert desk.errand() == ([], [("p1", "t1"), ("p2", "t2")], False)
+    desk.forget({"p1"})
+    taken = desk.next()
+    assert taken is not None
+    assert taken.id == "p2"
+
+
+def test_a_frame_holds_every_picture_of_every_prediction() -> None:
+    blobs = [struct.pack(">III", 2, 1, 3) + b"a" + b"bcd", struct.pack(">II", 1, 0)]
+    entries = [{"id": f"p{i}", "token": "t", "top_k": i, "size": len(blob)} for i, blob in enumerate(blobs)]
+    head = json.dumps({"predictions": entries}).encode()
+    leases = unframe(struct.pack(">I", len(head)) + head + b"".join(blobs))
+    assert [[bytes(image) for image in one.images] for one in leases] == [[b"a", b"bcd"], [b""]]
+
+
+Script = list[tuple[int, bytes] | None]
+
+
+@pytest.fixture
+def scripted() -> Iterator[Callable[[Script], str]]:
+    """Servers that answer as told, one entry a request; None hangs up."""
+    servers: list[ThreadingHTTPServer] = []
+
+    def make(script: Script) -> str:
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                self.rfile.read(int(self.headers["Content-Length"]))
+                entry = script.pop(0)
+                if entry is None:
+                    self.close_connection = True
+                    return
+                self.send_response(entry[0])
+                self.send_header("Content-Length", str(len(entry[1])))
+                self.end_headers()
+                self.wfile.write(entry[1])
+
+            def log_message(self, *args: object) -> None:
+                pass
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        servers.append(server)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        return f"http://127.0.0.1:{server.server_port}"
+
+    yield make
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def client(url: str, clock: Clock) -> Client:
+    return Client(url, "token", clock, clock.sleep)
+
+
+def test_a_dropped_connection_and_a_server_error_are_tried_again(
+    scripted: Callable[[Script], str], clock: Clock
+) -> None:
+    url = scripted([None, (503, b"{}"), (500, b"?"), (200, b'{"lost": ["p1"]}')])
+    with closing(client(url, clock)) as one:
+        assert one.extend([("p1", "t")]) == {"p1"}
+    assert clock.now > 0
+
+
+@pytest.mark.parametrize("status", [401, 403, 410])
+def test_a_worker_that_is_not_wanted_is_dismissed(scripted: Callable[[Script], str], clock: Clock, status: int) -> None:
+    url = scripted([(status, b'{"detail": "who are you?"}')])
+    with closing(client(url, clock)) as one, pytest.raises(Dismissed, match="who are you"):
+        one.lease(1, 0)
+
+
+def test_a_server_that_stays_away_is_gone(clock: Clock) -> None:
+    with pytest.raises(ServerGone, match=r"127\.0\.0\.1"):
+        client("http://127.0.0.1:1", clock).lease(1, 0)
+    assert clock.now >= 10
+
+
+def test_an_interrupted_client_begins_nothing(clock: Clock) -> None:
+    one = client("http://127.0.0.1:1", clock)
+    one.interrupt()
+    with pytest.raises(Interrupted):
+        one.lease(1, 0)
