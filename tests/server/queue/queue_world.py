@@ -5,7 +5,10 @@ A second database comes under the same tests by one more class in ``WORLDS``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -15,6 +18,7 @@ from server.queue import Completion, Database, Leased, Prediction, Queue, Status
 
 RESULTS = [{"index": 0, "labels": [{"label": "tabby", "score": 0.9}]}]
 MANY = 1 << 30
+CHILD = [sys.executable, str(Path(__file__).with_name("submit_forever.py"))]
 
 
 class HandClock:
@@ -110,3 +114,17 @@ def pairs(leased: Sequence[Leased]) -> list[tuple[str, str]]:
 
 
 WORLDS: list[type[World]] = [World]
+
+
+@contextmanager
+def child(directory: Path) -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen([*CHILD, str(directory)], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def line_of(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()

@@ -79,7 +79,11 @@ def test_ending_a_job_twice_changes_nothing(world: World) -> None:
     world.lease(world.job("next"))
     assert world.queue.end_job("job", "again").result() == Reclaimed()
     assert world.queue.end_job("stranger", "?").result() == Reclaimed()
-    assert world.queue.strikes("free").result().count == 0
+    ended = world.clock.now
+    world.queue.end_job(world.job("idle", "premium"), "no such picture").result()
+    world.clock.advance(1)
+    world.queue.end_job("idle", "again").result()
+    assert world.queue.strikes("premium").result() == Strikes(1, "no such picture", ended)
 
 
 def test_a_deadline_that_passes_aborts_what_never_started(world: World) -> None:

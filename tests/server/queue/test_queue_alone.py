@@ -1,0 +1,100 @@
+"""What was lost once is leased alone, so that one poisoned picture cannot take its neighbours along."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from server.queue import Status
+from tests.server.queue.queue_world import WORLDS, World
+
+TIERS = {"free": 3, "premium": 3}
+
+
+@pytest.fixture(params=WORLDS)
+def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
+    with request.param(tmp_path) as world:
+        world.job()
+        world.job("other")
+        yield world
+
+
+def test_what_was_lost_is_leased_alone(world: World) -> None:
+    ids = [world.submit() for _ in range(3)]
+    world.lease(most=2)
+    world.clock.advance(31)
+    world.queue.reclaim(TIERS).result()
+    (first,) = world.lease()
+    assert (first.id, first.solo, first.attempt) == (ids[0], True, 2)
+    assert world.lease() == []  # it holds one that is to be alone
+    (second,) = world.lease("other")
+    assert (second.id, second.solo) == (ids[1], True)
+    world.complete(first)
+    assert [one.id for one in world.lease()] == [ids[2]]
+
+
+def test_a_job_that_holds_others_waits_for_what_is_to_be_alone(world: World) -> None:
+    lost = world.submit()
+    world.lease()
+    held = world.submit(priority=-1)
+    (mine,) = world.lease("other")
+    world.clock.advance(1)
+    world.queue.end_job("job", "it crashed").result()
+    waiting = world.submit()
+    assert mine.id == held
+    assert world.lease("other") == []  # never overtaken
+    world.complete(mine, "other")
+    assert [one.id for one in world.lease("other")] == [lost]
+    assert world.status(waiting) is Status.QUEUED
+
+
+def test_one_that_is_to_be_alone_ends_the_batch_before_it(world: World) -> None:
+    world.submit(priority=1)
+    world.lease()
+    world.clock.advance(31)
+    world.queue.reclaim(TIERS).result()
+    ids = [world.submit() for _ in range(2)]
+    assert [one.id for one in world.lease("other")] == ids
+
+
+def test_a_job_freed_of_its_lone_lease_wakes_its_tier(world: World) -> None:
+    world.submit()
+    world.lease()
+    world.clock.advance(31)
+    world.queue.reclaim(TIERS).result()
+    (alone,) = world.lease()
+    world.submit()
+    assert world.lease() == []
+    world.heard()
+    world.complete(alone)
+    assert world.heard() == {"tier:free", f"prediction:{alone.id}", f"final:{alone.id}"}
+
+
+@pytest.mark.parametrize("freed", ["complete", "cancel", "reclaim"])
+def test_a_job_freed_for_what_is_to_be_alone_wakes_its_tier(world: World, freed: str) -> None:
+    world.submit()
+    world.lease()
+    held = world.submit(priority=-1, deadline=60)
+    (mine,) = world.lease("other", seconds=100)
+    world.queue.end_job("job", "it crashed").result()
+    assert world.lease("other") == []
+    world.heard()
+    world.clock.advance(60)
+    if freed == "complete":
+        world.complete(mine, "other")
+    elif freed == "cancel":
+        world.queue.cancel(held).result()
+    else:
+        world.queue.reclaim(TIERS).result()
+    assert world.heard() == {"tier:free", f"prediction:{held}", f"final:{held}"}
+
+
+def test_an_ordinary_completion_wakes_no_worker(world: World) -> None:
+    one = world.submit()
+    world.submit()
+    (leased,) = world.lease(most=1)
+    world.heard()
+    world.complete(leased)
+    assert world.heard() == {f"prediction:{one}", f"final:{one}"}
