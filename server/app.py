@@ -11,7 +11,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -91,9 +91,9 @@ class Server:
         self._public = _listen(_public_application(self.services), self._public_sockets, UNBOUNDED)
         self._internal = _listen(_internal_application(self.services), self._internal_sockets, INTERNAL_BODY_BYTES)
 
-        def committed(topics: frozenset[str]) -> None:
-            loop.call_soon_threadsafe(self._wakeups.fire, topics)
-            if any(topic.startswith("tier:") for topic in topics):
+        def committed(news: Mapping[str, Any]) -> None:
+            loop.call_soon_threadsafe(self._wakeups.fire, news)
+            if any(topic.startswith("tier:") for topic in news):
                 self._dispatcher.nudge()
 
         self._database.listen(committed)

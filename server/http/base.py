@@ -172,6 +172,26 @@ async def asked(future: Future[T]) -> T:
     return await asyncio.wrap_future(future)
 
 
+def chained(pool: Executor, work: Callable[[], Future[T]]) -> Future[T]:
+    """The result of the operation that ``work`` begins in the pool, without a stop on the loop in between."""
+    result: Future[T] = Future()
+
+    def settle(done: Future[T]) -> None:
+        if error := done.exception():
+            result.set_exception(error)
+        else:
+            result.set_result(done.result())
+
+    def begin() -> None:
+        try:
+            work().add_done_callback(settle)
+        except BaseException as error:  # noqa: BLE001 (whatever it is, it belongs to the caller)
+            result.set_exception(error)
+
+    pool.submit(begin)
+    return result
+
+
 def json_object(body: bytes) -> Mapping[str, Any]:
     """A request's JSON object. Raises ``Problem``."""
     try:

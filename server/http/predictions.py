@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Awaitable, Sequence
+from concurrent.futures import Future
 from dataclasses import replace
 from http import HTTPStatus
 
@@ -12,7 +13,7 @@ from tornado.web import stream_request_body
 
 from server.config import Tier
 from server.http import body
-from server.http.base import BaseHandler, Problem, asked
+from server.http.base import BaseHandler, Problem, asked, chained
 from server.http.representation import describe, ended_badly, path_of
 from server.http.wakeups import wait
 from server.queue.errors import KeyReused, QueueFull
@@ -33,8 +34,8 @@ class _PredictionHandler(BaseHandler):
         try:
             prediction = await first
             if prediction.id == prediction_id and prediction.status not in FINAL and seconds > 0:
-                await wait(ended, seconds)
-                prediction = await self.read(prediction_id)
+                news: Prediction | None = ended.result() if await wait(ended, seconds) else None
+                prediction = news or await self.read(prediction_id)
         finally:
             wakeups.forget(topic, ended)
         if prediction.id != prediction_id:  # an idempotency key led to an older one
@@ -130,13 +131,15 @@ class ClassifyHandler(_PredictionHandler):
             raise self._full(error.depth) from error
 
     async def _keep(self, submission: Submission, pictures: Sequence[Sequence[bytes]]) -> Prediction:
-        blobs = self.services.blobs
-        size = await self.off_loop(blobs.put, submission.id, pictures)
+        blobs, queue, limit = self.services.blobs, self.services.queue, self.tier.limits.queue
+
+        def keep() -> Future[tuple[Prediction, bool]]:
+            size = blobs.put(submission.id, pictures)
+            return queue.submit(replace(submission, size=size), limit)
+
         created = False
         try:
-            prediction, created = await asked(
-                self.services.queue.submit(replace(submission, size=size), self.tier.limits.queue)
-            )
+            prediction, created = await asked(chained(self.services.disk, keep))
         finally:
             if not created:
                 await self.off_loop(blobs.delete, [submission.id])

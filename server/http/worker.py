@@ -64,7 +64,7 @@ class LeaseHandler(_WorkerHandler):
 
     definition = "lease"
     gone = False
-    waiting: asyncio.Future[None] | None = None
+    waiting: asyncio.Future[Any] | None = None
 
     def on_connection_close(self) -> None:
         """A worker that hung up must not be given work."""
@@ -109,7 +109,7 @@ class LeaseHandler(_WorkerHandler):
                     if not self.gone:
                         continue
                 if self.waiting.done() or len(leased) == most:  # there may be more: pass the news on
-                    wakeups.fire([topic])
+                    wakeups.fire({topic: None})
                 return leased
             finally:
                 wakeups.forget(topic, self.waiting)

@@ -54,11 +54,11 @@ class Transaction:
     def __init__(self, connection: sa.Connection, now: float) -> None:
         self._connection = connection
         self.now = now
-        self.topics: set[str] = set()
+        self.news: dict[str, Any] = {}
 
-    def touch(self, topic: str) -> None:
-        """Wake those who wait for this topic once the transaction is committed."""
-        self.topics.add(topic)
+    def touch(self, topic: str, news: Any = None) -> None:
+        """Wake those who wait for this topic once the transaction is committed, with the news if there is any."""
+        self.news[topic] = news
 
     def rows(self, statement: sa.Select[Any], **values: object) -> Sequence[sa.Row[Any]]:
         """Every row of a SELECT."""
@@ -112,7 +112,7 @@ class Database:
         """Use ``Database.open``."""
         self.clock = clock
         self._resources = resources
-        self._listeners: list[Callable[[frozenset[str]], None]] = []
+        self._listeners: list[Callable[[Mapping[str, Any]], None]] = []
         serve = functools.partial
         self._writing: Lane[Transaction] = Lane("writer", [serve(self._serve, writer)], WAITING, GROUP)
         self._reading: Lane[Transaction] = Lane("readers", [serve(self._serve, reader) for reader in readers], WAITING)
@@ -151,8 +151,8 @@ class Database:
         """Run it on a read connection: it sees every write that was resolved before this call."""
         return self._reading.put(operation)
 
-    def listen(self, callback: Callable[[frozenset[str]], None]) -> None:
-        """Call this with the topics touched by each commit, on the writer's thread: it must be quick."""
+    def listen(self, callback: Callable[[Mapping[str, Any]], None]) -> None:
+        """Call this with what each commit touched, news by topic, on the writer's thread: it must be quick."""
         self._listeners.append(callback)
 
     def close(self) -> None:
@@ -187,10 +187,10 @@ class Database:
                 task.future.set_result(result)
             else:
                 task.future.set_exception(refusal)
-        if transaction.topics:
-            self._announce(frozenset(transaction.topics))
+        if transaction.news:
+            self._announce(transaction.news)
 
-    def _announce(self, topics: frozenset[str]) -> None:
+    def _announce(self, topics: Mapping[str, Any]) -> None:
         for listener in self._listeners:
             try:
                 listener(topics)

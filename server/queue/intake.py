@@ -16,7 +16,7 @@ from server.queue.states import FINAL, Status
 from server.queue.tables import depths, literal, predictions
 
 _p = predictions.c
-_READ = [
+READ = [
     *(_p.id, _p.tier, _p.model, _p.status, _p.images, _p.size, _p.top_k, _p.priority, _p.owner, _p.fingerprint),
     *(_p.accepted_at, _p.deadline_at, _p.started_at, _p.completed_at, _p.attempts, _p.job),
     *(_p.results, _p.error, _p.predict_ms, _p.reason),
@@ -32,8 +32,8 @@ _INSERT = sa.insert(predictions).from_select(
         sa.func.coalesce(_DEPTH.scalar_subquery(), 0) < bind("limit")
     ),
 )
-_BY_ID = sa.select(*_READ).where(_p.id == bind("id"))
-_BY_KEY = sa.select(*_READ).where(
+_BY_ID = sa.select(*READ).where(_p.id == bind("id"))
+_BY_KEY = sa.select(*READ).where(
     _p.owner == bind("owner"), _p.tier == bind("tier"), _p.idempotency_key == bind("idempotency_key")
 )
 _KNOWN = sa.select(_p.id).where(_p.id.in_(sa.bindparam("ids", expanding=True)))
@@ -54,7 +54,8 @@ KNOWN_PAGE = 500
 
 def prediction_of(row: sa.Row[Any]) -> Prediction:
     """A reader's view of a row of the columns above."""
-    values = dict(row._mapping)
+    columns = row._mapping
+    values = {name: columns[name] for name in Prediction.__slots__}
     values["status"] = Status(row.status)
     for name in ("results", "error"):
         if values[name] is not None:

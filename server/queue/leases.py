@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import sqlalchemy as sa
 
 from server.queue.database import Operations, Transaction, write
 from server.queue.errors import UnknownJob
+from server.queue.intake import READ, prediction_of
 from server.queue.moves import FINISH, HAND_BACK, LEASE, Moves, bind
 from server.queue.records import Completion, Leased
 from server.queue.states import FINAL, Status
@@ -28,6 +30,11 @@ _QUEUE = (  # the time that is left, not deadline_at > now: SQLite would take th
     .order_by(_p.priority, _p.seq)
     .limit(bind("most"))
     .with_for_update(skip_locked=True)
+)
+_FINISHING = (
+    sa.select(_p.seq, _p.token, _p.lost_tokens, _p.solo, *READ)
+    .where(_p.id.in_(sa.bindparam("ids", expanding=True)))
+    .with_for_update()
 )
 _ROWS = (
     sa.select(_p.seq, _p.id, _p.tier, _p.status, _p.token, _p.lost_tokens, _p.job, _p.solo)
@@ -95,7 +102,7 @@ class Leases(Operations):
         worker has it. ``duplicate``: this very lease had finished it. ``final``: it ended otherwise. ``unknown``: no
         such prediction, or never leased with this token.
         """
-        rows = {row.id: row for row in tx.rows(_ROWS, ids=[completion.id for completion in completions])}
+        rows = {row.id: row for row in tx.rows(_FINISHING, ids=[completion.id for completion in completions])}
         moves, answers, finished = Moves(tx), [], dict[str, str]()
         for completion in completions:
             row = rows.get(completion.id)
@@ -106,7 +113,7 @@ class Leases(Operations):
             elif row.status in FINAL:
                 answers.append("duplicate" if row.token == completion.token else "final")
             else:
-                _finish(moves, row, job, completion)
+                _finish(tx, moves, row, job, completion)
                 finished[completion.id] = completion.token
                 answers.append("accepted")
         moves.run()
@@ -142,14 +149,25 @@ def _holds(row: sa.Row[Any], job: str, token: str) -> bool:
     return bool(row.status == Status.LEASED and row.job == job and row.token == token)
 
 
-def _finish(moves: Moves, row: sa.Row[Any], job: str, completion: Completion) -> None:
+def _finish(tx: Transaction, moves: Moves, row: sa.Row[Any], job: str, completion: Completion) -> None:
+    status = Status.SUCCEEDED if completion.error is None else Status.FAILED
     moves.add(
         row,
         FINISH,
-        Status.SUCCEEDED if completion.error is None else Status.FAILED,
+        status,
         new_token=completion.token,
         new_job=job,
         new_results=None if completion.results is None else json.dumps(completion.results, allow_nan=False),
         new_error=None if completion.error is None else json.dumps(completion.error, allow_nan=False),
         took=completion.predict_ms,
     )
+    ended = replace(
+        prediction_of(row),
+        status=status,
+        completed_at=tx.now,
+        job=job,
+        results=completion.results,
+        error=completion.error,
+        predict_ms=completion.predict_ms,
+    )
+    tx.touch(f"final:{row.id}", ended)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from server.queue.figures import Figures
 from server.queue.intake import Intake
@@ -14,11 +15,11 @@ from server.queue.upkeep import Upkeep
 class Queue(Intake, Leases, Upkeep, Jobs, Figures):
     """Every operation answers a future. Writes are on disk when it resolves; reads see every write resolved before."""
 
-    def listen(self, callback: Callable[[frozenset[str]], None]) -> None:
+    def listen(self, callback: Callable[[Mapping[str, Any]], None]) -> None:
         """Call this with what changed after each commit, on the writer's thread: it must be quick.
 
         ``tier:<name>``: work may be leased that could not be before. ``prediction:<id>``: its state changed;
         ``final:<id>``: for the last time.
-        ``final:<id>``: it ended.
+        ``final:<id>``: it ended; the news is the ``Prediction``, or None when it must be read.
         """
         self.database.listen(callback)

@@ -46,7 +46,7 @@ class World:
         self.database = Database.open(self.directory / "data", self.clock)
         self.queue = Queue(self.database)
         self.topics: list[frozenset[str]] = []
-        self.queue.listen(self.topics.append)
+        self.queue.listen(lambda news: self.topics.append(frozenset(news)))
 
     def stop(self) -> None:
         self.database.close()

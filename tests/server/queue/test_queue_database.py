@@ -6,7 +6,7 @@ import random
 import resource
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import CancelledError, Future
 from contextlib import contextmanager
 from pathlib import Path
@@ -93,7 +93,7 @@ def test_an_operation_given_up_in_time_is_not_done(world: World) -> None:
 
 
 def test_a_listener_that_fails_stops_nothing(world: World, caplog: pytest.LogCaptureFixture) -> None:
-    def fail(_: frozenset[str]) -> None:
+    def fail(_: Mapping[str, object]) -> None:
         raise ZeroDivisionError
 
     world.queue.listen(fail)
