@@ -159,8 +159,9 @@ class ClassifyHandler(_PredictionHandler):
     def _refuse(self, problem: Problem) -> None:
         self.refused = True
         self.chunks = []
-        self.set_status(problem.status_code)
-        self.set_header("Connection", "close")
+        length = self.request.headers.get("Content-Length", "")
+        if not length.isdigit() or int(length) > LINGER_BYTES:
+            self.set_header("Connection", "close")
         self.write_problem(problem)
         self.flush()
 
