@@ -23,8 +23,8 @@ from model.runtimes.base import Model, Runtime, top
 
 log = logging.getLogger(__name__)
 
-AHEAD_SECONDS, AHEAD_MOST = 0.05, 8
-GATHER_SECONDS = 0.03
+AHEAD_SECONDS, AHEAD_MOST = 0.15, 8
+GATHER_SECONDS = 0.05
 LONGEST_POLL_SECONDS = 20.0
 PICTURE_SECONDS = 20.0
 
