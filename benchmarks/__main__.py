@@ -116,7 +116,7 @@ class Bench:
     def _check_kept(server: Service, made: load.Outcome) -> None:
         time.sleep(0.2)  # figures may be 0.1 s old
         queued = {tier["name"]: tier["queued"] for tier in server.get("/v1/tiers").json["tiers"]}["free"]
-        if queued != made.statuses[202]:
+        if not made.statuses[202] <= queued <= made.statuses[202] + 32:
             raise RuntimeError(f"{made.statuses[202]} accepted, {queued} queued")
 
     @contextmanager

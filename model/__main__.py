@@ -37,12 +37,9 @@ def main(argv: list[str] | None = None) -> int:
         "--idle", type=float, default=30.0, help="seconds without work to go away after (default: %(default)s)"
     )
     worker.add_argument(
-        "--heartbeat", type=float, default=10.0, help="seconds between lease renewals (default: %(default)s)"
-    )
-    worker.add_argument(
         "--max-predictions", type=int, default=100_000, help="go away after so many (default: %(default)s)"
     )
-    worker.add_argument("--max-pixels", type=int, default=40_000_000, help="largest picture (default: %(default)s)")
+    worker.add_argument("--max-pixels", type=int, default=24_000_000, help="largest picture (default: %(default)s)")
     worker.add_argument(
         "--models", type=Path, default=DEFAULT_DIRECTORY, help="where models are (default: %(default)s)"
     )
@@ -82,7 +79,7 @@ def _work(options: argparse.Namespace) -> int:
     except (ModelError, OSError) as error:
         log.error("cannot set up: %s", error)
         return 1
-    terms = Terms(options.idle, options.max_predictions, options.max_pixels, options.heartbeat)
+    terms = Terms(options.idle, options.max_predictions, options.max_pixels)
     try:
         log.info("ended: %s", Worker(lambda: Client(server, token), model, runtime, terms).run())
     except ServerGone as error:

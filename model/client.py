@@ -37,11 +37,12 @@ class Dismissed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """A prediction held for a while: its pictures, and the token that proves the hold."""
+    """A prediction held for a while, to be renewed each ``renew`` seconds: its pictures, and the token of the hold."""
 
     id: str
     token: str
     top_k: int
+    renew: float
     images: tuple[memoryview, ...]
 
 
@@ -138,7 +139,7 @@ def unframe(frame: bytes) -> list[Lease]:
     for entry in json.loads(bytes(view[4:offset]))["predictions"]:
         blob = view[offset : offset + entry["size"]]
         offset += entry["size"]
-        leases.append(Lease(entry["id"], entry["token"], entry["top_k"], unpack(blob)))
+        leases.append(Lease(entry["id"], entry["token"], entry["top_k"], entry["renew"], unpack(blob)))
     return leases
 
 

@@ -33,12 +33,11 @@ Completion = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """When to end: ``idle`` s without work, or ``max_predictions``. Leases are renewed each ``heartbeat`` s."""
+    """When to end: after ``idle`` seconds without work, or ``max_predictions``; and the largest picture to decode."""
 
     idle: float
     max_predictions: int
     max_pixels: int
-    heartbeat: float
 
 
 class Desk:
@@ -53,6 +52,7 @@ class Desk:
         self._finished: list[Completion] = []
         self._taken = 0
         self._pace = AHEAD_SECONDS
+        self._renew = LONGEST_POLL_SECONDS
         self._ready_since = clock()
         self._last_work = self._last_beat = clock()
         self._closed = False
@@ -95,6 +95,7 @@ class Desk:
             if not self.done:
                 self._todo.extend(leases)
             if leases:
+                self._renew = leases[-1].renew
                 self._taken += len(leases)
                 self._last_work = self._clock()
             self._changed.notify_all()
@@ -128,7 +129,7 @@ class Desk:
         with self._changed:
             while True:
                 now = self._clock()
-                beat_in = self._terms.heartbeat - (now - self._last_beat)
+                beat_in = self._renew - (now - self._last_beat)
                 gather_in = GATHER_SECONDS - (now - self._ready_since) if self._todo else 0.0
                 if self._closed or beat_in <= 0 or (self._finished and gather_in <= 0):
                     break

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import secrets
 from collections.abc import Awaitable, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
@@ -24,6 +25,7 @@ LONGEST_WAIT = 60.0
 KEY_LONGEST = 255
 LINGER_BYTES = 4 * 1024 * 1024
 OWNER = "anonymous"
+FULL_RETRY_SECONDS = (1, 2, 3, 4, 5)
 
 
 class _PredictionHandler(BaseHandler):
@@ -195,8 +197,9 @@ class ClassifyHandler(_PredictionHandler):
     def _full(self, depth: int) -> Problem:
         limit = self.tier.limits.queue
         detail = f"{depth} predictions wait in the tier {self.tier.name}; {limit} may"
+        spread = secrets.choice(FULL_RETRY_SECONDS)  # not all of them back at once
         return Problem(
-            HTTPStatus.TOO_MANY_REQUESTS, "queue_full", detail, retry_after=1, limit_queued=limit, queued=depth
+            HTTPStatus.TOO_MANY_REQUESTS, "queue_full", detail, retry_after=spread, limit_queued=limit, queued=depth
         )
 
     def _deadline(self) -> float:

@@ -122,7 +122,8 @@ class LeaseHandler(_WorkerHandler):
         return min(int(self.asked_for["most"]), max(1, fair))
 
     async def _frame(self, leased: list[Leased]) -> bytes | None:
-        frame, missing = await self.off_loop(_frame, self.services.blobs, leased)
+        renew = self.services.settings.lease.heartbeat
+        frame, missing = await self.off_loop(_frame, self.services.blobs, leased, renew)
         if missing:
             await asked(self.services.queue.complete(self.worker.job, missing))
         return frame
@@ -163,7 +164,7 @@ class ReleaseHandler(_WorkerHandler):
         self.answer({"released": await asked(self.services.queue.release(self.worker.job, self.leases()))})
 
 
-def _frame(blobs: DirectoryBlobs, leased: Sequence[Leased]) -> tuple[bytes | None, list[Completion]]:
+def _frame(blobs: DirectoryBlobs, leased: Sequence[Leased], renew: float) -> tuple[bytes | None, list[Completion]]:
     """The lease answer, None when it would be empty; and the failures of those whose pictures are gone."""
     kept: list[tuple[Leased, bytes]] = []
     missing: list[Completion] = []
@@ -175,7 +176,9 @@ def _frame(blobs: DirectoryBlobs, leased: Sequence[Leased]) -> tuple[bytes | Non
             missing.append(Completion(one.id, one.token, None, failure, None))
     if not kept:
         return None, missing
-    entries = [{"id": one.id, "token": one.token, "top_k": one.top_k, "size": len(blob)} for one, blob in kept]
+    entries = [
+        {"id": one.id, "token": one.token, "top_k": one.top_k, "renew": renew, "size": len(blob)} for one, blob in kept
+    ]
     head = json.dumps({"predictions": entries}).encode()
     return b"".join([struct.pack(">I", len(head)), head, *(blob for _, blob in kept)]), missing
 

@@ -14,7 +14,7 @@ import pytest
 from model.client import Client, Dismissed, Interrupted, Lease, ServerGone, unframe
 from model.worker import AHEAD_MOST, Desk, Terms
 
-TERMS = Terms(idle=30, max_predictions=100, max_pixels=1000, heartbeat=10)
+TERMS = Terms(idle=30, max_predictions=100, max_pixels=1000)
 
 
 class Clock:
@@ -29,7 +29,7 @@ class Clock:
 
 
 def lease(number: int) -> Lease:
-    return Lease(f"p{number}", f"t{number}", 5, (memoryview(b"picture"),))
+    return Lease(f"p{number}", f"t{number}", 5, 10.0, (memoryview(b"picture"),))
 
 
 def result(one: Lease, milliseconds: float = 5.0) -> dict[str, object]:
@@ -87,7 +87,7 @@ def test_it_ends_when_idle_for_long(desk: Desk, clock: Clock) -> None:
 
 
 def test_it_ends_after_its_last_prediction_with_every_result_handed_in(clock: Clock) -> None:
-    desk = Desk(Terms(idle=30, max_predictions=3, max_pixels=1, heartbeat=10), clock)
+    desk = Desk(Terms(idle=30, max_predictions=3, max_pixels=1), clock)
     assert desk.wanted()[0] == 1
     desk.put([lease(1), lease(2), lease(3)])
     assert desk.wanted() == (0, 0.0)
@@ -127,7 +127,9 @@ def test_leases_are_renewed_each_heartbeat(desk: Desk, clock: Clock) -> None:
 
 def test_a_frame_holds_every_picture_of_every_prediction() -> None:
     blobs = [struct.pack(">III", 2, 1, 3) + b"a" + b"bcd", struct.pack(">II", 1, 0)]
-    entries = [{"id": f"p{i}", "token": "t", "top_k": i, "size": len(blob)} for i, blob in enumerate(blobs)]
+    entries = [
+        {"id": f"p{i}", "token": "t", "top_k": i, "renew": 1.0, "size": len(blob)} for i, blob in enumerate(blobs)
+    ]
     head = json.dumps({"predictions": entries}).encode()
     leases = unframe(struct.pack(">I", len(head)) + head + b"".join(blobs))
     assert [[bytes(image) for image in one.images] for one in leases] == [[b"a", b"bcd"], [b""]]

@@ -33,8 +33,8 @@ def test_the_defaults() -> None:
         template="free.yaml.j2",
         model=config.ModelChoice("tf_efficientnet_lite0", "int8", "onnx"),
         quota={"cpu": "2", "memory": "2Gi", "pods": "10"},
-        job=config.JobShape("tierserve-worker:0.1.0", "900m", "256Mi", 100000, deadline=3600, grace=20, ttl=300),
-        limits=config.Limits(queue=1000, images=8, image_bytes=10485760, image_pixels=40000000, attempts=3),
+        job=config.JobShape("tierserve-worker:0.1.0", "900m", "512Mi", 100000, deadline=3600, grace=20, ttl=300),
+        limits=config.Limits(queue=1000, images=8, image_bytes=10485760, image_pixels=24000000, attempts=3),
         waits=config.Waits(sync=30.0, queue=3600.0, results=86400.0, idle=30.0, start=60.0),
     )
     assert settings.tiers["premium"].model == config.ModelChoice("tf_efficientnet_lite2", "fp32", "onnx")

@@ -79,16 +79,17 @@ def test_a_job_is_what_its_tier_says(tier: Tier) -> None:
         "--runtime": tier.model.runtime,
         "--idle": f"{tier.waits.idle:g}",
         "--max-predictions": "100000",
-        "--max-pixels": "40000000",
+        "--max-pixels": "24000000",
     }
     assert {pair["name"]: pair["value"] for pair in worker["env"]} == {
         "TIERSERVE_SERVER": URL,
         "TIERSERVE_JOB": name,
         "TIERSERVE_TOKEN_FILE": "/var/run/secrets/tierserve/token",
         "OMP_NUM_THREADS": "1",
+        "MALLOC_ARENA_MAX": "1",
     }
     assert worker["resources"]["requests"] == worker["resources"]["limits"]
-    assert worker["resources"]["limits"] == {"cpu": "900m", "memory": "256Mi", "ephemeral-storage": "128Mi"}
+    assert worker["resources"]["limits"] == {"cpu": "900m", "memory": "512Mi", "ephemeral-storage": "128Mi"}
 
 
 @pytest.mark.parametrize("tier", TIERS.values(), ids=list(TIERS))
