@@ -39,18 +39,22 @@ class DirectoryBlobs:
     def put(self, key: str, pictures: Sequence[Sequence[bytes]]) -> int:
         """Keep pictures, each given as its chunks; returns the blob's size once it is on disk. Raises ``BlobError``."""
         path = self._path(key)
-        header = pack_header([sum(map(len, chunks)) for chunks in pictures])
+        chunks = [
+            pack_header([sum(map(len, each)) for each in pictures]),
+            *(chunk for each in pictures for chunk in each),
+        ]
         try:
             with path.open("xb", buffering=0) as file:
-                _write_all(file.fileno(), [header, *(chunk for chunks in pictures for chunk in chunks)])
-                os.fdatasync(file.fileno())
-                size = os.fstat(file.fileno()).st_size
+                try:
+                    _write_all(file.fileno(), chunks)
+                    os.fdatasync(file.fileno())
+                except OSError:
+                    path.unlink()
+                    raise
             _sync_folder(self._root)
         except OSError as error:
-            with suppress(OSError):
-                path.unlink(missing_ok=True)
             raise BlobError(f"cannot keep the picture: {error.strerror}") from error
-        return size
+        return sum(map(len, chunks))
 
     def get(self, key: str) -> bytes:
         """The blob's bytes. Raises ``BlobMissing`` or ``BlobError``."""

@@ -1,0 +1,85 @@
+"""The commands, as a person types them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.running import ROOT, Service
+
+CAT, ESPRESSO = "model/pictures/cat.jpg", "model/pictures/espresso.jpg"
+
+
+def run(*words: str, status: int = 0) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", *words], capture_output=True, text=True, timeout=60, cwd=ROOT, env={"COLUMNS": "160"}
+    )
+    assert done.returncode == status, done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stdout if status == 0 else done.stdout + done.stderr
+
+
+def test_classify_shows_labels(running: Service) -> None:
+    shown = run("server", "classify", CAT, ESPRESSO, "--tier", "premium", "--url", f"http://127.0.0.1:{running.port}")
+    assert "Egyptian cat" in shown
+    assert "espresso" in shown
+
+
+def test_classify_in_json_and_with_a_bad_picture(running: Service) -> None:
+    url = f"http://127.0.0.1:{running.port}"
+    said = run("server", "classify", CAT, "README.md", "--json", "--url", url, status=1)
+    cat, readme = (json.loads(line) for line in said.splitlines() if line.startswith("{"))
+    assert (cat["file"], cat["status"]) == (CAT, "succeeded")
+    assert (readme["file"], readme["code"]) == ("README.md", "unsupported_media_type")
+
+
+def test_classify_without_a_server_names_the_next_command() -> None:
+    assert "make run" in run("server", "classify", CAT, "--url", "http://127.0.0.1:1", status=1)
+
+
+def test_tiers(running: Service) -> None:
+    url = f"http://127.0.0.1:{running.port}"
+    assert "tf_efficientnet_lite0" in run("server", "tiers", "--url", url)
+    assert [tier["name"] for tier in json.loads(run("server", "tiers", "--json", "--url", url))] == ["free", "premium"]
+
+
+def test_check_and_its_findings(tmp_path: Path) -> None:
+    assert "2 tiers are right" in run("server", "check")
+    assert "/tiers/free/quota/cpu" in run("server", "check", "--set", "tiers.free.quota.cpu=two", status=1)
+
+
+def test_render_prints_what_the_engine_is_given() -> None:
+    job = yaml.safe_load(run("server", "render", "free"))
+    assert (job["kind"], job["metadata"]["namespace"]) == ("Job", "tierserve-free")
+
+
+def test_render_shows_what_changes(tmp_path: Path) -> None:
+    other = tmp_path / "other.yaml"
+    other.write_text("tiers: {free: {job: {cpu: 500m}}}\n")
+    shown = run("server", "render", "free", "--diff", str(other))
+    changes = [line.split() for line in shown.splitlines() if line[:1] in "+-"][2:]
+    assert changes == 2 * [["-", "cpu:", "'500m'"], ["+", "cpu:", "'900m'"]]
+    assert run("server", "render", "premium", "--diff", str(other)) == ""
+
+
+def test_render_validates_step_by_step() -> None:
+    verdicts = run("server", "render", "free", "--validate").splitlines()
+    assert verdicts == ["ok   parameters", "ok   template", "ok   yaml", "ok   schema", "ok   invariants"]
+
+
+@pytest.mark.parametrize("words", [("server",), ("server", "serve"), ("server", "classify"), ("model", "build")])
+def test_help_is_there(words: tuple[str, ...]) -> None:
+    assert "--help" in run(*words, "--help")
+
+
+def test_unknown_tier_names_those_there_are() -> None:
+    assert "free, premium" in run("server", "render", "gold", status=1)
+
+
+def test_a_worker_started_by_hand_says_who_starts_workers() -> None:
+    assert "started by the server" in run("model", "work", "--model", "tf_efficientnet_lite0", status=1)
