@@ -113,7 +113,8 @@ def test_a_stopped_worker_loses_its_lease_and_the_picture_goes_to_another(models
 
 def test_a_worker_that_dies_on_every_attempt_fails_the_prediction(models: Path, tmp_path: Path) -> None:
     slow = bomb(6000)
-    with service(models, tmp_path, ["tiers.free.quota.pods=1", "tiers.free.limits.attempts=2"]) as found:
+    settings = ["tiers.free.quota.pods=1", "tiers.free.limits.attempts=2", "tiers.free.limits.imagePixels=40000000"]
+    with service(models, tmp_path, settings) as found:
         url = found.post("free", slow, {"Prefer": "respond-async"}).headers["Location"]
         for attempt in (1, 2):
             eventually(lambda: stands(found, url) == ("leased", attempt))  # noqa: B023 (called at once)
