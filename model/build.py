@@ -116,7 +116,7 @@ def _fill(made: Path, name: str, weights: str | None, progress: Callable[[str], 
     save_file({key: tensor.contiguous() for key, tensor in torch_network.state_dict().items()}, tensors)
     progress(f"{name}: exporting to ONNX")
     quantize.export(torch_network, how.size, fp32)
-    progress(f"{name}: comparing fp32 with timm")
+    progress(f"{name}: fp32, compared with timm")
     pictures = samples.held_out(how)
     reference = quantize.torch_logits(torch_network, pictures)
     fold_batch_norms(torch_network, how.size)
@@ -126,7 +126,7 @@ def _fill(made: Path, name: str, weights: str | None, progress: Callable[[str], 
     ]
     for variant in variants:
         _gate_fp32(name, variant)
-    progress(f"{name}: quantising to int8 and comparing it with timm")
+    progress(f"{name}: int8, compared with timm")
     calibration = samples.calibration(how)
     for weight_bits in quantize.WEIGHT_BITS:
         quantize.quantize(fp32, int8, calibration, weight_bits)
