@@ -112,6 +112,7 @@ class Server:
         await loop.run_in_executor(None, self._database.close)
         self._disk.shutdown()
         self._cluster.shutdown(wait=False)
+        self.services.blobs.close()
 
 
 async def serve(settings: Settings, state: Path, models: Path, ready: Callable[[Server], None]) -> None:

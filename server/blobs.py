@@ -34,7 +34,10 @@ class DirectoryBlobs:
         self._root = root
         self._clock = clock
         root.mkdir(parents=True, exist_ok=True, mode=0o700)
-        _sync_folder(root.parent)
+        self._folder = _open_folder(root)
+        parent = _open_folder(root.parent)
+        os.fsync(parent)
+        os.close(parent)
 
     def put(self, key: str, pictures: Sequence[Sequence[bytes]]) -> int:
         """Keep pictures, each given as its chunks; returns the blob's size once it is on disk. Raises ``BlobError``."""
@@ -44,17 +47,23 @@ class DirectoryBlobs:
             *(chunk for each in pictures for chunk in each),
         ]
         try:
-            with path.open("xb", buffering=0) as file:
-                try:
-                    _write_all(file.fileno(), chunks)
-                    os.fdatasync(file.fileno())
-                except OSError:
-                    path.unlink()
-                    raise
-            _sync_folder(self._root)
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            try:
+                _write_all(descriptor, chunks)
+                os.fdatasync(descriptor)
+            except OSError:
+                path.unlink()
+                raise
+            finally:
+                os.close(descriptor)
+            os.fsync(self._folder)
         except OSError as error:
             raise BlobError(f"cannot keep the picture: {error.strerror}") from error
         return sum(map(len, chunks))
+
+    def close(self) -> None:
+        """Let the folder go; nothing can be kept afterwards."""
+        os.close(self._folder)
 
     def get(self, key: str) -> bytes:
         """The blob's bytes. Raises ``BlobMissing`` or ``BlobError``."""
@@ -94,9 +103,5 @@ def _write_all(descriptor: int, chunks: Sequence[bytes]) -> None:
             waiting[0] = waiting[0][written:]
 
 
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _open_folder(folder: Path) -> int:
+    return os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
