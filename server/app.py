@@ -27,7 +27,7 @@ from server.dispatcher import Dispatcher
 from server.engines.base import Engine
 from server.engines.local import LocalEngine
 from server.http import health, predictions, tiers, worker
-from server.http.base import NotFoundHandler, Recent, Services
+from server.http.base import Gate, NotFoundHandler, Recent, Services
 from server.http.wakeups import Wakeups
 from server.queue.database import Database
 from server.queue.queue import Queue
@@ -63,6 +63,7 @@ class Server:
         tokens = WorkerTokens(secrets.token_bytes(32))
         engine = _local_engine(settings, tokens, state, models)
         self._wakeups = Wakeups()
+        depths = Recent(queue.depths, RECENT_SECONDS)
         self.services = Services(
             settings=settings,
             queue=queue,
@@ -72,7 +73,8 @@ class Server:
             wakeups=self._wakeups,
             disk=self._disk,
             cluster=self._cluster,
-            depths=Recent(queue.depths, RECENT_SECONDS),
+            depths=depths,
+            gate=Gate(depths),
             reports=Recent(queue.reports, RECENT_SECONDS),
             clock=self._database.clock,
         )

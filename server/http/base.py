@@ -8,6 +8,7 @@ import logging
 import math
 import secrets
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
@@ -47,6 +48,29 @@ class Recent(Generic[T]):
         return await asked(self._future)
 
 
+class Gate:
+    """Whether a tier's queue has a place, as far as is known before a body is read.
+
+    It is full when the last count and those let in since reach the limit: a refusal then costs no upload and no write.
+    """
+
+    def __init__(self, depths: Recent[dict[str, Depth]]) -> None:
+        self._depths = depths
+        self._counted: dict[str, Depth] = {}
+        self._since: Counter[str] = Counter()
+
+    async def enter(self, tier: str, limit: int) -> int:
+        """Let one in and return 0, or return how many wait when that is ``limit`` or more."""
+        counted = await self._depths.get()
+        if counted is not self._counted:
+            self._counted, self._since = counted, Counter()
+        queued = self._since[tier] + (counted[tier].queued if tier in counted else 0)
+        if queued >= limit:
+            return queued
+        self._since[tier] += 1
+        return 0
+
+
 @dataclass(frozen=True, slots=True)
 class Services:
     """What handlers work with. ``disk`` and ``cluster`` are apart, so that a sick engine cannot starve requests."""
@@ -60,6 +84,7 @@ class Services:
     disk: Executor
     cluster: Executor
     depths: Recent[dict[str, Depth]]
+    gate: Gate
     reports: Recent[dict[str, tuple[dict[str, Any], float]]]
     clock: Callable[[], float] = time.time
 

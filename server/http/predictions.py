@@ -190,9 +190,8 @@ class ClassifyHandler(_PredictionHandler):
             raise body.too_large(int(length), self.limit, "the body")
 
     async def _check_room(self) -> None:
-        depth = (await self.services.depths.get()).get(self.tier.name)
-        if depth is not None and depth.queued >= self.tier.limits.queue:
-            raise self._full(depth.queued)
+        if waiting := await self.services.gate.enter(self.tier.name, self.tier.limits.queue):
+            raise self._full(waiting)
 
     def _full(self, depth: int) -> Problem:
         limit = self.tier.limits.queue
