@@ -57,7 +57,7 @@ def read(headers: HTTPHeaders, chunks: Sequence[bytes], top_k: str | None, limit
     elif _start(chunks).lstrip()[:1] in (b"{", b"[") or kind.endswith("json"):
         request = _json(b"".join(chunks), top_k)
     else:
-        raise _unsupported(kind)
+        raise _unsupported(f"{kind or 'a body without Content-Type'} is not taken")
     _check(request, limits)
     return request
 
@@ -74,7 +74,7 @@ def _check(request: Request, limits: Limits) -> None:
         if (size := sum(map(len, chunks))) > limits.image_bytes:
             raise too_large(size, limits.image_bytes, f"picture {index}")
     if not any(MAGIC.match(_start(chunks)) for chunks in request.pictures):
-        raise _unsupported("these bytes")
+        raise _unsupported("this is no picture")
 
 
 def too_large(size: int, limit: int, what: str) -> Problem:
@@ -83,11 +83,11 @@ def too_large(size: int, limit: int, what: str) -> Problem:
     return Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_many_bytes", detail, limit_bytes=limit)
 
 
-def _unsupported(kind: str) -> Problem:
+def _unsupported(what: str) -> Problem:
     return Problem(
         HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
         "unsupported_media_type",
-        f"{kind or 'the body'}: send a JPEG, PNG, WebP or GIF picture as it is, as multipart/form-data, or in JSON",
+        f"{what}: send a JPEG, PNG, WebP or GIF picture as it is, as multipart/form-data, or in JSON",
     )
 
 

@@ -67,7 +67,7 @@ class DataInUse(CannotOpen):
     def __init__(self, directory: Path, holder: str) -> None:
         super().__init__(
             f"{directory} is in use by {holder}. SQLite data belongs to one server at a time: "
-            f"stop that one first, or give this one another data directory."
+            f"stop that one first, or give this one another data directory (make run STATE=...)."
         )
 
 

@@ -163,7 +163,7 @@ def test_a_missing_gpu_is_named(model: Model) -> None:
         TimmRuntime().setup(model, "fp32", "cuda")
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU: make test on a machine with CUDA")
 def test_a_gpu_agrees(model: Model) -> None:
     batch = [picture(file.stem, model) for file in sorted(PICTURES.glob("*.jpg"))]
     runtime = TimmRuntime()
