@@ -27,7 +27,7 @@ from server.dispatcher import Dispatcher
 from server.engines.base import Engine
 from server.engines.local import LocalEngine
 from server.http import health, predictions, tiers, worker
-from server.http.base import Gate, NotFoundHandler, Recent, Services
+from server.http.base import Budget, Gate, NotFoundHandler, Recent, Services
 from server.http.wakeups import Wakeups
 from server.queue.database import Database
 from server.queue.queue import Queue
@@ -39,6 +39,7 @@ DISK_THREADS, CLUSTER_THREADS = 4, 2
 RECENT_SECONDS = 0.1
 BODY_SECONDS, IDLE_SECONDS = 60.0, 75.0
 UNBOUNDED = 1 << 40  # our own handlers bound bodies, with an answer instead of a closed connection
+UPLOAD_BYTES = 256 * 1024 * 1024
 INTERNAL_BODY_BYTES = 16 * 1024 * 1024
 
 
@@ -75,6 +76,7 @@ class Server:
             cluster=self._cluster,
             depths=depths,
             gate=Gate(depths),
+            uploads=Budget(UPLOAD_BYTES),
             reports=Recent(queue.reports, RECENT_SECONDS),
             clock=self._database.clock,
         )

@@ -71,6 +71,24 @@ class Gate:
         return 0
 
 
+class Budget:
+    """Bytes that may be held in memory by all requests together."""
+
+    def __init__(self, most: int) -> None:
+        self.most = self._left = most
+
+    def take(self, size: int) -> bool:
+        """Whether there were so many left; they are no longer."""
+        if size > self._left:
+            return False
+        self._left -= size
+        return True
+
+    def give_back(self, size: int) -> None:
+        """They are free again."""
+        self._left += size
+
+
 @dataclass(frozen=True, slots=True)
 class Services:
     """What handlers work with. ``disk`` and ``cluster`` are apart, so that a sick engine cannot starve requests."""
@@ -85,6 +103,7 @@ class Services:
     cluster: Executor
     depths: Recent[dict[str, Depth]]
     gate: Gate
+    uploads: Budget
     reports: Recent[dict[str, tuple[dict[str, Any], float]]]
     clock: Callable[[], float] = time.time
 

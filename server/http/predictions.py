@@ -63,6 +63,7 @@ class ClassifyHandler(_PredictionHandler):
 
     tier: Tier
     refused = False
+    reserved = 0
 
     async def prepare(self) -> None:
         """Refuse before the body is read what can be refused then."""
@@ -73,8 +74,9 @@ class ClassifyHandler(_PredictionHandler):
         try:
             self.tier = self._tier()
             self.limit = body.most_bytes(body.media_type(self.request.headers), self.tier.limits)
-            self._check_length()
+            length = self._check_length()
             await self._check_room()
+            self._reserve(length)
         except Problem as problem:
             self._refuse(problem)
 
@@ -88,6 +90,14 @@ class ClassifyHandler(_PredictionHandler):
             self._refuse(body.too_large(self.received, self.limit, "the body"))
         else:
             self.chunks.append(chunk)
+
+    def on_connection_close(self) -> None:
+        """The client hung up: what it has sent so far is forgotten, what was accepted is kept."""
+        self._release()
+
+    def on_finish(self) -> None:
+        """Called by Tornado after the answer."""
+        self._release()
 
     async def post(self, tier: str) -> None:
         """Keep the pictures on disk, wait as long as the client wants to, answer."""
@@ -104,6 +114,7 @@ class ClassifyHandler(_PredictionHandler):
             self.set_header("Preference-Applied", preference.applied)
         prediction_id = new_id(self.services.clock)
         kept = self._submit(prediction_id, asked_for)
+        del asked_for  # the pictures are on disk soon: they need not wait for their labels in memory
         await self._answer(await self.until_final(prediction_id, kept, preference.seconds))
 
     async def _submit(self, prediction_id: str, asked_for: body.Request) -> Prediction:
@@ -143,6 +154,7 @@ class ClassifyHandler(_PredictionHandler):
         try:
             prediction, created = await asked(chained(self.services.disk, keep))
         finally:
+            self._release()
             if not created:
                 await self.off_loop(blobs.delete, [submission.id])
         return prediction
@@ -178,7 +190,20 @@ class ClassifyHandler(_PredictionHandler):
             raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "stopping", detail, retry_after=2)
         return tiers[name]
 
-    def _check_length(self) -> None:
+    def _reserve(self, length: int) -> None:
+        uploads = self.services.uploads
+        if not uploads.take(length):
+            detail = f"uploads under way take the {uploads.most} bytes that all of them may; nothing was kept"
+            raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "busy", detail, retry_after=1, limit_bytes=uploads.most)
+        self.reserved = length
+
+    def _release(self) -> None:
+        self.chunks = []
+        self.services.uploads.give_back(self.reserved)
+        self.reserved = 0
+
+    def _check_length(self) -> int:
+        """The most bytes that the body may turn out to have."""
         headers = self.request.headers
         if "Content-Length" not in headers and "Transfer-Encoding" not in headers:
             raise Problem(HTTPStatus.LENGTH_REQUIRED, "no_length", "the request has no body and no Content-Length")
@@ -188,6 +213,7 @@ class ClassifyHandler(_PredictionHandler):
             raise Problem(HTTPStatus.BAD_REQUEST, "bad_length", detail)
         if int(length) > self.limit:
             raise body.too_large(int(length), self.limit, "the body")
+        return int(length) if "Content-Length" in headers else self.limit
 
     async def _check_room(self) -> None:
         if waiting := await self.services.gate.enter(self.tier.name, self.tier.limits.queue):

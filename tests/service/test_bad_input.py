@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import socket
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
 import pytest
 from PIL import Image
 
-from tests.running import Answer, Service
+from tests.running import Answer, Service, eventually
 from tests.service import pictures
 from tests.service.test_classify import is_cat, multipart
 
@@ -161,6 +161,27 @@ def test_too_many_bytes_without_a_length_are_refused_when_they_come(running: Ser
 )
 def test_missing_and_lying_lengths(running: Service, headers: bytes, status: int) -> None:
     assert exchange(running, HEAD + headers + b"\r\n").startswith(f"HTTP/1.1 {status} ".encode())
+
+
+def test_uploads_together_are_bounded_and_a_hung_up_one_counts_no_more(running: Service) -> None:
+    head = HEAD.replace(b"image/jpeg", b"multipart/form-data; boundary=XX") + b"Content-Length: 80000000\r\n\r\n"
+    with ExitStack() as held:
+        for _ in range(3):
+            connection = held.enter_context(socket.create_connection(("127.0.0.1", running.port), timeout=10))
+            connection.sendall(head + b"--XX")
+        time.sleep(0.2)
+        assert exchange(running, head).startswith(b"HTTP/1.1 503 ")
+        assert is_cat(running.post("free", pictures.CAT))
+    eventually(lambda: is_accepted_so_far(running, head), what="the bytes of three lost uploads")
+
+
+def is_accepted_so_far(running: Service, head: bytes) -> bool:
+    with socket.create_connection(("127.0.0.1", running.port), timeout=0.3) as connection:
+        connection.sendall(head)
+        try:
+            return not connection.recv(100)
+        except TimeoutError:
+            return True
 
 
 def test_a_body_shorter_than_its_length_leaves_nothing_behind(running: Service) -> None:
