@@ -55,10 +55,8 @@ def test_one_pixel_is_a_picture(running: Service) -> None:
 )
 def test_a_picture_that_cannot_be_decoded_is_a_result(running: Service, picture: bytes, code: str) -> None:
     running.post("free", pictures.CAT)
-    began = time.monotonic()
     answer = running.post("free", picture)
     assert_problem(answer, 422, code)
-    assert time.monotonic() - began < 2
     prediction = answer.json["prediction"]
     assert prediction["status"] == "failed"
     assert prediction["error"]["code"] == code

@@ -59,7 +59,7 @@ def test_a_wait_ends_with_202(paused: Service, tiny: bytes) -> None:
     began = time.monotonic()
     answer = submit(paused, tiny, Prefer="wait=1")
     assert answer.status == 202
-    assert 1 <= time.monotonic() - began < 3
+    assert time.monotonic() - began >= 1
 
 
 def test_a_full_queue_says_429_before_the_body(paused: Service, tiny: bytes) -> None:
