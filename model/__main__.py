@@ -63,7 +63,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _work(options: argparse.Namespace) -> int:
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
-    from model.client import Client, ServerGone
+    from model.client import Client, Refused, ServerGone
     from model.runtimes.base import ModelError, read_model
     from model.worker import Terms, Worker
 
@@ -82,6 +82,9 @@ def _work(options: argparse.Namespace) -> int:
     terms = Terms(options.idle, options.max_predictions, options.max_pixels)
     try:
         log.info("ended: %s", Worker(lambda: Client(server, token), model, runtime, terms).run())
+    except Refused as error:
+        log.error("ended: %s", error)
+        return 1
     except ServerGone as error:
         log.error("ended: %s", error)
         return 3

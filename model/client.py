@@ -2,7 +2,8 @@
 
 A lease answers 200 with a frame: a big-endian uint32 length, that many bytes of JSON, then one blob a prediction (see
 ``unpack``), or 204 when nothing came in time. Requests are repeated on a fresh connection while the server cannot be
-reached; every one of them may be repeated without harm, since each names its lease token.
+reached: results and renewals name their lease's token, so repeating them does no harm, and a lease whose answer was
+lost runs out by itself.
 """
 
 from __future__ import annotations
@@ -25,6 +26,10 @@ GONE_SECONDS = 10.0
 
 class ServerGone(Exception):
     """The server could not be reached for so long that the worker should end."""
+
+
+class Refused(Exception):
+    """The server cannot take what this worker sends: the two do not fit together."""
 
 
 class Interrupted(Exception):
@@ -105,7 +110,7 @@ class Client:
             if status in (401, 403, 410):
                 raise Dismissed(_detail(answer))
             if 400 <= status < 500 and status != 429:
-                raise RuntimeError(f"POST {path} answered {status}: {_detail(answer)}")
+                raise Refused(f"POST {path} answered {status}: {_detail(answer)}")
             now = self._clock()
             failing_since = now if failing_since is None else failing_since
             if now - failing_since >= GONE_SECONDS:

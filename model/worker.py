@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
-from model.client import Client, Dismissed, Interrupted, Lease, ServerGone
+from model.client import Client, Dismissed, Interrupted, Lease, Refused, ServerGone
 from model.images import ImageError, load
 from model.runtimes.base import Model, Runtime, top
 
@@ -171,12 +171,12 @@ class Worker:
         self._leasing, self._reporting = connect(), connect()
         self._model, self._runtime, self._terms = model, runtime, terms
         self._desk = Desk(terms)
-        self._failures: list[ServerGone] = []
+        self._failures: list[ServerGone | Refused] = []
 
     def run(self) -> str:
         """Work until done and say why. SIGTERM and SIGINT must be blocked in the calling thread, the main one.
 
-        Raises ``ServerGone`` when the server could not be reached for long.
+        Raises ``ServerGone`` when the server could not be reached for long, ``Refused`` when it takes no result.
         """
         threading.Thread(target=self._heed_signals, name="signals", daemon=True).start()
         leaser = threading.Thread(target=self._guarded, args=(self._lease,), name="leaser", daemon=True)
@@ -225,7 +225,7 @@ class Worker:
             pass
         except Dismissed as error:
             self._desk.stop(f"dismissed: {error}", hand_back=True)
-        except ServerGone as error:
+        except (ServerGone, Refused) as error:
             self._failures.append(error)
             self._desk.stop(str(error), hand_back=True)
 

@@ -155,7 +155,8 @@ class Dispatcher:
             elif job.phase is not Phase.RUNNING:
                 self._end(row.name, row.tier, job.reason, blame=job.phase is Phase.FAILED)
             elif reason := self._overdue(row):
-                self._end(row.name, row.tier, f"{reason}{': ' + job.reason if job.reason else ''}")
+                detail = f"{reason}{': ' + job.reason if job.reason else ''}"
+                self._end(row.name, row.tier, detail, blame=row.tier in self._settings.tiers)
             else:
                 live.append(row)
         for name in by_name:
@@ -216,7 +217,10 @@ class Dispatcher:
         for started in range(count):
             run = secrets.token_hex(RUN_BYTES)
             name = job_name(tier.name, run)
-            manifest = self._renderer.job(tier, run, self._server_url)
+            try:
+                manifest = self._renderer.job(tier, run, self._server_url)
+            except RenderError as error:
+                return started, str(error)
             _ask(self._queue.open_job(name, tier.name, run))
             try:
                 self._engine.start(manifest)

@@ -15,7 +15,7 @@ import fastjsonschema
 from tornado.iostream import StreamClosedError
 
 from server.access import AccessDenied, Worker
-from server.blobs import BlobMissing, DirectoryBlobs
+from server.blobs import BlobError, BlobMissing, DirectoryBlobs
 from server.config import SCHEMAS
 from server.http.base import BaseHandler, Problem, asked, json_object
 from server.http.wakeups import wait
@@ -78,8 +78,8 @@ class LeaseHandler(_WorkerHandler):
             leased = await self._lease()
         except UnknownJob as error:
             raise Problem(HTTPStatus.GONE, "unknown_job", str(error)) from error
-        frame = await self._frame(leased)
         try:
+            frame = await self._frame(leased)
             if self.gone:
                 raise StreamClosedError
             if frame is None:
@@ -88,9 +88,11 @@ class LeaseHandler(_WorkerHandler):
             else:
                 self.set_header("Content-Type", "application/octet-stream")
                 await self.finish(frame)
-        except StreamClosedError:
+        except (StreamClosedError, BlobError) as error:
             held = [(one.id, one.token) for one in leased]
             await asked(self.services.queue.release(self.worker.job, held))
+            if isinstance(error, BlobError):
+                raise
 
     async def _lease(self) -> list[Leased]:
         services, worker, loop = self.services, self.worker, asyncio.get_running_loop()

@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from model.client import Client, Dismissed, Interrupted, Lease, ServerGone, unframe
+from model.client import Client, Dismissed, Interrupted, Lease, Refused, ServerGone, unframe
 from model.worker import AHEAD_MOST, Desk, Terms
 
 TERMS = Terms(idle=30, max_predictions=100, max_pixels=1000)
@@ -190,6 +190,14 @@ def test_a_worker_that_is_not_wanted_is_dismissed(scripted: Callable[[Script], s
     url = scripted([(status, b'{"detail": "who are you?"}')])
     with closing(client(url, clock)) as one, pytest.raises(Dismissed, match="who are you"):
         one.lease(1, 0)
+
+
+def test_a_server_that_takes_an_answer_for_wrong_ends_the_worker(
+    scripted: Callable[[Script], str], clock: Clock
+) -> None:
+    url = scripted([(422, b'{"detail": "no labels"}')])
+    with closing(client(url, clock)) as one, pytest.raises(Refused, match="no labels"):
+        one.complete([])
 
 
 def test_a_server_that_stays_away_is_gone(clock: Clock) -> None:

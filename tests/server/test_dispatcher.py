@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from server.blobs import DirectoryBlobs
+from server.config import TEMPLATES
 from server.dispatcher import BREAKER_FIRST, Dispatcher, breaker_seconds, plan
 from server.engines.base import EngineError, Job, Phase, Room
 from server.queue.records import Completion, Depth
@@ -186,6 +188,18 @@ def test_a_removed_tier_ends_its_predictions_with_a_reason(tmp_path: Path, world
     Dispatcher(other, world.queue, world.blobs, world.engine, Renderer(), "http://x", world.clock).tick()
     found = world.get(key)
     assert (found.status, (found.error or {})["code"]) == (Status.ABORTED, "tier_removed")
+
+
+def test_a_template_that_breaks_between_two_looks_stops_only_its_tier(world: World, tmp_path: Path) -> None:
+    shutil.copytree(TEMPLATES, tmp_path / "templates")
+    world.dispatcher._renderer = Renderer(tmp_path / "templates")
+    world.look()
+    (tmp_path / "templates" / "free.yaml.j2").write_text("{{ nothing | tojson }}")
+    world.submit("free")
+    world.submit("premium")
+    world.look()
+    assert ["premium" in name for name in world.engine.started] == [True]
+    assert "free.yaml.j2" in str(world.view()["reason"])
 
 
 def test_old_results_go_with_their_blobs_and_orphans_too(world: World) -> None:

@@ -83,7 +83,6 @@ def test_a_job_is_what_its_tier_says(tier: Tier) -> None:
     }
     assert {pair["name"]: pair["value"] for pair in worker["env"]} == {
         "TIERSERVE_SERVER": URL,
-        "TIERSERVE_JOB": name,
         "TIERSERVE_TOKEN_FILE": "/var/run/secrets/tierserve/token",
         "OMP_NUM_THREADS": "1",
         "MALLOC_ARENA_MAX": "1",
