@@ -186,7 +186,7 @@ print(next(line for line in open("/proc/self/status") if line.startswith("VmHWM"
     for name, variant in zip(DEFAULT_MODELS, ("int8", "fp32"), strict=True):
         command = [sys.executable, "-c", code, str(models / name), variant, str(PICTURES / "rocket.jpg")]
         out = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
-        assert int(out) // 1024 <= 140, f"{name} {variant}: {out} KiB"
+        assert int(out) // 1024 <= 180, f"{name} {variant}: {out} KiB: is torch imported?"
 
 
 def test_the_record_tells_how_it_was_made(models: Path) -> None:
