@@ -1,0 +1,105 @@
+"""``python -m tests.cluster``: up, down, status, binaries, packages."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import sys
+import time
+from pathlib import Path
+
+import click
+
+from tests.cluster import binaries, cluster, packages
+from tests.cluster.claims import claims
+from tests.cluster.shell import PROXIES, ClusterError, interrupt
+
+folder_option = click.option(
+    "--dir",
+    "folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=cluster.FOLDER,
+    help="Where its data and logs are. [default: .tierserve/cluster]",
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """A real two-node Kubernetes on this machine, for tests."""
+
+
+@main.command()
+@folder_option
+@click.option("--cpus", default=cluster.CPUS, show_default=True, help="What each node has to give.")
+@click.option(
+    "--node-monitor-grace-period",
+    "grace",
+    default=cluster.GRACE_SECONDS,
+    show_default=True,
+    help="Seconds after which a silent node is not ready.",
+)
+def up(folder: Path, cpus: int, grace: int) -> None:
+    """Start it; print the shell lines that lead to it."""
+    began = time.monotonic()
+    known = cluster.attach(folder)
+    found = known or cluster.up(folder, cpus=cpus, grace_seconds=grace, say=_say)
+    _say("it is up already" if known else f"ready in {time.monotonic() - began:.1f} s")
+    click.echo(f"export KUBECONFIG={shlex.quote(str(found.kubeconfig))}")
+    if PROXIES & {name.lower() for name in os.environ}:
+        click.echo("export NO_PROXY=$NO_PROXY,172.30.0.0/16")
+    click.echo(f"export PATH={shlex.quote(str(found.binaries))}:$PATH  # kubectl {binaries.KUBERNETES_VERSION}")
+
+
+@main.command()
+@folder_option
+@click.option("--all", "every", is_flag=True, help="Every cluster of this host, whatever its folder.")
+def down(folder: Path, every: bool) -> None:
+    """Take it away without a trace; its logs stay in its folder."""
+    for path in sorted(claims().values()) if every else [folder]:
+        cluster.down(path)
+
+
+@main.command()
+def status() -> None:
+    """Say which clusters there are, and how their nodes are."""
+    cluster.require_root()
+    if not claims():
+        click.echo("no cluster: python -m tests.cluster up")
+    for number, folder in claims().items():
+        found = cluster.attach(folder)
+        click.echo(f"ts{number} in {folder}: {'up' if found else 'not up, an up or down of its folder clears it'}")
+        if found:
+            click.echo(found.kubectl("get", "nodes", "--output=wide"))
+
+
+@main.command("binaries")
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.option("--all", "every", is_flag=True, help="Helm and the chart's checkers too.")
+def build(names: tuple[str, ...], every: bool) -> None:
+    """Build the cluster's binaries, or those named, where they are missing; print their folder."""
+    click.echo(binaries.ensure(binaries.NAMES if every else names or binaries.CLUSTER, say=_say))
+
+
+@main.command("packages")
+@click.option("--install", is_flag=True, help="Install them with apt-get.")
+def debian(install: bool) -> None:
+    """Say which Debian packages are missing."""
+    absent = packages.missing()
+    if absent and install:
+        packages.install(absent)
+    elif absent:
+        raise ClusterError(f"missing: {' '.join(absent)}; python -m tests.cluster packages --install")
+
+
+def _say(line: str) -> None:
+    click.echo(line, err=True)
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, interrupt)
+    try:
+        main(prog_name="python -m tests.cluster")
+    except ClusterError as error:
+        _say(f"Error: {error}")
+        sys.exit(1)

@@ -1,0 +1,145 @@
+"""Kubernetes, etcd, CoreDNS, Helm and the chart's checkers, compiled once from pinned Go modules into a cache."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.cluster.shell import ClusterError, run
+
+MODULE = Path(__file__).parent
+KUBERNETES_VERSION = "v1.34.4"
+HELM_VERSION = "v4.3.1"
+BUILD_SECONDS = 1800.0
+STILL_SECONDS = 20.0
+VERSION = "k8s.io/component-base/version"
+FLAGS = "-s -w"
+MAJOR, MINOR, _ = KUBERNETES_VERSION.removeprefix("v").split(".")
+KUBERNETES_FLAGS = (
+    f"{FLAGS} -X {VERSION}.gitVersion={KUBERNETES_VERSION} -X {VERSION}.gitMajor={MAJOR} -X {VERSION}.gitMinor={MINOR}"
+)
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A binary: ``package`` of this folder's go.mod, or ``package@version`` as ``go install`` takes it.
+
+    With ``module@version`` the package is built inside that module, for its replace directives: ``go install`` refuses
+    a module that has any.
+    """
+
+    name: str
+    package: str
+    module: str | None = None
+    flags: str = FLAGS
+
+
+KUBERNETES = ["kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "kubectl"]
+PROGRAMS = [
+    *(Program(name, f"k8s.io/kubernetes/cmd/{name}", flags=KUBERNETES_FLAGS) for name in KUBERNETES),
+    Program("etcd", "go.etcd.io/etcd/server/v3"),
+    Program("coredns", "github.com/coredns/coredns@v1.14.7"),
+    Program("helm", f"helm.sh/helm/v4/cmd/helm@{HELM_VERSION}"),
+    Program("kubeconform", "github.com/yannh/kubeconform/cmd/kubeconform@v0.8.0"),
+    Program("kube-score", "github.com/zegl/kube-score/cmd/kube-score@v1.20.0"),
+    Program("untt", "./cmd/helm-unittest", module="github.com/helm-unittest/helm-unittest@v1.1.2"),
+    Program("cyclonus", "github.com/mattfenwick/cyclonus/cmd/cyclonus@v0.5.6"),
+]
+NAMES = [program.name for program in PROGRAMS]
+CLUSTER = [*KUBERNETES, "etcd", "coredns"]
+
+
+def folder() -> Path:
+    """Where the binaries of these versions are, or are to be."""
+    digest = hashlib.sha256()
+    for name in ("go.mod", "go.sum"):
+        digest.update((MODULE / name).read_bytes())
+    digest.update(repr(PROGRAMS).encode())
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return cache / "tierserve" / "bin" / digest.hexdigest()[:12]
+
+
+def absent(names: Collection[str] = CLUSTER) -> list[str]:
+    """Which of these are not built yet."""
+    return [name for name in names if not (folder() / name).exists()]
+
+
+def ensure(names: Collection[str] = CLUSTER, say: Say = lambda line: None) -> Path:
+    """Build what is missing, and return the folder. Raises ``ClusterError`` with the compiler's words."""
+    if unknown := sorted(set(names) - set(NAMES)):
+        raise ClusterError(f"no such binary: {', '.join(unknown)}; there are {', '.join(NAMES)}")
+    output = folder()
+    if not absent(names):
+        return output
+    if shutil.which("go") is None:
+        raise ClusterError("go is needed to build Kubernetes: install Go 1.26 or later from https://go.dev/dl")
+    output.mkdir(parents=True, exist_ok=True)
+    with _locked(output / ".lock", say):
+        todo = [program for program in PROGRAMS if program.name in absent(names)]
+        for number, program in enumerate(todo, start=1):
+            _build(program, output, say, f"[{number}/{len(todo)}] {program.name}")
+    return output
+
+
+def _build(program: Program, output: Path, say: Say, title: str) -> None:
+    began = time.monotonic()
+    say(f"{title}: building {program.module or program.package}")
+    with tempfile.TemporaryDirectory(dir=output, prefix=".building-") as name:
+        target = Path(name) / program.name
+        env = os.environ | {"CGO_ENABLED": "0", "GOFLAGS": "-trimpath", "GOBIN": name}
+        argv = ["go", "build", "-o", str(target), "-ldflags", program.flags, program.package]
+        if "@" in program.package:
+            argv = ["go", "install", "-ldflags", program.flags, program.package]
+        where = MODULE
+        if program.module:
+            told = run("go", "mod", "download", "-json", program.module, timeout=BUILD_SECONDS)
+            where = Path(json.loads(told)["Dir"])
+        _compile(argv, where, env, lambda: say(f"{title}: still building, {time.monotonic() - began:.0f} s"))
+        target.rename(output / program.name)
+    say(f"{title}: built in {time.monotonic() - began:.0f} s")
+
+
+def _compile(argv: list[str], where: Path, env: dict[str, str], still: Callable[[], None]) -> None:
+    end = time.monotonic() + BUILD_SECONDS
+    with (
+        tempfile.TemporaryFile("w+") as log,
+        subprocess.Popen(argv, cwd=where, env=env, stdout=log, stderr=log) as process,
+    ):
+        try:
+            while process.poll() is None:
+                try:
+                    process.wait(STILL_SECONDS)
+                except subprocess.TimeoutExpired:
+                    still()
+                if time.monotonic() > end:
+                    raise ClusterError(f"not within {BUILD_SECONDS:.0f} s: {' '.join(argv)}")
+        finally:
+            process.kill()
+        if process.returncode:
+            log.seek(0)
+            lines = [line for line in log.read().splitlines() if not line.startswith("go: downloading")]
+            raise ClusterError("\n".join([f"{' '.join(argv)} failed in {where}:", *lines[-20:]]))
+
+
+@contextmanager
+def _locked(path: Path, say: Say) -> Iterator[None]:
+    """One builder at a time; the others find its binaries."""
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"waiting for another build in {path.parent}")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,60 @@
+"""The cgroup that holds every pod of a node, in each hierarchy of version 1, or in the one of version 2."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+MOUNT = Path("/sys/fs/cgroup")
+EMPTY_SECONDS = 10.0
+
+
+def create(name: str) -> None:
+    """Make it."""
+    for root in _hierarchies():
+        (root / name).mkdir(exist_ok=True)
+    for file in ("cpuset.cpus", "cpuset.mems"):  # version 1 starts with none
+        for path in (root / name / file for root in _hierarchies() if root.name == "cpuset"):
+            path.write_text((path.parents[1] / file).read_text())
+    if (controllers := MOUNT / "cgroup.controllers").exists():
+        for child in controllers.read_text().split():
+            (MOUNT / "cgroup.subtree_control").write_text(f"+{child}")
+
+
+def remove(name: str) -> None:
+    """Remove it with all below it, once its last process is gone. Raises ``OSError`` when one does not go."""
+    end = time.monotonic() + EMPTY_SECONDS
+    for path in list(_tree(name)):
+        while True:
+            try:
+                path.rmdir()
+            except FileNotFoundError:
+                pass
+            except OSError:
+                if time.monotonic() > end:
+                    raise
+                time.sleep(0.05)
+                continue
+            break
+
+
+def exists(name: str) -> bool:
+    """Whether any of it is there."""
+    return any(True for _ in _tree(name))
+
+
+def _tree(name: str) -> Iterator[Path]:
+    """Every directory of it, children first."""
+    for root in _hierarchies():
+        if (root / name).exists():
+            with suppress(FileNotFoundError):
+                yield from sorted((path for path in (root / name).rglob("*") if path.is_dir()), reverse=True)
+            yield root / name
+
+
+def _hierarchies() -> list[Path]:
+    if (MOUNT / "cgroup.controllers").exists():
+        return [MOUNT]
+    return [path for path in MOUNT.iterdir() if path.is_dir() and not path.is_symlink()]

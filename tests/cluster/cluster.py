@@ -1,0 +1,248 @@
+"""The cluster as a whole: up, down, and what tests do to it."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tests.cluster import binaries, cgroups, packages
+from tests.cluster.busybox import write_archive
+from tests.cluster.claims import claim, claims, number_of, release
+from tests.cluster.control import Control
+from tests.cluster.machine import Machine
+from tests.cluster.network import Network, free_network
+from tests.cluster.node import Node
+from tests.cluster.shell import ROOT, ClusterError, direct, run, until
+
+FOLDER = ROOT / ".tierserve" / "cluster"
+NODES = ("n1", "n2")
+CPUS = 2
+READY_SECONDS = 90.0
+GRACE_SECONDS = 50  # after which a node that says nothing is not ready: Kubernetes' own default
+HIDDEN = (Path("/run"), Path("/var/lib"), Path("/var/log"), Path("/proc"))  # nodes have their own
+PARTS = ("pki", "etcd", "audit.yaml", "Corefile", "busybox.tar", "kubeconfig", "ready", *NODES)
+
+Say = Callable[[str], None]
+
+
+def _silent(line: str) -> None:
+    """Say nothing."""
+
+
+class Kubernetes:
+    """Any cluster that a kubeconfig leads to."""
+
+    def __init__(self, kubeconfig: Path, binaries: Path) -> None:
+        self.kubeconfig, self.binaries = kubeconfig, binaries
+
+    def kubectl(self, *args: str, stdin: str | None = None, timeout: float = 60) -> str:
+        """What kubectl prints. Raises ``ClusterError`` with what it complained about."""
+        env = self.environment() | {"KUBECONFIG": str(self.kubeconfig)}
+        return run(self.binaries / "kubectl", *args, stdin=stdin, timeout=timeout, env=env)
+
+    def environment(self) -> dict[str, str]:
+        """With what its commands run."""
+        return dict(os.environ)
+
+
+class Cluster(Kubernetes):
+    """A cluster of our own, in a folder."""
+
+    def __init__(self, folder: Path, network: Network, output: Path, cpus: int = CPUS) -> None:
+        super().__init__(folder / "kubeconfig", output)
+        self.folder, self.network, self.logs = folder, network, folder / "logs"
+        self.control = Control(folder, network, output, self.logs)
+        self.nodes = {name: Node(name, self.control, cpus) for name in network.nodes}
+
+    def environment(self) -> dict[str, str]:
+        """With what its commands run."""
+        return direct()
+
+    def load_image(self, archive: Path, timeout: float = 120) -> None:
+        """Put the images of an OCI archive on every node."""
+        for node in self.nodes.values():
+            node.load_image(archive, timeout)
+
+    def node_directory(self, node: str, name: str) -> Path:
+        """A directory of a node that every user may write in, for a ``hostPath`` volume."""
+        path = self.nodes[node].folder / "volumes" / name
+        path.mkdir(exist_ok=True)
+        path.chmod(0o777)
+        return path
+
+    def stop_node(self, name: str) -> None:
+        """Lose a node: kubelet, containerd and containers end at once, and nothing is told."""
+        self.nodes[name].stop()
+
+    def start_node(self, name: str) -> None:
+        """Start a lost node again; its images and volumes are there. Returns when it is ready."""
+        if self.nodes[name].machine.running():
+            raise ClusterError(f"{name} is running")
+        self.nodes[name].start_machine()
+        self.nodes[name].wait_containerd()
+        began = datetime.now(UTC).replace(microsecond=0)
+        self.nodes[name].start_daemons()
+        self._wait_ready({name}, began)
+
+    def stop_api(self) -> None:
+        """End the API server; the rest goes on."""
+        self.control.machine.kill("kube-apiserver")
+
+    def start_api(self) -> None:
+        """Start the API server again. Returns when it is ready."""
+        self.control.start_api()
+        self.control.wait_ready()
+
+    def running(self) -> bool:
+        """Whether its control plane is there."""
+        return self.control.machine.running()
+
+    def down(self) -> None:
+        """Take it away without a trace but its logs."""
+        down(self.folder)
+
+    def start(self, grace_seconds: int) -> None:
+        """Bring it up, in the place that ``up`` has claimed for it."""
+        self.network.create()
+        self.control.prepare()
+        self.kubeconfig.touch(mode=0o600)
+        shutil.copyfile(self.control.kubeconfig("admin"), self.kubeconfig)
+        for node in self.nodes.values():
+            node.prepare()
+        self.control.start_machine()
+        for node in self.nodes.values():
+            node.start_machine()
+        archive, busybox = self.folder / "busybox.tar", packages.static_busybox()
+        assert busybox is not None  # or packages.missing() had named it
+        write_archive(busybox, archive)
+        for node in self.nodes.values():
+            node.wait_containerd()
+        self.load_image(archive)
+        self.control.wait_ready()
+        self.control.start_controllers(grace_seconds)
+        began = datetime.now(UTC).replace(microsecond=0)
+        for node in self.nodes.values():
+            node.start_daemons()
+        self._wait_ready(set(self.nodes), began)
+        account = ("get", "serviceaccount", "default")  # without it no pod can be made
+        until(lambda: bool(self.kubectl(*account)), READY_SECONDS, "no service account in namespace default")
+        (self.folder / "ready").write_text(str(self.binaries))  # last: with it the cluster counts as up
+
+    def _wait_ready(self, nodes: set[str], since: datetime) -> None:
+        """Return once nodes have said, since then, that they are ready. Raises ``ClusterError`` when they do not."""
+        complaint = f"not ready ({', '.join(sorted(nodes))}), see {self.logs},"
+        until(lambda: nodes <= self._ready(since), READY_SECONDS, complaint)
+
+    def _ready(self, since: datetime) -> set[str]:
+        found = set()
+        for node in json.loads(self.kubectl("get", "nodes", "--output=json"))["items"]:
+            for condition in node["status"].get("conditions", []):
+                told = datetime.fromisoformat(condition["lastHeartbeatTime"])
+                if condition["type"] == "Ready" and condition["status"] == "True" and told >= since:
+                    found.add(node["metadata"]["name"])
+        return found
+
+
+def attach(folder: Path = FOLDER) -> Cluster | None:
+    """The cluster that runs in a folder, if one does."""
+    folder = folder.resolve()
+    number, ready = number_of(folder), folder / "ready"
+    if number is None or not ready.exists():
+        return None
+    found = Cluster(folder, Network(number, NODES), Path(ready.read_text()))
+    return found if found.running() else None
+
+
+def up(folder: Path = FOLDER, *, cpus: int = CPUS, grace_seconds: int = GRACE_SECONDS, say: Say = _silent) -> Cluster:
+    """Start a cluster in a folder and return when its nodes are ready; one that runs there is returned as it is.
+
+    What an interrupted start left there is removed first. Raises ``ClusterError`` when it cannot start, and leaves
+    only logs then.
+    """
+    folder = folder.resolve()
+    _check(folder)
+    output = binaries.ensure(say=say)
+    with _locked(folder):
+        if (running := attach(folder)) is not None:
+            return running
+        _remove(folder)
+        shutil.rmtree(folder / "logs", ignore_errors=True)
+        (folder / "logs").mkdir()
+        cluster = Cluster(folder, _claimed(folder), output, cpus)
+        say(f"starting cluster {cluster.network.link}, logs in {cluster.logs}")
+        try:
+            cluster.start(grace_seconds)
+        except BaseException:
+            _remove(folder)
+            raise
+    return cluster
+
+
+def down(folder: Path = FOLDER) -> None:
+    """Take the cluster of a folder away: processes, mounts, namespaces, links, cgroups, data. Its logs stay."""
+    folder = folder.resolve()
+    if not folder.exists() and number_of(folder) is None:
+        return
+    require_root()
+    with _locked(folder):
+        _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    number = number_of(folder)
+    if number is not None:
+        network = Network(number, NODES)
+        for machine in network.machines:
+            Machine(network.namespace(machine), folder / "logs").kill()
+        for machine in network.machines:
+            cgroups.remove(network.namespace(machine))
+        network.delete()
+    for part in PARTS:
+        path = folder / part
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    if number is not None:
+        release(number)  # last: until here a later call finds it again
+
+
+def _claimed(folder: Path) -> Network:
+    while True:
+        network = free_network(NODES, set(claims()))
+        if claim(network.number, folder):
+            return network
+
+
+def _check(folder: Path) -> None:
+    """Raise ``ClusterError`` with what is missing for a cluster here."""
+    require_root()
+    if absent := packages.missing():
+        raise ClusterError(f"missing packages: {' '.join(absent)}; python -m tests.cluster packages --install")
+    if any(folder.is_relative_to(path) for path in HIDDEN):
+        raise ClusterError(f"a cluster cannot be in {folder}: its nodes have a {folder.parts[1]} of their own")
+    if folder.exists() and (foreign := {path.name for path in folder.iterdir()} - {*PARTS, "logs", ".lock"}):
+        raise ClusterError(f"{folder} holds other things ({', '.join(sorted(foreign)[:3])}): choose an empty folder")
+
+
+def require_root() -> None:
+    """Raise ``ClusterError`` for anybody else."""
+    if os.geteuid() != 0:
+        raise ClusterError("root is needed, for namespaces and mounts: sudo .venv/bin/python -m tests.cluster ...")
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ClusterError(f"another command is at work in {folder}: wait for it") from None
+        yield

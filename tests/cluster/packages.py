@@ -1,0 +1,63 @@
+"""What the cluster needs of the operating system, and its installation on Debian."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from tests.cluster.shell import ClusterError, search_path
+
+INSTALL_SECONDS = 900
+CNI_DIRECTORIES = [Path("/usr/lib/cni"), Path("/opt/cni/bin"), Path("/usr/libexec/cni")]
+COMMANDS = {  # Debian package: the command it brings
+    "containerd": "containerd",
+    "runc": "runc",
+    "iptables": "iptables",
+    "nftables": "nft",
+    "conntrack": "conntrack",
+    "iproute2": "ip",
+    "openssl": "openssl",
+    "debootstrap": "debootstrap",
+    "buildah": "buildah",
+}
+
+
+def missing() -> list[str]:
+    """The Debian packages that are not there."""
+    absent = [package for package, command in COMMANDS.items() if shutil.which(command, path=search_path()) is None]
+    if cni_directory() is None:
+        absent.append("containernetworking-plugins")
+    if static_busybox() is None:
+        absent.append("busybox-static")
+    return absent
+
+
+def install(packages: list[str]) -> None:
+    """Install Debian packages. Raises ``ClusterError`` where that cannot be done."""
+    if shutil.which("apt-get") is None:
+        raise ClusterError(f"no apt-get here: install these with your system's own tool: {' '.join(packages)}")
+    if os.geteuid() != 0:
+        raise ClusterError(f"root is needed: sudo apt-get install {' '.join(packages)}")
+    env = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+    for words in (["update", "-q"], ["install", "-q", "-y", "--no-install-recommends", *packages]):
+        try:
+            subprocess.run(["apt-get", *words], check=True, timeout=INSTALL_SECONDS, env=env)
+        except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+            raise ClusterError(f"{error}: its output is above") from None
+
+
+def cni_directory() -> Path | None:
+    """Where the network plugins of containers are."""
+    return next((path for path in CNI_DIRECTORIES if (path / "bridge").exists()), None)
+
+
+def static_busybox() -> Path | None:
+    """A busybox that needs no library, so that it can be an image of its own."""
+    found = shutil.which("busybox", path=search_path())
+    if found is None:
+        return None
+    with Path(found).open("rb") as file:
+        head = file.read(4096)  # the program headers, and the loader's path of one that is not static
+    return None if b"/ld-" in head else Path(found)

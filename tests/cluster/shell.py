@@ -1,0 +1,67 @@
+"""Commands with a timeout, and the one error that this package raises."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+PROXIES = {"http_proxy", "https_proxy", "all_proxy"}
+
+
+class ClusterError(Exception):
+    """Something that a person has to mend; says how."""
+
+
+def run(*argv: str | Path, stdin: str | None = None, timeout: float = 60, env: Mapping[str, str] | None = None) -> str:
+    """What a command prints. Raises ``ClusterError`` with what it complained about."""
+    words = [str(word) for word in argv]
+    env = {**(env or os.environ), "PATH": search_path()}
+    try:
+        done = subprocess.run(
+            words, input=stdin or "", capture_output=True, text=True, timeout=timeout, check=False, env=env
+        )
+    except FileNotFoundError:
+        raise ClusterError(f"{words[0]} is not installed: python -m tests.cluster packages --install") from None
+    except subprocess.TimeoutExpired:
+        raise ClusterError(f"not within {timeout:g} s: {' '.join(words)}") from None
+    if done.returncode:
+        raise ClusterError(f"{' '.join(words)} ended with {done.returncode}: {(done.stderr or done.stdout).strip()}")
+    return done.stdout
+
+
+def until(check: Callable[[], bool], seconds: float, complaint: str) -> None:
+    """Return once a check is true. Raises ``ClusterError`` when it is not in time, with what the check last raised."""
+    end, reason = time.monotonic() + seconds, ""
+    while True:
+        try:
+            if check():
+                return
+        except ClusterError as error:
+            reason = f": {error}"
+        if time.monotonic() > end:
+            raise ClusterError(f"{complaint} within {seconds:g} s{reason}")
+        time.sleep(0.1)
+
+
+def direct() -> dict[str, str]:
+    """The environment without the company's proxy, which knows nothing of the cluster's addresses."""
+    kept = {name: value for name, value in os.environ.items() if name.lower() not in PROXIES}
+    return {**kept, "PATH": search_path()}
+
+
+def search_path() -> str:
+    """Where commands are: a user who became root may lack the last two."""
+    return f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
+
+
+def interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    """A signal handler that lets SIGTERM clean up as Ctrl-C does."""
+    raise KeyboardInterrupt

@@ -1,0 +1,71 @@
+"""How tests get a cluster: one of their own, taken away at the end, or any that a kubeconfig leads to."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.cluster import binaries, packages
+from tests.cluster.cluster import GRACE_SECONDS, Cluster, Kubernetes, attach, down, up
+from tests.cluster.shell import ROOT, interrupt
+
+GIVEN = "TIERSERVE_E2E_KUBECONFIG"
+NEEDED = [*binaries.CLUSTER, "helm"]
+
+
+@contextmanager
+def session_cluster() -> Iterator[Kubernetes]:
+    """The cluster of ``$TIERSERVE_E2E_KUBECONFIG``, or a ``Cluster`` for as long as the block lasts.
+
+    That of ``make cluster`` is a ``Cluster`` too: ``TIERSERVE_E2E_KUBECONFIG=.tierserve/cluster/kubeconfig``.
+    """
+    given = os.environ.get(GIVEN)
+    if given:
+        path = Path(given).resolve()
+        output = binaries.ensure(["kubectl", "helm"])
+        yield attach(path.parent) or Kubernetes(path, output)
+    else:
+        with own_cluster(ROOT / ".tierserve" / "e2e") as cluster:
+            yield cluster
+
+
+@contextmanager
+def own_cluster(folder: Path, grace_seconds: int = GRACE_SECONDS) -> Iterator[Cluster]:
+    """A new cluster in a folder, taken away at the end; what a killed run left in the folder goes first.
+
+    Skips the test where no cluster can be, and says how one could; fails it when ``CI`` is set.
+    """
+    if (reason := obstacle()) is not None:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
+    folder.parent.mkdir(exist_ok=True)
+    with folder.with_suffix(".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            pytest.fail(f"other tests use {folder}: wait for them, or give these a cluster by {GIVEN}")
+        before = signal.signal(signal.SIGTERM, interrupt)
+        try:
+            down(folder)
+            binaries.ensure(NEEDED)
+            yield up(folder, grace_seconds=grace_seconds)
+        finally:
+            down(folder)
+            signal.signal(signal.SIGTERM, before)
+
+
+def obstacle() -> str | None:
+    """Why no cluster can be started here, with the command that mends it."""
+    if os.geteuid() != 0:
+        return "root is needed for a cluster: sudo make test-cluster"
+    if absent := packages.missing():
+        return f"missing packages ({' '.join(absent)}): python -m tests.cluster packages --install"
+    if binaries.absent(NEEDED) and shutil.which("go") is None:
+        return "go is needed to build Kubernetes: install it from https://go.dev/dl, then make test-cluster"
+    return None
