@@ -1,0 +1,139 @@
+# Targets: server, worker (ONNX Runtime), worker-timm (torch). The default is server.
+#
+#   docker build --target server -t tierserve-server:0.1.0 .
+#   docker build --target worker -t tierserve-worker:0.1.0 --build-context models=.tierserve/models .
+#
+# Models: without --build-context models=DIR the stage `models` makes them, for which it installs torch (several GB that
+# stay in that stage). `make models` fills .tierserve/models.
+# Base: any image with Python 3.11 or later, its venv module and ca-certificates: --build-arg BASE_IMAGE=...
+# Behind a proxy with a certificate authority of its own, lend the host's certificates to the build; nothing of them
+# stays in the image (Docker: a build secret or a base image that has them; buildah and podman: a volume):
+#   buildah bud -v /etc/ssl/certs:/etc/ssl/certs:ro --target server .
+# A package index of your own, with its credentials, comes as a secret, and stays out of every layer:
+#   --secret id=pip,src=$HOME/.config/pip/pip.conf
+ARG BASE_IMAGE=python:3.11-slim
+
+
+# What the build stages share: pip in an environment of its own, which fills /opt/tierserve.
+FROM ${BASE_IMAGE} AS tools
+ENV PIP_CERT=/etc/ssl/certs/ca-certificates.crt \
+    PIP_CONSTRAINT=/src/requirements.lock \
+    PIP_DISABLE_PIP_VERSION_CHECK=1 \
+    PIP_NO_CACHE_DIR=1 \
+    PIP_NO_COMPILE=1 \
+    PIP_ROOT_USER_ACTION=ignore
+RUN python3 -m venv /pip && python3 -m venv --without-pip /opt/tierserve
+WORKDIR /src
+COPY requirements.lock ./
+
+
+FROM tools AS server-packages
+COPY setup.py ./
+# The distribution without its code, which is copied below: what it needs, its metadata and its command.
+RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
+    /pip/bin/pip --python /opt/tierserve/bin/python install '.[cluster]'
+# The asynchronous client is 40 MB that nothing imports.
+RUN cd /opt/tierserve/lib/python3*/site-packages && rm -r kubernetes/aio \
+    && find . -type d \( -name test -o -name tests -o -name testing \) -prune -exec rm -r {} + && find . -name '*.pyi' -delete \
+    && /opt/tierserve/bin/python -m compileall -q --invalidation-mode unchecked-hash .
+
+FROM tools AS worker-packages
+RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
+    /pip/bin/pip --python /opt/tierserve/bin/python install numpy onnxruntime pillow
+# libonnxruntime.so is for C programs: the Python module has all of it inside. AVIF is a format that no worker opens.
+RUN cd /opt/tierserve/lib/python3*/site-packages \
+    && rm -r onnxruntime/capi/libonnxruntime.so* onnxruntime/quantization onnxruntime/tools onnxruntime/transformers \
+        numpy/_core/include numpy/_core/lib numpy/f2py \
+        PIL/_avif.* pillow.libs/libavif* \
+    && find . -type d -name tests -prune -exec rm -r {} + && find . -name '*.pyi' -delete \
+    && /opt/tierserve/bin/python -m compileall -q --invalidation-mode unchecked-hash .
+
+FROM tools AS worker-timm-packages
+RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
+    /pip/bin/pip --python /opt/tierserve/bin/python install numpy pillow safetensors timm torch
+# One file of torch is in the syntax of a later Python.
+RUN cd /opt/tierserve/lib/python3*/site-packages && find . -name '*.pyi' -delete \
+    && /opt/tierserve/bin/python -m compileall -q --invalidation-mode unchecked-hash -x /py312_ .
+
+
+FROM worker-timm-packages AS model-builder
+COPY setup.py ./
+RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
+    /pip/bin/pip --python /opt/tierserve/bin/python install '.[build,worker]'
+COPY model/ model/
+RUN /opt/tierserve/bin/python -m model build --output /models
+
+FROM scratch AS models
+COPY --from=model-builder /models /
+
+
+FROM tools AS server-files
+WORKDIR /srv/tierserve
+COPY chart/values.yaml chart/
+COPY jobtemplates/ jobtemplates/
+COPY schemas/ schemas/
+COPY model/pictures/cat.jpg model/pictures/
+COPY server/ server/
+RUN python3 -m compileall -q --invalidation-mode unchecked-hash server
+
+FROM tools AS worker-code
+WORKDIR /srv/tierserve
+COPY model/*.py model/
+COPY model/runtimes/ model/runtimes/
+RUN cd model && rm build.py quantize.py samples.py weights.py \
+    && python3 -m compileall -q --invalidation-mode unchecked-hash .
+
+FROM tools AS picked-models
+COPY docker/pick_variants.py ./
+COPY --from=models / /models
+RUN python3 pick_variants.py onnx /models /onnx && python3 pick_variants.py timm /models /timm
+
+
+# What the images share. Official images come without .pyc files, and with a pip that a read-only image has no use for.
+FROM ${BASE_IMAGE} AS runtime
+RUN cd "$(python3 -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')" \
+    && python3 -m compileall -q --invalidation-mode unchecked-hash -x '/(test|tests|idlelib|lib2to3|site-packages)/' . \
+    && rm -rf ensurepip site-packages/pip* site-packages/setuptools* site-packages/wheel* site-packages/pkg_resources \
+        /usr/local/bin/pip* /usr/local/bin/wheel /usr/share/python-wheels \
+    && echo 'tierserve:x:10001:10001::/tmp:/usr/sbin/nologin' >>/etc/passwd \
+    && echo 'tierserve:x:10001:' >>/etc/group
+ENV HOME=/tmp \
+    PATH=/opt/tierserve/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONPATH=/srv/tierserve \
+    PYTHONUNBUFFERED=1
+WORKDIR /srv/tierserve
+USER 10001:10001
+ARG VERSION=0.1.0
+LABEL org.opencontainers.image.version=${VERSION} \
+      org.opencontainers.image.licenses=Apache-2.0
+
+
+FROM runtime AS worker-timm
+LABEL org.opencontainers.image.title=tierserve-worker-timm \
+      org.opencontainers.image.description="Classifies pictures for tierserve with timm and torch, on a GPU or a CPU"
+ENV TIERSERVE_MODELS=/srv/tierserve/models
+COPY --from=worker-timm-packages /opt/tierserve /opt/tierserve
+COPY --from=worker-code /srv/tierserve /srv/tierserve
+COPY --from=picked-models /timm models
+CMD ["python", "-m", "model", "work", "--help"]
+
+
+FROM runtime AS worker
+LABEL org.opencontainers.image.title=tierserve-worker \
+      org.opencontainers.image.description="Classifies pictures for tierserve with ONNX Runtime, models inside"
+ENV TIERSERVE_MODELS=/srv/tierserve/models
+COPY --from=worker-packages /opt/tierserve /opt/tierserve
+COPY --from=worker-code /srv/tierserve /srv/tierserve
+COPY --from=picked-models /onnx models
+CMD ["python", "-m", "model", "work", "--help"]
+
+
+FROM runtime AS server
+LABEL org.opencontainers.image.title=tierserve-server \
+      org.opencontainers.image.description="Queues pictures in tiers and starts the Kubernetes Jobs that classify them"
+COPY --from=server-packages /opt/tierserve /opt/tierserve
+COPY --from=server-files /srv/tierserve /srv/tierserve
+EXPOSE 8080 8081
+ENTRYPOINT ["python", "-m", "server"]
+CMD ["--help"]

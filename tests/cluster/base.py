@@ -1,0 +1,145 @@
+"""A base image of Debian packages: where no image can be pulled, a Debian mirror is enough."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from tests.cluster.shell import ClusterError, run
+
+Say = Callable[[str], None]
+
+NAME = "localhost/tierserve-base:bookworm"
+SUITE = "bookworm"
+PACKAGES = "ca-certificates,python3,python3-venv"
+REMOVED = ["usr/share/doc", "usr/share/info", "usr/share/lintian", "usr/share/locale", "usr/share/man"]
+EMPTIED = ["var/cache", "var/lib/apt/lists", "var/log"]
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tierserve" / "images"
+BUILD_SECONDS = 3600.0
+PHASES = re.compile(r"I: (?:Retrieving InRelease|Checking component|Installing core|Configuring python3$|Base system)")
+
+
+def base_image(say: Say = lambda line: None) -> Path:
+    """The base image as an OCI archive; made the first time, within a minute, and kept in the cache."""
+    require_tools()
+    recipe = repr((SUITE, PACKAGES, REMOVED, EMPTIED))
+    archive = CACHE / f"base-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}.tar"
+    with locked(CACHE / "base.lock", say):
+        if not archive.exists():
+            _make(archive, say)
+    return archive
+
+
+def require_tools() -> None:
+    """Raise ``ClusterError`` where images cannot be built."""
+    if os.geteuid() != 0:
+        raise ClusterError("building images needs root: sudo make images")
+    if absent := [command for command in ("buildah", "debootstrap") if shutil.which(command) is None]:
+        raise ClusterError(f"no {', '.join(absent)} here: sudo apt-get install {' '.join(absent)}")
+
+
+def _make(archive: Path, say: Say) -> None:
+    began = time.monotonic()
+    say(f"base: making Debian {SUITE} with Python")
+    with tempfile.TemporaryDirectory(dir=CACHE, prefix="base-") as name:
+        folder = Path(name)
+        root = folder / "root"
+        argv: list[str | Path] = ["debootstrap", "--variant=minbase", f"--include={PACKAGES}", SUITE, root, _mirror()]
+        follow(argv, CACHE / "base.log", lambda line: say(f"base: {line[3:]}") if PHASES.match(line) else None)
+        for path in REMOVED:
+            shutil.rmtree(root / path)
+        for path in EMPTIED:
+            for file in (root / path).rglob("*"):
+                if not file.is_dir():
+                    file.unlink()
+        run("tar", "-C", root, "-cf", folder / "root.tar", ".", timeout=300)
+        (folder / "Dockerfile").write_text("FROM scratch\nADD root.tar /\n")
+        follow([*buildah("bud"), "--tag", NAME, folder], CACHE / "base.log", lambda line: None)
+        export(NAME, archive)
+    say(f"base: made in {time.monotonic() - began:.0f} s")
+
+
+def _mirror() -> str:
+    """The Debian mirror that this machine's own apt uses."""
+    layout = "$(RELEASE) $(COMPONENT) $(REPO_URI)"
+    for line in run("apt-get", "indextargets", "--format", layout, "Created-By: Packages").splitlines():
+        release, component, address = line.split()
+        if (release, component) == (SUITE, "main"):
+            return address
+    raise ClusterError(
+        f"apt has no mirror of Debian {SUITE} here; build on another base: "
+        "make images ARGS='--base NAME', with any image that has Python 3.11"
+    )
+
+
+def buildah(command: str) -> list[str]:
+    """The beginning of a buildah command: a storage of its own; its mounts and processes go when it goes."""
+    storage = ["--root", str(CACHE / "storage"), "--runroot", str(CACHE / "run"), "--storage-driver", "overlay"]
+    return ["unshare", "--mount", "--pid", "--mount-proc", "--fork", "--kill-child", "buildah", *storage, command]
+
+
+def export(image: str, archive: Path) -> None:
+    """Write an image of the storage into an OCI archive."""
+    part = archive.with_suffix(".part")
+    part.unlink(missing_ok=True)
+    run(*buildah("push"), "--quiet", image, f"oci-archive:{part}:{image}", timeout=600)
+    part.rename(archive)
+
+
+def follow(argv: Sequence[str | Path], log: Path, each: Callable[[str], None]) -> None:
+    """Run a long command: each line of its output goes to ``log`` and to ``each``. Raises ``ClusterError``."""
+    words = [str(word) for word in argv]
+    with (
+        log.open("w") as file,
+        subprocess.Popen(
+            words,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            process_group=0,
+        ) as process,
+    ):
+        timer = threading.Timer(BUILD_SECONDS, _end, [process])
+        timer.start()
+        try:
+            for line in process.stdout or ():
+                file.write(line)
+                file.flush()
+                each(line.rstrip())
+            status = process.wait()
+        finally:
+            timer.cancel()
+            _end(process)
+    if status:
+        tail = "\n".join(log.read_text().splitlines()[-15:])
+        raise ClusterError(f"{' '.join(words)} ended with {status}; all of its output is in {log}:\n{tail}")
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+@contextmanager
+def locked(path: Path, say: Say) -> Iterator[None]:
+    """One builder at a time; the others find what it made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"waiting for another build in {path.parent}")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield

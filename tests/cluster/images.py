@@ -1,0 +1,156 @@
+"""The project's images, built from its Dockerfile by buildah: ``python -m tests.cluster.images --help``."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import re
+import shutil
+import sys
+import tarfile
+import tempfile
+import time
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from tests.cluster import base
+from tests.cluster.base import CACHE, Say
+from tests.cluster.shell import ROOT, ClusterError, run
+from tests.running import models_directory
+
+TARGETS = ["server", "worker", "worker-timm"]
+VERSION = "0.1.0"
+MODELS = {"worker", "worker-timm"}
+CERTIFICATES = "/etc/ssl/certs"
+INDEX_SETTINGS = {"index-url", "extra-index-url", "trusted-host", "timeout"}
+STORAGE_BYTES = 20_000_000_000
+STEP = re.compile(r"(\[\d+/\d+\] )?STEP \d+/\d+: (FROM|RUN|COPY)")
+
+
+def image_name(target: str) -> str:
+    """The name that an image has on a node."""
+    return f"localhost/tierserve-{target}:{VERSION}"
+
+
+def build(target: str, models: Path | None = None, base_name: str | None = None, say: Say = lambda line: None) -> Path:
+    """Build the image of a Dockerfile target unless it is there already, and return its OCI archive.
+
+    ``models`` holds model directories (default: those of ``make models``), ``base_name`` is another base image, which
+    buildah pulls. Raises ``ClusterError``.
+    """
+    base.require_tools()
+    models = models or models_directory()
+    if target in MODELS and not list(models.glob("*/model.json")):
+        raise ClusterError(f"there is no model in {models}; make the default ones with: make models")
+    bottom = base.base_image(say) if base_name is None else None
+    key = _key(target, models, base_name or str(bottom))
+    archive = CACHE / f"{target}-{key}.tar"
+    with base.locked(CACHE / f"{target}.lock", say):
+        if not archive.exists():
+            _trim_storage(say)
+            if bottom:
+                run(*base.buildah("pull"), "--quiet", f"oci-archive:{bottom}", timeout=300)
+            _build(target, models, base_name or base.NAME, archive, say)
+    return archive
+
+
+def size(archive: Path) -> int:
+    """Bytes of an image's layers, unpacked: what `docker images` shows."""
+    with tarfile.open(archive) as file:
+        return sum(_unpacked(file, member) for member in file if member.size > 0 and member.name.startswith("blobs/"))
+
+
+def _build(target: str, models: Path, base_name: str, archive: Path, say: Say) -> None:
+    began, name = time.monotonic(), image_name(target)
+    with tempfile.NamedTemporaryFile("w", prefix="pip-") as settings:
+        settings.write(_pip_settings())
+        settings.flush()
+        argv = [*base.buildah("bud"), "--isolation", "chroot", "--network", "host", "--no-hosts"]
+        argv += ["--layers", "--target", target]
+        argv += ["--volume", f"{CERTIFICATES}:{CERTIFICATES}:ro", "--secret", f"id=pip,src={settings.name}"]
+        argv += ["--build-arg", f"BASE_IMAGE={base_name}", "--build-context", f"models={models.absolute()}"]
+        steps = lambda line: say(f"{target}: {line[:100]}") if STEP.match(line) else None  # noqa: E731
+        base.follow([*argv, "--tag", name, str(ROOT)], CACHE / f"{target}.log", steps)
+    for old in CACHE.glob(f"{target}-{'?' * 12}.tar"):
+        old.unlink()
+    base.export(name, archive)
+    say(f"{target}: built in {time.monotonic() - began:.0f} s")
+
+
+def _key(target: str, models: Path, bottom: str) -> str:
+    """What an image is made of, as a name: the files that .dockerignore lets in, the models, the base."""
+    digest = hashlib.sha256(f"{target} {bottom}".encode())
+    for path in _context():
+        digest.update(f"{path.relative_to(ROOT)} {path.stat().st_size}\n".encode() + path.read_bytes())
+    if target in MODELS:
+        for record in sorted(models.glob("*/model.json")):  # it has the checksums of the other files
+            digest.update(record.parent.name.encode() + record.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def _context() -> Iterator[Path]:
+    yield ROOT / "Dockerfile"
+    yield ROOT / ".dockerignore"
+    for line in (ROOT / ".dockerignore").read_text().splitlines():
+        if line.startswith("!"):
+            path = ROOT / line[1:]
+            files = [path] if path.is_file() else sorted(path.rglob("*"))
+            yield from (file for file in files if file.is_file() and "__pycache__" not in file.parts)
+
+
+def _pip_settings() -> str:
+    """Where this machine's pip finds packages: the build sees it as a secret, no layer keeps it."""
+    lines = ["[global]"]
+    for line in run(sys.executable, "-m", "pip", "config", "list").splitlines():
+        name, _, value = line.partition("=")
+        key = name.rpartition(".")[2]
+        if key in INDEX_SETTINGS:
+            lines.append(f"{key} = {ast.literal_eval(value)}")
+    return "\n".join(lines) + "\n"
+
+
+def _trim_storage(say: Say) -> None:
+    """Layers of former builds are a cache: it begins anew when it has grown too large."""
+    storage = CACHE / "storage"
+    used = sum(path.lstat().st_blocks * 512 for path in storage.rglob("*"))
+    if used > STORAGE_BYTES:
+        say(f"clearing {used / 1e9:.1f} GB of build layers in {storage}")
+        shutil.rmtree(storage)
+
+
+def _unpacked(archive: tarfile.TarFile, member: tarfile.TarInfo) -> int:
+    blob = archive.extractfile(member)
+    if blob is None or blob.read(2) != b"\x1f\x8b":
+        return 0
+    blob.seek(0)
+    unzip, total = zlib.decompressobj(wbits=31), 0
+    while chunk := blob.read(1 << 20):
+        total += len(unzip.decompress(chunk))
+    return total
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--target", "targets", multiple=True, type=click.Choice(TARGETS), help="Repeat it. [default: server, worker]"
+)
+@click.option(
+    "--models",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Model directories. [default: those of make models]",
+)
+@click.option("--base", "base_name", help="An image with Python 3.11. [default: one made of Debian packages]")
+def main(targets: tuple[str, ...], models: Path | None, base_name: str | None) -> None:
+    """Build the project's images and say how large they are, unpacked, and where their archives lie."""
+    try:
+        for target in targets or TARGETS[:2]:
+            archive = build(target, models, base_name, lambda line: click.echo(line, err=True))
+            click.echo(f"{image_name(target)}  {size(archive) / 1e6:.0f} MB  {archive}")
+    except ClusterError as error:
+        raise click.ClickException(str(error)) from None
+
+
+if __name__ == "__main__":
+    main()

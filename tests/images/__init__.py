@@ -1,0 +1,1 @@
+"""The images, built, unpacked and run."""

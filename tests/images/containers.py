@@ -1,0 +1,126 @@
+"""An image unpacked, and containers of it as a strict cluster runs them: read-only, no capability, no network."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from tests.cluster.images import build, image_name, size
+from tests.cluster.shell import run
+
+RUN_SECONDS = 60.0
+ID = 10001
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image on disk."""
+
+    name: str
+    root: Path
+    """Its files, unpacked."""
+    config: Mapping[str, Any]
+    """Its configuration: User, Env, Entrypoint, Labels ..."""
+    record: str
+    """All of its metadata as text, the history of its layers among it."""
+    bytes: int
+    """The size of its layers, unpacked."""
+    added: frozenset[str]
+    """What the layers above the base bring: paths inside the image, directories left out."""
+
+    def files(self, *patterns: str) -> list[str]:
+        """Paths inside the image that match a glob pattern."""
+        return sorted(str(path.relative_to(self.root)) for pattern in patterns for path in self.root.glob(pattern))
+
+    def run(self, *args: str, mounts: Mapping[str, Path] | None = None) -> subprocess.CompletedProcess[str]:
+        """Run a command in a container; the host's ``mounts`` (place inside: file outside) are read-only."""
+        with tempfile.TemporaryDirectory(prefix="tierserve-container-") as name:
+            folder = Path(name)
+            (folder / "config.json").write_text(json.dumps(self._container(args, mounts or {})))
+            runc = ["runc", "--root", str(folder / "state")]
+            try:
+                return subprocess.run(
+                    [*runc, "run", "--bundle", name, folder.name],
+                    stdin=subprocess.DEVNULL,
+                    capture_output=True,
+                    text=True,
+                    timeout=RUN_SECONDS,
+                    check=False,
+                )
+            finally:
+                subprocess.run([*runc, "delete", "--force", folder.name], capture_output=True, timeout=30, check=False)
+
+    def _container(self, args: Sequence[str], mounts: Mapping[str, Path]) -> dict[str, Any]:
+        user, group = map(int, self.config["User"].split(":"))
+        binds = [
+            {"destination": inside, "type": "bind", "source": str(outside), "options": ["bind", "ro"]}
+            for inside, outside in mounts.items()
+        ]
+        return {
+            "ociVersion": "1.0.2",
+            "process": {
+                "user": {"uid": user, "gid": group},
+                "args": list(args),
+                "env": self.config["Env"],
+                "cwd": self.config["WorkingDir"],
+                "noNewPrivileges": True,
+            },
+            "root": {"path": str(self.root), "readonly": True},
+            "mounts": [
+                {"destination": "/proc", "type": "proc", "source": "proc"},
+                {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["mode=755", "size=64k"]},
+                {"destination": "/tmp", "type": "tmpfs", "source": "tmpfs", "options": ["mode=1777", "size=64m"]},
+                *binds,
+            ],
+            "linux": {"namespaces": [{"type": kind} for kind in ("pid", "ipc", "uts", "mount", "network")]},
+        }
+
+
+@contextmanager
+def unpacked(target: str) -> Iterator[Image]:
+    """The image of a Dockerfile target, built if need be."""
+    archive = build(target)
+    with tempfile.TemporaryDirectory(prefix="tierserve-image-") as name:
+        folder, root = Path(name), Path(name) / "root"
+        root.mkdir()
+        run("tar", "-xf", archive, "-C", folder, timeout=300)
+        manifest = _blob(folder, json.loads((folder / "index.json").read_text())["manifests"][0])
+        record = _blob(folder, manifest["config"])
+        brought = [_apply(_path(folder, layer), root) for layer in manifest["layers"]]
+        added = frozenset(path for paths in brought[1:] for path in paths if not path.endswith("/"))
+        yield Image(image_name(target), root, record["config"], json.dumps([manifest, record]), size(archive), added)
+
+
+def _apply(layer: Path, root: Path) -> list[str]:
+    """Lay a layer over those below: what it has whiteouts for goes, what it has comes. Returns its paths."""
+    listed = run("tar", "-tzf", layer, timeout=300).splitlines()
+    for entry in map(PurePosixPath, listed):
+        if entry.name == ".wh..wh..opq":
+            for path in (root / entry.parent).iterdir():
+                _remove(path)
+        elif entry.name.startswith(".wh."):
+            _remove(root / entry.parent / entry.name.removeprefix(".wh."))
+    run("tar", "-xzpf", layer, "-C", root, "--numeric-owner", "--exclude=.wh.*", timeout=300)
+    return listed
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
+def _blob(folder: Path, description: Mapping[str, Any]) -> Any:
+    return json.loads(_path(folder, description).read_text())
+
+
+def _path(folder: Path, description: Mapping[str, Any]) -> Path:
+    return folder / "blobs" / Path(*description["digest"].split(":"))

@@ -1,0 +1,197 @@
+"""The images hold what they need, no more, and run where nothing can be written."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cluster import base
+from tests.cluster.images import TARGETS, VERSION, image_name
+from tests.cluster.shell import ROOT, ClusterError
+from tests.images.containers import ID, Image, unpacked
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
+
+LARGEST_MB = {"server": 280, "worker": 350, "worker-timm": 8000}
+CHOSEN = os.environ.get("TIERSERVE_TEST_IMAGES", "server worker").split()
+"""worker-timm downloads gigabytes: TIERSERVE_TEST_IMAGES=worker-timm."""
+
+servers = pytest.mark.parametrize("image", [name for name in CHOSEN if name == "server"], indirect=True)
+workers = pytest.mark.parametrize("image", [name for name in CHOSEN if name != "server"], indirect=True)
+
+BUILD_TOOLS = ["gcc*", "cc", "c++", "g++*", "make", "ld", "as", "pip*", "uv", "easy_install*"]
+PACKAGERS = ["pip", "setuptools", "uv", "wheel"]
+NOT_COMPILED = re.compile(r"^usr/.*/(test|tests|idlelib|lib2to3|site-packages)/|/py312_\w+\.py$")
+"""Parts of the standard library that nobody imports, and what is in the syntax of a later Python."""
+
+
+CLASSIFY = """
+import json, sys
+from pathlib import Path
+from model.images import load
+from model.runtimes.base import read_model, top
+from {module} import {name} as Runtime
+model = read_model(Path(sys.argv[1]))
+runtime = Runtime()
+runtime.setup(model, sys.argv[2])
+picture = load(Path("/tmp/picture.jpg").read_bytes(), model.preprocessing, 24_000_000)
+print(json.dumps(top(runtime.predict([picture])[0], model.labels, 3)))
+"""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def builder() -> None:
+    """Skip where images cannot be built; in CI that is a failure."""
+    try:
+        base.require_tools()
+    except ClusterError as error:
+        if os.environ.get("CI") == "true":
+            pytest.fail(str(error))
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session", params=CHOSEN)
+def image(request: pytest.FixtureRequest, builder: None) -> Iterator[Image]:
+    with unpacked(request.param) as found:
+        yield found
+
+
+def target(image: Image) -> str:
+    return next(target for target in TARGETS if image_name(target) == image.name)
+
+
+def distributions(image: Image) -> dict[str, str]:
+    """Installed packages and their versions, as the image's own Python sees them."""
+    program = "import importlib.metadata as m; print(*(f'{d.name}=={d.version}' for d in m.distributions()))"
+    listed = image.run("python", "-c", program)
+    assert listed.returncode == 0, listed.stderr
+    return dict(entry.lower().replace("_", "-").split("==") for entry in listed.stdout.split())
+
+
+def wanted(extra: str | None) -> set[str]:
+    """What setup.py asks for: always, or with an extra."""
+    requirements = importlib.metadata.requires("tierserve") or []
+    marks = {name.split(";")[0]: re.search(r"extra == ['\"](\w+)['\"]", name) for name in requirements}
+    return {
+        re.split(r"[^\w.-]", name)[0].lower()
+        for name, mark in marks.items()
+        if (mark.group(1) if mark else None) == extra
+    }
+
+
+def test_it_is_small(image: Image) -> None:
+    assert image.bytes <= LARGEST_MB[target(image)] * 1e6, f"{image.name}: {image.bytes / 1e6:.0f} MB"
+
+
+def test_its_configuration_is_that_of_a_restricted_pod(image: Image) -> None:
+    labels = {name.removeprefix("org.opencontainers.image."): text for name, text in image.config["Labels"].items()}
+    assert image.config["User"] == f"{ID}:{ID}" and ID > 10000
+    assert image.config["WorkingDir"] == "/srv/tierserve"
+    assert image.config.get("Entrypoint") == (["python", "-m", "server"] if target(image) == "server" else None)
+    assert labels["title"] == f"tierserve-{target(image)}"
+    assert labels["description"]
+    assert labels["licenses"] == "Apache-2.0"
+    assert labels["version"] == VERSION == importlib.metadata.version("tierserve")
+
+
+def test_it_keeps_no_tool_and_nothing_of_the_build(image: Image) -> None:
+    places = ["usr/bin", "usr/local/bin", "bin", "sbin", "usr/sbin", "opt/tierserve/bin"]
+    assert image.files(*(f"{place}/{tool}" for place in places for tool in BUILD_TOOLS)) == []
+    assert image.files(*(f"**/*-packages/{name}{end}" for name in PACKAGERS for end in ("", "-*", "*.whl"))) == []
+    assert image.files("**/ensurepip", "usr/share/python-wheels", "**/.cache", "tmp/*", "src", "pip") == []
+    assert image.files("etc/pip.conf", "var/lib/apt/lists/*_*", "var/cache/apt/*.bin", "**/*.pyi") == []
+    assert not re.search("PIP_|index-url|trusted-host", image.record)
+    own = re.compile(
+        r"(opt|srv)/tierserve/|etc/(passwd|group)$|usr/(local/)?lib/python3[^/]*/(.*/)?(__pycache__/|\.wh\.)"
+    )
+    assert [path for path in image.added if not own.match(path) and path != "usr/share/.wh.python-wheels"] == []
+
+
+def test_it_has_the_locked_packages_of_its_extra(image: Image) -> None:
+    lines = (ROOT / "requirements.lock").read_text().splitlines()
+    python = ["python_full_version < '3.12'", "sys_platform"]
+    locked = {line.split(" ;")[0].strip() for line in lines if ";" not in line or any(mark in line for mark in python)}
+    there = distributions(image)
+    assert {f"{name}=={version}" for name, version in there.items()} - {f"tierserve=={VERSION}"} <= locked
+    expected = {
+        "server": wanted(None) | wanted("cluster"),
+        "worker": wanted("worker"),
+        "worker-timm": {"numpy", "pillow", "safetensors", "timm", "torch"},
+    }
+    assert expected[target(image)] <= there.keys()
+    strangers = {
+        "server": wanted("worker"),
+        "worker": wanted(None) | {"torch"},
+        "worker-timm": {"tornado", "sqlalchemy"},
+    }
+    assert strangers[target(image)] & there.keys() == set()
+
+
+def test_it_has_the_code_and_the_data_of_its_part_only(image: Image) -> None:
+    if target(image) == "server":
+        files = image.files("srv/tierserve/model/**/*.*", "srv/tierserve/models", "srv/tierserve/tests")
+        assert files == ["srv/tierserve/model/pictures/cat.jpg"]
+    else:
+        ending = "onnx" if target(image) == "worker" else "safetensors"
+        records = image.files("srv/tierserve/models/*/model.json")
+        weights = image.files("srv/tierserve/models/*/model*")
+        assert records
+        assert {path.rpartition(".")[2] for path in weights} == {"json", ending}
+        assert image.files("srv/tierserve/server", "srv/tierserve/model/pictures", "srv/tierserve/model/build.py") == []
+
+
+def test_every_module_is_compiled(image: Image) -> None:
+    sources = image.files(
+        "opt/tierserve/lib/**/*.py", "srv/**/*.py", "usr/lib/python3.*/**/*.py", "usr/local/lib/**/*.py"
+    )
+    sources = [path for path in sources if not NOT_COMPILED.search(path)]
+    assert len(sources) > 900
+    bare = [
+        path for path in sources if not list((image.root / path).parent.glob(f"__pycache__/{Path(path).stem}.*.pyc"))
+    ]
+    assert bare == []
+
+
+def test_nothing_is_compiled_at_its_start(image: Image) -> None:
+    module = "server" if target(image) == "server" else "model"
+    started = image.run("python", "-v", "-m", module, "--help")
+    assert started.returncode == 0, started.stderr
+    assert "__pycache__" in started.stderr
+    assert re.findall(r"# code object from '?(\S+\.py)\b'?$", started.stderr, re.MULTILINE) == []
+
+
+@servers
+def test_the_server_runs_with_nothing_to_write_on(image: Image) -> None:
+    checked = image.run(*image.config["Entrypoint"], "check")
+    assert checked.returncode == 0, checked.stderr
+    assert "are right" in checked.stdout
+    shown = image.run("sh", "-c", "id -u; tierserve render free | head -1; python -c 'import kubernetes.client'")
+    assert shown.stdout.splitlines() == [str(ID), "apiVersion: batch/v1"], shown.stderr
+
+
+@workers
+@pytest.mark.parametrize(("model", "variant"), [("tf_efficientnet_lite0", "int8"), ("tf_efficientnet_lite2", "fp32")])
+def test_the_worker_classifies(image: Image, model: str, variant: str) -> None:
+    names = {"worker": ("onnx", "OnnxRuntime"), "worker-timm": ("timm", "TimmRuntime")}
+    module, name = names[target(image)]
+    classify = CLASSIFY.format(module=f"model.runtimes.{module}", name=name)
+    variant = variant if module == "onnx" else "fp32"
+    mounts = {"/tmp/picture.jpg": ROOT / "model" / "pictures" / "cat.jpg"}
+    answered = image.run("python", "-c", classify, f"/srv/tierserve/models/{model}", variant, mounts=mounts)
+    assert answered.returncode == 0, answered.stderr
+    labels = dict(json.loads(answered.stdout))
+    assert "tiger cat" in labels and "Egyptian cat" in labels
+
+
+@workers
+def test_a_worker_without_a_server_says_so(image: Image) -> None:
+    runtime = "onnx" if target(image) == "worker" else "timm"
+    ended = image.run("python", "-m", "model", "work", "--model", "tf_efficientnet_lite0", "--runtime", runtime)
+    assert ended.returncode == 1
+    assert "workers are started by the server" in ended.stderr
