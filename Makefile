@@ -14,10 +14,10 @@ SERVE := $(BIN)/python -m server serve --state $(STATE) --models $(MODELS) $(if 
 BUILT := $(MODELS)/.built
 BUILDER := model/build.py model/quantize.py model/samples.py model/weights.py model/description.py
 
-.PHONY: help run models test lint format bench docs lock clean
+.PHONY: help run models images test test-cluster cluster cluster-down lint format bench docs lock clean
 
 help: ## Show what there is
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 	@echo "  PORT= HOST= STATE= VALUES=file ARGS='--set key=value' go with make run"
 
 run: .venv/.run $(BUILT) ## Set up, build the models the first time, serve on 127.0.0.1:8080
@@ -25,8 +25,22 @@ run: .venv/.run $(BUILT) ## Set up, build the models the first time, serve on 12
 
 models: $(BUILT) ## Build the default models
 
+images: .venv/.test $(BUILT) ## Build the images server and worker with buildah, as root
+	@$(BIN)/python -m tests.cluster.images --models $(MODELS) $(ARGS)
+
 test: .venv/.test $(BUILT) ## Set up and run the tests
 	@TIERSERVE_MODELS=$(abspath $(MODELS)) $(BIN)/pytest $(ARGS)
+
+test-cluster: .venv/.test $(BUILT) ## Test on a real cluster; needs root and Go, 15 minutes more the first time
+	@$(BIN)/python -m tests.cluster binaries --all >/dev/null
+	@$(BIN)/python -m tests.cluster.images --models $(MODELS)
+	@TIERSERVE_MODELS=$(abspath $(MODELS)) $(BIN)/pytest -rs tests/cluster tests/images tests/e2e $(ARGS)
+
+cluster: .venv/.test ## Start a two-node Kubernetes on this machine; needs root and Go
+	@$(BIN)/python -m tests.cluster up --dir $(STATE)/cluster
+
+cluster-down: .venv/.test ## Take it away again
+	@$(BIN)/python -m tests.cluster down --dir $(STATE)/cluster
 
 lint: .venv/.test ## ruff, mypy, import-linter, generated pages
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports && $(BIN)/python -m server.reference --check
@@ -44,6 +58,7 @@ lock: .venv/.test ## Pin what the tests will run with
 	@$(BIN)/python -m uv pip compile -q --universal --all-extras --no-header --no-annotate --upgrade --no-emit-index-url setup.py -o requirements.lock
 
 clean: ## Remove the virtual environment and the state folder
+	@[ ! -e $(STATE)/cluster/ready ] || $(BIN)/python -m tests.cluster down --dir $(STATE)/cluster
 	rm -rf .venv $(STATE)
 
 .venv/bin/python:

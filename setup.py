@@ -16,12 +16,14 @@ setup(
         "fastjsonschema",
         "jinja2>=3.1.6",
         "jsonschema",
+        "prometheus-client",
         "pyyaml",
         "rich",
         "sqlalchemy>=2.1",
         "tornado>=6.5.8",
     ],
     extras_require={
+        "cluster": ["kubernetes>=37"],
         "worker": ["numpy", "onnxruntime", "pillow>=12.3"],
         "build": ["onnx", "onnxscript", "rich", "safetensors", "timm", "torch", *WEIGHTS],
         "test": [

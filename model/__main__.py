@@ -10,6 +10,9 @@ import logging
 import os
 import signal
 import sys
+import time
+from collections.abc import Callable
+from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
     from model.runtimes.base import Runtime
 
 RUNTIMES = {"onnx": ("model.runtimes.onnx", "OnnxRuntime"), "timm": ("model.runtimes.timm", "TimmRuntime")}
+TOKEN_SECONDS = 60.0
 DEFAULT_DIRECTORY = Path(os.environ.get("TIERSERVE_MODELS", ".tierserve/models"))
 
 log = logging.getLogger("model")
@@ -68,7 +72,7 @@ def _work(options: argparse.Namespace) -> int:
     from model.worker import Terms, Worker
 
     try:
-        server, token = os.environ["TIERSERVE_SERVER"], _token()
+        server, token = os.environ["TIERSERVE_SERVER"], _token_source()
         model = read_model(options.models / options.model)
         module, name = RUNTIMES[options.runtime]
         runtime: Runtime = getattr(import_module(module), name)()
@@ -91,9 +95,22 @@ def _work(options: argparse.Namespace) -> int:
     return 0
 
 
-def _token() -> str:
-    token = os.environ.get("TIERSERVE_TOKEN")
-    return token if token is not None else Path(os.environ["TIERSERVE_TOKEN_FILE"]).read_text().strip()
+def _token_source() -> Callable[[], str]:
+    """What tells the worker's token: a file of Kubernetes' is renewed while the worker runs."""
+    given = os.environ.get("TIERSERVE_TOKEN")
+    if given is not None:
+        return lambda: given
+    file = Path(os.environ["TIERSERVE_TOKEN_FILE"])
+
+    @lru_cache(maxsize=1)
+    def read(_minute: int) -> str:
+        return file.read_text().strip()
+
+    def token() -> str:
+        return read(int(time.monotonic() // TOKEN_SECONDS))
+
+    token()
+    return token
 
 
 def _build(options: argparse.Namespace) -> int:

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 REPLY_SECONDS = 10.0
 RETRY_FIRST, RETRY_MOST = 0.05, 1.0
-GONE_SECONDS = 10.0
+GONE_SECONDS = 60.0  # a server that is replaced takes half of that to come back
 
 
 class ServerGone(Exception):
@@ -57,13 +57,13 @@ class Client:
     def __init__(
         self,
         url: str,
-        token: str,
+        token: Callable[[], str],
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         parts = urlsplit(url)
         self._address = (parts.hostname or "127.0.0.1", parts.port or 80)
-        self._headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+        self._token = token
         self._clock, self._sleep = clock, sleep
         self._interrupted = False
         self._connection: http.client.HTTPConnection | None = None
@@ -130,7 +130,8 @@ class Client:
             self._connection.connect()
         connection = self._connection
         connection.sock.settimeout(timeout)
-        connection.request("POST", path, data, self._headers)
+        headers = {"Authorization": f"Bearer {self._token()}", "Content-Type": "application/json"}
+        connection.request("POST", path, data, headers)
         response = connection.getresponse()
         return response.status, response.read()
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from server.config import DEFAULT_VALUES, ConfigError, Settings, Tier, load
+from server.config import DEFAULT_VALUES, TEMPLATES, ConfigError, Settings, Tier, load
 
 if TYPE_CHECKING:
     from server.app import Server
@@ -56,16 +56,49 @@ def _fail(sentence: str) -> NoReturn:
 @click.option(
     "--models", type=click.Path(file_okay=False, path_type=Path), help="Model directories. [default: STATE/models]"
 )
-def serve(files: Path | None, overrides: tuple[str, ...], state: Path, models: Path | None) -> None:
-    """Serve on this machine, with workers as subprocesses."""
-    settings = _settings(files, overrides)
-    from server.app import CannotServe, serve
+@click.option(
+    "--templates",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    default=TEMPLATES,
+    help="Job templates. [default: jobtemplates]",
+)
+@click.option(
+    "--engine",
+    type=click.Choice(["local", "kubernetes"]),
+    default="local",
+    show_default=True,
+    help="Run workers as subprocesses, or as Jobs of the cluster that this runs in or that KUBECONFIG names.",
+)
+@click.option("--internal-url", help="Where workers in the cluster find the internal port; with --engine kubernetes.")
+@click.option("--merged", is_flag=True, help="The values file is whole: lay no default values under it.")
+def serve(
+    files: Path | None,
+    overrides: tuple[str, ...],
+    state: Path,
+    models: Path | None,
+    templates: Path,
+    engine: str,
+    internal_url: str | None,
+    merged: bool,
+) -> None:
+    """Serve until SIGTERM or Ctrl-C. Edited values and templates are taken up while it runs."""
+    if (engine == "kubernetes") != (internal_url is not None):
+        _fail("--engine kubernetes and --internal-url go together: --internal-url http://HOST:PORT, as workers see it")
+    from server.app import CannotServe, cluster_workers, local_workers, serve
+    from server.live import Live
     from server.queue.errors import CannotOpen
 
+    values, base = files or DEFAULT_VALUES, None if merged else DEFAULT_VALUES
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     try:
-        asyncio.run(serve(settings, state, models or state / "models", _greet))
-    except (CannotServe, CannotOpen) as error:
+        watched = [path for path in dict.fromkeys((base, values)) if path]
+        live = Live(lambda: load(values, overrides, base=base, templates=templates), watched, templates)
+        if internal_url is not None:
+            workers = cluster_workers(live, internal_url)
+        else:
+            workers = local_workers(live.settings, state, models or state / "models")
+        asyncio.run(serve(live, state, workers, _greet))
+    except (ConfigError, CannotServe, CannotOpen) as error:
         _fail(str(error))
 
 
@@ -83,8 +116,8 @@ def check(files: Path | None, overrides: tuple[str, ...]) -> None:
     settings = _settings(files, overrides)
     from server import render
 
-    if findings := render.check(settings):
-        _fail("\n".join(map(str, findings)))
+    if broken := render.check(settings, render.Renderer()):
+        _fail("\n".join(str(finding) for findings in broken.values() for finding in findings))
     click.echo(f"values, schemas and the templates of {len(settings.tiers)} tiers are right")
 
 

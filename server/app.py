@@ -6,6 +6,7 @@ import asyncio
 import errno
 import logging
 import os
+import re
 import secrets
 import signal
 import socket
@@ -13,25 +14,29 @@ import sys
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
-from tornado.web import Application, RequestHandler
+from tornado.web import Application
 
-from server.access import WorkerTokens
+from server.access import Credentials, WorkerTokens
 from server.blobs import DirectoryBlobs
 from server.config import ROOT, Settings
 from server.dispatcher import Dispatcher
-from server.engines.base import Engine
+from server.engines.base import Engine, EngineError
 from server.engines.local import LocalEngine
-from server.http import health, predictions, tiers, worker
-from server.http.base import Budget, Gate, NotFoundHandler, Recent, Services
+from server.http import health, metrics, predictions, tiers, worker
+from server.http.base import BaseHandler, Budget, Gate, NotFoundHandler, Recent, Services
 from server.http.wakeups import Wakeups
+from server.live import Live
+from server.metrics import Metrics
 from server.queue.database import Database
 from server.queue.queue import Queue
-from server.render import Renderer
+from server.queue.states import FINAL
 
 log = logging.getLogger(__name__)
 
@@ -47,12 +52,57 @@ class CannotServe(Exception):
     """The server cannot start: the text says why and what to do."""
 
 
+@dataclass(frozen=True, slots=True)
+class Workers:
+    """Where Jobs run, how their workers show who they are, and where they find the server (None: on this machine)."""
+
+    engine: Engine
+    credentials: Credentials
+    server_url: str | None = None
+
+
+def local_workers(settings: Settings, state: Path, models: Path) -> Workers:
+    """Subprocesses of this machine. Raises ``CannotServe`` when a tier's model is not there."""
+    names = {tier.model.name for tier in settings.tiers.values()}
+    missing = sorted(name for name in names if not (models / name / "model.json").is_file())
+    if missing:
+        raise CannotServe(
+            f"{models} has no {', '.join(missing)}. Build what is missing: "
+            f"python -m model build --output {models} {' '.join(missing)}"
+        )
+    base = {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+        "HOME": str(Path.home()),
+        "PYTHONUNBUFFERED": "1",
+        "TIERSERVE_MODELS": str(models.resolve()),
+    }
+    tokens = WorkerTokens(secrets.token_bytes(32))
+    return Workers(LocalEngine(base, tokens.mint, state / "logs", ROOT), tokens)
+
+
+def cluster_workers(live: Live, server_url: str) -> Workers:
+    """Jobs of the cluster that this runs in, or that KUBECONFIG names. Raises ``CannotServe`` when it names none."""
+    from server.engines.cluster import Cluster
+    from server.engines.kubernetes import KubernetesEngine
+    from server.engines.reviews import WorkerReviews
+
+    try:
+        cluster = Cluster.connect()
+    except EngineError as error:
+        raise CannotServe(str(error)) from error
+
+    def namespaces() -> dict[str, str]:
+        return {tier.namespace: tier.name for tier in live.settings.tiers.values()}
+
+    return Workers(KubernetesEngine(cluster), WorkerReviews(cluster, namespaces), server_url)
+
+
 class Server:
     """A server on one data directory. ``start`` and ``stop`` run on the event loop."""
 
-    def __init__(self, settings: Settings, state: Path, models: Path) -> None:
+    def __init__(self, live: Live, state: Path, workers: Workers) -> None:
         """Take the ports and the data directory. Raises ``CannotServe`` or ``server.queue.errors.CannotOpen``."""
-        _check_models(settings, models)
+        settings = live.settings
         self._public_sockets = _bind(settings.port, settings.host, "server.port")
         self._internal_sockets = _bind(settings.internal_port, settings.host, "server.internalPort")
         self._database = Database.open(state / "data")
@@ -61,16 +111,14 @@ class Server:
         self._cluster = ThreadPoolExecutor(CLUSTER_THREADS, "cluster")
         queue = Queue(self._database)
         blobs = DirectoryBlobs(state / "data" / "blobs")
-        tokens = WorkerTokens(secrets.token_bytes(32))
-        engine = _local_engine(settings, tokens, state, models)
         self._wakeups = Wakeups()
         depths = Recent(queue.depths, RECENT_SECONDS)
         self.services = Services(
-            settings=settings,
+            live=live,
             queue=queue,
             blobs=blobs,
-            engine=engine,
-            tokens=tokens,
+            engine=workers.engine,
+            credentials=workers.credentials,
             wakeups=self._wakeups,
             disk=self._disk,
             cluster=self._cluster,
@@ -78,10 +126,11 @@ class Server:
             gate=Gate(depths),
             uploads=Budget(UPLOAD_BYTES),
             reports=Recent(queue.reports, RECENT_SECONDS),
+            metrics=Metrics(version("tierserve"), sorted(FINAL)),
             clock=self._database.clock,
         )
-        url = f"http://{_reachable(settings.host)}:{_port(self._internal_sockets)}"
-        self._dispatcher = Dispatcher(settings, queue, blobs, engine, Renderer(), url, self._database.clock)
+        url = workers.server_url or f"http://{_reachable(settings.host)}:{_port(self._internal_sockets)}"
+        self._dispatcher = Dispatcher(live, queue, blobs, workers.engine, url, self._database.clock)
         self._thread = threading.Thread(target=self._dispatcher.run, name="dispatcher")
 
     @property
@@ -96,6 +145,9 @@ class Server:
         self._internal = _listen(_internal_application(self.services), self._internal_sockets, INTERNAL_BODY_BYTES)
 
         def committed(news: Mapping[str, Any]) -> None:
+            for topic, told in news.items():
+                if topic.startswith("prediction:") and told[1] in FINAL:
+                    self.services.metrics.ended(*told)
             loop.call_soon_threadsafe(self._wakeups.fire, news)
             if any(topic.startswith("tier:") for topic in news):
                 self._dispatcher.nudge()
@@ -119,9 +171,9 @@ class Server:
         self.services.blobs.close()
 
 
-async def serve(settings: Settings, state: Path, models: Path, ready: Callable[[Server], None]) -> None:
+async def serve(live: Live, state: Path, workers: Workers, ready: Callable[[Server], None]) -> None:
     """Run a server until SIGTERM or SIGINT; ``ready`` is called once it takes requests."""
-    server = Server(settings, state, models)
+    server = Server(live, state, workers)
     told = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -137,12 +189,12 @@ def _public_application(services: Services) -> Application:
     return _application(
         services,
         [
-            (r"/img-classification/([^/]+)", predictions.ClassifyHandler),
-            (r"/v1/predictions/([^/]+)", predictions.PredictionHandler),
-            (r"/v1/tiers", tiers.TiersHandler),
-            (r"/config", tiers.ConfigHandler),
-            (r"/healthz", health.HealthHandler),
-            (r"/readyz", health.ReadyHandler),
+            ("/img-classification/{tier}", predictions.ClassifyHandler),
+            ("/v1/predictions/{id}", predictions.PredictionHandler),
+            ("/v1/tiers", tiers.TiersHandler),
+            ("/config", tiers.ConfigHandler),
+            ("/healthz", health.HealthHandler),
+            ("/readyz", health.ReadyHandler),
         ],
     )
 
@@ -151,25 +203,27 @@ def _internal_application(services: Services) -> Application:
     return _application(
         services,
         [
-            (r"/work/lease", worker.LeaseHandler),
-            (r"/work/complete", worker.CompleteHandler),
-            (r"/work/extend", worker.ExtendHandler),
-            (r"/work/release", worker.ReleaseHandler),
+            ("/work/lease", worker.LeaseHandler),
+            ("/work/complete", worker.CompleteHandler),
+            ("/work/extend", worker.ExtendHandler),
+            ("/work/release", worker.ReleaseHandler),
+            ("/metrics", metrics.MetricsHandler),
         ],
     )
 
 
-def _application(services: Services, routes: list[tuple[str, type[RequestHandler]]]) -> Application:
+def _application(services: Services, routes: list[tuple[str, type[BaseHandler]]]) -> Application:
     given = {"services": services}
     return Application(
-        [(path, handler, given) for path, handler in routes],
+        [(re.sub(r"{\w+}", "([^/]+)", route), handler, {**given, "route": route}) for route, handler in routes],
         default_handler_class=NotFoundHandler,
         default_handler_args=given,
-        log_function=_log_request,
+        log_function=_answered,
     )
 
 
-def _log_request(handler: RequestHandler) -> None:
+def _answered(handler: BaseHandler) -> None:
+    handler.count()
     if handler.get_status() >= 500:
         request = handler.request
         log.warning("%s %s answered %d", request.method, request.path, handler.get_status())
@@ -203,25 +257,3 @@ def _port(sockets: list[socket.socket]) -> int:
 
 def _reachable(host: str) -> str:
     return {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}.get(host, host)  # noqa: S104 (compared, not bound)
-
-
-def _local_engine(settings: Settings, tokens: WorkerTokens, state: Path, models: Path) -> Engine:
-    programs = str(Path(sys.executable).parent)
-    base: dict[str, Any] = {
-        "PATH": f"{programs}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
-        "HOME": str(Path.home()),
-        "PYTHONUNBUFFERED": "1",
-        "TIERSERVE_MODELS": str(models.resolve()),
-    }
-    quotas = {tier.name: tier.quota for tier in settings.tiers.values()}
-    return LocalEngine(quotas, base, tokens.mint, state / "logs", ROOT)
-
-
-def _check_models(settings: Settings, models: Path) -> None:
-    names = {tier.model.name for tier in settings.tiers.values()}
-    missing = sorted(name for name in names if not (models / name / "model.json").is_file())
-    if missing:
-        raise CannotServe(
-            f"{models} has no {', '.join(missing)}. Build what is missing: "
-            f"python -m model build --output {models} {' '.join(missing)}"
-        )

@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DEFAULT_VALUES = ROOT / "chart" / "values.yaml"
 SCHEMAS = documents.SCHEMAS
 TEMPLATES = ROOT / "jobtemplates"
+TEMPLATE_SUFFIX = ".yaml.j2"
 
 
 class ConfigError(DocumentError):
@@ -39,15 +40,22 @@ class ModelChoice:
 
 @dataclass(frozen=True, slots=True)
 class JobShape:
-    """One worker Job. ``cpu`` and ``memory`` are quantities; ``deadline``, ``grace`` and ``ttl`` are seconds."""
+    """One worker Job. ``cpu`` and ``memory`` are quantities; ``deadline``, ``grace`` and ``ttl`` are seconds.
+
+    ``node_selector`` and ``tolerations`` are as in a Kubernetes pod.
+    """
 
     image: str
+    image_pull_policy: str
     cpu: str
     memory: str
     max_predictions: int
     deadline: int
     grace: int
     ttl: int
+    node_selector: Mapping[str, str] = field(hash=False)
+    tolerations: Sequence[Mapping[str, Any]] = field(hash=False)
+    priority_class_name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,20 +177,18 @@ def _kinds(keys: Sequence[str]) -> Sequence[str]:
 
 def _settings(values: Mapping[str, Any]) -> Settings:
     server, lease, image = values["server"], values["server"]["lease"], values["worker"]["image"]
-    reference = f"{image['repository']}:{image['tag']}"
     return Settings(
         host=server["host"],
         port=int(server["port"]),
         internal_port=int(server["internalPort"]),
         lease=Lease(*(float(lease[key]) for key in ("seconds", "heartbeatSeconds", "reclaimSeconds"))),
         tick=float(server["tickSeconds"]),
-        tiers=MappingProxyType({name: _tier(name, tier, reference) for name, tier in values["tiers"].items()}),
+        tiers=MappingProxyType({name: _tier(name, tier, image) for name, tier in values["tiers"].items()}),
     )
 
 
-def _tier(name: str, values: Mapping[str, Any], image: str) -> Tier:
+def _tier(name: str, values: Mapping[str, Any], image: Mapping[str, str]) -> Tier:
     model, job, limits, waits = values["model"], values["job"], values["limits"], values["waits"]
-    counts = (int(job[key]) for key in ("maxPredictions", "deadlineSeconds", "graceSeconds", "ttlSeconds"))
     spans = ("syncSeconds", "queueSeconds", "resultsSeconds", "idleSeconds", "startSeconds")
     return Tier(
         name=name,
@@ -190,7 +196,19 @@ def _tier(name: str, values: Mapping[str, Any], image: str) -> Tier:
         template=values["template"],
         model=ModelChoice(model["name"], model["variant"], model["runtime"]),
         quota=MappingProxyType({key: _quantity(value) for key, value in values["quota"].items()}),
-        job=JobShape(image, _quantity(job["cpu"]), _quantity(job["memory"]), *counts),
+        job=JobShape(
+            image=f"{image['repository']}:{image['tag']}",
+            image_pull_policy=image["pullPolicy"],
+            cpu=_quantity(job["cpu"]),
+            memory=_quantity(job["memory"]),
+            max_predictions=int(job["maxPredictions"]),
+            deadline=int(job["deadlineSeconds"]),
+            grace=int(job["graceSeconds"]),
+            ttl=int(job["ttlSeconds"]),
+            node_selector=MappingProxyType(dict(job["nodeSelector"])),
+            tolerations=tuple(job["tolerations"]),
+            priority_class_name=job["priorityClassName"],
+        ),
         limits=Limits(*(int(limits[key]) for key in ("queue", "images", "imageBytes", "imagePixels", "attempts"))),
         waits=Waits(*(float(waits[key]) for key in spans)),
     )
@@ -289,6 +307,6 @@ CHECKS: tuple[Callable[[Settings], Iterator[Broken]], ...] = (
 def _templates_exist(settings: Settings, templates: Path) -> Iterator[Broken]:
     for tier in settings.tiers.values():
         if not (templates / tier.template).is_file():
-            there = ", ".join(sorted(path.name for path in templates.glob("*.yaml.j2"))) or "none"
+            there = ", ".join(sorted(path.name for path in templates.glob(f"*{TEMPLATE_SUFFIX}"))) or "none"
             message = f"no such file in {documents.shown(templates)}; there: {there}"
             yield Broken((pointer("tiers", tier.name, "template"),), "template", message)

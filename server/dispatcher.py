@@ -18,12 +18,13 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from server.blobs import DirectoryBlobs
-from server.config import Settings, Tier
-from server.engines.base import Engine, EngineError, Job, Manifest, NoRoom, Phase, Room, job_name
+from server.config import Tier
+from server.engines.base import BadManifest, Engine, EngineError, Job, Manifest, NoRoom, Phase, Room, job_name
+from server.live import Live
 from server.queue.errors import QueueError
 from server.queue.queue import Queue
 from server.queue.records import Depth, JobRow, Strikes
-from server.render import Renderer, RenderError
+from server.render import SAMPLE_RUN, RenderError
 
 T = TypeVar("T")
 
@@ -80,22 +81,22 @@ class Dispatcher:
 
     def __init__(
         self,
-        settings: Settings,
+        live: Live,
         queue: Queue,
         blobs: DirectoryBlobs,
         engine: Engine,
-        renderer: Renderer,
         server_url: str,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._settings, self._queue, self._blobs = settings, queue, blobs
-        self._engine, self._renderer, self._server_url = engine, renderer, server_url
+        self._live, self._queue, self._blobs = live, queue, blobs
+        self._engine, self._server_url = engine, server_url
         self._clock = clock
         self._nudged = threading.Event()
         self._stopping = threading.Event()
-        self._pace = dict.fromkeys(settings.tiers, 1)
+        self._pace: dict[str, int] = {}
         self._reclaim_at = self._tidy_at = -math.inf
         self._samples: dict[str, tuple[Manifest, float]] = {}
+        self._tried: dict[str, Manifest] = {}
         self._reported: dict[str, tuple[Mapping[str, Any], float]] = {}
 
     def nudge(self) -> None:
@@ -115,9 +116,9 @@ class Dispatcher:
             except (QueueError, EngineError, TimeoutError) as error:
                 log.error("the dispatcher could not look: %s", error)
             except Exception:
-                log.exception("the dispatcher stumbled; it looks again in %g s", self._settings.tick)
+                log.exception("the dispatcher stumbled; it looks again in %g s", self._live.settings.tick)
             self._stopping.wait(QUIET_SECONDS)
-            self._nudged.wait(self._settings.tick - QUIET_SECONDS)
+            self._nudged.wait(self._live.settings.tick - QUIET_SECONDS)
             self._nudged.clear()
         self._engine.close()
 
@@ -125,90 +126,116 @@ class Dispatcher:
         """Look once, and take the steps that follow."""
         now = self._clock()
         if now >= self._reclaim_at:
-            self._reclaim_at = now + self._settings.lease.reclaim
+            self._reclaim_at = now + self._live.settings.lease.reclaim
             self._reclaim()
         if now >= self._tidy_at:
             self._tidy_at = now + TIDY_SECONDS
             self._tidy()
-        try:
-            rows = self._settle(self._engine.jobs())
-        except EngineError as error:
-            for tier in self._settings.tiers.values():
-                self._report(tier, _unhealthy(str(error)))
-            raise
+        self._take_up_changes()
+        rows: dict[str, list[JobRow]] = {}
+        for row in _ask(self._queue.jobs()):
+            rows.setdefault(row.tier, []).append(row)
+        tiers = self._live.settings.tiers
+        running = {name: self._settle(tier, rows.get(name, [])) for name, tier in tiers.items()}
         depths = _ask(self._queue.depths())
-        for tier in self._settings.tiers.values():
-            mine = [row for row in rows if row.tier == tier.name]
-            self._report(tier, self._serve(tier, depths.get(tier.name), mine))
-        for gone in depths.keys() - self._settings.tiers.keys():
+        for name, tier in tiers.items():
+            self._report(name, self._serve(tier, running[name], depths.get(name) or Depth(0, 0, None)))
+        for gone in rows.keys() - tiers.keys():
+            for row in rows[gone]:
+                self._end(row.name, gone, "its tier was removed", blame=False)
+        for gone in depths.keys() - tiers.keys():
             if depths[gone].queued or depths[gone].leased:
                 _ask(self._queue.abort_tier(gone, "tier_removed", f"the tier {gone} is no longer offered"))
 
-    def _settle(self, jobs: Sequence[Job]) -> list[JobRow]:
-        """Bring the engine's Jobs and the queue's rows together; returns the rows of Jobs that still run."""
+    def _take_up_changes(self) -> None:
+        try:
+            if self._live.refresh(self._engine.check):
+                self._samples.clear()
+        except EngineError as error:
+            log.warning("changed settings and templates wait until they can be tried: %s", error)
+
+    def _settle(self, tier: Tier, rows: Sequence[JobRow]) -> list[tuple[JobRow, Job]] | EngineError:
+        """Bring the tier's Jobs and rows together; returns the Jobs that still run, or why that is not known."""
+        try:
+            return self._settled(tier, rows, self._engine.jobs(tier))
+        except EngineError as error:
+            return error
+
+    def _settled(self, tier: Tier, rows: Sequence[JobRow], jobs: Sequence[Job]) -> list[tuple[JobRow, Job]]:
         by_name = {job.name: job for job in jobs}
-        live: list[JobRow] = []
-        for row in _ask(self._queue.jobs()):
+        running: list[tuple[JobRow, Job]] = []
+        for row in rows:
             job = by_name.pop(row.name, None)
             if job is None:  # it went with an earlier server, or somebody removed it: no prediction's fault
                 self._end(row.name, row.tier, "it is no longer there", blame=False)
             elif job.phase is not Phase.RUNNING:
-                self._end(row.name, row.tier, job.reason, blame=job.phase is Phase.FAILED)
-            elif reason := self._overdue(row):
-                detail = f"{reason}{': ' + job.reason if job.reason else ''}"
-                self._end(row.name, row.tier, detail, blame=row.tier in self._settings.tiers)
+                self._end(row.name, row.tier, job.reason, job.phase, blame=job.phase is Phase.FAILED)
+            elif self._overdue(row, tier):
+                late = f"it asked for no work within {tier.waits.start:g} s"
+                self._end(row.name, row.tier, f"{late}{': ' + job.reason if job.reason else ''}")
             else:
-                live.append(row)
-        for name in by_name:
-            self._engine.stop(name)
-        return live
+                running.append((row, job))
+        for name, job in by_name.items():
+            if job.phase is not Phase.FAILED:  # a failed one can be looked at until its time to live is over
+                self._engine.stop(name)
+        return running
 
-    def _overdue(self, row: JobRow) -> str:
-        tier = self._settings.tiers.get(row.tier)
-        if tier is None:
-            return "its tier was removed"
-        late = row.asked_at is None and self._clock() - row.opened_at > tier.waits.start
-        return f"it asked for no work within {tier.waits.start:g} s" if late else ""
+    def _overdue(self, row: JobRow, tier: Tier) -> bool:
+        return row.asked_at is None and self._clock() - row.opened_at > tier.waits.start
 
-    def _end(self, name: str, tier: str, reason: str, *, blame: bool = True) -> None:
+    def _end(self, name: str, tier: str, reason: str, phase: Phase = Phase.RUNNING, *, blame: bool = True) -> None:
         if blame:
             log.warning("Job %s ended: %s", name, reason)
-        attempts = self._settings.tiers[tier].limits.attempts if tier in self._settings.tiers else 1
+        tiers = self._live.settings.tiers
+        attempts = tiers[tier].limits.attempts if tier in tiers else 1
         _ask(self._queue.end_job(name, reason, blame=blame, attempts=attempts))
-        self._engine.stop(name)
+        if phase is not Phase.FAILED:
+            self._engine.stop(name)
 
-    def _serve(self, tier: Tier, depth: Depth | None, rows: Sequence[JobRow]) -> dict[str, Any]:
+    def _serve(self, tier: Tier, running: list[tuple[JobRow, Job]] | EngineError, depth: Depth) -> dict[str, Any]:
         """Start what the tier needs; returns what readers shall see of it."""
-        starting = sum(row.asked_at is None for row in rows)
-        view = {"running": len(rows), "starting": starting, "room": 0, "quota": {}, "healthy": True, "reason": ""}
+        view: dict[str, Any] = {"running": 0, "starting": 0, "room": 0, "quota": {}}
+        if isinstance(running, EngineError):
+            return view | _unhealthy(str(running))
+        view |= {"running": len(running)}
         try:
-            room = self._engine.room(tier.name, self._sample(tier))
+            return view | self._started(tier, running, depth)
         except (RenderError, EngineError) as error:
             return view | _unhealthy(str(error))
-        view |= {
+
+    def _started(self, tier: Tier, running: list[tuple[JobRow, Job]], depth: Depth) -> dict[str, Any]:
+        starting = [job for row, job in running if row.asked_at is None]
+        room = self._engine.room(tier, self._sample(tier))
+        view = {
+            "running": len(running),
+            "starting": len(starting),
             "room": room.jobs,
             "quota": {name: {"hard": usage.hard, "used": usage.used} for name, usage in room.quota.items()},
         }
         strikes = _ask(self._queue.strikes(tier.name))
         if (rest := self._rest(strikes)) > 0:
             return view | _unhealthy(_resting(strikes, rest))
-        pace = 1 if strikes.count >= BREAKER_STRIKES else self._pace[tier.name]
-        planned = plan(depth or Depth(0, 0, None), self._clock(), starting, len(rows), room, pace)
+        pace = 1 if strikes.count >= BREAKER_STRIKES else self._pace.get(tier.name, 1)
+        planned = plan(depth, self._clock(), len(starting), len(running), room, pace)
         started, refusal = self._start(tier, planned.starts)
         self._pace[tier.name] = 2 * pace if started and not refusal else 1
+        held_up = next((f": {job.reason}" for job in starting if job.reason), "")
         return {
             **view,
-            "running": len(rows) + started,
-            "starting": starting + started,
+            "running": len(running) + started,
+            "starting": len(starting) + started,
             "healthy": strikes.count < BREAKER_STRIKES,
-            "reason": refusal or planned.reason,
+            "reason": refusal or (planned.reason and planned.reason + held_up),
         }
 
     def _sample(self, tier: Tier) -> Manifest:
-        """A Job of the tier, to ask for room with: rendered now and then, not with every look."""
+        """A Job of the tier, to ask for room with: rendered now and then, not with every look, and tried out once."""
         manifest, at = self._samples.get(tier.name, (None, -math.inf))
         if manifest is None or self._clock() - at > SAMPLE_SECONDS:
-            manifest = self._renderer.job(tier, "sample", self._server_url)
+            manifest = self._live.renderer.job(tier, SAMPLE_RUN, self._server_url)
+            if manifest != self._tried.get(tier.name):
+                self._engine.check(manifest)
+                self._tried[tier.name] = manifest
             self._samples[tier.name] = (manifest, self._clock())
         return manifest
 
@@ -218,7 +245,7 @@ class Dispatcher:
             run = secrets.token_hex(RUN_BYTES)
             name = job_name(tier.name, run)
             try:
-                manifest = self._renderer.job(tier, run, self._server_url)
+                manifest = self._live.renderer.job(tier, run, self._server_url)
             except RenderError as error:
                 return started, str(error)
             _ask(self._queue.open_job(name, tier.name, run))
@@ -227,8 +254,10 @@ class Dispatcher:
             except NoRoom as error:
                 _ask(self._queue.end_job(name, str(error), blame=False))
                 return started, str(error)
-            except EngineError as error:
+            except BadManifest as error:
                 self._end(name, tier.name, str(error))
+                return started, str(error)
+            except EngineError as error:  # whether it was started the next look will show
                 return started, str(error)
             log.info("Job %s started", name)
         return count, ""
@@ -236,21 +265,23 @@ class Dispatcher:
     def _rest(self, strikes: Strikes) -> float:
         return (strikes.last_ended_at or 0.0) + breaker_seconds(strikes.count) - self._clock()
 
-    def _report(self, tier: Tier, view: Mapping[str, Any]) -> None:
+    def _report(self, tier: str, view: Mapping[str, Any]) -> None:
         """Tell readers, when there is news and every few ticks, so that they can see the dispatcher lives."""
-        before, at = self._reported.get(tier.name, ({}, -math.inf))
+        before, at = self._reported.get(tier, ({}, -math.inf))
         now = self._clock()
-        if view != before or now - at >= 3 * self._settings.tick:
-            _ask(self._queue.report(tier.name, dict(view)))
-            self._reported[tier.name] = (view, now)
+        if view["healthy"] != before.get("healthy", True):
+            log.warning("tier %s is %s", tier, "well again" if view["healthy"] else f"unhealthy: {view['reason']}")
+        if view != before or now - at >= 3 * self._live.settings.tick:
+            _ask(self._queue.report(tier, dict(view)))
+            self._reported[tier] = (view, now)
 
     def _reclaim(self) -> None:
-        attempts = {tier.name: tier.limits.attempts for tier in self._settings.tiers.values()}
+        attempts = {tier.name: tier.limits.attempts for tier in self._live.settings.tiers.values()}
         while _ask(self._queue.reclaim(attempts)).more:
             pass
 
     def _tidy(self) -> None:
-        kept = {tier.name: tier.waits.results for tier in self._settings.tiers.values()}
+        kept = {tier.name: tier.waits.results for tier in self._live.settings.tiers.values()}
         while gone := _ask(self._queue.purge(kept)):
             self._blobs.delete(gone)
         suspects = list(self._blobs.older_than(ORPHAN_SECONDS))

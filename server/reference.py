@@ -14,7 +14,13 @@ from server.documents import Schema
 PAGE = ROOT / "docs" / "configuration.md"
 COMMAND = "python -m server.reference"
 
-_KINDS = {"string": "text", "integer": "whole number", "number": "number"}
+_KINDS = {
+    "string": "text",
+    "integer": "whole number",
+    "number": "number",
+    "boolean": "`true` or `false`",
+    "object": "mapping",
+}
 _INTRODUCTION = f"""\
 <!-- Made from schemas/values.schema.json by `{COMMAND}`; edit the schema, not this page. -->
 
@@ -25,9 +31,19 @@ it on the command line; both are laid over the defaults as Helm does it, and `nu
 
     python -m server check --values my-values.yaml
     python -m server serve --values my-values.yaml --set tiers.free.quota.cpu=3
+    helm upgrade --install tierserve chart --namespace tierserve --create-namespace --values my-values.yaml
+
+`server`, `worker` and `tiers` are what the server reads, on a laptop and in a cluster. All else is read by the chart only.
 
 A quantity is a number with or without a suffix, as Kubernetes writes it: `900m` is 0.9, `2Gi` is 2 x 1024^3. A typo is
 refused, with its file and line.
+"""
+
+_CHART_RULES = """\
+- A tier's Job template exists.
+- In a cluster: no port of the server is 0; no tier runs in the server's own namespace; `service.nodePort` and the keys of load
+  balancers go with a `service.type` that has them; `httpRoute` names a Gateway; with network policies, `serviceMonitor` goes
+  with `networkPolicy.monitoring`; what is added to the server's pod has names and paths of its own.
 """
 
 
@@ -35,38 +51,52 @@ def page() -> str:
     """The text of the page."""
     root = documents.schema("values")
     rules = "\n".join("- " + " ".join((check.__doc__ or "").split()).replace("``", "`") for check in CHECKS)
-    sections = "\n".join(_sections("", root, root))
-    return (
-        f"{_INTRODUCTION}\n{sections}\n## What must hold between values\n\n{rules}\n- A tier's Job template exists.\n"
-    )
+    sections = "\n".join(_sections("", root, root, set()))
+    return f"{_INTRODUCTION}\n{sections}\n## What must hold between values\n\n{rules}\n{_CHART_RULES}"
 
 
-def _sections(path: str, part: Schema, root: Schema) -> Iterator[str]:
-    """A heading and a table for ``part`` if it has plain keys, then the same for each mapping in it."""
+def _sections(path: str, part: Schema, root: Schema, shown: set[str]) -> Iterator[str]:
+    """A heading and a table of the plain keys of ``part``, then the same for each mapping in it.
+
+    What ``shown`` says was described before, by its ``$ref``, is not described again. The root's own keys come last.
+    """
     known = {key: documents.resolve(root, sub) for key, sub in part.get("properties", {}).items()}
-    plain = {key: sub for key, sub in known.items() if sub.get("type") != "object"}
+    plain = {key: sub for key, sub in known.items() if not _has_keys(sub, root)}
+    rows = [_row(key, sub, key in part.get("required", ()), root) for key, sub in plain.items()]
+    table = "\n".join(["| Key | Value | Default | Meaning |", "|---|---|---|---|", *rows, ""]) if rows else ""
     if path:
         yield f"## `{path}`\n\n{part['description']}\n"
-    if plain:
-        rows = [_row(key, sub, key in part.get("required", ())) for key, sub in plain.items()]
-        yield "\n".join(["| Key | Value | Default | Meaning |", "|---|---|---|---|", *rows, ""])
+        yield from filter(None, [table])
     for key, sub in known.items():
+        at, item = f"{path}.{key}".lstrip("."), sub.get("items", {})
         if key not in plain:
-            yield from _sections(f"{path}.{key}".lstrip("."), sub, root)
-    if isinstance(part.get("additionalProperties"), dict):
-        yield from _sections(f"{path}.NAME", documents.resolve(root, part["additionalProperties"]), root)
+            yield from _sections(at, sub, root, shown)
+        elif _has_keys(documents.resolve(root, item), root) and item.get("$ref") not in shown:
+            shown |= {item["$ref"]} if "$ref" in item else set()
+            yield from _sections(f"{at}[]", documents.resolve(root, item), root, shown)
+    if _has_keys(part, root) and "properties" not in part:
+        yield from _sections(f"{path}.NAME", documents.resolve(root, part["additionalProperties"]), root, shown)
+    if not path:
+        yield f"## Keys by themselves\n\n{table}"
 
 
-def _row(key: str, part: Schema, required: bool) -> str:
+def _has_keys(part: Schema, root: Schema) -> bool:
+    """Whether ``part`` is a mapping, or one of mappings, whose keys are known."""
+    return "properties" in part or "properties" in documents.resolve(root, part.get("additionalProperties") or {})
+
+
+def _row(key: str, part: Schema, required: bool, root: Schema) -> str:
     default = f"`{_plain(part['default'])}`" if "default" in part else "required" if required else "none"
-    return f"| `{key}` | {_value(part)} | {default} | {part['description']} |"
+    return f"| `{key}` | {_value(part, root)} | {default} | {part['description']} |"
 
 
-def _value(part: Schema) -> str:
+def _value(part: Schema, root: Schema) -> str:
     if "enum" in part:
         return " or ".join(f"`{_plain(item)}`" for item in part["enum"])
     if part.get("$ref") == "#/$defs/quantity":
         kind = "quantity"
+    elif "items" in part:
+        kind = f"list of {documents.resolve(root, part['items'])['title'].lower()}s"
     else:
         kinds = [part["type"]] if isinstance(part["type"], str) else part["type"]
         kind = _KINDS[kinds[-1]]
@@ -77,7 +107,7 @@ def _value(part: Schema) -> str:
 
 
 def _plain(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+    return value if isinstance(value, str) and value else json.dumps(value)
 
 
 def main(arguments: list[str]) -> int:

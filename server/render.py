@@ -18,15 +18,14 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from server import documents
-from server.config import TEMPLATES, Settings, Tier
+from server.config import TEMPLATE_SUFFIX, TEMPLATES, Settings, Tier
 from server.documents import Document, DocumentError, Finding, pointer
-from server.engines.base import Manifest, job_labels, job_name
+from server.engines.base import SERVICE_ACCOUNT, Manifest, job_labels, job_name
 from server.quantity import parse_quantity
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-SERVICE_ACCOUNT = "tierserve-worker"
 MAX_BYTES = 1 << 16
 STEPS = ("parameters", "template", "yaml", "schema", "invariants")
 
@@ -52,11 +51,12 @@ class Verdict:
 
 
 class Renderer:
-    """Renders the Job templates of one directory; an edited template is used from the next rendering on."""
+    """Renders the Job templates that one directory had when this was made."""
 
     def __init__(self, templates: Path = TEMPLATES) -> None:
-        self._templates = templates.resolve()
-        self._environment = _environment(self._templates)
+        self._templates = templates.absolute()
+        texts = {path.name: path.read_text(errors="replace") for path in self._templates.glob(f"*{TEMPLATE_SUFFIX}")}
+        self._environment = _environment(self._templates, texts)
 
     def text(self, tier: Tier, run: str, server_url: str) -> str:
         """The YAML text that the tier's template renders to, before the server's stamp. Raises ``RenderError``."""
@@ -119,11 +119,13 @@ class Renderer:
         return (inside[-1].filename, inside[-1].lineno or 0) if inside else ("", 0)
 
 
-def check(settings: Settings, templates: Path = TEMPLATES) -> list[Finding]:
-    """What is wrong with the Jobs of any tier, by rendering one of each."""
-    renderer = Renderer(templates)
-    verdicts = [verdict for tier in settings.tiers.values() for verdict in renderer.validate(tier)]
-    return [finding for verdict in verdicts for finding in verdict.findings]
+def check(settings: Settings, renderer: Renderer) -> dict[str, list[Finding]]:
+    """What is wrong with the Jobs of each tier, by rendering one of each; tiers with nothing wrong are left out."""
+    found = {
+        name: [finding for verdict in renderer.validate(tier) for finding in verdict.findings]
+        for name, tier in settings.tiers.items()
+    }
+    return {name: findings for name, findings in found.items() if findings}
 
 
 def dump(manifest: Manifest) -> str:
@@ -163,6 +165,10 @@ def _parameters(tier: Tier, run: str, server_url: str) -> dict[str, Any]:
         "idle_seconds": int(idle) if idle == int(idle) else idle,
         "max_predictions": tier.job.max_predictions,
         "max_pixels": tier.limits.image_pixels,
+        "image_pull_policy": tier.job.image_pull_policy,
+        "node_selector": dict(tier.job.node_selector),
+        "tolerations": [dict(toleration) for toleration in tier.job.tolerations],
+        "priority_class_name": tier.job.priority_class_name,
         "server_url": server_url,
     }
     findings = documents.validate(Document(parameters, f"parameters of the tier {tier.name!r}", {}), "job-parameters")
@@ -171,9 +177,9 @@ def _parameters(tier: Tier, run: str, server_url: str) -> dict[str, Any]:
     return parameters
 
 
-def _environment(templates: Path) -> Environment:
+def _environment(templates: Path, texts: Mapping[str, str]) -> Environment:
     """Jinja without access to Python, where every value must be defined and leave through ``tojson``."""
-    from jinja2 import FileSystemLoader, StrictUndefined, TemplateRuntimeError, Undefined
+    from jinja2 import FunctionLoader, StrictUndefined, TemplateRuntimeError, Undefined
     from jinja2.sandbox import ImmutableSandboxedEnvironment
     from markupsafe import Markup
 
@@ -189,8 +195,11 @@ def _environment(templates: Path) -> Environment:
             raise TemplateRuntimeError(f'"{value}" must be written with the filter tojson')
         return value
 
+    def load(name: str) -> tuple[str, str, Callable[[], bool]] | None:
+        return (texts[name], str(templates / name), lambda: True) if name in texts else None
+
     environment = ImmutableSandboxedEnvironment(
-        loader=FileSystemLoader(templates),
+        loader=FunctionLoader(load),
         undefined=StrictUndefined,
         finalize=only_json,
         autoescape=True,  # makes Jinja tell its own text (super(), macros) from values

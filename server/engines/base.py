@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, Protocol
 
 from server.quantity import parse_quantity
 
@@ -17,6 +17,7 @@ LABEL_MANAGED_BY = "app.kubernetes.io/managed-by"
 LABEL_TIER = "tierserve.dev/tier"
 LABEL_RUN = "tierserve.dev/run"
 APP = "tierserve"
+SERVICE_ACCOUNT = "tierserve-worker"
 
 UNLIMITED = 1000
 ROUNDING = 1e-9  # 1.8 + 0.2 must fit 2
@@ -40,17 +41,38 @@ class NoRoom(EngineError):
     """The tier's quota refuses one more Job now: a normal answer, to be asked again later."""
 
 
+class BadManifest(EngineError):
+    """The engine would never run this Job: its template or its values are wrong."""
+
+
+class Place(Protocol):
+    """Where a tier's Jobs run, and what they may use together. A ``config.Tier`` is one."""
+
+    @property
+    def name(self) -> str:
+        """The tier's name."""
+
+    @property
+    def namespace(self) -> str:
+        """Where its Jobs are."""
+
+    @property
+    def quota(self) -> Mapping[str, str]:
+        """``cpu``, ``memory`` and ``pods`` as quantities, each only where it is limited."""
+
+
 class Phase(StrEnum):
-    """How far a Job has come."""
+    """How far a Job has come. ``REFUSED``: it was taken, but the quota lets it have no pod."""
 
     RUNNING = "running"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
+    REFUSED = "refused"
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A Job as its engine sees it. ``reason`` is a sentence, empty where nothing is wrong."""
+    """A Job as its engine sees it. ``reason`` says what is wrong, or what keeps it from starting; else it is empty."""
 
     name: str
     tier: str
@@ -90,12 +112,16 @@ class Engine(ABC):
     """Runs Jobs. Every call blocks, is bounded by a timeout, and raises ``EngineError`` when it cannot answer."""
 
     @abstractmethod
-    def room(self, tier: str, manifest: Manifest) -> Room:
+    def check(self, manifest: Manifest) -> None:
+        """Whether this Job could be started if there were room. Raises ``BadManifest`` when it never could."""
+
+    @abstractmethod
+    def room(self, place: Place, manifest: Manifest) -> Room:
         """How many more Jobs like ``manifest`` the tier's quota takes now."""
 
     @abstractmethod
-    def jobs(self) -> Sequence[Job]:
-        """Every Job that is still known, finished ones too."""
+    def jobs(self, place: Place) -> Sequence[Job]:
+        """Every Job of the tier that is still known, finished ones too."""
 
     @abstractmethod
     def start(self, manifest: Manifest) -> None:
@@ -106,28 +132,31 @@ class Engine(ABC):
         """End the Job, by SIGTERM and its grace first, and forget it; an unknown name is success."""
 
     @abstractmethod
-    def pods(self) -> Sequence[Pod]:
-        """The pods of every tier."""
+    def pods(self, places: Sequence[Place]) -> Sequence[Pod]:
+        """The pods of these tiers, and those of the service itself where it runs in pods."""
 
     @abstractmethod
     def close(self) -> None:
         """Let go when the server ends: what would run on unwatched is ended, with its grace."""
 
 
-def fit(quota: Mapping[str, str], running: Sequence[Mapping[str, str]], requests: Mapping[str, str]) -> Room:
-    """Room for more Jobs of these ``requests`` beside the ``running`` ones, by quantities as Kubernetes writes them.
+def needs(manifest: Manifest) -> dict[str, str]:
+    """What one Job takes of a quota: the requests of its container, and one pod."""
+    requests = manifest["spec"]["template"]["spec"]["containers"][0]["resources"]["requests"]
+    return {**requests, "pods": "1"}
 
-    A resource that the quota does not name is not limited; ``pods`` counts one a Job.
+
+def fit(hard: Mapping[str, float], used: Mapping[str, float], needed: Mapping[str, str]) -> Room:
+    """Room for more Jobs that take ``needed`` each, where ``used`` of ``hard`` is taken.
+
+    A resource that ``hard`` does not name is not limited.
     """
-    usage: dict[str, Usage] = {}
+    usage = {resource: Usage(most, used.get(resource, 0.0)) for resource, most in hard.items()}
     jobs, reason = UNLIMITED, ""
-    for resource, hard_text in quota.items():
-        hard = float(parse_quantity(hard_text))
-        needed = 1.0 if resource == "pods" else float(parse_quantity(requests.get(resource, "0")))
-        used = sum(1.0 if resource == "pods" else float(parse_quantity(one.get(resource, "0"))) for one in running)
-        usage[resource] = Usage(hard, used)
-        fits = int((hard - used) / needed + ROUNDING) if needed else UNLIMITED
+    for resource, of in usage.items():
+        one = float(parse_quantity(needed.get(resource, "0")))
+        fits = int((of.hard - of.used) / one + ROUNDING) if one else UNLIMITED
         if fits < jobs:
             jobs = max(0, fits)
-            reason = f"quota {resource}: {used:g} of {hard:g} used, a worker takes {needed:g}"
+            reason = f"quota {resource}: {of.used:g} of {of.hard:g} used, a worker takes {one:g}"
     return Room(jobs, reason, usage)

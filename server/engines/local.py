@@ -17,8 +17,23 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from server.engines.base import LABEL_TIER, Engine, EngineError, Job, Manifest, NoRoom, Phase, Pod, Room, fit
+from server.engines.base import (
+    LABEL_TIER,
+    BadManifest,
+    Engine,
+    Job,
+    Manifest,
+    NoRoom,
+    Phase,
+    Place,
+    Pod,
+    Room,
+    fit,
+    needs,
+)
+from server.quantity import parse_quantity
 
 log = logging.getLogger(__name__)
 
@@ -30,11 +45,13 @@ POLL_SECONDS = 0.02
 class _Process:
     tier: str
     namespace: str
-    requests: Mapping[str, str]
+    needs: Mapping[str, str]
     popen: subprocess.Popen[bytes]
     output: Path
     grace: float
     deadline: float
+    ttl: float
+    ended_at: float | None = None
     kill_at: float | None = None
     forgotten: bool = False
     reason: str = ""
@@ -45,14 +62,13 @@ class LocalEngine(Engine):
 
     def __init__(
         self,
-        quotas: Mapping[str, Mapping[str, str]],
         base: Mapping[str, str],
         token: Callable[[str, str], str],
         logs: Path,
         workdir: Path,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._quotas = quotas
+        self._quotas: dict[str, Mapping[str, str]] = {}
         self._base = base
         self._token = token
         self._logs = logs
@@ -62,18 +78,31 @@ class LocalEngine(Engine):
         self._processes: dict[str, _Process] = {}
         logs.mkdir(parents=True, exist_ok=True)
 
-    def room(self, tier: str, manifest: Manifest) -> Room:
-        """What the tier's quota leaves beside the processes that still run."""
-        with self._lock:
-            self._poll()
-            running = [p.requests for p in self._of(tier) if p.popen.returncode is None]
-        return fit(self._quotas[tier], running, _requests(manifest))
+    def check(self, manifest: Manifest) -> None:
+        """Whether this machine has the container's program."""
+        program = _container(manifest)["command"][0]
+        if shutil.which(program, path=self._base.get("PATH")) is None:
+            raise BadManifest(f"cannot start {program}: this machine has no such program")
 
-    def jobs(self) -> Sequence[Job]:
-        """Every Job not yet stopped and forgotten."""
+    def room(self, place: Place, manifest: Manifest) -> Room:
+        """What the tier's quota leaves beside the processes that still run."""
+        self._quotas[place.name] = place.quota
+        return self._room(place.name, needs(manifest))
+
+    def _room(self, tier: str, needed: Mapping[str, str]) -> Room:
         with self._lock:
             self._poll()
-            return [_job(name, process) for name, process in self._processes.items() if not process.forgotten]
+            running = [process.needs for process in self._of(tier) if process.popen.returncode is None]
+        hard = {key: float(parse_quantity(value)) for key, value in self._quotas.get(tier, {}).items()}
+        used = {key: float(sum(parse_quantity(one.get(key, "0")) for one in running)) for key in hard}
+        return fit(hard, used, needed)
+
+    def jobs(self, place: Place) -> Sequence[Job]:
+        """Every Job of the tier not yet stopped and forgotten; one that has ended is known for its time to live."""
+        with self._lock:
+            self._poll()
+            mine = [(name, one) for name, one in self._processes.items() if one.tier == place.name]
+            return [_job(name, process) for name, process in mine if not process.forgotten]
 
     def start(self, manifest: Manifest) -> None:
         """Start the manifest's first container as a process group of its own."""
@@ -81,11 +110,10 @@ class LocalEngine(Engine):
         with self._lock:
             if name in self._processes:
                 return
-        room = self.room(tier, manifest)
+        room = self._room(tier, needs(manifest))
         if room.jobs < 1:
             raise NoRoom(room.reason)
-        pod = manifest["spec"]["template"]["spec"]
-        container = pod["containers"][0]
+        container = _container(manifest)
         command = [*container["command"], *container.get("args", [])]
         environment = {**self._base, "TIERSERVE_TOKEN": self._token(tier, name)}
         environment |= {pair["name"]: pair["value"] for pair in container.get("env", [])}
@@ -102,15 +130,16 @@ class LocalEngine(Engine):
                     start_new_session=True,
                 )
         except OSError as error:
-            raise EngineError(f"cannot start {command[0]}: {error.strerror}") from error
+            raise BadManifest(f"cannot start {command[0]}: {error.strerror}") from error
         process = _Process(
             tier=tier,
             namespace=manifest["metadata"]["namespace"],
-            requests=_requests(manifest),
+            needs=needs(manifest),
             popen=popen,
             output=output,
-            grace=pod["terminationGracePeriodSeconds"],
+            grace=manifest["spec"]["template"]["spec"]["terminationGracePeriodSeconds"],
             deadline=self._clock() + manifest["spec"]["activeDeadlineSeconds"],
+            ttl=manifest["spec"]["ttlSecondsAfterFinished"],
         )
         with self._lock:
             self._processes[name] = process
@@ -125,14 +154,16 @@ class LocalEngine(Engine):
                 self._terminate(process)
                 self._poll()
 
-    def pods(self) -> Sequence[Pod]:
+    def pods(self, places: Sequence[Place]) -> Sequence[Pod]:
         """One pod a process, on a node named after this machine."""
+        wanted = {place.name for place in places}
         phases = {Phase.RUNNING: "Running", Phase.SUCCEEDED: "Succeeded", Phase.FAILED: "Failed"}
         with self._lock:
             self._poll()
             return [
                 Pod(platform.node(), "127.0.0.1", process.namespace, name, phases[_job(name, process).phase])
                 for name, process in self._processes.items()
+                if process.tier in wanted
             ]
 
     def close(self) -> None:
@@ -165,7 +196,9 @@ class LocalEngine(Engine):
                     self._terminate(process)
                 if process.kill_at is not None and process.kill_at <= now:
                     os.killpg(process.popen.pid, signal.SIGKILL)
-            elif process.forgotten:
+                continue
+            process.ended_at = now if process.ended_at is None else process.ended_at
+            if process.forgotten or now - process.ended_at >= process.ttl:
                 del self._processes[name]
 
     def _prune_logs(self) -> None:
@@ -180,9 +213,9 @@ def _dies_with_parent() -> list[str]:
     return [setpriv, "--pdeathsig", "KILL", "--"] if setpriv else []
 
 
-def _requests(manifest: Manifest) -> Mapping[str, str]:
-    requests: Mapping[str, str] = manifest["spec"]["template"]["spec"]["containers"][0]["resources"]["requests"]
-    return requests
+def _container(manifest: Manifest) -> Mapping[str, Any]:
+    container: Mapping[str, Any] = manifest["spec"]["template"]["spec"]["containers"][0]
+    return container
 
 
 def _job(name: str, process: _Process) -> Job:

@@ -17,11 +17,13 @@ from typing import Any, Generic, NoReturn, TypeVar
 
 from tornado.web import HTTPError, RequestHandler
 
-from server.access import WorkerTokens
+from server.access import Credentials
 from server.blobs import BlobError, DirectoryBlobs
 from server.config import Settings
 from server.engines.base import Engine
 from server.http.wakeups import Wakeups
+from server.live import Live
+from server.metrics import OTHER, Metrics
 from server.queue.errors import DatabaseBusy, StorageError
 from server.queue.queue import Queue
 from server.queue.records import Depth
@@ -93,11 +95,11 @@ class Budget:
 class Services:
     """What handlers work with. ``disk`` and ``cluster`` are apart, so that a sick engine cannot starve requests."""
 
-    settings: Settings
+    live: Live
     queue: Queue
     blobs: DirectoryBlobs
     engine: Engine
-    tokens: WorkerTokens
+    credentials: Credentials
     wakeups: Wakeups
     disk: Executor
     cluster: Executor
@@ -105,7 +107,13 @@ class Services:
     gate: Gate
     uploads: Budget
     reports: Recent[dict[str, tuple[dict[str, Any], float]]]
+    metrics: Metrics
     clock: Callable[[], float] = time.time
+
+    @property
+    def settings(self) -> Settings:
+        """Those in force now."""
+        return self.live.settings
 
 
 class Problem(HTTPError):
@@ -123,11 +131,13 @@ class BaseHandler(RequestHandler):
     """A handler body reads: check, do one thing, answer."""
 
     services: Services
+    route: str
     request_id: str
+    counted = False
 
-    def initialize(self, services: Services) -> None:
-        """Called by Tornado for each request."""
-        self.services = services
+    def initialize(self, services: Services, route: str = OTHER) -> None:
+        """Called by Tornado for each request; ``route`` has names where its path has values."""
+        self.services, self.route = services, route
 
     def set_default_headers(self) -> None:
         """On every answer, errors included."""
@@ -166,6 +176,21 @@ class BaseHandler(RequestHandler):
         if problem.retry_after is not None:
             self.set_header("Retry-After", str(max(1, round(problem.retry_after))))
         self.write(data)
+        self.count()  # now: a client that is refused early may hang up before the request is finished
+        if "prediction" not in problem.body:  # that one was accepted and ended badly, maybe with a worker's own code
+            self.services.metrics.rejected(self._tier_named(), problem.body["code"])
+
+    def count(self) -> None:
+        """Count the answer, the first time that this is called; the application calls it for every one."""
+        if not self.counted:
+            self.counted = True
+            seconds = self.request.request_time()
+            self.services.metrics.answered(self.route, self.request.method or "", self.get_status(), seconds)
+
+    def _tier_named(self) -> str:
+        """The tier in the path; empty when it has none, or none of ours."""
+        path = getattr(self, "path_args", [""])  # Tornado refuses unknown methods before it sets them
+        return path[0] if "{tier}" in self.route and path[0] in self.services.settings.tiers else ""
 
     def send_error(self, status_code: int = 500, **kwargs: Any) -> None:
         """As Tornado's, with the status of the problem that the error stands for."""
@@ -209,6 +234,11 @@ def as_problem(error: BaseException | None, status: HTTPStatus) -> Problem:
     return Problem(
         HTTPStatus.INTERNAL_SERVER_ERROR, "internal_error", "this is a fault of the server; its log says more"
     )
+
+
+def in_force(live: Live) -> dict[str, Any]:
+    """Whether the files as they are now are what the server works by, and why not."""
+    return {"current": not live.problem, "reason": live.problem}
 
 
 async def asked(future: Future[T]) -> T:

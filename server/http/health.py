@@ -5,7 +5,7 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Any
 
-from server.http.base import BaseHandler, asked
+from server.http.base import BaseHandler, asked, in_force
 from server.queue.errors import QueueError
 
 STALE_TICKS = 10
@@ -39,4 +39,4 @@ class ReadyHandler(BaseHandler):
             tiers[name] = {"healthy": bool(view.get("healthy")) and not stale, "reason": view.get("reason", "")}
             if stale:
                 tiers[name]["reason"] = f"the dispatcher has not looked at this tier for {oldest:g} s"
-        return self.answer({"status": "ready", "tiers": tiers})
+        return self.answer({"status": "ready", "settings": in_force(services.live), "tiers": tiers})

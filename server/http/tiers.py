@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import asdict
+from http import HTTPStatus
 from typing import Any
 
 from server.config import Tier
-from server.http.base import BaseHandler, asked
+from server.engines.base import EngineError
+from server.http.base import BaseHandler, Problem, asked, in_force
 
 
 class TiersHandler(BaseHandler):
@@ -51,7 +53,17 @@ class ConfigHandler(TiersHandler):
     """``GET /config``: the tiers, and every pod of theirs."""
 
     async def get(self) -> None:
-        """Pods as their engine reports them now."""
-        loop = asyncio.get_running_loop()
-        pods = await loop.run_in_executor(self.services.cluster, self.services.engine.pods)
-        self.answer({"tiers": await self.tiers(), "pods": [asdict(pod) for pod in pods]})
+        """Pods as their engine reports them now; 503 while it does not answer."""
+        services, loop = self.services, asyncio.get_running_loop()
+        places = list(services.settings.tiers.values())
+        try:
+            pods = await loop.run_in_executor(services.cluster, services.engine.pods, places)
+        except EngineError as error:
+            raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "engine_unavailable", str(error), retry_after=5) from error
+        self.answer(
+            {
+                "settings": in_force(services.live),
+                "tiers": await self.tiers(),
+                "pods": [asdict(pod) for pod in pods],
+            }
+        )

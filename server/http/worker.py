@@ -14,7 +14,7 @@ from typing import Any
 import fastjsonschema
 from tornado.iostream import StreamClosedError
 
-from server.access import AccessDenied, Worker
+from server.access import AccessDenied, AccessUnknown, Worker
 from server.blobs import BlobError, BlobMissing, DirectoryBlobs
 from server.config import SCHEMAS
 from server.http.base import BaseHandler, Problem, asked, json_object
@@ -41,18 +41,28 @@ class _WorkerHandler(BaseHandler):
     worker: Worker
     asked_for: Mapping[str, Any]
 
-    def prepare(self) -> None:
+    async def prepare(self) -> None:
         """Who asks, and for what."""
         scheme, _, token = self.request.headers.get("Authorization", "").partition(" ")
-        try:
-            self.worker = self.services.tokens.check(token if scheme == "Bearer" else "")
-        except AccessDenied as error:
-            raise Problem(HTTPStatus.UNAUTHORIZED, "bad_worker_token", str(error)) from error
+        self.worker = await self._who(token if scheme == "Bearer" else "")
         self.asked_for = json_object(self.request.body)
         try:
             _validator(self.definition)(self.asked_for)
         except fastjsonschema.JsonSchemaValueException as error:
             raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "bad_worker_request", error.message[:300]) from error
+
+    async def _who(self, token: str) -> Worker:
+        services = self.services
+        if worker := services.credentials.recall(token):
+            return worker
+        try:
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(services.cluster, services.credentials.check, token)
+        except AccessDenied as error:
+            raise Problem(HTTPStatus.UNAUTHORIZED, "bad_worker_token", str(error)) from error
+        except AccessUnknown as error:
+            unavailable = HTTPStatus.SERVICE_UNAVAILABLE
+            raise Problem(unavailable, "worker_token_unchecked", str(error), retry_after=1) from error
 
     def leases(self) -> list[tuple[str, str]]:
         """The (id, token) pairs of the body."""

@@ -124,9 +124,8 @@ class Leases(Operations):
         """Hand leases back unused: queued again in their old places, no attempt counted; answers how many."""
         rows = {row.id: row for row in tx.rows(_ROWS, ids=[key for key, _ in leases])}
         moves = Moves(tx)
-        for key, token in dict(leases).items():
-            if key in rows and _holds(rows[key], job, token):
-                moves.add(rows[key], HAND_BACK, Status.QUEUED)
+        for key in {key for key, token in leases if key in rows and _holds(rows[key], job, token)}:
+            moves.add(rows[key], HAND_BACK, Status.QUEUED)
         moves.run()
         return moves.counts[Status.QUEUED]
 

@@ -102,7 +102,7 @@ class Moves:
             self._tx.touch(f"final:{row.id}")
         self._rows[moves[source, to]].append(values)
         self.counts[to] += 1
-        self._tx.touch(f"prediction:{row.id}")
+        self._tx.touch(f"prediction:{row.id}", (row.tier, to))
         if to is Status.QUEUED:
             self._tx.touch(f"tier:{row.tier}")
 

@@ -19,7 +19,7 @@ class Queue(Intake, Leases, Upkeep, Jobs, Figures):
         """Call this with what changed after each commit, on the writer's thread: it must be quick.
 
         ``tier:<name>``: work may be leased that could not be before. ``prediction:<id>``: its state changed;
-        ``final:<id>``: for the last time.
+        the news is its tier and its new ``Status``.
         ``final:<id>``: it ended; the news is the ``Prediction``, or None when it must be read.
         """
         self.database.listen(callback)

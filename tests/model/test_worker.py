@@ -173,7 +173,7 @@ def scripted() -> Iterator[Callable[[Script], str]]:
 
 
 def client(url: str, clock: Clock) -> Client:
-    return Client(url, "token", clock, clock.sleep)
+    return Client(url, lambda: "token", clock, clock.sleep)
 
 
 def test_a_dropped_connection_and_a_server_error_are_tried_again(

@@ -7,14 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from server.blobs import DirectoryBlobs
-from server.config import Settings, load
+from server.config import DEFAULT_VALUES, TEMPLATES, load
 from server.dispatcher import Dispatcher
-from server.engines.base import Engine, EngineError, Job, Manifest, NoRoom, Phase, Pod, Room
+from server.engines.base import BadManifest, Engine, EngineError, Job, Manifest, NoRoom, Phase, Place, Pod, Room
+from server.live import Live
 from server.queue.database import Database
 from server.queue.queue import Queue
 from server.queue.records import Leased, Prediction, Submission
 from server.queue.states import new_id
-from server.render import Renderer
 
 
 class Clock:
@@ -32,13 +32,18 @@ class Obedient(Engine):
         self.most = most
         self.running: dict[str, Job] = {}
         self.started: list[str] = []
+        self.refused = ""
 
-    def room(self, tier: str, manifest: Manifest) -> Room:
+    def check(self, manifest: Manifest) -> None:
+        if self.refused and self.refused in str(manifest):
+            raise BadManifest(f"{self.refused}: refused")
+
+    def room(self, place: Place, manifest: Manifest) -> Room:
         left = self.most - len(self.running)
         return Room(left, f"{len(self.running)} of {self.most} taken", {})
 
-    def jobs(self) -> Sequence[Job]:
-        return list(self.running.values())
+    def jobs(self, place: Place) -> Sequence[Job]:
+        return [job for job in self.running.values() if job.tier == place.name]
 
     def start(self, manifest: Manifest) -> None:
         name = manifest["metadata"]["name"]
@@ -48,7 +53,7 @@ class Obedient(Engine):
     def stop(self, name: str) -> None:
         self.running.pop(name, None)
 
-    def pods(self) -> Sequence[Pod]:
+    def pods(self, places: Sequence[Place]) -> Sequence[Pod]:
         return []
 
     def close(self) -> None:
@@ -70,7 +75,7 @@ class Refusing(Obedient):
 class Unreachable(Obedient):
     """Cannot be asked at all."""
 
-    def jobs(self) -> Sequence[Job]:
+    def jobs(self, place: Place) -> Sequence[Job]:
         raise EngineError("no answer")
 
 
@@ -87,16 +92,17 @@ class Stillborn(Obedient):
 class World:
     """A dispatcher and what it works on."""
 
-    def __init__(self, folder: Path, engine: Obedient, settings: Settings | None = None) -> None:
+    def __init__(
+        self, folder: Path, engine: Obedient, values: Path = DEFAULT_VALUES, templates: Path = TEMPLATES
+    ) -> None:
         self.clock = Clock()
         self.database = Database.open(folder / "data", self.clock)
         self.queue = Queue(self.database)
         self.blobs = DirectoryBlobs(folder / "blobs")
         self.engine = engine
-        self.settings = settings or load()
-        self.dispatcher = Dispatcher(
-            self.settings, self.queue, self.blobs, engine, Renderer(), "http://127.0.0.1:1", self.clock
-        )
+        self.live = Live(lambda: load(values, base=None, templates=templates), [values], templates)
+        self.settings = self.live.settings
+        self.dispatcher = Dispatcher(self.live, self.queue, self.blobs, engine, "http://127.0.0.1:1", self.clock)
 
     def submit(self, tier: str = "free", deadline: float = 3000) -> str:
         key = new_id(self.clock)

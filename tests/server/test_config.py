@@ -33,7 +33,19 @@ def test_the_defaults() -> None:
         template="free.yaml.j2",
         model=config.ModelChoice("tf_efficientnet_lite0", "int8", "onnx"),
         quota={"cpu": "2", "memory": "2Gi", "pods": "10"},
-        job=config.JobShape("tierserve-worker:0.1.0", "900m", "512Mi", 100000, deadline=3600, grace=20, ttl=300),
+        job=config.JobShape(
+            image="tierserve-worker:0.1.0",
+            image_pull_policy="IfNotPresent",
+            cpu="900m",
+            memory="512Mi",
+            max_predictions=100000,
+            deadline=3600,
+            grace=20,
+            ttl=300,
+            node_selector={},
+            tolerations=(),
+            priority_class_name="",
+        ),
         limits=config.Limits(queue=1000, images=8, image_bytes=10485760, image_pixels=24000000, attempts=3),
         waits=config.Waits(sync=30.0, queue=3600.0, results=86400.0, idle=30.0, start=60.0),
     )
@@ -236,6 +248,8 @@ def test_settings_do_not_change() -> None:
 
 
 def leaves(part: Schema, path: str = "") -> list[tuple[str, Schema]]:
+    if "default" in part:
+        return [(path, part)]
     root = documents.schema("values")
     known = {f"{path}/{key}": documents.resolve(root, sub) for key, sub in part.get("properties", {}).items()}
     if isinstance(part.get("additionalProperties"), dict):
@@ -246,7 +260,7 @@ def leaves(part: Schema, path: str = "") -> list[tuple[str, Schema]]:
 
 def all_parts(part: Schema) -> list[Schema]:
     root = documents.schema("values")
-    subs = [*part.get("properties", {}).values(), part.get("additionalProperties")]
+    subs = [*part.get("properties", {}).values(), part.get("additionalProperties"), part.get("items")]
     inner = [all_parts(documents.resolve(root, sub)) for sub in subs if isinstance(sub, dict)]
     return [part, *(each for parts in inner for each in parts)]
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from server.engines.base import EngineError, NoRoom, Phase, job_labels, job_name
+from server.engines.base import BadManifest, EngineError, NoRoom, Phase, job_labels, job_name
 from server.engines.local import LocalEngine
 from tests.running import alive, eventually
 
@@ -36,10 +37,18 @@ def manifest(run: str, script: str, *, cpu: str = "1", deadline: int = 60, grace
     pod = {"spec": {"containers": [container], "terminationGracePeriodSeconds": grace}}
     return {
         "metadata": {"name": name, "namespace": "tierserve-free", "labels": job_labels("free", run)},
-        "spec": {"activeDeadlineSeconds": deadline, "template": pod},
+        "spec": {"activeDeadlineSeconds": deadline, "ttlSecondsAfterFinished": 100, "template": pod},
     }
 
 
+@dataclass(frozen=True)
+class Tier:
+    name: str = "free"
+    namespace: str = "tierserve-free"
+    quota: Mapping[str, str] = field(default_factory=lambda: {"cpu": "2", "memory": "1Gi"})
+
+
+FREE = Tier()
 SLEEP = "import time; time.sleep(60)"
 STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('on', flush=True); time.sleep(60)"
 
@@ -52,15 +61,14 @@ def clock() -> Clock:
 @pytest.fixture
 def engine(tmp_path: Path, clock: Clock) -> Iterator[LocalEngine]:
     base = {"PATH": os.environ["PATH"], "GIVEN": "by the base"}
-    quotas = {"free": {"cpu": "2", "memory": "1Gi"}, "paused": {"cpu": "0"}, "open": {}}
-    found = LocalEngine(quotas, base, lambda tier, job: f"{tier}/{job}", tmp_path / "logs", tmp_path, clock)
+    found = LocalEngine(base, lambda tier, job: f"{tier}/{job}", tmp_path / "logs", tmp_path, clock)
     yield found
     clock.now += 1000
     found.close()
 
 
 def phases(engine: LocalEngine) -> dict[str, Phase]:
-    return {job.name.rpartition("-")[2]: job.phase for job in engine.jobs()}
+    return {job.name.rpartition("-")[2]: job.phase for job in engine.jobs(FREE)}
 
 
 def test_command_arguments_and_environment_are_the_manifests(engine: LocalEngine, tmp_path: Path) -> None:
@@ -73,17 +81,17 @@ def test_command_arguments_and_environment_are_the_manifests(engine: LocalEngine
 def test_the_same_job_starts_once(engine: LocalEngine) -> None:
     engine.start(manifest("a", SLEEP))
     engine.start(manifest("a", SLEEP))
-    assert len(engine.jobs()) == len(engine.pods()) == 1
+    assert len(engine.jobs(FREE)) == len(engine.pods([FREE])) == 1
 
 
 def test_the_quota_is_the_room(engine: LocalEngine) -> None:
     wanted = manifest("x", SLEEP, cpu="900m")
-    assert engine.room("free", wanted).jobs == 2
-    assert engine.room("open", wanted).jobs == 1000
-    assert engine.room("paused", wanted).jobs == 0
+    assert engine.room(FREE, wanted).jobs == 2
+    assert engine.room(Tier("open", quota={}), wanted).jobs == 1000
+    assert engine.room(Tier("paused", quota={"cpu": "0"}), wanted).jobs == 0
     engine.start(manifest("a", SLEEP, cpu="900m"))
     engine.start(manifest("b", SLEEP, cpu="900m"))
-    room = engine.room("free", wanted)
+    room = engine.room(FREE, wanted)
     assert (room.jobs, room.reason) == (0, "quota cpu: 1.8 of 2 used, a worker takes 0.9")
     with pytest.raises(NoRoom, match=r"1\.8 of 2"):
         engine.start(wanted)
@@ -92,7 +100,24 @@ def test_the_quota_is_the_room(engine: LocalEngine) -> None:
 def test_a_failure_tells_its_last_words(engine: LocalEngine) -> None:
     engine.start(manifest("a", "print('first', flush=True); raise SystemExit('no model here')"))
     eventually(lambda: phases(engine) == {"a": Phase.FAILED})
-    assert engine.jobs()[0].reason == "exit code 1: no model here"
+    assert engine.jobs(FREE)[0].reason == "exit code 1: no model here"
+
+
+def test_what_has_ended_is_known_for_its_time_to_live(engine: LocalEngine, clock: Clock) -> None:
+    engine.start(manifest("a", "raise SystemExit(1)"))
+    eventually(lambda: phases(engine) == {"a": Phase.FAILED})
+    clock.now = 99
+    assert phases(engine) == {"a": Phase.FAILED}
+    clock.now = 100
+    assert phases(engine) == {}
+
+
+def test_a_program_that_this_machine_lacks_is_told_before_it_is_started(engine: LocalEngine) -> None:
+    engine.check(manifest("a", SLEEP))
+    broken = manifest("a", SLEEP)
+    broken["spec"]["template"]["spec"]["containers"][0]["command"] = ["no-such-program"]
+    with pytest.raises(BadManifest, match="no-such-program"):
+        engine.check(broken)
 
 
 def test_a_command_that_is_not_there(engine: LocalEngine) -> None:
@@ -104,28 +129,28 @@ def test_a_command_that_is_not_there(engine: LocalEngine) -> None:
         assert "/no/such/program" in str(error)
     else:
         eventually(lambda: phases(engine) == {"a": Phase.FAILED})
-        assert "/no/such/program" in engine.jobs()[0].reason
+        assert "/no/such/program" in engine.jobs(FREE)[0].reason
 
 
 def test_a_deadline_ends_a_job(engine: LocalEngine, clock: Clock) -> None:
     engine.start(manifest("a", SLEEP, deadline=30))
     assert phases(engine) == {"a": Phase.RUNNING}
     clock.now = 30
-    engine.jobs()
+    engine.jobs(FREE)
     eventually(lambda: phases(engine) == {"a": Phase.FAILED})
-    assert "deadline" in engine.jobs()[0].reason
+    assert "deadline" in engine.jobs(FREE)[0].reason
 
 
 def test_what_ignores_sigterm_is_killed_after_its_grace(engine: LocalEngine, clock: Clock, tmp_path: Path) -> None:
     engine.start(manifest("a", STUBBORN, grace=5))
     eventually(lambda: "on" in (tmp_path / "logs" / "tierserve-free-a.log").read_text())
     engine.stop("tierserve-free-a")
-    assert engine.jobs() == []
-    assert len(engine.pods()) == 1
+    assert engine.jobs(FREE) == []
+    assert len(engine.pods([FREE])) == 1
     clock.now = 4.9
-    assert len(engine.pods()) == 1
+    assert len(engine.pods([FREE])) == 1
     clock.now = 5
-    eventually(lambda: not engine.pods())
+    eventually(lambda: not engine.pods([FREE]))
 
 
 def test_stopping_what_is_not_there_is_success(engine: LocalEngine) -> None:

@@ -122,11 +122,12 @@ def test_each_rendering_is_a_new_manifest() -> None:
     assert renderer.job(FREE, RUN, URL) == kept
 
 
-def test_an_edited_template_is_used_at_once(templates: Path) -> None:
+def test_a_renderer_keeps_the_templates_it_was_made_with(templates: Path) -> None:
     renderer = Renderer(templates)
-    renderer.job(FREE, RUN, URL)
+    before = renderer.job(FREE, RUN, URL)
     edit(templates / "base.yaml.j2", '["python",', '["python3",')
-    assert renderer.job(FREE, RUN, URL)["spec"]["template"]["spec"]["containers"][0]["command"][0] == "python3"
+    assert renderer.job(FREE, RUN, URL) == before
+    assert Renderer(templates).job(FREE, RUN, URL) != before
 
 
 BAD = documents.read(Path(__file__).parent / "values" / "bad-templates.yaml").value
@@ -193,12 +194,13 @@ def test_a_verdict_for_each_step_up_to_the_failed_one(templates: Path) -> None:
 
 def test_checking_finds_every_broken_tier(templates: Path) -> None:
     settings = config.load(templates=templates)
-    assert render.check(settings) == []
-    assert render.check(settings, templates) == []
+    assert render.check(settings, Renderer()) == {}
+    assert render.check(settings, Renderer(templates)) == {}
     edit(templates / "premium.yaml.j2", "{{ super() }}", "{{ sup }}")
-    assert [str(finding) for finding in render.check(settings, templates)] == [
-        "jobs/premium.yaml.j2:5: 'sup' is undefined (template)"
-    ]
+    broken = render.check(settings, Renderer(templates))
+    assert {tier: [str(finding) for finding in findings] for tier, findings in broken.items()} == {
+        "premium": ["jobs/premium.yaml.j2:5: 'sup' is undefined (template)"]
+    }
 
 
 def test_a_diff_shows_what_changes() -> None:

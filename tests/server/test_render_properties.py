@@ -47,6 +47,16 @@ legal_tiers = st.builds(
         deadline=st.integers(1, 10**6),
         grace=st.integers(1, 600),
         ttl=st.integers(0, 86400),
+        image_pull_policy=st.sampled_from(["Always", "IfNotPresent", "Never"]),
+        node_selector=st.dictionaries(st.sampled_from(["tier", "a.b/c"]), names("[a-z]{0,63}", 63), max_size=2),
+        tolerations=st.lists(
+            st.fixed_dictionaries(
+                {"key": st.just("tier"), "operator": st.just("Equal"), "value": names("[a-z]{1,63}", 63)},
+                optional={"effect": st.sampled_from(["NoSchedule", "PreferNoSchedule"])},
+            ),
+            max_size=2,
+        ),
+        priority_class_name=st.sampled_from(["", "system-cluster-critical"]),
     ),
     limits=st.builds(
         config.Limits,

@@ -1,0 +1,123 @@
+"""The calls to the Kubernetes API that tierserve makes: each with a timeout, its answer plain JSON, its errors ours.
+
+Answers are read as JSON, not as the client's models: those refuse fields that a newer cluster adds.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import kubernetes
+from kubernetes.client import ApiClient, ApiException, AuthenticationV1Api, BatchV1Api, Configuration, CoreV1Api
+from kubernetes.config import ConfigException
+from pydantic import ValidationError
+from urllib3.exceptions import HTTPError
+
+from server.engines.base import BadManifest, EngineError, Manifest
+
+TIMEOUT = (3, 10)  # seconds to connect, and to read
+NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+
+Object = Mapping[str, Any]
+
+
+class ApiError(EngineError):
+    """The API server refused, with an HTTP ``status``."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Cluster:
+    """One connection pool to one API server. Every method raises ``ApiError``, or ``EngineError`` without an answer."""
+
+    def __init__(self, client: ApiClient, namespace: str) -> None:
+        self.namespace = namespace
+        self._batch, self._core, self._authentication = (
+            BatchV1Api(client),
+            CoreV1Api(client),
+            AuthenticationV1Api(client),
+        )
+
+    @classmethod
+    def connect(cls) -> Cluster:
+        """By the pod's service account (its token is read anew each minute), else by KUBECONFIG."""
+        configuration = Configuration()
+        try:
+            kubernetes.config.load_incluster_config(configuration)
+            namespace = NAMESPACE_FILE.read_text().strip()
+        except ConfigException:
+            try:
+                kubernetes.config.load_kube_config(client_configuration=configuration)
+            except ConfigException as error:
+                message = (
+                    f"no cluster: not in a pod, and no kubeconfig ({error}). Set KUBECONFIG, or use --engine local"
+                )
+                raise EngineError(message) from error
+            namespace = ""
+        configuration.retries = 1  # a kept connection may have been closed meanwhile
+        return cls(ApiClient(configuration), namespace)
+
+    def jobs(self, namespace: str, labels: str) -> list[Object]:
+        """The Jobs with these labels."""
+        return self._list(self._batch.list_namespaced_job, namespace, label_selector=labels)
+
+    def pods(self, namespace: str, labels: str) -> list[Object]:
+        """The pods with these labels."""
+        return self._list(self._core.list_namespaced_pod, namespace, label_selector=labels)
+
+    def quotas(self, namespace: str) -> list[Object]:
+        """The namespace's ResourceQuotas."""
+        return self._list(self._core.list_namespaced_resource_quota, namespace)
+
+    def limit_ranges(self, namespace: str) -> list[Object]:
+        """The namespace's LimitRanges."""
+        return self._list(self._core.list_namespaced_limit_range, namespace)
+
+    def events(self, namespace: str, job: str, reason: str) -> list[Object]:
+        """A Job's events of one reason."""
+        selector = f"involvedObject.kind=Job,involvedObject.name={job},reason={reason}"
+        return self._list(self._core.list_namespaced_event, namespace, field_selector=selector, limit=20)
+
+    def create_job(self, namespace: str, manifest: Manifest, *, dry_run: bool = False) -> None:
+        """Create a Job, or only try whether it could be. Raises ``BadManifest`` when the client itself refuses it."""
+        options = {"dry_run": "All"} if dry_run else {}
+        body = dict(manifest)
+        self._call(self._batch.create_namespaced_job, namespace, body, field_validation="Strict", **options)
+
+    def delete_job(self, namespace: str, name: str) -> None:
+        """Delete a Job, and its pod behind it."""
+        self._call(self._batch.delete_namespaced_job, name, namespace, propagation_policy="Background")
+
+    def review(self, token: str, audience: str) -> Object:
+        """What the API server knows of a token: the status of a TokenReview."""
+        body = {"spec": {"token": token, "audiences": [audience]}}
+        status: Object = self._call(self._authentication.create_token_review, body)["status"]
+        return status
+
+    def _list(self, method: Callable[..., Any], *arguments: Any, **options: Any) -> list[Object]:
+        items: list[Object] = self._call(method, *arguments, **options)["items"]
+        return items
+
+    def _call(self, method: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+        try:
+            response = method(*arguments, _preload_content=False, _request_timeout=TIMEOUT, **options)
+            return json.loads(response.data)
+        except ApiException as error:
+            raise ApiError(error.status or 0, _message(error)) from error
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise BadManifest(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        except (HTTPError, OSError, ValueError, ConfigException) as error:
+            raise EngineError(f"the API server does not answer: {type(error).__name__}") from error
+
+
+def _message(error: ApiException) -> str:
+    try:
+        return str(json.loads(error.body)["message"])
+    except (KeyError, TypeError, ValueError):
+        return f"the API server answered {error.status} {error.reason}"

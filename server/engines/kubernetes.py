@@ -1,0 +1,285 @@
+"""Jobs of a Kubernetes cluster, one worker pod each.
+
+A Job over quota would be taken, get no pod and be retried blindly, up to a minute late: so none is created that the
+live ResourceQuota has no room for, and nothing ever waits inside Kubernetes.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from server.engines.base import (
+    APP,
+    LABEL_MANAGED_BY,
+    LABEL_NAME,
+    LABEL_TIER,
+    BadManifest,
+    Engine,
+    Job,
+    Manifest,
+    NoRoom,
+    Phase,
+    Place,
+    Pod,
+    Room,
+    fit,
+)
+from server.engines.cluster import ApiError, Cluster, Object
+from server.quantity import parse_quantity
+
+log = logging.getLogger(__name__)
+
+SETTLE_SECONDS = 2.0  # so long a new Job may be without a pod, and a new pod unready, before anybody asks why
+LIMITS_SECONDS = 10.0
+OVER_QUOTA = "exceeded quota"
+FORBIDDEN, NOT_FOUND, CONFLICT = 403, 404, 409
+REFUSED = (400, FORBIDDEN, NOT_FOUND, 422)
+
+
+@dataclass(slots=True)
+class _Known:
+    """What is remembered of a Job between two looks."""
+
+    namespace: str
+    since: float
+    had_pod: bool = False
+    failure: str = ""
+
+
+class KubernetesEngine(Engine):
+    """Jobs go on when the server ends; the next one finds them. ``clock`` is monotonic, in seconds."""
+
+    def __init__(self, cluster: Cluster, clock: Callable[[], float] = time.monotonic) -> None:
+        self._cluster = cluster
+        self._clock = clock
+        self._known: dict[str, dict[str, _Known]] = {}
+        self._limits: dict[str, tuple[list[Object], float]] = {}
+
+    def check(self, manifest: Manifest) -> None:
+        """A dry run with strict validation."""
+        try:
+            self._create(manifest, dry_run=True)
+        except NoRoom:
+            return
+
+    def room(self, place: Place, manifest: Manifest) -> Room:
+        """What the live quotas leave, less what our Jobs without a pod will take, within the limits of one pod."""
+        needed = _needs(manifest)
+        for what, item in self._limit_items(place.namespace):
+            if reason := _beyond(item, needed):
+                return Room(0, f"the LimitRange {what} allows {reason}", {})
+        podless = sum(not known.had_pod for known in self._known.get(place.name, {}).values())
+        hard: dict[str, float] = {}
+        used: dict[str, float] = {}
+        for quota in self._cluster.quotas(place.namespace):
+            if not _concerns(quota, manifest):
+                continue
+            for resource, (most, taken) in _usage(quota).items():
+                ahead = 0.0 if resource.startswith("count/jobs") else podless * _number(needed.get(resource))
+                name = resource.removeprefix("requests.").removeprefix("limits.")  # the two are equal in our Jobs
+                if name not in hard or most - taken - ahead < hard[name] - used[name]:
+                    hard[name], used[name] = most, taken + ahead
+        return fit(hard, used, needed)
+
+    def jobs(self, place: Place) -> Sequence[Job]:
+        """By one labelled list; pods and events are asked only for what does not get on, and for what failed."""
+        labels = f"{LABEL_MANAGED_BY}={APP},{LABEL_TIER}={place.name}"
+        found = {job["metadata"]["name"]: job for job in self._cluster.jobs(place.namespace, labels)}
+        before = self._known.get(place.name, {})
+        known = {name: before.get(name) or _Known(place.namespace, self._clock()) for name in found}
+        self._known[place.name] = known
+        return [self._job(place, name, job, known[name]) for name, job in found.items()]
+
+    def start(self, manifest: Manifest) -> None:
+        """Create the Job; 409 is success. Only once it is listed it is known, and counted as one without a pod."""
+        self._create(manifest)
+        tier, name = manifest["metadata"]["labels"][LABEL_TIER], manifest["metadata"]["name"]
+        self._known.setdefault(tier, {})[name] = _Known(manifest["metadata"]["namespace"], self._clock())
+
+    def stop(self, name: str) -> None:
+        """Delete the Job and, in the background, its pod, which gets its grace."""
+        known = next((jobs.pop(name) for jobs in self._known.values() if name in jobs), None)
+        if known is None:
+            return
+        try:
+            self._cluster.delete_job(known.namespace, name)
+        except ApiError as error:
+            if error.status == FORBIDDEN:  # its tier was removed, and our rights there with it
+                log.warning("Job %s stays in namespace %s: %s", name, known.namespace, error)
+            elif error.status != NOT_FOUND:
+                raise
+
+    def pods(self, places: Sequence[Place]) -> Sequence[Pod]:
+        """The workers' pods and the server's own, with the status that ``kubectl get pods`` shows."""
+        wanted = [(place.namespace, f"{LABEL_MANAGED_BY}={APP}") for place in places]
+        if self._cluster.namespace:
+            wanted.append((self._cluster.namespace, f"{LABEL_NAME}={APP}"))
+        found: list[Pod] = []
+        for namespace, labels in wanted:
+            try:
+                found += [_pod(pod) for pod in self._cluster.pods(namespace, labels)]
+            except ApiError as error:
+                if error.status not in (FORBIDDEN, NOT_FOUND):
+                    raise
+                log.warning("no pods are shown of namespace %s: %s", namespace, error)
+        return found
+
+    def close(self) -> None:
+        """Nothing: leases and Jobs outlive a server."""
+
+    def _create(self, manifest: Manifest, *, dry_run: bool = False) -> None:
+        try:
+            self._cluster.create_job(manifest["metadata"]["namespace"], manifest, dry_run=dry_run)
+        except ApiError as error:
+            if error.status == FORBIDDEN and OVER_QUOTA in str(error):
+                raise NoRoom(str(error)) from error
+            if error.status in REFUSED:
+                raise BadManifest(str(error)) from error
+            if error.status != CONFLICT:
+                raise
+
+    def _job(self, place: Place, name: str, job: Object, known: _Known) -> Job:
+        status = job.get("status", {})
+        ended = {one["type"]: one for one in status.get("conditions", ()) if one["status"] == "True"}
+        known.had_pod |= bool(ended or status.get("active") or status.get("succeeded") or status.get("failed"))
+        if "Complete" in ended:
+            return Job(name, place.name, Phase.SUCCEEDED)
+        if "Failed" in ended:
+            known.failure = known.failure or self._failure(place, name, ended["Failed"])
+            return Job(name, place.name, Phase.FAILED, known.failure)
+        if status.get("ready") or self._clock() - known.since < SETTLE_SECONDS:
+            return Job(name, place.name, Phase.RUNNING)
+        if known.had_pod:
+            return Job(name, place.name, Phase.RUNNING, self._pod_trouble(place, name))
+        refusal = self._refusal(place, name)
+        return Job(name, place.name, Phase.REFUSED if OVER_QUOTA in refusal else Phase.RUNNING, refusal)
+
+    def _refusal(self, place: Place, name: str) -> str:
+        """Why the Job got no pod."""
+        events = self._cluster.events(place.namespace, name, "FailedCreate")
+        latest = max(events, key=lambda event: event.get("lastTimestamp") or "", default=None)
+        return str(latest["message"]) if latest else ""
+
+    def _pod_trouble(self, place: Place, name: str) -> str:
+        """What keeps the Job's pod from running; empty when it is only slow."""
+        for pod in self._pods_of(place, name):
+            if trouble := _trouble(pod):
+                return trouble
+        return ""
+
+    def _failure(self, place: Place, name: str, condition: Object) -> str:
+        if condition.get("reason") == "DeadlineExceeded":
+            return "it ran into its deadline (activeDeadlineSeconds)"
+        endings = [ending for pod in self._pods_of(place, name) if (ending := _ending(pod))]
+        return endings[-1] if endings else str(condition.get("message", "it failed"))
+
+    def _pods_of(self, place: Place, name: str) -> list[Object]:
+        return self._cluster.pods(place.namespace, f"batch.kubernetes.io/job-name={name}")
+
+    def _limit_items(self, namespace: str) -> Iterator[tuple[str, Object]]:
+        found, at = self._limits.get(namespace, ([], -LIMITS_SECONDS))
+        if self._clock() - at >= LIMITS_SECONDS:
+            found = self._cluster.limit_ranges(namespace)
+            self._limits[namespace] = found, self._clock()
+        for limits in found:
+            for item in limits["spec"]["limits"]:
+                yield limits["metadata"]["name"], item
+
+
+def _needs(manifest: Manifest) -> dict[str, str]:
+    """What one Job takes, by the names that a ResourceQuota has for it."""
+    resources = manifest["spec"]["template"]["spec"]["containers"][0]["resources"]
+    needed = {"pods": "1", "count/pods": "1", "count/jobs.batch": "1"}
+    for name, value in resources["requests"].items():
+        needed |= {name: value, f"requests.{name}": value}
+    return needed | {f"limits.{name}": value for name, value in resources["limits"].items()}
+
+
+def _number(quantity: str | None) -> float:
+    return float(parse_quantity(quantity)) if quantity is not None else 0.0
+
+
+def _usage(quota: Object) -> dict[str, tuple[float, float]]:
+    """(hard, used) of each resource; one that is not counted yet is taken to be used up, as the API server does."""
+    status = quota.get("status", {})
+    counted, taken = status.get("hard", {}), status.get("used", {})
+    found = {}
+    for resource, text in quota["spec"].get("hard", {}).items():
+        hard = min(_number(text), _number(counted.get(resource, text)))
+        found[resource] = hard, _number(taken[resource]) if resource in taken else hard
+    return found
+
+
+def _concerns(quota: Object, manifest: Manifest) -> bool:
+    """Whether a quota's scopes take our pods in: they have requests, and no deadline of their own."""
+    pod = manifest["spec"]["template"]["spec"]
+    scopes = [{"scopeName": name, "operator": "Exists"} for name in quota["spec"].get("scopes", ())]
+    for scope in [*scopes, *quota["spec"].get("scopeSelector", {}).get("matchExpressions", ())]:
+        if scope["scopeName"] in ("Terminating", "BestEffort", "CrossNamespacePodAffinity"):
+            return False
+        if scope["scopeName"] == "PriorityClass" and not _matches(scope, pod.get("priorityClassName")):
+            return False
+    return True
+
+
+def _matches(scope: Object, value: str | None) -> bool:
+    values = scope.get("values", ())
+    match scope["operator"]:
+        case "In":
+            return value in values
+        case "NotIn":
+            return value not in values
+        case "Exists":
+            return bool(value)
+    return not value
+
+
+def _beyond(item: Object, needed: Mapping[str, str]) -> str:
+    """How a LimitRange item forbids our pod; empty when it does not."""
+    if item["type"] not in ("Container", "Pod"):
+        return ""
+    for resource, most in item.get("max", {}).items():
+        if _number(needed.get(resource)) > _number(most):
+            return f"at most {most} of {resource}, a worker takes {needed[resource]}"
+    for resource, least in item.get("min", {}).items():
+        if _number(needed.get(resource)) < _number(least):
+            return f"at least {least} of {resource}, a worker takes {needed.get(resource, 0)}"
+    return ""
+
+
+def _trouble(pod: Object) -> str:
+    status = pod.get("status", {})
+    for condition in status.get("conditions", ()):
+        if condition["type"] == "PodScheduled" and condition.get("reason") == "Unschedulable":
+            return f"Unschedulable: {condition.get('message', '')}"
+    for container in status.get("containerStatuses", ()):
+        waiting = container["state"].get("waiting", {})
+        if waiting.get("reason", "ContainerCreating") not in ("ContainerCreating", "PodInitializing"):
+            return f"{waiting['reason']}: {waiting.get('message', '')}".rstrip(": ")
+    return ""
+
+
+def _ending(pod: Object) -> str:
+    status = pod.get("status", {})
+    for container in status.get("containerStatuses", ()):
+        if ended := container["state"].get("terminated"):
+            said = (ended.get("message") or "").strip().splitlines()
+            cause = "" if ended.get("reason") in (None, "Error", "Completed") else f"{ended['reason']}, "
+            return f"{cause}exit code {ended['exitCode']}{': ' + said[-1][:300] if said else ''}"
+    return ": ".join(part for part in (status.get("reason"), status.get("message")) if part)
+
+
+def _pod(pod: Object) -> Pod:
+    metadata, status = pod["metadata"], pod.get("status", {})
+    shown = status.get("reason") or status.get("phase", "Unknown")
+    for container in status.get("containerStatuses", ()):
+        state: Mapping[str, Any] = container["state"]
+        shown = state.get("waiting", state.get("terminated", {})).get("reason", shown)
+    if "deletionTimestamp" in metadata:
+        shown = "Terminating"
+    node = pod["spec"].get("nodeName", "")
+    return Pod(node, status.get("podIP", ""), metadata["namespace"], metadata["name"], shown)

@@ -1,0 +1,67 @@
+"""Whose token a worker shows, by asking the API server: a TokenReview of the pod's own service-account token.
+
+The token has the audience ``tierserve``, so it is worth nothing at the API server; the kubelet renews it, and it ends
+with its pod. The tier follows from the pod's namespace, the Job from the pod's name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+
+from server.access import AccessDenied, AccessUnknown, Credentials, Worker
+from server.engines.base import APP, SERVICE_ACCOUNT, EngineError
+from server.engines.cluster import Cluster
+
+FRESH_SECONDS = 60.0  # a pod that was deleted keeps its access for so long
+STALE_SECONDS = 600.0  # and for so long while the API server does not answer
+MOST_KEPT = 4096
+POD_NAME = "authentication.kubernetes.io/pod-name"
+
+
+class WorkerReviews(Credentials):
+    """``tiers`` gives the tier of each namespace that workers may come from. Safe from any thread."""
+
+    def __init__(
+        self, cluster: Cluster, tiers: Callable[[], Mapping[str, str]], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._cluster, self._tiers, self._clock = cluster, tiers, clock
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[bytes, tuple[Worker, float]] = OrderedDict()
+
+    def recall(self, token: str) -> Worker | None:
+        """Who was seen to show this token lately."""
+        return self._recent(token, FRESH_SECONDS)
+
+    def check(self, token: str) -> Worker:
+        """Ask the API server. What cannot be asked again was true a while ago."""
+        try:
+            status = self._cluster.review(token, APP)
+        except EngineError as error:
+            if worker := self._recent(token, STALE_SECONDS):
+                return worker
+            raise AccessUnknown(f"the worker token cannot be checked: {error}") from error
+        key = hashlib.sha256(token.encode()).digest()
+        user = status.get("user", {})
+        kind, _, account = user.get("username", "").partition(":serviceaccount:")
+        namespace, _, name = account.partition(":")
+        tier = self._tiers().get(namespace)
+        pods = user.get("extra", {}).get(POD_NAME, [])
+        ours = status.get("authenticated") and APP in status.get("audiences", ()) and kind == "system"
+        with self._lock:
+            self._kept.pop(key, None)
+            if not (ours and name == SERVICE_ACCOUNT and tier and len(pods) == 1):
+                raise AccessDenied("the worker token is not that of a pod of one of this server's tiers")
+            worker = Worker(tier, pods[0].rpartition("-")[0])
+            self._kept[key] = worker, self._clock()
+            while len(self._kept) > MOST_KEPT:
+                self._kept.popitem(last=False)
+        return worker
+
+    def _recent(self, token: str, seconds: float) -> Worker | None:
+        with self._lock:
+            worker, at = self._kept.get(hashlib.sha256(token.encode()).digest(), (None, 0.0))
+        return worker if worker and self._clock() - at < seconds else None

@@ -1,0 +1,155 @@
+"""Every metric by name: what this process counts, and gauges of what the caller shows at each scrape.
+
+Label values are routes, methods, statuses, problem codes, tiers and resources that the server knows: a client's text
+never becomes one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, CollectorRegistry, Counter, Histogram, ProcessCollector
+from prometheus_client.exposition import generate_latest
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+
+CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
+OTHER = "other"
+METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
+BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+
+
+@dataclass(frozen=True, slots=True)
+class TierFigures:
+    """One tier at one moment. ``quota`` is (hard, used) by resource; ``report_age`` is None before the first report."""
+
+    queued: int
+    leased: int
+    oldest_wait: float
+    running: int
+    starting: int
+    room: int
+    quota: Mapping[str, tuple[float, float]]
+    healthy: bool
+    strikes: int
+    report_age: float | None
+
+
+TIER_GAUGES: tuple[tuple[str, str, Callable[[TierFigures], float | None]], ...] = (
+    ("tierserve_predictions_queued", "Predictions that wait for a worker.", lambda tier: tier.queued),
+    ("tierserve_predictions_leased", "Predictions that a worker holds.", lambda tier: tier.leased),
+    (
+        "tierserve_predictions_oldest_wait_seconds",
+        "How long the oldest waiting prediction has waited; 0 when none waits.",
+        lambda tier: tier.oldest_wait,
+    ),
+    ("tierserve_workers_running", "Worker Jobs that run, the starting ones included.", lambda tier: tier.running),
+    ("tierserve_workers_starting", "Worker Jobs that have not asked for work yet.", lambda tier: tier.starting),
+    ("tierserve_workers_room", "Further worker Jobs that the quota would take now.", lambda tier: tier.room),
+    ("tierserve_tier_healthy", "1 when workers could be started at the dispatcher's last look.", lambda t: t.healthy),
+    ("tierserve_breaker_strikes", "Latest Jobs in a row that ended without work.", lambda tier: tier.strikes),
+    (
+        "tierserve_dispatcher_report_age_seconds",
+        "Time since the dispatcher last reported on the tier.",
+        lambda tier: tier.report_age,
+    ),
+)
+
+
+class Metrics:
+    """The counters of one server; safe from any thread. ``statuses`` are those that a prediction can end with."""
+
+    def __init__(self, version: str, statuses: Sequence[str]) -> None:
+        self._version, self._statuses = version, statuses
+        self._registry = CollectorRegistry()
+        self._requests = Counter(
+            "tierserve_http_requests_total",
+            "Requests answered.",
+            ["route", "method", "status"],
+            registry=self._registry,
+        )
+        self._seconds = Histogram(
+            "tierserve_http_request_duration_seconds",
+            "From a request's head to its answer, its waiting included.",
+            ["route"],
+            buckets=BUCKETS,
+            registry=self._registry,
+        )
+        self._rejected = Counter(
+            "tierserve_rejected_requests_total",
+            "Requests answered with a problem, by its code; tier is empty where the route names none.",
+            ["tier", "code"],
+            registry=self._registry,
+        )
+        self._ended = Counter(
+            "tierserve_predictions_ended_total", "Predictions that ended.", ["tier", "status"], registry=self._registry
+        )
+        ProcessCollector(registry=self._registry)
+
+    def answered(self, route: str, method: str, status: int, seconds: float) -> None:
+        """A request was answered; ``route`` is its pattern, not its path."""
+        self._requests.labels(route, method if method in METHODS else OTHER, status).inc()
+        self._seconds.labels(route).observe(seconds)
+
+    def rejected(self, tier: str, code: str) -> None:
+        """It was answered with a problem."""
+        self._rejected.labels(tier, code).inc()
+
+    def ended(self, tier: str, status: str) -> None:
+        """A prediction has got its final status."""
+        self._ended.labels(tier, status).inc()
+
+    def exposition(self, tiers: Mapping[str, TierFigures] | None, *, in_force: bool) -> bytes:
+        """All metrics as ``CONTENT_TYPE``; ``tiers`` is None when the queue could not be read."""
+        for tier in tiers or ():
+            for status in self._statuses:
+                self._ended.labels(tier, status)  # there from the start, with 0: rate() misses no first one
+        gauges = [
+            _gauge("tierserve_queue_readable", "1 when the queue's figures could be read.", tiers is not None),
+            _gauge("tierserve_settings_in_force", "1 when the files as they are now are what counts.", in_force),
+            _labelled("tierserve_build_info", "The server's version.", {"version": self._version}),
+            *_of_tiers(tiers or {}),
+        ]
+        return generate_latest(_Scrape(self._registry, gauges))
+
+
+class _Scrape:
+    """The registry's metrics and some more. The time series ``..._created``, which nobody reads, are left out."""
+
+    def __init__(self, registry: CollectorRegistry, more: Sequence[Metric]) -> None:
+        self._registry, self._more = registry, more
+
+    def collect(self) -> Iterator[Metric]:
+        for metric in self._registry.collect():
+            metric.samples = [sample for sample in metric.samples if not sample.name.endswith("_created")]
+            yield metric
+        yield from self._more
+
+
+def _gauge(name: str, documentation: str, value: float) -> Metric:
+    return GaugeMetricFamily(name, documentation, value=value)
+
+
+def _labelled(name: str, documentation: str, labels: Mapping[str, str]) -> Metric:
+    family = GaugeMetricFamily(name, documentation, labels=list(labels))
+    family.add_metric(list(labels.values()), 1)
+    return family
+
+
+def _of_tiers(tiers: Mapping[str, TierFigures]) -> Iterator[Metric]:
+    for name, documentation, read in TIER_GAUGES:
+        family = GaugeMetricFamily(name, documentation, labels=["tier"])
+        for tier, figures in tiers.items():
+            if (value := read(figures)) is not None:
+                family.add_metric([tier], value)
+        yield family
+    hard = GaugeMetricFamily(
+        "tierserve_quota_hard", "What a tier's Jobs may use together.", labels=["tier", "resource"]
+    )
+    used = GaugeMetricFamily("tierserve_quota_used", "What a tier's Jobs use of it now.", labels=["tier", "resource"])
+    for tier, figures in tiers.items():
+        for resource, (most, now) in figures.quota.items():
+            hard.add_metric([tier, resource], most)
+            used.add_metric([tier, resource], now)
+    yield hard
+    yield used
