@@ -1,0 +1,194 @@
+"""What Helm renders from every file of ``chart/ci``."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from server import config
+from server.render import SERVICE_ACCOUNT, Renderer
+from tests.chart import schemas
+from tests.chart.charts import CASES, NAMESPACE, Chart, Object, identity, only
+
+pytestmark = pytest.mark.cluster
+
+CUSTOM = {"HTTPRoute", "ServiceMonitor"}
+CLUSTER_WIDE = {"Namespace", "ClusterRole", "ClusterRoleBinding"}
+
+
+def settings(objects: list[Object], folder: Path) -> tuple[config.Settings, Path]:
+    """What the server reads in its pod: the settings, and the folder with values and Job templates."""
+    deployment = only(objects, "Deployment")
+    volumes = {each["name"]: each for each in deployment["spec"]["template"]["spec"]["volumes"]}
+    for source in volumes["config"]["projected"]["sources"]:
+        for name, text in only(objects, "ConfigMap", source["configMap"]["name"])["data"].items():
+            (folder / name).write_text(text)
+    return config.load(folder / "values.yaml", base=None, templates=folder), folder
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_helm_lint_finds_nothing(chart: Chart, case: str) -> None:
+    done = chart.run("helm", "lint", "--strict", ".", "--values", CASES[case])
+    assert "1 chart(s) linted, 0 chart(s) failed" in done.stdout, done.stdout + done.stderr
+    assert "WARNING" not in done.stdout
+
+
+def test_every_object_is_valid_in_three_versions_of_kubernetes(chart: Chart, tmp_path: Path) -> None:
+    kinds = {(each["apiVersion"], each["kind"]) for case in CASES for each in chart.case(case)}
+    assert {kind for _, kind in kinds} >= CUSTOM
+    location = schemas.write(tmp_path, kinds)
+    text = "---\n".join(chart.text("--values", path) for path in CASES.values())
+    for version in schemas.VERSIONS:
+        flags = ["-strict", "-summary", "-n", "2", "-kubernetes-version", version, "-schema-location", location]
+        done = chart.run("kubeconform", *flags, text=text)
+        assert ", Invalid: 0, Errors: 0, Skipped: 0" in done.stdout, done.stdout
+    broken = chart.text("--values", CASES["httproute"]).replace("parentRefs:", "parents:")
+    assert "additional properties 'parents' not allowed" in chart.run("kubeconform", *flags, text=broken).stdout
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_objects_have_names_and_namespaces_of_their_own(chart: Chart, case: str) -> None:
+    objects = chart.case(case)
+    assert [each for each, times in Counter(map(identity, objects)).items() if times > 1] == []
+    tiers = {each["metadata"]["namespace"] for each in objects if each["kind"] == "LimitRange"}
+    for each in objects:
+        metadata = each["metadata"]
+        assert len(metadata["name"]) <= 63 or each["kind"] in ("Pod", "ClusterRole", "ClusterRoleBinding")
+        if each["kind"] in CLUSTER_WIDE:
+            assert "namespace" not in metadata
+        else:
+            assert metadata["namespace"] in {NAMESPACE, *tiers}
+        if each["kind"] == "Namespace":
+            assert metadata["name"] in tiers
+            assert metadata["annotations"]["helm.sh/resource-policy"] == "keep"
+            assert metadata["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_every_object_has_the_common_labels(chart: Chart, case: str) -> None:
+    for each in chart.case(case):
+        labels = each["metadata"]["labels"]
+        assert labels["app.kubernetes.io/name"] == labels["app.kubernetes.io/part-of"] == "tierserve"
+        assert (labels["app.kubernetes.io/instance"], labels["app.kubernetes.io/managed-by"]) == ("tierserve", "Helm")
+        assert labels["app.kubernetes.io/component"] in ("server", "tier", "test")
+        assert (labels["app.kubernetes.io/version"], labels["helm.sh/chart"]) == ("0.1.0", "tierserve-0.1.0")
+
+
+def keyed_lists(value: Any) -> list[list[str]]:
+    """The keys of every list that the API server merges by key."""
+    found: list[list[str]] = []
+    if isinstance(value, dict):
+        for key, item in value.items():
+            by = "mountPath" if key == "volumeMounts" else "name"
+            if isinstance(item, list) and item and all(isinstance(each, dict) and by in each for each in item):
+                found.append([each[by] for each in item])
+            found += keyed_lists(item)
+    elif isinstance(value, list):
+        found += [keys for item in value for keys in keyed_lists(item)]
+    return found
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_no_list_has_a_key_twice(chart: Chart, case: str) -> None:
+    lists = [keys for each in chart.case(case) for keys in keyed_lists(each)]
+    assert len(lists) > 10
+    assert [keys for keys in lists if len(set(keys)) < len(keys)] == []
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_server_takes_what_helm_merged_and_renders_every_tiers_job(chart: Chart, case: str, tmp_path: Path) -> None:
+    objects = chart.case(case)
+    found, folder = settings(objects, tmp_path)
+    assert set(yaml.safe_load((folder / "values.yaml").read_text())) == {"server", "worker", "tiers"}
+    for tier in found.tiers.values():
+        job = Renderer(folder).job(tier, "run", "http://tierserve-internal:8081")
+        kubernetes_validate.validate(job, schemas.VERSIONS[-1], strict=True)
+        assert only(objects, "ServiceAccount", SERVICE_ACCOUNT, tier.namespace)["automountServiceAccountToken"] is False
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_names_that_objects_call_each_other_by_exist(chart: Chart, case: str) -> None:
+    objects = chart.case(case)
+    deployment = only(objects, "Deployment")
+    pod = deployment["spec"]["template"]
+    labels = pod["metadata"]["labels"].items()
+    server = pod["spec"]["containers"][0]
+    ports = {port["name"]: port["containerPort"] for port in server["ports"]}
+    for service in (each for each in objects if each["kind"] == "Service"):
+        assert service["spec"]["selector"].items() <= labels
+        assert service["spec"]["ports"][0]["targetPort"] in ports
+    internal = only(objects, "Service", f"{deployment['metadata']['name']}-internal")
+    port = internal["spec"]["ports"][0]["port"]
+    assert f"http://{internal['metadata']['name']}.{NAMESPACE}.svc:{port}" in server["args"]
+    accounts = {(each["metadata"]["namespace"], each["metadata"]["name"]) for each in objects if each["kind"] == "ServiceAccount"}
+    assert (NAMESPACE, pod["spec"]["serviceAccountName"]) in accounts
+    for binding in (each for each in objects if each["kind"].endswith("RoleBinding")):
+        assert binding["subjects"] == [{"kind": "ServiceAccount", "name": pod["spec"]["serviceAccountName"], "namespace": NAMESPACE}]
+        only(objects, binding["roleRef"]["kind"], binding["roleRef"]["name"], binding["metadata"].get("namespace"))
+    claim = next(each["persistentVolumeClaim"]["claimName"] for each in pod["spec"]["volumes"] if each["name"] == "state")
+    claims = [each["metadata"]["name"] for each in objects if each["kind"] == "PersistentVolumeClaim"]
+    assert claims in ([claim], [])
+    assert (claims == []) == (case in ("existing-claim", "kitchen-sink"))
+
+
+TIERS_ONLY = [
+    ["--set", "tiers.free.quota.cpu=3"],
+    ["--set", "tiers.premium=null"],
+    ["--values", CASES["extra-tier"]],
+    ["--values", CASES["existing-namespaces"]],
+    ["--values", CASES["job-template"]],
+    ["--set-string", "jobTemplates.free\\.yaml\\.j2=edited"],
+]
+NEW_POD = ["server.tickSeconds=2", "worker.image.tag=0.2.0", "server.image.tag=0.2.0", "pod.labels.a=b"]
+
+
+@pytest.mark.parametrize("arguments", TIERS_ONLY, ids=lambda arguments: Path(arguments[1]).name)
+def test_a_change_of_tiers_restarts_no_pod(chart: Chart, arguments: list[str | Path]) -> None:
+    changed = chart.objects(*arguments)
+    assert changed != chart.objects()
+    assert only(changed, "Deployment") == only(chart.objects(), "Deployment")
+
+
+@pytest.mark.parametrize("change", NEW_POD)
+def test_a_change_that_the_server_reads_once_makes_a_new_pod(chart: Chart, change: str) -> None:
+    changed = only(chart.objects("--set", change), "Deployment")
+    assert changed["spec"]["template"] != only(chart.objects(), "Deployment")["spec"]["template"]
+
+
+def immutable(each: Object) -> Any:
+    """The part of an object that the API server lets nobody change."""
+    spec = each.get("spec", {})
+    if each["kind"] == "Deployment":
+        return spec["selector"]
+    if each["kind"].endswith("RoleBinding"):
+        return each["roleRef"]
+    if each["kind"] == "PersistentVolumeClaim":
+        return {key: value for key, value in spec.items() if key != "resources"}
+    return spec.get("clusterIP")
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_going_from_the_defaults_to_a_case_changes_nothing_immutable(chart: Chart, case: str) -> None:
+    before = {identity(each): immutable(each) for each in chart.objects()}
+    after = {identity(each): immutable(each) for each in chart.case(case)}
+    chosen = {("v1", "PersistentVolumeClaim", NAMESPACE, "tierserve-state")}
+    if case not in ("production", "no-default-class", "eks"):  # these choose another class or access mode
+        chosen = set()
+    assert {key for key in before.keys() & after.keys() if before[key] != after[key]} == chosen
+
+
+def test_a_packed_chart_is_whole(chart: Chart, tmp_path: Path) -> None:
+    done = chart.run("helm", "package", ".", "--destination", tmp_path)
+    assert done.returncode == 0, done.stderr
+    packed = chart.run("helm", "template", "tierserve", tmp_path / "tierserve-0.1.0.tgz", "--namespace", NAMESPACE)
+    assert packed.returncode == 0, packed.stderr
+    assert packed.stdout == chart.text()
+    refused = chart.run("helm", "template", "x", tmp_path / "tierserve-0.1.0.tgz", "--set", "server.port=http")
+    assert "got string, want integer" in refused.stderr
+    assert os.listdir(tmp_path) == ["tierserve-0.1.0.tgz"]

@@ -1,0 +1,118 @@
+"""Clients that ask without a pause, and keep account of all that the server promised them."""
+
+from __future__ import annotations
+
+import http.client
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from itertools import pairwise
+from typing import Any
+
+from tests.e2e.deployment import TIERS, Deployment
+from tests.e2e.pictures import PICTURES, SLOW_TYPE, slow
+from tests.running import Answer, eventually
+
+LABELS = {"cat": ("tabby", "tiger cat", "Egyptian cat"), "espresso": ("espresso",), "camera": ("tripod",)}
+QUICK = {name: (PICTURES / f"{name}.jpg").read_bytes() for name in LABELS}
+SLOW = "slow"
+ASYNC = {"Prefer": "respond-async"}
+PAUSE_SECONDS = 0.25
+END_SECONDS = 180.0
+
+
+class Clients:
+    """In each tier one that submits and looks later, and one that waits for each answer.
+
+    A connection that breaks, or 503, is no promise: they try again. Every other answer must be the right one.
+    """
+
+    def __init__(self, deployment: Deployment) -> None:
+        self._deployment = deployment
+        self._over = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._ask, args=(tier, headers), daemon=True)
+            for tier in TIERS
+            for headers in (ASYNC, {})
+        ]
+        self.promised: dict[str, str] = {}
+        self.accepted: list[float] = []
+        self.served: dict[str, list[float]] = {tier: [] for tier in TIERS}
+        self.wrong: list[str] = []
+
+    def start(self) -> None:
+        """Begin to ask."""
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """Ask nothing more; returns when the last answer is there."""
+        self._over.set()
+        for thread in self._threads:
+            thread.join(90)
+
+    def submit_slow(self, count: int, tier: str = "free") -> list[str]:
+        """Predictions that take a worker seconds each; the account has them too."""
+        keys = []
+        for _ in range(count):
+            answer = self._deployment.post(tier, slow(), {**SLOW_TYPE, **ASYNC})
+            assert answer.status == 202, answer.body
+            keys.append(answer.json["id"])
+            self.promised[answer.json["id"]] = SLOW
+        return keys
+
+    def gap(self, since: float, seconds: float = 120.0) -> float:
+        """The longest time since a moment in which nobody was accepted, once somebody is again."""
+        now = time.monotonic()
+        eventually(lambda: self.accepted[-1] > now, seconds, "requests are accepted again")
+        moments = [since, *(moment for moment in list(self.accepted) if moment > since)]
+        return max(later - earlier for earlier, later in pairwise(moments))
+
+    def serves(self, tier: str, since: float, seconds: float = 120.0) -> float:
+        """Seconds from a moment until a waiting client of the tier had its labels."""
+        eventually(lambda: self.served[tier] and self.served[tier][-1] > since, seconds, f"{tier} answers")
+        return next(moment for moment in self.served[tier] if moment > since) - since
+
+    def settle(self) -> dict[str, dict[str, Any]]:
+        """Every promise as it ended: succeeded, with the labels of its picture."""
+        ended = {key: self._deployment.ended(key, END_SECONDS) for key in self.promised}
+        unkept = {key: found for key, found in ended.items() if not self._right(self.promised[key], found)}
+        assert not unkept, f"{len(unkept)} of {len(ended)} were lost or wrong: {list(unkept.values())[:3]}"
+        assert not self.wrong, self.wrong[:3]
+        return ended
+
+    def _ask(self, tier: str, headers: Mapping[str, str]) -> None:
+        turn = 0
+        while not self._over.wait(PAUSE_SECONDS):
+            name = list(QUICK)[turn % len(QUICK)]
+            turn += 1
+            with suppress(OSError, http.client.HTTPException):
+                self._take(name, tier, self._deployment.post(tier, QUICK[name], headers))
+
+    def _take(self, name: str, tier: str, answer: Answer) -> None:
+        if answer.status in (200, 202):
+            self.accepted.append(time.monotonic())
+        if answer.status == 202:
+            self.promised[answer.json["id"]] = name
+        elif answer.status == 200:
+            self.served[tier].append(time.monotonic())
+        if answer.status not in (202, 503) and not (answer.status == 200 and self._right(name, answer.json)):
+            self.wrong.append(f"{name}: {answer.status} {answer.body!r}")
+
+    def _right(self, name: str, found: Mapping[str, Any]) -> bool:
+        if found["status"] != "succeeded":
+            return False
+        return name == SLOW or str(found["results"][0]["labels"][0]["label"]).startswith(LABELS[name])
+
+
+@contextmanager
+def asking(deployment: Deployment) -> Iterator[Clients]:
+    """Clients for as long as the block lasts; then every promise made to them must have been kept."""
+    clients = Clients(deployment)
+    clients.start()
+    try:
+        yield clients
+    finally:
+        clients.stop()
+    clients.settle()

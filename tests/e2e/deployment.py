@@ -1,0 +1,299 @@
+"""The chart, installed on a cluster, and asked as a client, an operator and a cluster's own people ask it."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import re
+import subprocess
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from tests.cluster import binaries
+from tests.cluster.cluster import Cluster, Kubernetes
+from tests.cluster.images import build
+from tests.cluster.shell import ClusterError, run
+from tests.running import ROOT, Answer, eventually
+
+CHART = ROOT / "chart"
+RELEASE = NAMESPACE = "tierserve"
+SERVER_UID = 10001
+HELM_SECONDS = 180.0
+ANSWER_SECONDS = 120.0
+TIERS = ("free", "premium")
+IMAGES = (
+    "server.image.repository=localhost/tierserve-server",
+    "worker.image.repository=localhost/tierserve-worker",
+)
+# A volume of our own cluster, which has no provisioner. The tests take the server's node for n1.
+VOLUME = """
+apiVersion: v1
+kind: PersistentVolume
+metadata: {{name: {name}}}
+spec:
+  capacity: {{storage: 20Gi}}
+  accessModes: [ReadWriteOnce]
+  persistentVolumeReclaimPolicy: Retain
+  local: {{path: {path}}}
+  nodeAffinity:
+    required:
+      nodeSelectorTerms: [{{matchExpressions: [{{key: kubernetes.io/hostname, operator: In, values: [n1]}}]}}]
+"""
+
+
+class Deployment:
+    """One release of the chart. ``sets`` are ``--set`` flags that stay for as long as it is installed."""
+
+    def __init__(self, cluster: Kubernetes, *sets: str) -> None:
+        self.cluster = cluster
+        self.sets = (*IMAGES, *sets) if isinstance(cluster, Cluster) else sets
+        self._helm = binaries.ensure(["helm"]) / "helm"
+        self._address: tuple[str, int] | None = None
+        self._forward: subprocess.Popen[str] | None = None
+
+    def install(self) -> str:
+        """Install the chart and wait until the server is ready; returns what Helm says."""
+        if isinstance(self.cluster, Cluster):
+            self._make_volume(self.cluster)
+            self.sets = (*self.sets, "persistence.storageClass=-", "persistence.size=1Gi")
+        said = self.helm("install", RELEASE, str(CHART), "--create-namespace", *self.flags(), "--wait", "--timeout=2m")
+        self.wait_ready()
+        return said
+
+    def upgrade(self, *sets: str, values: Path | None = None) -> str:
+        """Change values, as an operator does, and keep them for later upgrades."""
+        self.sets = (*self.sets, *sets)
+        files = ("--values", str(values)) if values else ()
+        return self.helm("upgrade", RELEASE, str(CHART), *files, *self.flags(), "--wait", "--timeout=2m")
+
+    def uninstall(self) -> str:
+        """Remove the release; the tiers' namespaces stay."""
+        return self.helm("uninstall", RELEASE, "--wait", "--timeout=2m")
+
+    def remove(self) -> None:
+        """Remove all that was installed, and what a release leaves on purpose."""
+        if self._forward is not None:
+            self._forward.terminate()
+            self._forward.communicate(timeout=10)
+        with suppress(ClusterError):
+            self.uninstall()
+        names = [item["metadata"]["name"] for item in self.items("namespaces", None, "tierserve.dev/tier")]
+        self.cluster.kubectl("delete", "namespace", NAMESPACE, *names, "--ignore-not-found", timeout=120)
+        self.cluster.kubectl("delete", "persistentvolume", "tierserve-state", "--ignore-not-found", timeout=60)
+
+    def helm(self, *words: str) -> str:
+        """Run helm in the release's namespace. Raises ``ClusterError`` with what it complained about."""
+        flags = ("--kubeconfig", str(self.cluster.kubeconfig), "--namespace", NAMESPACE)
+        return run(self._helm, *words, *flags, timeout=HELM_SECONDS)
+
+    def wait_ready(self, seconds: float = 90.0) -> None:
+        """Return when the server answers."""
+
+        def ready() -> bool:
+            try:
+                return self.get("/readyz").status == 200
+            except (OSError, http.client.HTTPException):
+                return False
+
+        eventually(ready, seconds, "the server is ready")
+
+    def post(self, tier: str, body: bytes, headers: Mapping[str, str] | None = None, query: str = "") -> Answer:
+        """POST a picture to a tier."""
+        given = {"Content-Type": "application/octet-stream", **(headers or {})}
+        return self.ask("POST", f"/img-classification/{tier}{query}", body, given)
+
+    def submit(self, tier: str, body: bytes) -> str:
+        """POST a picture without waiting; returns the prediction's id."""
+        answer = self.post(tier, body, {"Prefer": "respond-async"})
+        assert answer.status == 202, answer.body
+        return str(answer.json["id"])
+
+    def prediction(self, key: str) -> dict[str, Any]:
+        """A prediction as it is now."""
+        answer = self.get(f"/v1/predictions/{key}")
+        assert answer.status == 200, answer.body
+        found: dict[str, Any] = answer.json
+        return found
+
+    def ended(self, key: str, seconds: float = 120.0) -> dict[str, Any]:
+        """A prediction, once it has come to an end."""
+
+        def final() -> dict[str, Any] | None:
+            with suppress(OSError, http.client.HTTPException):
+                found = self.prediction(key)
+                return found if found["queue"] is None and found["status"] not in ("queued", "leased") else None
+            return None
+
+        found: dict[str, Any] = eventually(final, seconds, f"{key} ends")
+        return found
+
+    def get(self, path: str) -> Answer:
+        """GET a path of the public port."""
+        return self.ask("GET", path)
+
+    def ask(
+        self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
+    ) -> Answer:
+        """One request, on a connection of its own."""
+        connection = http.client.HTTPConnection(*self.address(), timeout=ANSWER_SECONDS)
+        try:
+            connection.request(method, path, body, dict(headers or {}))
+            response = connection.getresponse()
+            return Answer(response.status, dict(response.getheaders()), response.read())
+        finally:
+            connection.close()
+
+    def address(self) -> tuple[str, int]:
+        """Where the public port is: the Service's own address, or a port forwarded from a cluster elsewhere."""
+        if not isinstance(self.cluster, Cluster):
+            return self._forwarded()
+        if self._address is None:
+            service = json.loads(self.kubectl("get", "service", RELEASE, "-o", "json"))["spec"]
+            self._address = service["clusterIP"], service["ports"][0]["port"]
+        return self._address
+
+    def tier(self, name: str) -> dict[str, Any]:
+        """What ``GET /v1/tiers`` says of a tier."""
+        found: dict[str, Any] = next(tier for tier in self.get("/v1/tiers").json["tiers"] if tier["name"] == name)
+        return found
+
+    def kubectl(self, *words: str, namespace: str = NAMESPACE, stdin: str | None = None, timeout: float = 60) -> str:
+        """Run kubectl in a namespace."""
+        return self.cluster.kubectl("--namespace", namespace, *words, stdin=stdin, timeout=timeout)
+
+    def items(self, kind: str, namespace: str | None, labels: str = "", fields: str = "") -> list[dict[str, Any]]:
+        """Objects of the cluster."""
+        where = ("--namespace", namespace) if namespace else ()
+        what = ("get", kind, "-o", "json", f"--selector={labels}", f"--field-selector={fields}")
+        found: list[dict[str, Any]] = json.loads(self.cluster.kubectl(*where, *what))["items"]
+        return found
+
+    def pods(self, tier: str) -> list[dict[str, Any]]:
+        """The worker pods of a tier that have not ended."""
+        pods = self.items("pods", f"tierserve-{tier}", "app.kubernetes.io/managed-by=tierserve")
+        return [pod for pod in pods if pod["status"]["phase"] in ("Pending", "Running")]
+
+    def jobs(self, tier: str) -> list[dict[str, Any]]:
+        """The worker Jobs of a tier, ended ones too."""
+        return self.items("jobs", f"tierserve-{tier}", "app.kubernetes.io/managed-by=tierserve")
+
+    def server_pod(self) -> dict[str, Any]:
+        """The server's pod."""
+        pods = self.items("pods", NAMESPACE, "app.kubernetes.io/component=server")
+        return next(pod for pod in pods if "deletionTimestamp" not in pod["metadata"])
+
+    def log(self) -> str:
+        """What the server's pod has logged."""
+        return self.kubectl("logs", f"deployment/{RELEASE}")
+
+    def idle(self, tier: str, seconds: float = 90.0) -> None:
+        """Return when no worker of the tier is left."""
+        eventually(lambda: not self.pods(tier) and not self.jobs(tier), seconds, f"{tier} has no worker left")
+
+    @contextmanager
+    def watching(self, tier: str, kind: str = "pods") -> Iterator[Watch]:
+        """Every change of the tier's pods, or Jobs, as the API server tells them."""
+        watch = Watch(self.cluster, f"tierserve-{tier}", kind)
+        try:
+            yield watch
+        finally:
+            watch.stop()
+
+    def many(self, tier: str, bodies: list[bytes], headers: Mapping[str, str] | None = None) -> list[Answer]:
+        """POST at the same time, each on a connection of its own; answers in the order of the bodies."""
+        with ThreadPoolExecutor(len(bodies)) as pool:
+            return list(pool.map(lambda body: self.post(tier, body, headers), bodies))
+
+    def flags(self) -> list[str]:
+        """What Helm is told of the values."""
+        return [word for pair in self.sets for word in ("--set", pair)]
+
+    def _make_volume(self, cluster: Cluster) -> None:
+        path = cluster.node_directory("n1", f"state-{time.monotonic_ns()}")
+        os.chown(path, SERVER_UID, SERVER_UID)
+        cluster.kubectl("apply", "-f", "-", stdin=VOLUME.format(name="tierserve-state", path=path))
+
+    def _forwarded(self) -> tuple[str, int]:
+        if self._forward is None or self._forward.poll() is not None:
+            words = ["--kubeconfig", str(self.cluster.kubeconfig), "--namespace", NAMESPACE]
+            words += ["port-forward", f"service/{RELEASE}", ":80"]
+            command = [str(self.cluster.binaries / "kubectl"), *words]
+            self._forward = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+            assert self._forward.stdout is not None
+            said = re.search(r"127\.0\.0\.1:(\d+)", self._forward.stdout.readline())
+            if said is None:
+                raise ConnectionError("kubectl port-forward found no server")
+            self._address = "127.0.0.1", int(said[1])
+        assert self._address is not None
+        return self._address
+
+
+class Watch:
+    """A watch of a namespace's worker pods, or Jobs, by kubectl: which were there at the same time, and since when."""
+
+    def __init__(self, cluster: Kubernetes, namespace: str, kind: str) -> None:
+        words = ["--kubeconfig", str(cluster.kubeconfig), "--namespace", namespace, "get", kind, "--watch"]
+        words += ["--selector=app.kubernetes.io/managed-by=tierserve", "--output-watch-events", "-o", "json"]
+        command = [str(cluster.binaries / "kubectl"), *words]
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        self._live: set[str] = set()
+        self.most = 0
+        self.began: dict[str, float] = {}
+        self.ended: dict[str, float] = {}
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    @property
+    def seen(self) -> set[str]:
+        """The names of all that there were."""
+        return set(self.began)
+
+    def stop(self) -> None:
+        """End the watch."""
+        self._process.terminate()
+        self._process.wait(10)
+        self._thread.join(10)
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        decoder, text = json.JSONDecoder(), ""
+        for line in self._process.stdout:
+            text += line
+            with suppress(json.JSONDecodeError):
+                event, end = decoder.raw_decode(text.lstrip())
+                text = text.lstrip()[end:]
+                self._take(event["type"], event["object"])
+
+    def _take(self, kind: str, found: dict[str, Any]) -> None:
+        name, now = found["metadata"]["name"], time.monotonic()
+        self.began.setdefault(name, now)
+        if kind == "DELETED" or found.get("status", {}).get("phase") in ("Succeeded", "Failed"):
+            self._live.discard(name)
+            self.ended.setdefault(name, now)
+        else:
+            self._live.add(name)
+        self.most = max(self.most, len(self._live))
+
+
+def deploy(cluster: Kubernetes, *sets: str) -> Deployment:
+    """The chart, installed with the images of this checkout, on our own cluster."""
+    deployment = Deployment(cluster, *sets)
+    if isinstance(cluster, Cluster):
+        for target in ("server", "worker"):
+            archive = build(target)
+            if archive.name not in _loaded.setdefault(str(cluster.folder), set()):
+                cluster.load_image(archive)
+                _loaded[str(cluster.folder)].add(archive.name)
+    deployment.install()
+    return deployment
+
+
+_loaded: dict[str, set[str]] = {}

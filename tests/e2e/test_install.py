@@ -1,0 +1,82 @@
+"""From `helm install` to the first label, and back to nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from tests.cluster.cluster import Kubernetes
+from tests.e2e.deployment import NAMESPACE, RELEASE, TIERS, Deployment, deploy
+from tests.e2e.pictures import CAT, PICTURES
+from tests.running import eventually
+from tests.service.test_classify import is_cat
+
+pytestmark = pytest.mark.cluster
+
+
+@pytest.fixture(scope="module")
+def deployment(cluster: Kubernetes) -> Iterator[Deployment]:
+    found = deploy(cluster, "tiers.free.waits.idleSeconds=5", "tiers.premium.waits.idleSeconds=5")
+    try:
+        yield found
+    finally:
+        found.remove()
+
+
+def test_both_tiers_answer_with_the_right_label(deployment: Deployment) -> None:
+    for tier in TIERS:
+        assert is_cat(deployment.post(tier, CAT))
+    for name, said in {"espresso": "espresso", "rocket": "missile"}.items():
+        answer = deployment.post("premium", (PICTURES / f"{name}.jpg").read_bytes())
+        assert said in json.dumps(answer.json["results"][0]["labels"][:3])
+
+
+def test_config_lists_every_pod_as_the_nodes_report_it(deployment: Deployment) -> None:
+    deployment.many("free", [CAT] * 4)
+    deployment.post("premium", CAT)
+    shown = {pod["name"]: pod for pod in deployment.get("/config").json["pods"]}
+    pods = [*deployment.pods("free"), *deployment.pods("premium"), deployment.server_pod()]
+    running = [pod for pod in pods if pod["status"]["phase"] == "Running"]
+    assert len(running) >= 3
+    for pod in running:
+        assert shown[pod["metadata"]["name"]] == {
+            "node": pod["spec"]["nodeName"],
+            "ip": pod["status"]["podIP"],
+            "namespace": pod["metadata"]["namespace"],
+            "name": pod["metadata"]["name"],
+            "status": "Running",
+        }
+
+
+def test_helm_test_classifies_a_picture_in_each_tier(deployment: Deployment) -> None:
+    said = deployment.helm("test", RELEASE, "--logs", "--timeout=2m")
+    assert said.count("Succeeded") >= len(TIERS)
+    assert said.count("cat") >= len(TIERS)
+
+
+def test_idle_workers_go_away_and_their_jobs_with_them(deployment: Deployment) -> None:
+    deployment.post("free", CAT)
+    assert deployment.pods("free")
+    for tier in TIERS:
+        deployment.idle(tier)
+        assert deployment.tier(tier)["quota"]["cpu"]["used"] == 0
+
+
+def test_a_caller_sees_nothing_of_the_cluster_but_in_config(deployment: Deployment) -> None:
+    for path in ("/v1/tiers", "/readyz", "/healthz"):
+        assert "10.2" not in deployment.get(path).body.decode()
+
+
+def test_the_release_comes_and_goes_and_the_tiers_and_the_queue_stay(deployment: Deployment) -> None:
+    key = deployment.submit("free", CAT)
+    assert deployment.ended(key)["status"] == "succeeded"
+    deployment.uninstall()
+    names = {item["metadata"]["name"] for item in deployment.items("namespaces", None)}
+    assert {"tierserve-free", "tierserve-premium"} <= names
+    eventually(lambda: not deployment.items("pods", NAMESPACE), 90, "the server is gone")
+    deployment.helm("install", RELEASE, "chart", *deployment.flags(), "--wait", "--timeout=2m")
+    deployment.wait_ready()
+    assert deployment.prediction(key)["status"] == "succeeded", "the queue was kept"
+    assert is_cat(deployment.post("free", CAT))

@@ -1,0 +1,101 @@
+"""What an operator changes while it runs: tiers come, go and change, and the server's pod stays."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.cluster.cluster import Kubernetes
+from tests.e2e.deployment import Deployment, deploy
+from tests.e2e.figures import tell
+from tests.e2e.pictures import CAT
+from tests.running import eventually
+from tests.service.test_classify import is_cat
+
+pytestmark = pytest.mark.cluster
+
+SPREAD_SECONDS = 120.0  # a kubelet looks for a changed ConfigMap about once a minute
+
+GOLD = {
+    "namespace": {"name": "tierserve-gold"},
+    "template": "gold.yaml.j2",
+    "model": {"name": "tf_efficientnet_lite2", "variant": "int8"},
+    "quota": {"cpu": "1", "memory": "1Gi"},
+    "waits": {"idleSeconds": 2},
+}
+TEMPLATE = """{% extends "base.yaml.j2" %}
+{% block annotations %}
+{{ super() }}
+        example.org/tier: "gold"
+{% endblock %}
+"""
+
+
+@pytest.fixture(scope="module")
+def deployment(cluster: Kubernetes) -> Iterator[Deployment]:
+    found = deploy(cluster, "tiers.free.waits.idleSeconds=2", "tiers.premium.waits.idleSeconds=2")
+    try:
+        yield found
+    finally:
+        found.remove()
+
+
+@pytest.fixture
+def values(tmp_path: Path) -> Path:
+    path = tmp_path / "values.yaml"
+    path.write_text(yaml.safe_dump({"tiers": {"gold": GOLD}, "jobTemplates": {"gold.yaml.j2": TEMPLATE}}))
+    return path
+
+
+def test_a_new_tier_by_values_alone(deployment: Deployment, values: Path) -> None:
+    server = deployment.server_pod()["metadata"]["name"]
+    began = time.monotonic()
+    deployment.upgrade("tiers.free.limits.queue=77", values=values)
+    eventually(lambda: deployment.post("gold", CAT).status != 404, SPREAD_SECONDS, "the tier gold is known")
+    tell(f"a new tier took pictures {time.monotonic() - began:.0f} s after helm upgrade began")
+    assert is_cat(deployment.post("gold", CAT))
+    assert deployment.tier("free")["limits"]["queued"] == 77
+    job = eventually(lambda: deployment.jobs("gold"))[0]
+    assert job["spec"]["template"]["metadata"]["annotations"]["example.org/tier"] == "gold"
+    assert deployment.server_pod()["metadata"]["name"] == server
+
+
+def test_a_bad_template_and_a_bad_value_keep_the_last_good_ones_and_say_so(
+    deployment: Deployment, values: Path, tmp_path: Path
+) -> None:
+    bad = yaml.safe_load(values.read_text())
+    bad["jobTemplates"]["gold.yaml.j2"] = TEMPLATE.replace("super()", "supper()")
+    broken = tmp_path / "broken.yaml"
+    broken.write_text(yaml.safe_dump(bad))
+    deployment.upgrade("tiers.free.limits.queue=78", values=broken)
+    said = eventually(
+        lambda: not (found := deployment.get("/readyz").json)["settings"]["current"] and found, SPREAD_SECONDS
+    )
+    assert "gold.yaml.j2:3" in said["settings"]["reason"]
+    assert "supper" in said["settings"]["reason"]
+    assert "supper" in deployment.log()
+    assert deployment.tier("free")["limits"]["queued"] == 77, "nothing of the change is in force"
+    for tier in ("gold", "free"):
+        assert is_cat(deployment.post(tier, CAT))
+    deployment.upgrade(values=values)
+    eventually(lambda: deployment.get("/readyz").json["settings"]["current"], SPREAD_SECONDS)
+    assert deployment.tier("free")["limits"]["queued"] == 78
+
+
+def test_a_removed_tier_ends_its_predictions_with_a_clear_reason(deployment: Deployment) -> None:
+    deployment.idle("gold")
+    deployment.kubectl(
+        "patch", "resourcequota", "tierserve", "--patch", '{"spec":{"hard":{"pods":"0"}}}', namespace="tierserve-gold"
+    )
+    eventually(lambda: deployment.tier("gold")["room"] == 0)
+    key = deployment.submit("gold", CAT)
+    deployment.upgrade()
+    ended = deployment.ended(key, SPREAD_SECONDS)
+    assert (ended["status"], ended["error"]["code"]) == ("aborted", "tier_removed")
+    assert deployment.post("gold", CAT).status == 404
+    assert is_cat(deployment.post("free", CAT))
+    assert deployment.items("namespaces", None, fields="metadata.name=tierserve-gold"), "a tier's namespace is kept"

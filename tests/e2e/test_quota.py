@@ -1,0 +1,121 @@
+"""What an honest queue before a quota means: never more workers than fit, never a pod refused, the reason told."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+from tests.cluster.cluster import Kubernetes
+from tests.e2e.deployment import Deployment, deploy
+from tests.e2e.figures import tell
+from tests.e2e.pictures import CAT, SLOW_TYPE, slow
+from tests.running import eventually
+
+pytestmark = pytest.mark.cluster
+
+SOMEBODY = """
+apiVersion: v1
+kind: Pod
+metadata: {name: somebody}
+spec:
+  terminationGracePeriodSeconds: 0
+  automountServiceAccountToken: false
+  securityContext: {runAsNonRoot: true, runAsUser: 10002, seccompProfile: {type: RuntimeDefault}}
+  containers:
+    - name: pause
+      image: localhost/pause:1
+      imagePullPolicy: IfNotPresent
+      resources: {requests: {cpu: 1200m, memory: 32Mi}, limits: {cpu: 1200m, memory: 32Mi}}
+      securityContext: {allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}, readOnlyRootFilesystem: true}
+"""
+
+
+@pytest.fixture(scope="module")
+def deployment(cluster: Kubernetes) -> Iterator[Deployment]:
+    found = deploy(cluster, "tiers.free.waits.idleSeconds=3", "tiers.premium.waits.idleSeconds=3")
+    try:
+        yield found
+    finally:
+        found.remove()
+
+
+def submit_slow(deployment: Deployment, count: int) -> list[str]:
+    keys = []
+    for _ in range(count):
+        answer = deployment.post("free", slow(), {**SLOW_TYPE, "Prefer": "respond-async"})
+        assert answer.status == 202, answer.body
+        keys.append(answer.json["id"])
+    return keys
+
+
+def at(found: dict[str, Any], key: str) -> datetime:
+    return datetime.fromisoformat(found[key])
+
+
+def test_twenty_slow_predictions_wait_in_order_for_two_workers(deployment: Deployment) -> None:
+    positions: list[int] = []
+    reasons: set[str] = set()
+    with deployment.watching("free") as watch:
+        keys = submit_slow(deployment, 20)
+        last = keys[-1]
+        while (found := deployment.prediction(last))["queue"] is not None:
+            positions.append(found["queue"]["position"])
+            reasons.add(found["queue"]["reason"])
+            time.sleep(0.2)
+        ended = [deployment.ended(key) for key in keys]
+        most = watch.most
+    assert {found["status"] for found in ended} == {"succeeded"}
+    assert most == 2, f"{most} worker pods at once"
+    assert positions == sorted(positions, reverse=True), "a waiting caller's position only falls"
+    assert positions[0] > positions[-1]
+    assert any("quota cpu: 1.8 of 2 used, a worker takes 0.9" in reason for reason in reasons), reasons
+    started = [at(found, "started_at") for found in ended]
+    assert started == sorted(started), "first come, first served"
+    assert deployment.items("events", "tierserve-free", fields="reason=FailedCreate") == []
+
+
+def test_a_raised_quota_acts_within_ten_seconds_and_restarts_nothing(deployment: Deployment) -> None:
+    deployment.idle("free")
+    server = deployment.server_pod()["metadata"]["name"]
+    keys = submit_slow(deployment, 30)
+    eventually(lambda: len(deployment.pods("free")) == 2)
+    deployment.upgrade("tiers.free.quota.cpu=3", "tiers.free.quota.memory=4Gi")
+    began = time.monotonic()
+    eventually(lambda: len(deployment.pods("free")) == 3, 10, "a third worker")
+    tell(f"a third worker {time.monotonic() - began:.1f} s after helm upgrade returned")
+    assert all(deployment.ended(key)["status"] == "succeeded" for key in keys)
+    assert deployment.server_pod()["metadata"]["name"] == server
+    assert deployment.server_pod()["status"]["containerStatuses"][0]["restartCount"] == 0
+
+
+def test_a_lowered_quota_kills_no_worker_and_starts_none(deployment: Deployment) -> None:
+    deployment.idle("free")
+    keys = submit_slow(deployment, 30)
+    eventually(lambda: len(deployment.pods("free")) == 3)
+    before = {pod["metadata"]["name"] for pod in deployment.pods("free")}
+    with deployment.watching("free") as watch:
+        deployment.upgrade("tiers.free.quota.cpu=1")
+        reason = eventually(
+            lambda: (queue := deployment.prediction(keys[-1])["queue"]) and "of 1 used" in queue["reason"] and queue,
+            what="the reason names the new quota",
+        )
+        assert "quota cpu: 2.7 of 1 used" in reason["reason"]
+        assert all(deployment.ended(key)["status"] == "succeeded" for key in keys)
+        assert watch.seen <= before, "workers that ran went on, no other started"
+    deployment.upgrade("tiers.free.quota.cpu=2")
+
+
+def test_a_quota_used_up_by_somebody_else_is_told_and_a_freed_one_is_used(deployment: Deployment) -> None:
+    deployment.idle("free")
+    deployment.kubectl("apply", "-f", "-", namespace="tierserve-free", stdin=SOMEBODY)
+    key = deployment.submit("free", CAT)
+    reason = eventually(lambda: (queue := deployment.prediction(key)["queue"]) and queue["reason"])
+    assert reason == "no worker runs; quota cpu: 1.2 of 2 used, a worker takes 0.9"
+    time.sleep(3)
+    assert deployment.jobs("free") == [], "nothing waits inside Kubernetes"
+    deployment.kubectl("delete", "pod", "somebody", "--wait=false", namespace="tierserve-free")
+    assert deployment.ended(key, 20)["status"] == "succeeded"
