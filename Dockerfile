@@ -20,7 +20,6 @@ ENV PIP_CERT=/etc/ssl/certs/ca-certificates.crt \
     PIP_CONSTRAINT=/src/requirements.lock \
     PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_NO_CACHE_DIR=1 \
-    PIP_NO_COMPILE=1 \
     PIP_ROOT_USER_ACTION=ignore
 RUN python3 -m venv /pip && python3 -m venv --without-pip /opt/tierserve
 WORKDIR /src
@@ -31,7 +30,7 @@ FROM tools AS server-packages
 COPY setup.py ./
 # The distribution without its code, which is copied below: what it needs, its metadata and its command.
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
-    /pip/bin/pip --python /opt/tierserve/bin/python install '.[cluster]'
+    /pip/bin/pip --python /opt/tierserve/bin/python install --no-compile '.[cluster]'
 # The asynchronous client is 40 MB that nothing imports.
 RUN cd /opt/tierserve/lib/python3*/site-packages && rm -r kubernetes/aio \
     && find . -type d \( -name test -o -name tests -o -name testing \) -prune -exec rm -r {} + && find . -name '*.pyi' -delete \
@@ -39,7 +38,7 @@ RUN cd /opt/tierserve/lib/python3*/site-packages && rm -r kubernetes/aio \
 
 FROM tools AS worker-packages
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
-    /pip/bin/pip --python /opt/tierserve/bin/python install numpy onnxruntime pillow
+    /pip/bin/pip --python /opt/tierserve/bin/python install --no-compile numpy onnxruntime pillow
 # libonnxruntime.so is for C programs: the Python module has all of it inside. AVIF is a format that no worker opens.
 RUN cd /opt/tierserve/lib/python3*/site-packages \
     && rm -r onnxruntime/capi/libonnxruntime.so* onnxruntime/quantization onnxruntime/tools onnxruntime/transformers \
@@ -50,7 +49,7 @@ RUN cd /opt/tierserve/lib/python3*/site-packages \
 
 FROM tools AS worker-timm-packages
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
-    /pip/bin/pip --python /opt/tierserve/bin/python install numpy pillow safetensors timm torch
+    /pip/bin/pip --python /opt/tierserve/bin/python install --no-compile numpy pillow safetensors timm torch
 # One file of torch is in the syntax of a later Python.
 RUN cd /opt/tierserve/lib/python3*/site-packages && find . -name '*.pyi' -delete \
     && /opt/tierserve/bin/python -m compileall -q --invalidation-mode unchecked-hash -x /py312_ .
@@ -59,7 +58,7 @@ RUN cd /opt/tierserve/lib/python3*/site-packages && find . -name '*.pyi' -delete
 FROM worker-timm-packages AS model-builder
 COPY setup.py ./
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
-    /pip/bin/pip --python /opt/tierserve/bin/python install '.[build,worker]'
+    /pip/bin/pip --python /opt/tierserve/bin/python install --no-compile '.[build,worker]'
 COPY model/ model/
 RUN /opt/tierserve/bin/python -m model build --output /models
 

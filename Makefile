@@ -29,12 +29,12 @@ images: .venv/.test $(BUILT) ## Build the images server and worker with buildah,
 	@$(BIN)/python -m tests.cluster.images --models $(MODELS) $(ARGS)
 
 test: .venv/.test $(BUILT) ## Set up and run the tests
-	@TIERSERVE_MODELS=$(abspath $(MODELS)) $(BIN)/pytest $(ARGS)
+	@TIERSERVE_MODELS=$(abspath $(MODELS)) $(BIN)/pytest -m "not cluster" $(ARGS)
 
 test-cluster: .venv/.test $(BUILT) ## Test on a real cluster; needs root and Go, 15 minutes more the first time
 	@$(BIN)/python -m tests.cluster binaries --all >/dev/null
 	@$(BIN)/python -m tests.cluster.images --models $(MODELS)
-	@TIERSERVE_MODELS=$(abspath $(MODELS)) $(BIN)/pytest -rs tests/cluster tests/images tests/e2e $(ARGS)
+	@TIERSERVE_MODELS=$(abspath $(MODELS)) $(BIN)/pytest -m cluster -rs tests/chart tests/cluster tests/images tests/e2e $(ARGS)
 
 cluster: .venv/.test ## Start a two-node Kubernetes on this machine; needs root and Go
 	@$(BIN)/python -m tests.cluster up --dir $(STATE)/cluster

@@ -94,12 +94,16 @@ def serve(
         watched = [path for path in dict.fromkeys((base, values)) if path]
         live = Live(lambda: load(values, overrides, base=base, templates=templates), watched, templates)
         if internal_url is not None:
-            workers = cluster_workers(live, internal_url)
+            workers, ready = cluster_workers(live, internal_url), _log_ready
         else:
-            workers = local_workers(live.settings, state, models or state / "models")
-        asyncio.run(serve(live, state, workers, _greet))
+            workers, ready = local_workers(live.settings, state, models or state / "models"), _greet
+        asyncio.run(serve(live, state, workers, ready))
     except (ConfigError, CannotServe, CannotOpen) as error:
         _fail(str(error))
+
+
+def _log_ready(server: Server) -> None:
+    logging.getLogger("server").info("taking pictures at %s; tiers: %s", server.url, ", ".join(server.settings.tiers))
 
 
 def _greet(server: Server) -> None:

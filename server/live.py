@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -12,18 +14,26 @@ from server.render import SAMPLE_RUN, SAMPLE_URL, Renderer, RenderError, check
 
 log = logging.getLogger(__name__)
 
+AGAIN_SECONDS = 10.0
+
 
 class Live:
     """``read`` gives the settings that ``files`` hold now. Raises ``ConfigError`` when the first reading fails.
 
     ``settings`` and ``renderer`` always belong together. ``problem`` says why the files as they are now are not in
     force, and is empty when they are. A template that was wrong from the start concerns its tier alone: it keeps no
-    change from being taken up.
+    change from being taken up. ``clock`` is monotonic, in seconds.
     """
 
-    def __init__(self, read: Callable[[], Settings], files: Sequence[Path] = (), templates: Path = TEMPLATES) -> None:
-        self._read, self._files, self._templates = read, files, templates
-        self._seen = self._state()
+    def __init__(
+        self,
+        read: Callable[[], Settings],
+        files: Sequence[Path] = (),
+        templates: Path = TEMPLATES,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._read, self._files, self._templates, self._clock = read, files, templates, clock
+        self._seen, self._again_at = self._state(), math.inf
         self.settings, self.renderer = read(), Renderer(templates)
         self._broken = set(check(self.settings, self.renderer))
         self.problem = ""
@@ -31,20 +41,23 @@ class Live:
     def refresh(self, try_out: Callable[[Manifest], None]) -> bool:
         """Take the files up if they have changed and are right; whether they were.
 
-        ``try_out`` raises ``BadManifest`` for a Job that could never start; any other ``EngineError`` of its goes to
-        the caller, and the files are looked at again next time.
+        ``try_out`` raises ``BadManifest`` for a Job that could not start: it is tried again now and then, for a new
+        tier's namespace and rights may come after its values. Any other ``EngineError`` of its goes to the caller, and
+        the files are looked at again next time.
         """
         state = self._state()
-        if state == self._seen:
+        if state == self._seen and self._clock() < self._again_at:
             return False
         try:
             settings, renderer = self._read(), Renderer(self._templates)
             broken = self._judge(settings, renderer, try_out)
         except (ConfigError, RenderError, BadManifest, OSError) as error:
+            if str(error) != self.problem:
+                log.error("changed settings or templates are not used, the last good ones are kept: %s", error)
+            self._again_at = self._clock() + AGAIN_SECONDS if isinstance(error, BadManifest) else math.inf
             self._seen, self.problem = state, str(error)
-            log.error("changed settings or templates are not used, the last good ones are kept: %s", error)
             return False
-        self._seen, self.problem = state, ""
+        self._seen, self._again_at, self.problem = state, math.inf, ""
         self.settings, self.renderer, self._broken = settings, renderer, broken
         log.info("changed settings and templates are in force; tiers: %s", ", ".join(settings.tiers))
         return True

@@ -33,7 +33,8 @@ it on the command line; both are laid over the defaults as Helm does it, and `nu
     python -m server serve --values my-values.yaml --set tiers.free.quota.cpu=3
     helm upgrade --install tierserve chart --namespace tierserve --create-namespace --values my-values.yaml
 
-`server`, `worker` and `tiers` are what the server reads, on a laptop and in a cluster. All else is read by the chart only.
+`server`, `worker` and `tiers` are what the server reads, on a laptop and in a cluster. All else is read by the chart
+only.
 
 A quantity is a number with or without a suffix, as Kubernetes writes it: `900m` is 0.9, `2Gi` is 2 x 1024^3. A typo is
 refused, with its file and line.
@@ -41,9 +42,9 @@ refused, with its file and line.
 
 _CHART_RULES = """\
 - A tier's Job template exists.
-- In a cluster: no port of the server is 0; no tier runs in the server's own namespace; `service.nodePort` and the keys of load
-  balancers go with a `service.type` that has them; `httpRoute` names a Gateway; with network policies, `serviceMonitor` goes
-  with `networkPolicy.monitoring`; what is added to the server's pod has names and paths of its own.
+- In a cluster: no port of the server is 0; no tier runs in the server's own namespace; `service.nodePort` and the keys
+  of load balancers go with a `service.type` that has them; `httpRoute` names a Gateway; with network policies,
+  `serviceMonitor` goes with `networkPolicy.monitoring`; what is added to the server's pod has its own names and paths.
 """
 
 

@@ -19,6 +19,7 @@ from server.engines.base import (
     LABEL_TIER,
     BadManifest,
     Engine,
+    EngineError,
     Job,
     Manifest,
     NoRoom,
@@ -88,7 +89,13 @@ class KubernetesEngine(Engine):
     def jobs(self, place: Place) -> Sequence[Job]:
         """By one labelled list; pods and events are asked only for what does not get on, and for what failed."""
         labels = f"{LABEL_MANAGED_BY}={APP},{LABEL_TIER}={place.name}"
-        found = {job["metadata"]["name"]: job for job in self._cluster.jobs(place.namespace, labels)}
+        try:
+            found = {job["metadata"]["name"]: job for job in self._cluster.jobs(place.namespace, labels)}
+        except ApiError as error:
+            if error.status != FORBIDDEN:
+                raise
+            gone = f"the namespace {place.namespace} is gone, or our rights there (helm upgrade brings both back)"
+            raise EngineError(f"{gone}: {error}") from error
         before = self._known.get(place.name, {})
         known = {name: before.get(name) or _Known(place.namespace, self._clock()) for name in found}
         self._known[place.name] = known

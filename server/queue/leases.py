@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import secrets
 from collections.abc import Sequence
@@ -76,7 +77,7 @@ class Leases(Operations):
             return []
         moves, leased = Moves(tx), []
         for row in chosen:
-            token = secrets.token_hex(16)
+            token = _mark(job) + secrets.token_hex(12)
             until = min(tx.now + seconds, row.deadline_at)
             moves.add(row, LEASE, Status.LEASED, new_token=token, new_job=job, until=until, at=tx.now)
             attempt = row.attempts + 1
@@ -100,13 +101,13 @@ class Leases(Operations):
 
         A late result of a lost lease is accepted while the prediction is not final, also when it waits again or another
         worker has it. ``duplicate``: this very lease had finished it. ``final``: it ended otherwise. ``unknown``: no
-        such prediction, or never leased with this token.
+        such prediction, or never leased by this Job with this token.
         """
         rows = {row.id: row for row in tx.rows(_FINISHING, ids=[completion.id for completion in completions])}
         moves, answers, finished = Moves(tx), [], dict[str, str]()
         for completion in completions:
             row = rows.get(completion.id)
-            if row is None or completion.token not in (row.token, *row.lost_tokens.split()):
+            if row is None or not _ever_held(row, job, completion.token):
                 answers.append("unknown")
             elif completion.id in finished:
                 answers.append("duplicate" if finished[completion.id] == completion.token else "final")
@@ -142,6 +143,16 @@ def _choose(queue: Sequence[sa.Row[Any]], most_bytes: int, *, holding: bool) -> 
             break
         chosen.append(row)
     return chosen
+
+
+def _ever_held(row: sa.Row[Any], job: str, token: str) -> bool:
+    """Whether the Job holds the row by this token or held it once."""
+    return token in (row.token, *row.lost_tokens.split()) and token.startswith(_mark(job))
+
+
+def _mark(job: str) -> str:
+    """What the tokens of a Job's leases begin with: a lost lease leaves no other trace of whose it was."""
+    return hashlib.sha256(job.encode()).hexdigest()[:8]
 
 
 def _holds(row: sa.Row[Any], job: str, token: str) -> bool:

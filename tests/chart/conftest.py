@@ -1,4 +1,4 @@
-"""The chart's programs, built once."""
+"""The chart, with the programs that render and judge it."""
 
 from __future__ import annotations
 
@@ -8,15 +8,12 @@ import pytest
 
 from tests.chart.charts import TOOLS, Chart
 from tests.cluster import binaries
-from tests.cluster.shell import ClusterError
 
 
 @pytest.fixture(scope="session")
 def chart() -> Chart:
-    """The chart, rendered by the pinned Helm; without it the test is skipped, in CI it fails."""
-    try:
-        return Chart(binaries.ensure(TOOLS, print))
-    except ClusterError as error:
-        if os.environ.get("CI") == "true":
-            pytest.fail(str(error))
-        pytest.skip(f"{error}. They are built by: make test-cluster")
+    """The chart, rendered by the pinned Helm; where that is not built the test is skipped, in CI it fails."""
+    if missing := binaries.absent(TOOLS):
+        command = "python -m tests.cluster binaries --all"
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"{', '.join(missing)}: build with {command}")
+    return Chart(binaries.folder())

@@ -1,6 +1,6 @@
 """JSON Schemas of Kubernetes objects for kubeconform, which finds its own only on the internet.
 
-Those of Kubernetes come with the package ``kubernetes-validate``, those of other objects with the Go modules of their makers.
+Those of Kubernetes come with the package ``kubernetes-validate``, the others with their makers' Go modules.
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ def write(folder: Path, kinds: Iterable[tuple[str, str]]) -> str:
         for api_version, kind in kinds:
             group, _, number = api_version.rpartition("/")
             name = "-".join(filter(None, (kind.lower(), group.split(".")[0], number))) + ".json"
-            schema = custom.get((api_version, kind)) or _standalone(json.loads((source / name).read_text()), definitions)
+            schema = custom.get((api_version, kind)) or _standalone(
+                json.loads((source / name).read_text()), definitions
+            )
             (target / name).write_text(json.dumps(schema))
     return f"{folder}/{LAYOUT}"
 
@@ -53,7 +55,7 @@ def _standalone(schema: Schema, definitions: Schema) -> Schema:
         name = todo.pop()
         needed[name] = definitions[name]
         todo |= _referred(json.dumps(definitions[name])) - needed.keys()
-    return json.loads(text.replace("/api/_definitions.json#", "#")) | {"$defs": needed}
+    return {**json.loads(text.replace("/api/_definitions.json#", "#")), "$defs": needed}
 
 
 def _referred(text: str) -> set[str]:

@@ -15,7 +15,10 @@ from tests.chart.charts import NAMESPACE, Chart, Object, only
 
 pytestmark = pytest.mark.cluster
 
-SERVER = {f"app.kubernetes.io/{key}": value for key, value in {"name": "tierserve", "instance": "tierserve", "component": "server"}.items()}
+SERVER = {
+    f"app.kubernetes.io/{key}": value
+    for key, value in {"name": "tierserve", "instance": "tierserve", "component": "server"}.items()
+}
 PODS: dict[str, tuple[str, dict[str, str]]] = {
     "server": (NAMESPACE, SERVER),
     "test": (NAMESPACE, SERVER | {"app.kubernetes.io/component": "test"}),
@@ -103,7 +106,7 @@ def verdicts(chart: Chart, objects: list[Object], pairs: list[str], folder: Path
     for number, each in enumerate(policies):  # of a file with more than one document cyclonus reads the first
         (folder / "policies" / f"{number}.yaml").write_text(yaml.safe_dump(each))
     (folder / "traffic.json").write_text(json.dumps(traffic))
-    files = ["--policy-path", folder / "policies", "--traffic-path", folder / "traffic.json"]
+    files: list[str | Path] = ["--policy-path", folder / "policies", "--traffic-path", folder / "traffic.json"]
     done = chart.run("cyclonus", "analyze", "--mode", "query-traffic", *files)
     allowed = re.findall(r"IS ALLOWED\? +\| +(TRUE|FALSE)", done.stdout)
     assert len(allowed) == len(pairs), done.stdout + done.stderr

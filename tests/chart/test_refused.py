@@ -51,7 +51,14 @@ def test_a_name_that_no_service_may_have(chart: Chart) -> None:
 
 
 @pytest.mark.parametrize(
-    ("release", "name"), [("tierserve", "tierserve"), ("my-tierserve-2", "my-tierserve-2"), ("v1.2", "v1-2-tierserve")]
+    ("release", "name"),
+    [
+        ("tierserve", "tierserve"),
+        ("my-tierserve-2", "my-tierserve-2"),
+        ("v1.2", "v1-2-tierserve"),
+        ("r" * 53, "r" * 50),
+        ("r" * 49, "r" * 49),
+    ],
 )
 def test_the_name_follows_from_the_release(chart: Chart, release: str, name: str) -> None:
     services = [each for each in chart.objects(release=release, namespace=NAMESPACE) if each["kind"] == "Service"]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import os
+import json
+import shutil
+import tarfile
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -12,9 +14,10 @@ import pytest
 import yaml
 
 from server import config
-from server.render import SERVICE_ACCOUNT, Renderer
+from server.engines.base import SERVICE_ACCOUNT
+from server.render import Renderer
 from tests.chart import schemas
-from tests.chart.charts import CASES, NAMESPACE, Chart, Object, identity, only
+from tests.chart.charts import CASES, CHART, NAMESPACE, Chart, Object, identity, only
 
 pytestmark = pytest.mark.cluster
 
@@ -126,12 +129,20 @@ def test_names_that_objects_call_each_other_by_exist(chart: Chart, case: str) ->
     internal = only(objects, "Service", f"{deployment['metadata']['name']}-internal")
     port = internal["spec"]["ports"][0]["port"]
     assert f"http://{internal['metadata']['name']}.{NAMESPACE}.svc:{port}" in server["args"]
-    accounts = {(each["metadata"]["namespace"], each["metadata"]["name"]) for each in objects if each["kind"] == "ServiceAccount"}
+    accounts = {
+        (each["metadata"]["namespace"], each["metadata"]["name"])
+        for each in objects
+        if each["kind"] == "ServiceAccount"
+    }
     assert (NAMESPACE, pod["spec"]["serviceAccountName"]) in accounts
     for binding in (each for each in objects if each["kind"].endswith("RoleBinding")):
-        assert binding["subjects"] == [{"kind": "ServiceAccount", "name": pod["spec"]["serviceAccountName"], "namespace": NAMESPACE}]
+        assert binding["subjects"] == [
+            {"kind": "ServiceAccount", "name": pod["spec"]["serviceAccountName"], "namespace": NAMESPACE}
+        ]
         only(objects, binding["roleRef"]["kind"], binding["roleRef"]["name"], binding["metadata"].get("namespace"))
-    claim = next(each["persistentVolumeClaim"]["claimName"] for each in pod["spec"]["volumes"] if each["name"] == "state")
+    claim = next(
+        each["persistentVolumeClaim"]["claimName"] for each in pod["spec"]["volumes"] if each["name"] == "state"
+    )
     claims = [each["metadata"]["name"] for each in objects if each["kind"] == "PersistentVolumeClaim"]
     assert claims in ([claim], [])
     assert (claims == []) == (case in ("existing-claim", "kitchen-sink"))
@@ -191,4 +202,20 @@ def test_a_packed_chart_is_whole(chart: Chart, tmp_path: Path) -> None:
     assert packed.stdout == chart.text()
     refused = chart.run("helm", "template", "x", tmp_path / "tierserve-0.1.0.tgz", "--set", "server.port=http")
     assert "got string, want integer" in refused.stderr
-    assert os.listdir(tmp_path) == ["tierserve-0.1.0.tgz"]
+    with tarfile.open(tmp_path / "tierserve-0.1.0.tgz") as archive:
+        names = [name.removeprefix("tierserve/") for name in archive.getnames()]
+    assert {"values.schema.json", "files/jobtemplates/base.yaml.j2"} <= set(names)
+    assert not [name for name in names if name.startswith(("ci/", "tests/"))]
+
+
+def test_it_may_be_a_part_of_another_chart(chart: Chart, tmp_path: Path) -> None:
+    shutil.copytree(CHART, tmp_path / "charts" / "tierserve")
+    dependency = {"name": "tierserve", "version": "0.1.0", "repository": ""}
+    whole = {"apiVersion": "v2", "name": "whole", "version": "1.0.0", "dependencies": [dependency]}
+    (tmp_path / "Chart.yaml").write_text(json.dumps(whole))
+    (tmp_path / "values.yaml").write_text("tierserve: {fullnameOverride: pictures}")
+    done = chart.run("helm", "template", "x", tmp_path, "--namespace", NAMESPACE)
+    assert done.returncode == 0, done.stderr
+    objects = [each for each in yaml.safe_load_all(done.stdout) if each]
+    assert {identity(each)[1] for each in objects} == {identity(each)[1] for each in chart.objects()}
+    assert only(objects, "Deployment")["metadata"]["name"] == "pictures"

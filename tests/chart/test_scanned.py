@@ -83,7 +83,14 @@ def checkov(manifests: dict[str, Path]) -> dict[str, Findings]:
 
 def kube_score(chart: Chart, manifest: Path) -> Findings:
     """What kube-score finds."""
-    flags = ["--output-format", "json", "--kubernetes-version", "v1.34", "--enable-optional-test", "container-seccomp-profile"]
+    flags = [
+        "--output-format",
+        "json",
+        "--kubernetes-version",
+        "v1.34",
+        "--enable-optional-test",
+        "container-seccomp-profile",
+    ]
     done = chart.run("kube-score", "score", *flags, manifest)
     scored = json.loads(done.stdout)
     assert {"Deployment", "Job", "Pod", "Service", "NetworkPolicy"} <= {each["type_meta"]["kind"] for each in scored}

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from tests.cluster.shell import ClusterError, run
+from tests.cluster.shell import ClusterError, run, search_path
 
 Say = Callable[[str], None]
 
@@ -27,6 +27,8 @@ REMOVED = ["usr/share/doc", "usr/share/info", "usr/share/lintian", "usr/share/lo
 EMPTIED = ["var/cache", "var/lib/apt/lists", "var/log"]
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tierserve" / "images"
 BUILD_SECONDS = 3600.0
+PRIVATE = ["setpriv", "--pdeathsig=KILL", "unshare", "--mount", "--pid", "--mount-proc", "--fork", "--kill-child"]
+"""Before a command: its processes and mounts go when this process goes, even if it is killed."""
 PHASES = re.compile(r"I: (?:Retrieving InRelease|Checking component|Installing core|Configuring python3$|Base system)")
 
 
@@ -45,17 +47,20 @@ def require_tools() -> None:
     """Raise ``ClusterError`` where images cannot be built."""
     if os.geteuid() != 0:
         raise ClusterError("building images needs root: sudo make images")
-    if absent := [command for command in ("buildah", "debootstrap") if shutil.which(command) is None]:
+    needed = ("buildah", "debootstrap")
+    if absent := [command for command in needed if shutil.which(command, path=search_path()) is None]:
         raise ClusterError(f"no {', '.join(absent)} here: sudo apt-get install {' '.join(absent)}")
 
 
 def _make(archive: Path, say: Say) -> None:
     began = time.monotonic()
     say(f"base: making Debian {SUITE} with Python")
+    for rest in CACHE.glob("base-*/"):  # of a build that was killed
+        shutil.rmtree(rest)
     with tempfile.TemporaryDirectory(dir=CACHE, prefix="base-") as name:
         folder = Path(name)
         root = folder / "root"
-        argv: list[str | Path] = ["debootstrap", "--variant=minbase", f"--include={PACKAGES}", SUITE, root, _mirror()]
+        argv = [*PRIVATE, "debootstrap", "--variant=minbase", f"--include={PACKAGES}", SUITE, str(root), _mirror()]
         follow(argv, CACHE / "base.log", lambda line: say(f"base: {line[3:]}") if PHASES.match(line) else None)
         for path in REMOVED:
             shutil.rmtree(root / path)
@@ -65,8 +70,9 @@ def _make(archive: Path, say: Say) -> None:
                     file.unlink()
         run("tar", "-C", root, "-cf", folder / "root.tar", ".", timeout=300)
         (folder / "Dockerfile").write_text("FROM scratch\nADD root.tar /\n")
-        follow([*buildah("bud"), "--tag", NAME, folder], CACHE / "base.log", lambda line: None)
-        export(NAME, archive)
+        storage = folder / "storage"
+        follow([*buildah(storage, "bud"), "--tag", NAME, folder], CACHE / "base.log", lambda line: None)
+        export(storage, NAME, archive)
     say(f"base: made in {time.monotonic() - began:.0f} s")
 
 
@@ -83,27 +89,28 @@ def _mirror() -> str:
     )
 
 
-def buildah(command: str) -> list[str]:
-    """The beginning of a buildah command: a storage of its own; its mounts and processes go when it goes."""
-    storage = ["--root", str(CACHE / "storage"), "--runroot", str(CACHE / "run"), "--storage-driver", "overlay"]
-    return ["unshare", "--mount", "--pid", "--mount-proc", "--fork", "--kill-child", "buildah", *storage, command]
+def buildah(storage: Path, command: str) -> list[str]:
+    """The beginning of a buildah command on a storage of its own."""
+    places = ["--root", str(storage / "root"), "--runroot", str(storage / "run"), "--storage-driver", "overlay"]
+    return [*PRIVATE, "buildah", *places, command]
 
 
-def export(image: str, archive: Path) -> None:
-    """Write an image of the storage into an OCI archive."""
-    part = archive.with_suffix(".part")
+def export(storage: Path, image: str, archive: Path) -> None:
+    """Write an image of a storage into an OCI archive."""
+    part = storage.with_suffix(".part")
     part.unlink(missing_ok=True)
-    run(*buildah("push"), "--quiet", image, f"oci-archive:{part}:{image}", timeout=600)
+    run(*buildah(storage, "push"), "--quiet", image, f"oci-archive:{part}:{image}", timeout=BUILD_SECONDS)
     part.rename(archive)
 
 
 def follow(argv: Sequence[str | Path], log: Path, each: Callable[[str], None]) -> None:
     """Run a long command: each line of its output goes to ``log`` and to ``each``. Raises ``ClusterError``."""
-    words = [str(word) for word in argv]
+    words, env = [str(word) for word in argv], os.environ | {"PATH": search_path()}
     with (
         log.open("w") as file,
         subprocess.Popen(
             words,
+            env=env,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -26,7 +26,7 @@ VERSION = "0.1.0"
 MODELS = {"worker", "worker-timm"}
 CERTIFICATES = "/etc/ssl/certs"
 INDEX_SETTINGS = {"index-url", "extra-index-url", "trusted-host", "timeout"}
-STORAGE_BYTES = 20_000_000_000
+LAYERS_BYTES = 8_000_000_000
 STEP = re.compile(r"(\[\d+/\d+\] )?STEP \d+/\d+: (FROM|RUN|COPY)")
 
 
@@ -48,12 +48,17 @@ def build(target: str, models: Path | None = None, base_name: str | None = None,
     bottom = base.base_image(say) if base_name is None else None
     key = _key(target, models, base_name or str(bottom))
     archive = CACHE / f"{target}-{key}.tar"
+    layers = CACHE / f"{target}-layers"
     with base.locked(CACHE / f"{target}.lock", say):
         if not archive.exists():
-            _trim_storage(say)
             if bottom:
-                run(*base.buildah("pull"), "--quiet", f"oci-archive:{bottom}", timeout=300)
-            _build(target, models, base_name or base.NAME, archive, say)
+                run(*base.buildah(layers, "pull"), "--quiet", f"oci-archive:{bottom}", timeout=300)
+            _build(target, models, base_name or base.NAME, layers, say)
+            base.export(layers, image_name(target), archive)
+            for other in CACHE.glob(f"{target}-{'?' * 12}.tar"):
+                if other != archive:
+                    other.unlink()
+            _trim(layers)
     return archive
 
 
@@ -63,20 +68,17 @@ def size(archive: Path) -> int:
         return sum(_unpacked(file, member) for member in file if member.size > 0 and member.name.startswith("blobs/"))
 
 
-def _build(target: str, models: Path, base_name: str, archive: Path, say: Say) -> None:
-    began, name = time.monotonic(), image_name(target)
+def _build(target: str, models: Path, base_name: str, layers: Path, say: Say) -> None:
+    began = time.monotonic()
     with tempfile.NamedTemporaryFile("w", prefix="pip-") as settings:
         settings.write(_pip_settings())
         settings.flush()
-        argv = [*base.buildah("bud"), "--isolation", "chroot", "--network", "host", "--no-hosts"]
+        argv = [*base.buildah(layers, "bud"), "--isolation", "chroot", "--network", "host", "--no-hosts"]
         argv += ["--layers", "--target", target]
         argv += ["--volume", f"{CERTIFICATES}:{CERTIFICATES}:ro", "--secret", f"id=pip,src={settings.name}"]
         argv += ["--build-arg", f"BASE_IMAGE={base_name}", "--build-context", f"models={models.absolute()}"]
         steps = lambda line: say(f"{target}: {line[:100]}") if STEP.match(line) else None  # noqa: E731
-        base.follow([*argv, "--tag", name, str(ROOT)], CACHE / f"{target}.log", steps)
-    for old in CACHE.glob(f"{target}-{'?' * 12}.tar"):
-        old.unlink()
-    base.export(name, archive)
+        base.follow([*argv, "--tag", image_name(target), str(ROOT)], CACHE / f"{target}.log", steps)
     say(f"{target}: built in {time.monotonic() - began:.0f} s")
 
 
@@ -112,13 +114,13 @@ def _pip_settings() -> str:
     return "\n".join(lines) + "\n"
 
 
-def _trim_storage(say: Say) -> None:
-    """Layers of former builds are a cache: it begins anew when it has grown too large."""
-    storage = CACHE / "storage"
-    used = sum(path.lstat().st_blocks * 512 for path in storage.rglob("*"))
-    if used > STORAGE_BYTES:
-        say(f"clearing {used / 1e9:.1f} GB of build layers in {storage}")
-        shutil.rmtree(storage)
+def _trim(layers: Path) -> None:
+    """The layers of former builds are a cache: it begins anew when it has grown too large."""
+    if sum(path.lstat().st_blocks * 512 for path in layers.rglob("*")) > LAYERS_BYTES:
+        rest = layers.with_suffix(".old")  # what is half removed must not be taken for a cache
+        shutil.rmtree(rest, ignore_errors=True)
+        layers.rename(rest)
+        shutil.rmtree(rest)
 
 
 def _unpacked(archive: tarfile.TarFile, member: tarfile.TarInfo) -> int:

@@ -72,6 +72,11 @@ class Deployment:
         files = ("--values", str(values)) if values else ()
         return self.helm("upgrade", RELEASE, str(CHART), *files, *self.flags(), "--wait", "--timeout=2m")
 
+    def sync_config(self) -> None:
+        """Have the kubelet hand changed ConfigMaps on now, as it does when the pod changes, and else once a minute."""
+        pod = self.server_pod()["metadata"]["name"]
+        self.kubectl("annotate", "pod", pod, f"tierserve.dev/synced={time.monotonic_ns()}", "--overwrite")
+
     def uninstall(self) -> str:
         """Remove the release; the tiers' namespaces stay."""
         return self.helm("uninstall", RELEASE, "--wait", "--timeout=2m")

@@ -19,35 +19,34 @@ from tests.running import eventually
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
 
 FREE = "tierserve-free"
-TAKEN_UP_SECONDS = 45.0  # the lease's 30 s, 5 s until it is noticed, and what the next worker needs
+# One worker of premium, beside the server, where no test hurts it; so two of free have room.
+SETS = (
+    "tiers.free.waits.idleSeconds=60",
+    "tiers.premium.quota.cpu=1",
+    r"tiers.premium.job.nodeSelector.kubernetes\.io/hostname=n1",
+)
+TAKEN_UP_SECONDS = 45.0  # the lease's 30 s, 5 s until it is noticed, and what the next worker needs to be free
 OUTAGE_SECONDS = 60.0
 
 
 @pytest.fixture(scope="module")
 def deployment(own_cluster: Cluster) -> Iterator[Deployment]:
-    found = deploy(own_cluster, "tiers.free.waits.idleSeconds=60", "tiers.premium.waits.idleSeconds=60")
+    found = deploy(own_cluster, *SETS)
     try:
         yield found
     finally:
         found.remove()
 
 
-@pytest.fixture(autouse=True)
-def whole(own_cluster: Cluster, deployment: Deployment) -> Iterator[None]:
-    """Each test begins without workers, and leaves the cluster as it was."""
-    dismiss(deployment)
-    yield
+@pytest.fixture
+def whole(own_cluster: Cluster) -> Iterator[Cluster]:
+    """The cluster, which a test may break: it is whole again for the next one."""
+    yield own_cluster
     if not own_cluster.nodes["n2"].machine.running():
         own_cluster.start_node("n2")
     if not own_cluster.control.machine.processes("kube-apiserver"):
         own_cluster.start_api()
     own_cluster.kubectl("uncordon", "n1", "n2")
-
-
-def dismiss(deployment: Deployment) -> None:
-    for tier in TIERS:
-        deployment.kubectl("delete", "jobs", "--all", namespace=f"tierserve-{tier}", timeout=120)
-        deployment.idle(tier)
 
 
 def name_of(thing: dict[str, Any]) -> str:
@@ -64,22 +63,56 @@ def ready(deployment: Deployment, tier: str) -> dict[str, dict[str, Any]]:
     }
 
 
-def workers(deployment: Deployment, tier: str, count: int, seconds: float = 90.0) -> dict[str, dict[str, Any]]:
+def workers(deployment: Deployment, tier: str, count: int) -> dict[str, dict[str, Any]]:
     """The tier's worker pods, once so many run."""
     found: dict[str, dict[str, Any]] = eventually(
-        lambda: len(found := ready(deployment, tier)) >= count and found, seconds, f"{count} workers of {tier}"
+        lambda: len(found := ready(deployment, tier)) >= count and found, 120, f"{count} workers of {tier}"
     )
     return found
 
 
-def under_way(deployment: Deployment, keys: list[str], count: int) -> list[str]:
-    """The predictions that workers hold, once there are so many."""
+def workers_on_n2(deployment: Deployment, cluster: Cluster, clients: Clients) -> dict[str, dict[str, Any]]:
+    """Two workers of free on the node n2, busy; those that follow may go anywhere."""
+    workers(deployment, "premium", 1)
+    cluster.kubectl("cordon", "n1")
+    deployment.kubectl("delete", "jobs", "--all", namespace=FREE, timeout=120)
+    clients.submit_slow(4)
+
+    def there() -> dict[str, dict[str, Any]]:
+        found = ready(deployment, "free")
+        return found if [pod["spec"]["nodeName"] for pod in found.values()] == ["n2", "n2"] else {}
+
+    found: dict[str, dict[str, Any]] = eventually(there, 120, "two workers of free on n2")
+    cluster.kubectl("uncordon", "n1")
+    return found
+
+
+def under_way(deployment: Deployment, keys: list[str]) -> list[str]:
+    """The predictions that workers hold, once two do."""
 
     def held() -> list[str]:
         return [key for key in keys if deployment.prediction(key)["status"] == "leased"]
 
-    found: list[str] = eventually(lambda: len(found := held()) >= count and found, 90, f"{count} are under way")
+    found: list[str] = eventually(lambda: len(found := held()) >= 2 and found, 90, "two are under way")
     return found
+
+
+def taken_up(deployment: Deployment, keys: list[str], since: float) -> list[float]:
+    """Seconds until each of these was done, or begun for the second time."""
+    waiting, took = set(keys), []
+    while waiting:
+        for key in list(waiting):
+            found = deployment.prediction(key)
+            if found["completed_at"] or found["attempts"] > 1:
+                waiting.discard(key)
+                took.append(time.monotonic() - since)
+        assert time.monotonic() < since + 180, f"{len(waiting)} of {len(keys)} were not taken up"
+        time.sleep(0.05)
+    return took
+
+
+def attempts(deployment: Deployment, keys: list[str]) -> list[int]:
+    return [deployment.ended(key, 180)["attempts"] for key in keys]
 
 
 def kill_process(cluster: Cluster, pod: dict[str, Any]) -> None:
@@ -89,90 +122,79 @@ def kill_process(cluster: Cluster, pod: dict[str, Any]) -> None:
     machine.run("ctr", "-n", "k8s.io", "tasks", "kill", "--signal", "SIGKILL", container)
 
 
-def restarts(pod: dict[str, Any]) -> int:
-    return int(pod["status"]["containerStatuses"][0]["restartCount"])
+def process_of(pod: dict[str, Any]) -> str:
+    return str(pod["status"]["containerStatuses"][0]["containerID"])
 
 
 def server_is_replaced(deployment: Deployment, clients: Clients, before: dict[str, Any]) -> float:
-    """Wait for the next server's process; returns how long nobody was accepted, from now on."""
+    """Wait for the next server; returns how long nobody was accepted."""
     began = time.monotonic()
 
     def replaced() -> bool:
         with suppress(StopIteration, KeyError):
             pod = deployment.server_pod()
-            status = pod["status"]["containerStatuses"][0]
-            return bool(status["ready"]) and (name_of(pod), restarts(pod)) != (name_of(before), restarts(before))
+            return bool(pod["status"]["containerStatuses"][0]["ready"]) and process_of(pod) != process_of(before)
         return False
 
     eventually(replaced, 120, "the server's pod is ready again")
     return clients.gap(began)
 
 
-def attempts(deployment: Deployment, keys: list[str]) -> list[int]:
-    return [deployment.ended(key)["attempts"] for key in keys]
-
-
 @pytest.mark.parametrize("how", ["deleted", "killed"])
-def test_a_lost_server_comes_back_and_its_workers_stay(deployment: Deployment, own_cluster: Cluster, how: str) -> None:
+def test_a_lost_server_comes_back_and_its_workers_stay(deployment: Deployment, whole: Cluster, how: str) -> None:
     with asking(deployment) as clients:
         keys = clients.submit_slow(6)
-        before = {tier: set(workers(deployment, tier, 1)) for tier in TIERS}
-        under_way(deployment, keys, 1)
+        before = {"premium": set(workers(deployment, "premium", 1)), "free": set(workers(deployment, "free", 2))}
+        under_way(deployment, keys)
         server = deployment.server_pod()
         if how == "deleted":
             deployment.kubectl("delete", "pod", name_of(server), "--grace-period=0", "--force")
         else:
-            kill_process(own_cluster, server)
+            kill_process(whole, server)
         gap = server_is_replaced(deployment, clients, server)
         tell(f"server {how}: requests accepted again after {gap:.1f} s")
         for tier in TIERS:
             clients.serves(tier, time.monotonic())
-            assert before[tier] <= set(ready(deployment, tier)), "workers were adopted, not started anew"
-        assert attempts(deployment, keys) == [1] * len(keys)
+            assert set(ready(deployment, tier)) == before[tier], "workers were adopted, not started anew"
+        assert set(attempts(deployment, keys)) == {1}
 
 
 @pytest.mark.parametrize("how", ["deleted", "killed"])
-def test_what_a_lost_worker_held_is_taken_up(deployment: Deployment, own_cluster: Cluster, how: str) -> None:
+def test_what_a_lost_worker_held_is_taken_up(deployment: Deployment, whole: Cluster, how: str) -> None:
     with asking(deployment) as clients:
         keys = clients.submit_slow(8)
         victim = next(iter(workers(deployment, "free", 2).values()))
-        held = under_way(deployment, keys, 2)
+        held = under_way(deployment, keys)
         began = time.monotonic()
         if how == "deleted":
             deployment.kubectl("delete", "pod", name_of(victim), "--grace-period=0", "--force", namespace=FREE)
         else:
-            kill_process(own_cluster, victim)
-        tries = attempts(deployment, held)
-        took = time.monotonic() - began
-        tell(f"worker {how}: what it held had its labels after {took:.1f} s (attempts: {tries})")
+            kill_process(whole, victim)
+        took = max(taken_up(deployment, held, began))
+        tell(f"worker {how}: what was under way was taken up within {took:.1f} s")
         assert took < TAKEN_UP_SECONDS
-        assert max(tries) <= 2
-        workers(deployment, "free", 2)
+        assert max(attempts(deployment, keys)) <= 2
         assert name_of(victim) not in ready(deployment, "free")
 
 
 @pytest.mark.parametrize("how", ["drained", "evicted"])
-def test_a_worker_that_must_go_hands_back_its_work(deployment: Deployment, own_cluster: Cluster, how: str) -> None:
-    own_cluster.kubectl("cordon", "n1")
+def test_a_worker_that_must_go_hands_back_its_work(deployment: Deployment, whole: Cluster, how: str) -> None:
     with asking(deployment) as clients:
-        keys = clients.submit_slow(12)
-        gone = workers(deployment, "free", 2)
-        assert {pod["spec"]["nodeName"] for pod in gone.values()} == {"n2"}
-        own_cluster.kubectl("uncordon", "n1")
-        held = under_way(deployment, keys, 2)
+        gone = set(workers_on_n2(deployment, whole, clients))
+        keys = clients.submit_slow(4)
+        held = under_way(deployment, keys)
         began = time.monotonic()
         if how == "drained":
-            own_cluster.kubectl("drain", "n2", "--ignore-daemonsets", "--delete-emptydir-data", timeout=120)
+            whole.kubectl("drain", "n2", "--ignore-daemonsets", "--delete-emptydir-data", timeout=120)
         else:
-            gone = dict(list(gone.items())[:1])
-            for name in gone:
-                evict(deployment, name)
-            eventually(lambda: not set(gone) & set(ready(deployment, "free")), 60, "the evicted pod is gone")
+            gone = {next(iter(gone))}
+            evict(deployment, *gone)
+            eventually(lambda: not gone & set(map(name_of, deployment.pods("free"))), 60, "the evicted pod is gone")
         left = time.monotonic() - began
-        tries = attempts(deployment, held)
-        tell(f"{how}: gone after {left:.1f} s, what was held had its labels after {time.monotonic() - began:.1f} s")
-        assert set(attempts(deployment, keys)) == {1}, tries
-        assert not set(gone) & set(ready(deployment, "free"))
+        took = max(taken_up(deployment, held, began))
+        tell(f"worker {how}: gone after {left:.1f} s, what it held was done or taken up within {took:.1f} s")
+        assert set(attempts(deployment, keys)) == {1}
+        whole.kubectl("uncordon", "n2")
 
 
 def evict(deployment: Deployment, pod: str) -> None:
@@ -181,37 +203,36 @@ def evict(deployment: Deployment, pod: str) -> None:
     deployment.kubectl("create", "--raw", path, "-f", "-", stdin=json.dumps(review))
 
 
-def test_work_of_a_lost_node_goes_on_elsewhere(deployment: Deployment, own_cluster: Cluster) -> None:
-    own_cluster.kubectl("cordon", "n1")
+def test_work_of_a_lost_node_goes_on_elsewhere(deployment: Deployment, whole: Cluster) -> None:
     with asking(deployment) as clients:
-        first = clients.submit_slow(2)
-        lost = workers(deployment, "free", 1)
-        held = under_way(deployment, first, 1)
-        own_cluster.kubectl("uncordon", "n1")
-        own_cluster.kubectl("cordon", "n2")
-        keys = clients.submit_slow(10)
+        lost, moved = workers_on_n2(deployment, whole, clients)
+        whole.kubectl("cordon", "n2")
+        deployment.kubectl("delete", "job", moved.rpartition("-")[0], namespace=FREE)
+        keys = clients.submit_slow(8)
         workers(deployment, "free", 2)
-        own_cluster.kubectl("uncordon", "n2")
-        held = under_way(deployment, keys, 2)
-        own_cluster.stop_node("n2")
+        whole.kubectl("uncordon", "n2")
+        under_way(deployment, keys)
         began = time.monotonic()
-        tries = attempts(deployment, held)
-        took = time.monotonic() - began
-        tell(f"node lost: what was under way had its labels after {took:.1f} s (attempts: {tries})")
+        whole.stop_node("n2")
+        took = eventually(lambda: begun_again(deployment, keys) and time.monotonic() - began, 180, "work goes on")
+        tell(f"node lost: what it held was taken up after {took:.1f} s")
         assert took < TAKEN_UP_SECONDS
-        assert set(attempts(deployment, keys)) <= {1, 2}
-        own_cluster.start_node("n2")
-        eventually(lambda: not set(lost) & set(ready(deployment, "free")), 120, "the lost pods are gone")
+        assert set(attempts(deployment, keys)) == {1, 2}
+        whole.start_node("n2")
+        eventually(lambda: lost not in ready(deployment, "free"), 120, "the lost pod is gone")
+        clients.serves("free", time.monotonic())
 
 
-def test_an_api_server_that_is_away_stops_no_client(deployment: Deployment, own_cluster: Cluster) -> None:
-    deployment.submit("free", QUICK["cat"])
-    workers(deployment, "free", 1)
+def begun_again(deployment: Deployment, keys: list[str]) -> bool:
+    return any(deployment.prediction(key)["attempts"] > 1 for key in keys)
+
+
+def test_an_api_server_that_is_away_stops_no_client(deployment: Deployment, whole: Cluster) -> None:
     with asking(deployment) as clients:
         for tier in TIERS:
             workers(deployment, tier, 1)
             clients.serves(tier, time.monotonic())
-        own_cluster.stop_api()
+        whole.stop_api()
         began = time.monotonic()
         reason = eventually(lambda: told(deployment), 30, "each tier says that the cluster does not answer")
         while time.monotonic() < began + OUTAGE_SECONDS:
@@ -223,8 +244,8 @@ def test_an_api_server_that_is_away_stops_no_client(deployment: Deployment, own_
                 clients.serves(tier, asked, 30)
             time.sleep(1)
         gap = clients.gap(began)
-        keys = clients.submit_slow(12)
-        own_cluster.start_api()
+        keys = clients.submit_slow(6)
+        whole.start_api()
         back = time.monotonic()
         workers(deployment, "free", 2)
         tell(
@@ -244,9 +265,9 @@ def told(deployment: Deployment) -> str:
 @pytest.mark.parametrize("what", ["job", "namespace"])
 def test_deleted_jobs_cost_only_time(deployment: Deployment, what: str) -> None:
     with asking(deployment) as clients:
-        keys = clients.submit_slow(8)
+        keys = clients.submit_slow(6)
         gone = set(workers(deployment, "free", 2))
-        under_way(deployment, keys, 2)
+        under_way(deployment, keys)
         began = time.monotonic()
         if what == "job":
             deployment.kubectl("delete", "job", name_of(deployment.jobs("free")[0]), namespace=FREE)
@@ -254,5 +275,5 @@ def test_deleted_jobs_cost_only_time(deployment: Deployment, what: str) -> None:
             deployment.kubectl("delete", "jobs,pods", "--all", namespace=FREE)
         tries = attempts(deployment, keys)
         tell(f"{what} deleted: all {len(keys)} slow ones done after {time.monotonic() - began:.1f} s")
-        assert set(tries) == {1}
+        assert max(tries) == 1, "what was taken back counts no attempt"
         assert not gone <= set(ready(deployment, "free"))

@@ -75,7 +75,8 @@ def test_the_release_comes_and_goes_and_the_tiers_and_the_queue_stay(deployment:
     deployment.uninstall()
     names = {item["metadata"]["name"] for item in deployment.items("namespaces", None)}
     assert {"tierserve-free", "tierserve-premium"} <= names
-    eventually(lambda: not deployment.items("pods", NAMESPACE), 90, "the server is gone")
+    server = "app.kubernetes.io/component=server"
+    eventually(lambda: not deployment.items("pods", NAMESPACE, server), 90, "the server is gone")
     deployment.helm("install", RELEASE, "chart", *deployment.flags(), "--wait", "--timeout=2m")
     deployment.wait_ready()
     assert deployment.prediction(key)["status"] == "succeeded", "the queue was kept"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Iterator
 from datetime import datetime
@@ -76,6 +77,27 @@ def test_twenty_slow_predictions_wait_in_order_for_two_workers(deployment: Deplo
     started = [at(found, "started_at") for found in ended]
     assert started == sorted(started), "first come, first served"
     assert deployment.items("events", "tierserve-free", fields="reason=FailedCreate") == []
+
+
+def test_premium_goes_on_beside_a_full_free_tier(deployment: Deployment) -> None:
+    deployment.idle("free")
+    deployment.post("premium", CAT)
+    quiet = p95(deployment)
+    keys = submit_slow(deployment, 24)
+    eventually(lambda: len(deployment.pods("free")) == 2 and deployment.tier("free")["predicting"])
+    busy = p95(deployment)
+    assert any(deployment.prediction(key)["queue"] for key in keys), "free was full for as long as premium was asked"
+    tell(f"premium's p95 beside two busy free workers {busy:.0f} ms, alone {quiet:.0f} ms ({busy / quiet - 1:+.0%})")
+    assert all(deployment.ended(key)["status"] == "succeeded" for key in keys)
+
+
+def p95(deployment: Deployment) -> float:
+    seconds = []
+    for _ in range(40):
+        began = time.monotonic()
+        assert deployment.post("premium", CAT).status == 200
+        seconds.append(time.monotonic() - began)
+    return 1000 * statistics.quantiles(seconds, n=20)[-1]
 
 
 def test_a_raised_quota_acts_within_ten_seconds_and_restarts_nothing(deployment: Deployment) -> None:

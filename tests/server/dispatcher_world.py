@@ -100,7 +100,7 @@ class World:
         self.queue = Queue(self.database)
         self.blobs = DirectoryBlobs(folder / "blobs")
         self.engine = engine
-        self.live = Live(lambda: load(values, base=None, templates=templates), [values], templates)
+        self.live = Live(lambda: load(values, base=None, templates=templates), [values], templates, self.clock)
         self.settings = self.live.settings
         self.dispatcher = Dispatcher(self.live, self.queue, self.blobs, engine, "http://127.0.0.1:1", self.clock)
 

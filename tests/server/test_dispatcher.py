@@ -13,6 +13,7 @@ from server.blobs import DirectoryBlobs
 from server.config import DEFAULT_VALUES, TEMPLATES
 from server.dispatcher import BREAKER_FIRST, Dispatcher, breaker_seconds, plan
 from server.engines.base import Job, Phase, Place, Room
+from server.live import AGAIN_SECONDS
 from server.queue.records import Completion, Depth
 from server.queue.states import Status
 from tests.server.dispatcher_world import Obedient, Refusing, Stillborn, Unreachable, World
@@ -256,6 +257,10 @@ def test_a_change_that_the_cluster_would_refuse_is_not_taken_up(editable: World,
     editable.look()
     assert "refused" in editable.live.problem
     assert editable.live.settings.tiers["free"].job.priority_class_name == ""
+    editable.engine.refused = ""
+    editable.look(AGAIN_SECONDS)
+    assert editable.live.problem == "", "what a cluster refuses now it may take later"
+    assert editable.live.settings.tiers["free"].job.priority_class_name == "none-such"
 
 
 def test_a_template_that_is_wrong_from_the_start_stops_only_its_tier(tmp_path: Path, worlds: list[World]) -> None:

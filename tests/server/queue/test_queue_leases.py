@@ -195,6 +195,16 @@ def test_a_late_result_is_accepted_while_the_prediction_waits_again(world: World
     assert world.lease("other") == []
 
 
+def test_another_jobs_lease_completes_nothing_even_by_its_token(world: World) -> None:
+    one = world.submit()
+    (old,) = world.lease()
+    world.clock.advance(31)
+    world.queue.reclaim(TIERS).result()
+    (new,) = world.lease("other")
+    assert [world.complete(old, "other"), world.complete(new)] == ["unknown", "unknown"]
+    assert world.status(one) is Status.LEASED
+
+
 def test_a_late_result_beats_the_worker_that_has_it_now(world: World) -> None:
     one = world.submit()
     (old,) = world.lease()

@@ -1,0 +1,384 @@
+"""Who may do what: the server no more than it does, a worker nothing but its own Job's work, pods nothing at all."""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import json
+import socket
+import ssl
+import struct
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
+from itertools import product
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.cluster.cluster import Cluster
+from tests.cluster.shell import ClusterError
+from tests.e2e.deployment import NAMESPACE, RELEASE, TIERS, Deployment, deploy
+from tests.e2e.figures import tell
+from tests.e2e.pictures import CAT
+from tests.e2e.strangers import stranger
+from tests.running import Answer, eventually
+from tests.service.test_classify import is_cat
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+
+ACCOUNT = f"system:serviceaccount:{NAMESPACE}:{RELEASE}"
+WORKER = "tierserve-worker"
+AUDIENCE = "tierserve"
+TOKEN_FILE = "/var/run/secrets/tierserve/token"
+SPACES = {tier: f"tierserve-{tier}" for tier in TIERS}
+ELSEWHERE = "tierserve-elsewhere"
+REFUSED = 401
+NO_ACCOUNT = f'serviceaccount "{WORKER}" not found'
+PROCESS = "/proc/1/status"
+HOST_VOLUME = {"name": "host", "hostPath": {"path": "/"}}
+
+Right = tuple[str, str, str, str]  # verb, API group, resource, namespace
+
+
+@pytest.fixture(scope="module")
+def deployment(own_cluster: Cluster) -> Iterator[Deployment]:
+    found = deploy(own_cluster, *(f"tiers.{tier}.waits.idleSeconds=3" for tier in TIERS))
+    try:
+        yield found
+    finally:
+        own_cluster.kubectl("delete", "namespace", ELSEWHERE, "--ignore-not-found", timeout=120)
+        found.remove()
+
+
+@pytest.fixture(scope="module")
+def used(own_cluster: Cluster, deployment: Deployment) -> set[Right]:
+    """What the server asked of the API server in all that it ever does: work, GET /config, Jobs that get no pod."""
+    since = deployment.server_pod()["metadata"]["creationTimestamp"]
+    for tier in TIERS:
+        assert is_cat(deployment.post(tier, CAT))
+    assert deployment.get("/config").status == 200
+    for tier, space in SPACES.items():
+        deployment.idle(tier)
+        deployment.kubectl("delete", "serviceaccount", WORKER, namespace=space)
+    keys = {tier: deployment.submit(tier, CAT) for tier in TIERS}
+
+    def without_account() -> bool:
+        return all(NO_ACCOUNT in deployment.prediction(key)["queue"]["reason"] for key in keys.values())
+
+    eventually(without_account, 60, NO_ACCOUNT)
+    deployment.upgrade()
+    for tier, key in keys.items():
+        assert deployment.ended(key)["status"] == "succeeded"
+        deployment.idle(tier)
+    events = [event for event in audited(own_cluster) if event["requestReceivedTimestamp"] >= since]
+    tried = {event["objectRef"]["namespace"] for event in events if "dryRun=All" in event["requestURI"]}
+    assert tried == set(SPACES.values()), "a Job of each tier was tried out"
+    return {right(event) for event in events}
+
+
+def audited(cluster: Cluster) -> list[dict[str, Any]]:
+    """All that the API server was asked by the server's account."""
+    lines = [line for path in cluster.logs.glob("audit*.log") for line in path.read_text().splitlines()]
+    return [event for event in map(json.loads, lines) if event["user"]["username"] == ACCOUNT]
+
+
+def right(event: dict[str, Any]) -> Right:
+    """The right that a request needs."""
+    what = event["objectRef"]
+    resource = "/".join(filter(None, (what["resource"], what.get("subresource"))))
+    return event["verb"], what.get("apiGroup", ""), resource, what.get("namespace", "")
+
+
+def granted(deployment: Deployment) -> set[Right]:
+    """What any binding of the cluster grants the server's account."""
+    found: set[Right] = set()
+    for kind in ("Role", "ClusterRole"):
+        roles = {place(role): role["rules"] for role in objects(deployment, kind)}
+        for binding in objects(deployment, f"{kind}Binding"):
+            subjects = [(one["kind"], one.get("namespace"), one["name"]) for one in binding.get("subjects", ())]
+            if ("ServiceAccount", NAMESPACE, RELEASE) in subjects:
+                space, reference = place(binding)[0], binding["roleRef"]
+                assert reference["kind"] == kind
+                for rule in roles[space, reference["name"]]:
+                    assert rule.keys() == {"apiGroups", "resources", "verbs"}
+                    found.update((*one, space) for one in product(rule["verbs"], rule["apiGroups"], rule["resources"]))
+    return found
+
+
+def objects(deployment: Deployment, kind: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(deployment.cluster.kubectl("get", kind, "-A", "-o", "json"))["items"]
+    return found
+
+
+def place(found: dict[str, Any]) -> tuple[str, str]:
+    return found["metadata"].get("namespace", ""), found["metadata"]["name"]
+
+
+def test_the_server_may_do_exactly_what_it_does(deployment: Deployment, used: set[Right]) -> None:
+    may = granted(deployment)
+    assert used - may == set(), "asked without a right"
+    assert may - used == set(), "rights that nothing needs"
+    kinds = sorted({f"{verb} {resource}" for verb, _, resource, _ in may})
+    tell(f"the server's rights, each of them used: {', '.join(kinds)}")
+
+
+# Verb, API group, resource; the namespaces are those of MAY_NOT_IN.
+MAY_NOT = [
+    *((verb, "", "secrets") for verb in ("get", "list", "watch", "create")),
+    *(("create", "", f"pods/{way}") for way in ("exec", "attach", "portforward", "eviction", "ephemeralcontainers")),
+    ("get", "", "pods/log"),
+    *((verb, "", "pods") for verb in ("create", "delete", "patch", "update")),
+    *((verb, "batch", "jobs") for verb in ("patch", "update", "deletecollection")),
+    ("create", "batch", "cronjobs"),
+    *((verb, "", "resourcequotas") for verb in ("create", "update", "patch", "delete")),
+    *((verb, "", "limitranges") for verb in ("create", "update", "patch", "delete")),
+    ("create", "", "serviceaccounts/token"),
+    ("impersonate", "", "serviceaccounts"),
+    *((verb, "rbac.authorization.k8s.io", "roles") for verb in ("create", "update", "bind", "escalate")),
+    ("create", "rbac.authorization.k8s.io", "rolebindings"),
+    *((verb, "", "configmaps") for verb in ("get", "list", "create", "update")),
+]
+MAY_NOT_IN = [*SPACES.values(), NAMESPACE, "kube-system", "default"]
+ONLY_IN_TIERS = [("create", "batch", "jobs"), ("list", "batch", "jobs"), ("delete", "batch", "jobs")]
+ONLY_IN_TIERS += [("list", "", "events"), ("list", "", "resourcequotas"), ("list", "", "limitranges")]
+MAY_NOT_AT_ALL = [
+    ("list", "", "secrets"),
+    ("list", "", "pods"),
+    ("list", "", "namespaces"),
+    ("patch", "", "namespaces"),
+]
+MAY_NOT_AT_ALL += [("get", "", "nodes"), ("create", "rbac.authorization.k8s.io", "clusterrolebindings")]
+
+
+def may(deployment: Deployment, rights: list[Right]) -> dict[Right, bool]:
+    """Whether the server's account has rights: one question to the API server for each."""
+    reviews = []
+    for verb, group, resource, space in rights:
+        name, _, subresource = resource.partition("/")
+        what = {"verb": verb, "group": group, "resource": name, "subresource": subresource, "namespace": space}
+        groups = ["system:serviceaccounts", f"system:serviceaccounts:{NAMESPACE}", "system:authenticated"]
+        spec = {"user": ACCOUNT, "groups": groups, "resourceAttributes": what}
+        reviews.append({"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "spec": spec})
+    answers = deployment.cluster.kubectl("create", "-f", "-", "-o", "yaml", stdin=yaml.safe_dump_all(reviews))
+    statuses = [answer["status"] for answer in documents(answers)]
+    return {right: status["allowed"] for right, status in zip(rights, statuses, strict=True)}
+
+
+def documents(text: str) -> list[dict[str, Any]]:
+    """The objects that kubectl prints."""
+    return [one for document in yaml.safe_load_all(text) if document for one in document.get("items", [document])]
+
+
+def test_the_server_reads_no_secret_enters_no_pod_and_touches_no_other_namespace(deployment: Deployment) -> None:
+    tiers = [(*right, space) for right in ONLY_IN_TIERS for space in SPACES.values()]
+    assert set(may(deployment, tiers).values()) == {True}, "the questions are asked in the right way"
+    others = [space for space in MAY_NOT_IN if space not in SPACES.values()]
+    forbidden = [(*right, space) for right in MAY_NOT for space in MAY_NOT_IN]
+    forbidden += [(*right, space) for right in ONLY_IN_TIERS for space in others]
+    forbidden += [(*right, "") for right in MAY_NOT_AT_ALL]
+    allowed = [right for right, yes in may(deployment, forbidden).items() if yes]
+    assert not allowed
+    tell(f"{len(forbidden)} questions whether the server may: never")
+
+
+class Internal:
+    """The port for workers, asked with any token."""
+
+    def __init__(self, deployment: Deployment) -> None:
+        service = json.loads(deployment.kubectl("get", "service", f"{RELEASE}-internal", "-o", "json"))["spec"]
+        self.address: tuple[str, int] = service["clusterIP"], service["ports"][0]["port"]
+
+    def ask(self, path: str, body: Any, token: str | None) -> Answer:
+        """POST what a worker posts."""
+        headers = {"Authorization": f"Bearer {token}"} if token is not None else {}
+        connection = http.client.HTTPConnection(*self.address, timeout=60)
+        try:
+            connection.request("POST", path, json.dumps(body), headers)
+            response = connection.getresponse()
+            return Answer(response.status, dict(response.getheaders()), response.read())
+        finally:
+            connection.close()
+
+    def lease(self, token: str | None, wait: float = 0) -> Answer:
+        """Ask for one prediction."""
+        return self.ask("/work/lease", {"most": 1, "wait": wait}, token)
+
+    def complete(self, held: dict[str, Any], token: str) -> Answer:
+        """Hand in a result for it."""
+        result = {"labels": [{"label": "forged", "score": 1.0}]}
+        one = {"id": held["id"], "token": held["token"], "results": [result], "predict_ms": 1}
+        return self.ask("/work/complete", {"completions": [one]}, token)
+
+
+@pytest.fixture(scope="module")
+def internal(deployment: Deployment) -> Internal:
+    return Internal(deployment)
+
+
+@pytest.fixture(scope="module")
+def workers(deployment: Deployment, used: set[Right]) -> dict[str, str]:
+    """A running worker pod of each tier, which stays."""
+    deployment.upgrade("tiers.free.limits.queue=77", *(f"tiers.{tier}.waits.idleSeconds=600" for tier in TIERS))
+    deployment.sync_config()
+    eventually(lambda: deployment.tier("free")["limits"]["queued"] == 77, 120, "the longer time is in force")
+    for tier in TIERS:
+        assert is_cat(deployment.post(tier, CAT))
+    return {tier: deployment.pods(tier)[0]["metadata"]["name"] for tier in TIERS}
+
+
+@pytest.fixture(scope="module")
+def tokens(deployment: Deployment, workers: dict[str, str]) -> dict[str, str]:
+    """What the workers show to the server."""
+    return {tier: run_in(deployment, SPACES[tier], pod, "cat", TOKEN_FILE) for tier, pod in workers.items()}
+
+
+def run_in(deployment: Deployment, space: str, pod: str, *words: str) -> str:
+    return deployment.kubectl("exec", pod, "--", *words, namespace=space)
+
+
+def api_status(cluster: Cluster, path: str, token: str) -> int:
+    """What the API server answers to a token."""
+    context = ssl.create_default_context(cafile=str(cluster.control.authority.certificate))
+    connection = http.client.HTTPSConnection(cluster.network.control, 6443, timeout=30, context=context)
+    try:
+        connection.request("GET", path, headers={"Authorization": f"Bearer {token}"})
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+def test_a_workers_token_is_worth_nothing_at_the_api_server(own_cluster: Cluster, tokens: dict[str, str]) -> None:
+    for tier, token in tokens.items():
+        body = token.split(".")[1]
+        claims = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
+        assert claims["aud"] == [AUDIENCE]
+        assert claims["sub"] == f"system:serviceaccount:{SPACES[tier]}:{WORKER}"
+        for path in ("/api", f"/api/v1/namespaces/{SPACES[tier]}/pods", "/apis/authorization.k8s.io/v1"):
+            assert api_status(own_cluster, path, token) == REFUSED
+
+
+def test_the_servers_own_token_lists_pods_and_no_secrets(own_cluster: Cluster, deployment: Deployment) -> None:
+    pod = deployment.server_pod()["metadata"]["name"]
+    token = run_in(deployment, NAMESPACE, pod, "cat", "/var/run/secrets/kubernetes.io/serviceaccount/token")
+    assert api_status(own_cluster, f"/api/v1/namespaces/{NAMESPACE}/pods", token) == 200
+    for space in (*SPACES.values(), NAMESPACE, "kube-system"):
+        assert api_status(own_cluster, f"/api/v1/namespaces/{space}/secrets", token) == 403
+
+
+def lent(deployment: Deployment, space: str, account: str, *more: str) -> str:
+    """A token that the API server makes for an account."""
+    return deployment.kubectl("create", "token", account, *more, namespace=space).strip()
+
+
+def bound(deployment: Deployment, space: str, pod: str, *more: str) -> str:
+    """A token of the worker's account for a pod of somebody else, which no node runs."""
+    spec = {"serviceAccountName": WORKER, "nodeSelector": {"tierserve-test": "none-such"}}
+    deployment.kubectl("apply", "-f", "-", namespace=space, stdin=stranger(pod, **spec))
+    to = ("--bound-object-kind", "Pod", "--bound-object-name", pod)
+    return lent(deployment, space, WORKER, *to, *more)
+
+
+FOR_US = ("--audience", AUDIENCE)
+
+
+def test_the_internal_port_takes_no_other_token(
+    deployment: Deployment, internal: Internal, workers: dict[str, str], tokens: dict[str, str]
+) -> None:
+    deployment.kubectl("create", "namespace", ELSEWHERE)
+    deployment.kubectl("create", "serviceaccount", WORKER, namespace=ELSEWHERE)
+    free = SPACES["free"]
+    refused = {
+        "none": None,
+        "an empty one": "",
+        "a forged one": f"{tokens['free'].rpartition('.')[0]}.c2lnbmF0dXJl",
+        "of another account of the tier": lent(deployment, free, "default", *FOR_US),
+        "of the worker's account, but of no pod": lent(deployment, free, WORKER, *FOR_US),
+        "of a pod of the tier, for another audience": bound(deployment, free, "tierserve-free-other-aaaaa"),
+        "of a namespace that is no tier": bound(deployment, ELSEWHERE, workers["free"], *FOR_US),
+        "of the server itself": lent(deployment, NAMESPACE, RELEASE, *FOR_US),
+    }
+    for whose, token in refused.items():
+        answer = internal.lease(token)
+        assert answer.status == REFUSED, f"{whose}: {answer.body!r}"
+        assert answer.json["code"] == "bad_worker_token"
+    for token in tokens.values():
+        assert internal.lease(token).status == 204, "and a worker's own is taken"
+
+
+def test_a_worker_hands_in_for_its_own_tier_and_job_alone(
+    deployment: Deployment, internal: Internal, tokens: dict[str, str]
+) -> None:
+    held = leased(deployment, internal, tokens["premium"])
+    pair = [[held["id"], held["token"]]]
+    other = bound(deployment, SPACES["premium"], "tierserve-premium-other-aaaaa", *FOR_US)
+    assert internal.lease(other).json["code"] == "unknown_job"
+    for token in (tokens["free"], other):
+        assert internal.complete(held, token).json["outcomes"] == ["unknown"]
+        assert internal.ask("/work/extend", {"leases": pair}, token).json == {"lost": [held["id"]]}
+        assert internal.ask("/work/release", {"leases": pair}, token).json == {"released": 0}
+    found = deployment.prediction(held["id"])
+    assert (found["status"], found["results"]) == ("leased", [])
+    assert internal.complete(held, tokens["premium"]).json["outcomes"] == ["accepted"]
+    assert deployment.ended(held["id"])["results"][0]["labels"][0]["label"] == "forged"
+
+
+def leased(deployment: Deployment, internal: Internal, token: str) -> dict[str, Any]:
+    """A prediction of premium, leased in the place of its worker: whoever asked first gets the next one."""
+    with ThreadPoolExecutor(1) as pool:
+        asking = pool.submit(internal.lease, token, 30)
+        while not wait([asking], 0.5).done:
+            deployment.submit("premium", CAT)
+        answer = asking.result()
+    assert answer.status == 200
+    (size,) = struct.unpack_from(">I", answer.body)
+    (held,) = json.loads(answer.body[4 : 4 + size])["predictions"]
+    return dict(held)
+
+
+def test_pod_security_restricted_is_enforced_in_every_tier(deployment: Deployment) -> None:
+    trusting = {"securityContext": {"runAsUser": 0}}
+    for space in SPACES.values():
+        (found,) = deployment.items("namespaces", None, fields=f"metadata.name={space}")
+        for mode in ("enforce", "audit", "warn"):
+            assert found["metadata"]["labels"][f"pod-security.kubernetes.io/{mode}"] == "restricted"
+        for spec in (trusting, {"hostNetwork": True}, {"hostPID": True}, {"volumes": [HOST_VOLUME]}):
+            with pytest.raises(ClusterError, match='violates PodSecurity "restricted'):
+                deployment.kubectl("create", "-f", "-", namespace=space, stdin=stranger("somebody", **spec))
+        deployment.kubectl("create", "--dry-run=server", "-f", "-", namespace=space, stdin=stranger("somebody"))
+
+
+def test_no_pod_has_a_right_on_its_node(deployment: Deployment, workers: dict[str, str]) -> None:
+    pods = {SPACES[tier]: pod for tier, pod in workers.items()}
+    pods[NAMESPACE] = deployment.server_pod()["metadata"]["name"]
+    for space, pod in pods.items():
+        status = dict(line.split(":\t", 1) for line in run_in(deployment, space, pod, "cat", PROCESS).splitlines())
+        assert status["Uid"].split() == status["Gid"].split() == ["10001"] * 4
+        assert {status[name].strip() for name in status if name.startswith("Cap")} == {"0" * 16}
+        assert (status["NoNewPrivs"].strip(), status["Seccomp"].strip()) == ("1", "2")
+        run_in(deployment, space, pod, "touch", "/tmp/x")
+        for path in ("/x", "/srv/tierserve/x", "/opt/tierserve/x", "/etc/x"):
+            with pytest.raises(ClusterError, match="Read-only file system"):
+                run_in(deployment, space, pod, "touch", path)
+
+
+def test_a_worker_holds_no_token_for_the_api_server(deployment: Deployment, workers: dict[str, str]) -> None:
+    for tier, pod in workers.items():
+        with pytest.raises(ClusterError, match="No such file"):
+            run_in(deployment, SPACES[tier], pod, "ls", "/var/run/secrets/kubernetes.io")
+        assert run_in(deployment, SPACES[tier], pod, "ls", "/var/run/secrets").split() == ["tierserve"]
+
+
+def test_no_secret_is_made_in_a_tier(deployment: Deployment) -> None:
+    for space in SPACES.values():
+        assert deployment.items("secrets", space) == []
+
+
+def test_the_internal_port_is_on_no_public_service(deployment: Deployment, internal: Internal) -> None:
+    services = {item["metadata"]["name"]: item["spec"] for item in deployment.items("services", NAMESPACE)}
+    assert {spec["type"] for spec in services.values()} == {"ClusterIP"}
+    assert [port["targetPort"] for port in services[RELEASE]["ports"]] == ["http"]
+    assert deployment.ask("POST", "/work/lease", b"{}").status == 404
+    assert deployment.get("/metrics").status == 404
+    with pytest.raises(OSError):  # refused, unreachable or timed out
+        socket.create_connection((services[RELEASE]["clusterIP"], internal.address[1]), 3).close()
