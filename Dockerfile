@@ -34,7 +34,7 @@ RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
 # The asynchronous client is 40 MB that nothing imports.
 RUN cd /opt/tierserve/lib/python3*/site-packages && rm -r kubernetes/aio \
     && find . -type d \( -name test -o -name tests -o -name testing \) -prune -exec rm -r {} + && find . -name '*.pyi' -delete \
-    && /opt/tierserve/bin/python -m compileall -q --invalidation-mode unchecked-hash .
+    && /opt/tierserve/bin/python -m compileall -q -f --invalidation-mode unchecked-hash .
 
 FROM tools AS worker-packages
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
@@ -45,14 +45,14 @@ RUN cd /opt/tierserve/lib/python3*/site-packages \
         numpy/_core/include numpy/_core/lib numpy/f2py \
         PIL/_avif.* pillow.libs/libavif* \
     && find . -type d -name tests -prune -exec rm -r {} + && find . -name '*.pyi' -delete \
-    && /opt/tierserve/bin/python -m compileall -q --invalidation-mode unchecked-hash .
+    && /opt/tierserve/bin/python -m compileall -q -f --invalidation-mode unchecked-hash .
 
 FROM tools AS worker-timm-packages
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
     /pip/bin/pip --python /opt/tierserve/bin/python install --no-compile numpy pillow safetensors timm torch
 # One file of torch is in the syntax of a later Python.
 RUN cd /opt/tierserve/lib/python3*/site-packages && find . -name '*.pyi' -delete \
-    && /opt/tierserve/bin/python -m compileall -q --invalidation-mode unchecked-hash -x /py312_ .
+    && /opt/tierserve/bin/python -m compileall -q -f --invalidation-mode unchecked-hash -x /py312_ .
 
 
 FROM worker-timm-packages AS model-builder

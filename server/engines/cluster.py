@@ -6,6 +6,9 @@ Answers are read as JSON, not as the client's models: those refuse fields that a
 from __future__ import annotations
 
 import json
+import logging
+import math
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,7 @@ from urllib3.exceptions import HTTPError
 from server.engines.base import BadManifest, EngineError, Manifest
 
 TIMEOUT = (3, 10)  # seconds to connect, and to read
+SILENCE_SECONDS = 2.0  # after a call without an answer, others are not even tried: they would wait as long in vain
 NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 Object = Mapping[str, Any]
@@ -33,10 +37,14 @@ class ApiError(EngineError):
 
 
 class Cluster:
-    """One connection pool to one API server. Every method raises ``ApiError``, or ``EngineError`` without an answer."""
+    """One connection pool to one API server. Every method raises ``ApiError``, or ``EngineError`` without an answer.
 
-    def __init__(self, client: ApiClient, namespace: str) -> None:
-        self.namespace = namespace
+    Safe from any thread. ``clock`` is monotonic, in seconds.
+    """
+
+    def __init__(self, client: ApiClient, namespace: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self.namespace, self._clock = namespace, clock
+        self._silent_until, self._silence = -math.inf, ""
         self._batch, self._core, self._authentication = (
             BatchV1Api(client),
             CoreV1Api(client),
@@ -60,6 +68,7 @@ class Cluster:
                 raise EngineError(message) from error
             namespace = ""
         configuration.retries = 1  # a kept connection may have been closed meanwhile
+        logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # it warns of each retry, many a second
         return cls(ApiClient(configuration), namespace)
 
     def jobs(self, namespace: str, labels: str) -> list[Object]:
@@ -104,6 +113,8 @@ class Cluster:
         return items
 
     def _call(self, method: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+        if self._clock() < self._silent_until:
+            raise EngineError(self._silence)
         try:
             response = method(*arguments, _preload_content=False, _request_timeout=TIMEOUT, **options)
             return json.loads(response.data)
@@ -113,7 +124,10 @@ class Cluster:
             first = error.errors()[0]
             raise BadManifest(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
         except (HTTPError, OSError, ValueError, ConfigException) as error:
-            raise EngineError(f"the API server does not answer: {type(error).__name__}") from error
+            cause = getattr(error, "reason", None) or error
+            self._silence = f"the API server does not answer: {type(cause).__name__}"
+            self._silent_until = self._clock() + SILENCE_SECONDS
+            raise EngineError(self._silence) from error
 
 
 def _message(error: ApiException) -> str:

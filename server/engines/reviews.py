@@ -7,6 +7,7 @@ with its pod. The tier follows from the pod's namespace, the Job from the pod's 
 from __future__ import annotations
 
 import hashlib
+import math
 import threading
 import time
 from collections import OrderedDict
@@ -18,6 +19,7 @@ from server.engines.cluster import Cluster
 
 FRESH_SECONDS = 60.0  # a pod that was deleted keeps its access for so long
 STALE_SECONDS = 600.0  # and for so long while the API server does not answer
+AGAIN_SECONDS = 10.0  # then so often one request asks it, and waits; the others go by what was true
 MOST_KEPT = 4096
 POD_NAME = "authentication.kubernetes.io/pod-name"
 
@@ -31,16 +33,25 @@ class WorkerReviews(Credentials):
         self._cluster, self._tiers, self._clock = cluster, tiers, clock
         self._lock = threading.Lock()
         self._kept: OrderedDict[bytes, tuple[Worker, float]] = OrderedDict()
+        self._again_at = -math.inf
 
     def recall(self, token: str) -> Worker | None:
         """Who was seen to show this token lately."""
-        return self._recent(token, FRESH_SECONDS)
+        return self._recent(token, STALE_SECONDS if self._clock() < self._again_at else FRESH_SECONDS)
 
     def check(self, token: str) -> Worker:
         """Ask the API server. What cannot be asked again was true a while ago."""
+        if not token:
+            raise AccessDenied("no worker token was shown")
+        if self._clock() < self._again_at and (worker := self.recall(token)):  # others have asked in vain meanwhile
+            return worker
+        if self._again_at > -math.inf:
+            self._again_at = self._clock() + AGAIN_SECONDS
         try:
             status = self._cluster.review(token, APP)
+            self._again_at = -math.inf
         except EngineError as error:
+            self._again_at = self._clock() + AGAIN_SECONDS
             if worker := self._recent(token, STALE_SECONDS):
                 return worker
             raise AccessUnknown(f"the worker token cannot be checked: {error}") from error

@@ -38,7 +38,7 @@ class Clients:
         ]
         self.promised: dict[str, str] = {}
         self.accepted: list[float] = []
-        self.served: dict[str, list[float]] = {tier: [] for tier in TIERS}
+        self.served: dict[str, list[tuple[float, float]]] = {tier: [] for tier in TIERS}
         self.wrong: list[str] = []
 
     def start(self) -> None:
@@ -69,10 +69,14 @@ class Clients:
         moments = [since, *(moment for moment in list(self.accepted) if moment > since)]
         return max(later - earlier for earlier, later in pairwise(moments))
 
-    def serves(self, tier: str, since: float, seconds: float = 120.0) -> float:
-        """Seconds from a moment until a waiting client of the tier had its labels."""
-        eventually(lambda: self.served[tier] and self.served[tier][-1] > since, seconds, f"{tier} answers")
-        return next(moment for moment in self.served[tier] if moment > since) - since
+    def serves(self, tier: str, since: float, seconds: float = 120.0) -> None:
+        """Return when a waiting client of the tier has had its labels since a moment."""
+        served = self.served[tier]
+        eventually(lambda: served and served[-1][0] > since, seconds, f"{tier} answers")
+
+    def slowest(self, since: float) -> float:
+        """The most seconds that a client had to wait for its labels since a moment."""
+        return max(took for served in self.served.values() for moment, took in list(served) if moment > since)
 
     def settle(self) -> dict[str, dict[str, Any]]:
         """Every promise as it ended: succeeded, with the labels of its picture."""
@@ -87,16 +91,18 @@ class Clients:
         while not self._over.wait(PAUSE_SECONDS):
             name = list(QUICK)[turn % len(QUICK)]
             turn += 1
+            began = time.monotonic()
             with suppress(OSError, http.client.HTTPException):
-                self._take(name, tier, self._deployment.post(tier, QUICK[name], headers))
+                self._take(name, tier, began, self._deployment.post(tier, QUICK[name], headers))
 
-    def _take(self, name: str, tier: str, answer: Answer) -> None:
+    def _take(self, name: str, tier: str, began: float, answer: Answer) -> None:
+        now = time.monotonic()
         if answer.status in (200, 202):
-            self.accepted.append(time.monotonic())
+            self.accepted.append(now)
         if answer.status == 202:
             self.promised[answer.json["id"]] = name
         elif answer.status == 200:
-            self.served[tier].append(time.monotonic())
+            self.served[tier].append((now, now - began))
         if answer.status not in (202, 503) and not (answer.status == 200 and self._right(name, answer.json)):
             self.wrong.append(f"{name}: {answer.status} {answer.body!r}")
 

@@ -22,6 +22,7 @@ from tests.cluster.shell import ClusterError, run
 from tests.running import ROOT, Answer, eventually
 
 CHART = ROOT / "chart"
+GIVEN_VALUES = "TIERSERVE_E2E_SET"  # key=value words for a cluster elsewhere: its images, its storage class
 RELEASE = NAMESPACE = "tierserve"
 SERVER_UID = 10001
 HELM_SECONDS = 180.0
@@ -52,7 +53,8 @@ class Deployment:
 
     def __init__(self, cluster: Kubernetes, *sets: str) -> None:
         self.cluster = cluster
-        self.sets = (*IMAGES, *sets) if isinstance(cluster, Cluster) else sets
+        given = tuple(os.environ.get(GIVEN_VALUES, "").split())
+        self.sets = (*(IMAGES if isinstance(cluster, Cluster) else given), *sets)
         self._helm = binaries.ensure(["helm"]) / "helm"
         self._address: tuple[str, int] | None = None
         self._forward: subprocess.Popen[str] | None = None
@@ -192,6 +194,10 @@ class Deployment:
         """The server's pod."""
         pods = self.items("pods", NAMESPACE, "app.kubernetes.io/component=server")
         return next(pod for pod in pods if "deletionTimestamp" not in pod["metadata"])
+
+    def server_image(self) -> str:
+        """The image that the server runs."""
+        return str(self.server_pod()["spec"]["containers"][0]["image"])
 
     def log(self) -> str:
         """What the server's pod has logged."""

@@ -26,9 +26,10 @@ from tests.service.test_classify import is_cat
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
 
-START_SECONDS = 6
+START_SECONDS = 5
 REASON_SECONDS = 60.0
 MENDED_SECONDS = 180.0
+THREE = "the last 3 workers ended without taking work"
 FOUR_OR_MORE = r"the last ([4-9]|\d\d) workers ended without taking work"
 SPREAD_SECONDS = 120.0
 BASE = (ROOT / "jobtemplates" / "base.yaml.j2").read_text()
@@ -93,7 +94,7 @@ def tier(name: str, *sets: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def deployment(cluster: Kubernetes) -> Iterator[Deployment]:
-    sets = ["tiers.free.waits.idleSeconds=2", "tiers.premium.waits.idleSeconds=2", *tier("narrow")]
+    sets = ["tiers.free.waits.idleSeconds=2", "tiers.premium.waits.idleSeconds=2", *tier("spare")]
     for name, broken in BROKEN.items():
         sets += tier(name, f"waits.startSeconds={START_SECONDS}", *broken.sets)
     found = deploy(cluster, *sets)
@@ -108,8 +109,9 @@ def deployment(cluster: Kubernetes) -> Iterator[Deployment]:
 
 @pytest.fixture(scope="module")
 def watches(deployment: Deployment) -> Iterator[dict[str, Watch]]:
-    """The Jobs of the broken tiers, from the first on."""
+    """The Jobs of the broken tiers, from the first on, with all that breaks them."""
     deployment.kubectl("apply", "-f", "-", stdin=POLICY)
+    deployment.kubectl("apply", "-f", "-", namespace=namespace("spare"), stdin=LIMITS)
     eventually(lambda: refuses_pods(deployment, "tierserve-refused"), what="the policy is in force")
     with ExitStack() as stack:
         yield {name: stack.enter_context(deployment.watching(name, "jobs")) for name in BROKEN}
@@ -210,16 +212,17 @@ def test_what_waited_completes_once_the_tiers_are_mended(deployment: Deployment,
     work(deployment, *BROKEN)
 
 
-def test_a_limit_of_somebody_else_is_told_and_no_job_is_started(deployment: Deployment) -> None:
-    where = namespace("narrow")
-    deployment.kubectl("apply", "-f", "-", namespace=where, stdin=LIMITS)
-    with deployment.watching("narrow", "jobs") as watch:
-        key = eventually(lambda: deployment.tier("narrow")["room"] == 0 and deployment.submit("narrow", CAT))
-        reason = told(deployment, "narrow", key, "the LimitRange somebody allows at most 500m of cpu")
+def test_a_limit_of_somebody_else_is_told_and_no_job_is_started(
+    deployment: Deployment, watches: dict[str, Watch]
+) -> None:
+    eventually(lambda: deployment.tier("spare")["room"] == 0, what="the LimitRange is known")
+    with deployment.watching("spare", "jobs") as watch:
+        key = deployment.submit("spare", CAT)
+        reason = told(deployment, "spare", key, "the LimitRange somebody allows at most 500m of cpu")
         assert reason.startswith("no worker runs; ")
         work(deployment, *TIERS)
         assert not watch.seen
-    deployment.kubectl("delete", "limitrange", "somebody", namespace=where)
+    deployment.kubectl("delete", "limitrange", "somebody", namespace=namespace("spare"))
     assert deployment.ended(key, MENDED_SECONDS)["status"] == "succeeded"
 
 
@@ -285,6 +288,24 @@ def test_values_that_the_api_server_refuses_are_not_taken_up(deployment: Deploym
     eventually(lambda: in_force(deployment) == {"current": True, "reason": ""}, SPREAD_SECONDS)
 
 
+def test_a_model_that_is_not_in_the_image(deployment: Deployment) -> None:
+    before = deployment.sets
+    deployment.upgrade("tiers.spare.model.name=none-such")
+    deployment.sync_config()
+    eventually(lambda: deployment.tier("spare")["model"]["name"] == "none-such", SPREAD_SECONDS, "it is in force")
+    deployment.idle("spare")
+    with deployment.watching("spare", "jobs") as watch:
+        key = deployment.submit("spare", CAT)
+        tell(f"model none-such: {told(deployment, 'spare', key, THREE + r'.*none-such')}")
+        work(deployment, *TIERS)
+        assert len(watch.seen) == 3
+    assert len(deployment.jobs("spare")) == 3, "failed ones can be looked at"
+    deployment.sets = before
+    deployment.upgrade()
+    deployment.sync_config()
+    assert deployment.ended(key, MENDED_SECONDS)["status"] == "succeeded"
+
+
 def test_an_image_that_does_not_exist(deployment: Deployment) -> None:
     before = deployment.sets
     starts = [f"tiers.{name}.waits.startSeconds={START_SECONDS}" for name in TIERS]
@@ -297,7 +318,7 @@ def test_an_image_that_does_not_exist(deployment: Deployment) -> None:
         for name, key in keys.items():
             reason = told(deployment, name, key, "tierserve-worker:none-such")
             assert any(f"{word}: " in reason for word in ("ErrImagePull", "ImagePullBackOff")), reason
-            told(deployment, name, key, "the last 3 workers ended without taking work")
+            told(deployment, name, key, THREE)
         tell(f"image none-such: {json.dumps(reasons(deployment, 'free', keys['free']))}")
         assert len(watch.seen) == 3
     deployment.sets = before

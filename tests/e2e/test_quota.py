@@ -27,9 +27,10 @@ spec:
   automountServiceAccountToken: false
   securityContext: {runAsNonRoot: true, runAsUser: 10002, seccompProfile: {type: RuntimeDefault}}
   containers:
-    - name: pause
-      image: localhost/pause:1
+    - name: idle
+      image: IMAGE
       imagePullPolicy: IfNotPresent
+      command: [python, -c, "import time; time.sleep(3600)"]
       resources: {requests: {cpu: 1200m, memory: 32Mi}, limits: {cpu: 1200m, memory: 32Mi}}
       securityContext: {allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}, readOnlyRootFilesystem: true}
 """
@@ -133,7 +134,8 @@ def test_a_lowered_quota_kills_no_worker_and_starts_none(deployment: Deployment)
 
 def test_a_quota_used_up_by_somebody_else_is_told_and_a_freed_one_is_used(deployment: Deployment) -> None:
     deployment.idle("free")
-    deployment.kubectl("apply", "-f", "-", namespace="tierserve-free", stdin=SOMEBODY)
+    pod = SOMEBODY.replace("IMAGE", deployment.server_image())
+    deployment.kubectl("apply", "-f", "-", namespace="tierserve-free", stdin=pod)
     key = deployment.submit("free", CAT)
     reason = eventually(lambda: (queue := deployment.prediction(key)["queue"]) and queue["reason"])
     assert reason == "no worker runs; quota cpu: 1.2 of 2 used, a worker takes 0.9"

@@ -68,6 +68,8 @@ def used(own_cluster: Cluster, deployment: Deployment) -> set[Right]:
 
     eventually(without_account, 60, NO_ACCOUNT)
     deployment.upgrade()
+    for space in SPACES.values():  # or their pods are tried again only after Kubernetes' back-off
+        deployment.kubectl("delete", "jobs", "--all", namespace=space)
     for tier, key in keys.items():
         assert deployment.ended(key)["status"] == "succeeded"
         deployment.idle(tier)
