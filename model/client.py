@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+CONNECT_SECONDS = 3.0  # a packet that was lost with the server's pod is sent again ever later: a new try is faster
 REPLY_SECONDS = 10.0
 RETRY_FIRST, RETRY_MOST = 0.05, 1.0
 GONE_SECONDS = 60.0  # a server that is replaced takes half of that to come back
@@ -126,7 +127,7 @@ class Client:
 
     def _once(self, path: str, data: bytes, timeout: float) -> tuple[int, bytes]:
         if self._connection is None:
-            self._connection = http.client.HTTPConnection(*self._address, timeout=timeout)
+            self._connection = http.client.HTTPConnection(*self._address, timeout=CONNECT_SECONDS)
             self._connection.connect()
         connection = self._connection
         connection.sock.settimeout(timeout)

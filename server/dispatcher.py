@@ -95,6 +95,7 @@ class Dispatcher:
         self._stopping = threading.Event()
         self._pace: dict[str, int] = {}
         self._reclaim_at = self._tidy_at = -math.inf
+        self._leases_count_at = clock() + live.settings.lease.seconds  # leases ran out while no server could renew them
         self._samples: dict[str, tuple[Manifest, float]] = {}
         self._tried: dict[str, Manifest] = {}
         self._reported: dict[str, tuple[Mapping[str, Any], float]] = {}
@@ -127,7 +128,7 @@ class Dispatcher:
         now = self._clock()
         if now >= self._reclaim_at:
             self._reclaim_at = now + self._live.settings.lease.reclaim
-            self._reclaim()
+            self._reclaim(leases=now >= self._leases_count_at)
         if now >= self._tidy_at:
             self._tidy_at = now + TIDY_SECONDS
             self._tidy()
@@ -275,9 +276,9 @@ class Dispatcher:
             _ask(self._queue.report(tier, dict(view)))
             self._reported[tier] = (view, now)
 
-    def _reclaim(self) -> None:
+    def _reclaim(self, *, leases: bool) -> None:
         attempts = {tier.name: tier.limits.attempts for tier in self._live.settings.tiers.values()}
-        while _ask(self._queue.reclaim(attempts)).more:
+        while _ask(self._queue.reclaim(attempts, leases=leases)).more:
             pass
 
     def _tidy(self) -> None:

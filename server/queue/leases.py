@@ -171,9 +171,11 @@ def _finish(tx: Transaction, moves: Moves, row: sa.Row[Any], job: str, completio
         new_error=None if completion.error is None else json.dumps(completion.error, allow_nan=False),
         took=completion.predict_ms,
     )
+    before = prediction_of(row)
     ended = replace(
-        prediction_of(row),
+        before,
         status=status,
+        attempts=max(1, before.attempts),
         completed_at=tx.now,
         job=job,
         results=completion.results,

@@ -64,6 +64,7 @@ FINISH = {
         results=bind("new_results"),
         error=bind("new_error"),
         predict_ms=bind("took"),
+        attempts=sa.case((_p.attempts < 1, 1), else_=_p.attempts),  # its lease was handed back, and yet it was worked
     )
     for source in (Status.QUEUED, Status.LEASED)
     for target in (Status.SUCCEEDED, Status.FAILED)

@@ -48,16 +48,17 @@ class Upkeep(Operations):
     """The part of the queue that the dispatcher calls on its clock."""
 
     @write
-    def reclaim(self, tx: Transaction, tiers: Mapping[str, int]) -> Reclaimed:
+    def reclaim(self, tx: Transaction, tiers: Mapping[str, int], *, leases: bool = True) -> Reclaimed:
         """Take back what ran out, in the tiers named with the attempts each allows; others are never touched.
 
-        A lease that ran out: waits again, to be leased alone, or ends as failed after its last attempt. A deadline that
-        passed: aborted if it was never started, expired otherwise. At most 500 rows a call, shared by the tiers.
+        A lease that ran out (only with ``leases``): waits again, to be leased alone, or ends as failed after its last
+        attempt. A deadline that passed: aborted if it was never started, expired otherwise. At most 500 rows a call,
+        shared by the tiers.
         """
         page = max(1, PAGE // max(1, 2 * len(tiers)))
         moves, more = Moves(tx), False
         for tier, attempts in tiers.items():
-            run_out = tx.rows(_RUN_OUT, tier=tier, now=tx.now, page=page)
+            run_out = tx.rows(_RUN_OUT, tier=tier, now=tx.now, page=page) if leases else []
             for row in run_out:
                 moves.lose(row, attempts, SILENT)
             overdue = tx.rows(_OVERDUE, tier=tier, now=tx.now, page=page)

@@ -98,6 +98,7 @@ def _say(line: str) -> None:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, interrupt)
+    signal.signal(signal.SIGINT, interrupt)  # which whoever started this may have had ignored
     try:
         main(prog_name="python -m tests.cluster")
     except ClusterError as error:

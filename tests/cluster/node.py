@@ -134,7 +134,6 @@ class Node:
             "clusterDomain": "cluster.local",
             "volumePluginDir": "/var/lib/kubelet/volume-plugins",
             "failSwapOn": False,
-            "syncFrequency": "5s",  # a changed ConfigMap reaches its pods that soon, not after a minute
             "evictionHard": {"imagefs.available": "1%", "nodefs.available": "1%", "memory.available": "100Mi"},
             "imageGCHighThresholdPercent": 100,  # an image that went could not be pulled again
         }

@@ -26,6 +26,7 @@ GIVEN_VALUES = "TIERSERVE_E2E_SET"  # key=value words for a cluster elsewhere: i
 RELEASE = NAMESPACE = "tierserve"
 SERVER_UID = 10001
 HELM_SECONDS = 180.0
+CONNECT_SECONDS = 2.5  # a packet that was lost with a pod is sent again after 1 s, 3 s, 7 s ...: a new try is faster
 ANSWER_SECONDS = 120.0
 TIERS = ("free", "premium")
 IMAGES = (
@@ -72,15 +73,15 @@ class Deployment:
         """Change values, as an operator does, and keep them for later upgrades."""
         self.sets = (*self.sets, *sets)
         files = ("--values", str(values)) if values else ()
-        return self.helm("upgrade", RELEASE, str(CHART), *files, *self.flags(), "--wait", "--timeout=2m")
-
-    def sync_config(self) -> None:
-        """Have the kubelet hand changed ConfigMaps on now, as it does when the pod changes, and else once a minute."""
+        said = self.helm("upgrade", RELEASE, str(CHART), *files, *self.flags(), "--wait", "--timeout=2m")
+        # A kubelet hands changed ConfigMaps on when a pod of its changes, and else once a minute.
         pod = self.server_pod()["metadata"]["name"]
         self.kubectl("annotate", "pod", pod, f"tierserve.dev/synced={time.monotonic_ns()}", "--overwrite")
+        return said
 
     def uninstall(self) -> str:
         """Remove the release; the tiers' namespaces stay."""
+        self._address = None
         return self.helm("uninstall", RELEASE, "--wait", "--timeout=2m")
 
     def remove(self) -> None:
@@ -148,8 +149,10 @@ class Deployment:
         self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
     ) -> Answer:
         """One request, on a connection of its own."""
-        connection = http.client.HTTPConnection(*self.address(), timeout=ANSWER_SECONDS)
+        connection = http.client.HTTPConnection(*self.address(), timeout=CONNECT_SECONDS)
         try:
+            connection.connect()
+            connection.sock.settimeout(ANSWER_SECONDS)
             connection.request(method, path, body, dict(headers or {}))
             response = connection.getresponse()
             return Answer(response.status, dict(response.getheaders()), response.read())

@@ -1,13 +1,45 @@
-"""Pods that are not tierserve's, and satisfy Pod Security "restricted" all the same."""
+"""What others put into a cluster: pods of theirs, and what keeps pods from being made."""
 
 from __future__ import annotations
 
 import json
 from typing import Any
 
+POLICY = """
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicy
+metadata: {name: tierserve-no-pods}
+spec:
+  failurePolicy: Fail
+  matchConstraints:
+    resourceRules: [{apiGroups: [""], apiVersions: [v1], operations: [CREATE], resources: [pods]}]
+  validations: [{expression: "false", message: no pods on Sundays}]
+---
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicyBinding
+metadata: {name: tierserve-no-pods}
+spec:
+  policyName: tierserve-no-pods
+  validationActions: [Deny]
+  matchResources: {namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: tierserve-refused}}}
+"""
+PRIORITY = """
+apiVersion: scheduling.k8s.io/v1
+kind: PriorityClass
+metadata: {name: none-such}
+value: 0
+description: Made by a test of tierserve.
+"""
+LIMITS = """
+apiVersion: v1
+kind: LimitRange
+metadata: {name: somebody}
+spec: {limits: [{type: Container, max: {cpu: 500m}, default: {cpu: 500m}, defaultRequest: {cpu: 500m}}]}
+"""
+
 
 def stranger(name: str, **spec: Any) -> str:
-    """A manifest for kubectl: a pod that does nothing, with more of a spec."""
+    """A manifest for kubectl: a pod that does nothing and satisfies Pod Security "restricted", with more of a spec."""
     rights = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}, "readOnlyRootFilesystem": True}
     amounts = {"cpu": "10m", "memory": "16Mi"}
     container = {

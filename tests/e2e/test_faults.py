@@ -78,18 +78,24 @@ def workers(deployment: Deployment, tier: str, count: int) -> dict[str, dict[str
     return found
 
 
-def workers_on_n2(deployment: Deployment, cluster: Cluster, clients: Clients) -> dict[str, dict[str, Any]]:
-    """Two workers of free on the node n2, busy; those that follow may go anywhere."""
+def workers_on(deployment: Deployment, *nodes: str) -> list[str]:
+    """The pods of free, once there is one on each of these nodes and no other."""
+
+    def there() -> list[str]:
+        found = ready(deployment, "free")
+        return list(found) if sorted(pod["spec"]["nodeName"] for pod in found.values()) == list(nodes) else []
+
+    found: list[str] = eventually(there, 120, f"workers of free on {nodes}")
+    return found
+
+
+def workers_on_n2(deployment: Deployment, cluster: Cluster, clients: Clients) -> list[str]:
+    """Two busy workers of free on the node n2; those that follow may go anywhere."""
     workers(deployment, "premium", 1)
     cluster.kubectl("cordon", "n1")
     deployment.kubectl("delete", "jobs", "--all", namespace=FREE, timeout=120)
     clients.submit_slow(4)
-
-    def there() -> dict[str, dict[str, Any]]:
-        found = ready(deployment, "free")
-        return found if [pod["spec"]["nodeName"] for pod in found.values()] == ["n2", "n2"] else {}
-
-    found: dict[str, dict[str, Any]] = eventually(there, 120, "two workers of free on n2")
+    found = workers_on(deployment, "n2", "n2")
     cluster.kubectl("uncordon", "n1")
     return found
 
@@ -163,25 +169,26 @@ def test_a_lost_server_comes_back_and_its_workers_stay(deployment: Deployment, w
         for tier in TIERS:
             clients.serves(tier, time.monotonic())
             assert set(ready(deployment, tier)) == before[tier], "workers were adopted, not started anew"
-        assert set(attempts(deployment, keys)) == {1}
+        assert max(attempts(deployment, keys)) <= 2, "once more only where a lease's answer died with the server"
 
 
 @pytest.mark.parametrize("how", ["deleted", "killed"])
-def test_what_a_lost_worker_held_is_taken_up(deployment: Deployment, whole: Cluster, how: str) -> None:
+def test_what_lost_workers_held_is_taken_up(deployment: Deployment, whole: Cluster, how: str) -> None:
     with asking(deployment) as clients:
         keys = clients.submit_slow(8)
-        victim = next(iter(workers(deployment, "free", 2).values()))
+        lost = workers(deployment, "free", 2)
         held = under_way(deployment, keys)
         began = time.monotonic()
         if how == "deleted":
-            deployment.kubectl("delete", "pod", name_of(victim), "--grace-period=0", "--force", namespace=FREE)
+            deployment.kubectl("delete", "pod", *lost, "--grace-period=0", "--force", namespace=FREE)
         else:
-            kill_process(whole, victim)
+            for pod in lost.values():
+                kill_process(whole, pod)
         took = max(taken_up(deployment, held, began))
-        tell(f"worker {how}: what was under way was taken up within {took:.1f} s")
+        tell(f"all workers {how}: what was under way was done or taken up within {took:.1f} s")
         assert took < TAKEN_UP_SECONDS
         assert max(attempts(deployment, keys)) <= 2
-        assert name_of(victim) not in ready(deployment, "free")
+        assert not set(lost) & set(ready(deployment, "free"))
 
 
 @pytest.mark.parametrize("how", ["drained", "evicted"])
@@ -216,7 +223,7 @@ def test_work_of_a_lost_node_goes_on_elsewhere(deployment: Deployment, whole: Cl
         whole.kubectl("cordon", "n2")
         deployment.kubectl("delete", "job", job_of(moved), namespace=FREE)
         keys = clients.submit_slow(8)
-        workers(deployment, "free", 2)
+        workers_on(deployment, "n1", "n2")
         whole.kubectl("uncordon", "n2")
         under_way(deployment, keys)
         began = time.monotonic()
@@ -240,7 +247,7 @@ def test_an_api_server_that_is_away_stops_no_client(deployment: Deployment, whol
             workers(deployment, tier, 1)
             clients.serves(tier, time.monotonic())
         whole.control.machine.run("iptables", "-I", "INPUT", *UNHEARD)
-        whole.stop_api()
+        whole.stop_api()  # nothing refuses a connection either: whoever asks waits
         began = time.monotonic()
         reason = eventually(lambda: told(deployment), 60, "each tier says that the cluster does not answer")
         while time.monotonic() < began + OUTAGE_SECONDS:
@@ -257,7 +264,7 @@ def test_an_api_server_that_is_away_stops_no_client(deployment: Deployment, whol
         whole.start_api()
         back = time.monotonic()
         deployment.kubectl("delete", "jobs", "--all", namespace=FREE, timeout=120)
-        assert max(attempts(deployment, keys)) == 1
+        assert set(attempts(deployment, keys)) == {1}
         tell(
             f"API server away for {OUTAGE_SECONDS:g} s: accepted all the time (longest pause {gap:.1f} s), the slowest "
             f"answer took {slowest:.1f} s, /readyz 200 with {reason!r}; {time.monotonic() - back:.1f} s after it was "
@@ -286,6 +293,6 @@ def test_deleted_jobs_cost_only_time(deployment: Deployment, what: str) -> None:
             deployment.kubectl("delete", "jobs,pods", "--all", namespace=FREE)
         tries = attempts(deployment, keys)
         tell(f"{what} deleted: all {len(keys)} slow ones done after {time.monotonic() - began:.1f} s")
-        assert max(tries) == 1, "what was taken back counts no attempt"
+        assert set(tries) == {1}, "what was taken back counts no attempt"
         eventually(lambda: not gone & set(ready(deployment, "free")), 60, "the pods are gone too")
         clients.serves("free", time.monotonic())

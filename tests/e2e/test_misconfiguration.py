@@ -20,7 +20,7 @@ from tests.cluster.shell import ClusterError
 from tests.e2e.deployment import TIERS, Deployment, Watch, deploy
 from tests.e2e.figures import tell
 from tests.e2e.pictures import CAT
-from tests.e2e.strangers import stranger
+from tests.e2e.strangers import LIMITS, POLICY, PRIORITY, stranger
 from tests.running import ROOT, eventually
 from tests.service.test_classify import is_cat
 
@@ -33,38 +33,6 @@ THREE = "the last 3 workers ended without taking work"
 FOUR_OR_MORE = r"the last ([4-9]|\d\d) workers ended without taking work"
 SPREAD_SECONDS = 120.0
 BASE = (ROOT / "jobtemplates" / "base.yaml.j2").read_text()
-
-POLICY = """
-apiVersion: admissionregistration.k8s.io/v1
-kind: ValidatingAdmissionPolicy
-metadata: {name: tierserve-no-pods}
-spec:
-  failurePolicy: Fail
-  matchConstraints:
-    resourceRules: [{apiGroups: [""], apiVersions: [v1], operations: [CREATE], resources: [pods]}]
-  validations: [{expression: "false", message: no pods on Sundays}]
----
-apiVersion: admissionregistration.k8s.io/v1
-kind: ValidatingAdmissionPolicyBinding
-metadata: {name: tierserve-no-pods}
-spec:
-  policyName: tierserve-no-pods
-  validationActions: [Deny]
-  matchResources: {namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: tierserve-refused}}}
-"""
-PRIORITY = """
-apiVersion: scheduling.k8s.io/v1
-kind: PriorityClass
-metadata: {name: none-such}
-value: 0
-description: Made by a test of tierserve.
-"""
-LIMITS = """
-apiVersion: v1
-kind: LimitRange
-metadata: {name: somebody}
-spec: {limits: [{type: Container, max: {cpu: 500m}, default: {cpu: 500m}, defaultRequest: {cpu: 500m}}]}
-"""
 
 
 @dataclass(frozen=True)
@@ -204,7 +172,6 @@ def test_what_waited_completes_once_the_tiers_are_mended(deployment: Deployment,
     deployment.kubectl("delete", "-f", "-", stdin=POLICY)
     deployment.kubectl("apply", "-f", "-", stdin=PRIORITY)
     deployment.upgrade(*(f"tiers.{name}.waits.startSeconds=60" for name in BROKEN))
-    deployment.sync_config()
     for name, key in waiting.items():
         assert deployment.ended(key, MENDED_SECONDS)["status"] == "succeeded", name
     for name in BROKEN:
@@ -257,7 +224,6 @@ def refused(deployment: Deployment, pattern: str, *sets: str, values: Path | Non
     """An upgrade with these values is not taken up, for a reason that matches; what was in force stays so."""
     before = deployment.sets
     deployment.upgrade(*sets, "tiers.premium.limits.queue=77", values=values)
-    deployment.sync_config()
     deployment.sets = before
     said = eventually(
         lambda: re.search(pattern, (found := in_force(deployment))["reason"]) and found, SPREAD_SECONDS, pattern
@@ -284,14 +250,12 @@ def test_values_that_the_api_server_refuses_are_not_taken_up(deployment: Deploym
     pattern = "value must be empty when `operator` is 'Exists'"
     refused(deployment, pattern, *(f"tiers.free.job.tolerations[0].{pair}" for pair in toleration))
     deployment.upgrade()
-    deployment.sync_config()
     eventually(lambda: in_force(deployment) == {"current": True, "reason": ""}, SPREAD_SECONDS)
 
 
 def test_a_model_that_is_not_in_the_image(deployment: Deployment) -> None:
     before = deployment.sets
     deployment.upgrade("tiers.spare.model.name=none-such")
-    deployment.sync_config()
     eventually(lambda: deployment.tier("spare")["model"]["name"] == "none-such", SPREAD_SECONDS, "it is in force")
     deployment.idle("spare")
     with deployment.watching("spare", "jobs") as watch:
@@ -302,7 +266,6 @@ def test_a_model_that_is_not_in_the_image(deployment: Deployment) -> None:
     assert len(deployment.jobs("spare")) == 3, "failed ones can be looked at"
     deployment.sets = before
     deployment.upgrade()
-    deployment.sync_config()
     assert deployment.ended(key, MENDED_SECONDS)["status"] == "succeeded"
 
 

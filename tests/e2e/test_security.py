@@ -10,24 +10,23 @@ import ssl
 import struct
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
-from itertools import product
 from typing import Any
 
 import pytest
-import yaml
 
 from tests.cluster.cluster import Cluster
 from tests.cluster.shell import ClusterError
 from tests.e2e.deployment import NAMESPACE, RELEASE, TIERS, Deployment, deploy
 from tests.e2e.figures import tell
+from tests.e2e.internal import Internal
 from tests.e2e.pictures import CAT
+from tests.e2e.rights import Right, audited, granted, may, right
 from tests.e2e.strangers import stranger
-from tests.running import Answer, eventually
+from tests.running import eventually
 from tests.service.test_classify import is_cat
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
-ACCOUNT = f"system:serviceaccount:{NAMESPACE}:{RELEASE}"
 WORKER = "tierserve-worker"
 AUDIENCE = "tierserve"
 TOKEN_FILE = "/var/run/secrets/tierserve/token"
@@ -37,8 +36,6 @@ REFUSED = 401
 NO_ACCOUNT = f'serviceaccount "{WORKER}" not found'
 PROCESS = "/proc/1/status"
 HOST_VOLUME = {"name": "host", "hostPath": {"path": "/"}}
-
-Right = tuple[str, str, str, str]  # verb, API group, resource, namespace
 
 
 @pytest.fixture(scope="module")
@@ -79,49 +76,11 @@ def used(own_cluster: Cluster, deployment: Deployment) -> set[Right]:
     return {right(event) for event in events}
 
 
-def audited(cluster: Cluster) -> list[dict[str, Any]]:
-    """All that the API server was asked by the server's account."""
-    lines = [line for path in cluster.logs.glob("audit*.log") for line in path.read_text().splitlines()]
-    return [event for event in map(json.loads, lines) if event["user"]["username"] == ACCOUNT]
-
-
-def right(event: dict[str, Any]) -> Right:
-    """The right that a request needs."""
-    what = event["objectRef"]
-    resource = "/".join(filter(None, (what["resource"], what.get("subresource"))))
-    return event["verb"], what.get("apiGroup", ""), resource, what.get("namespace", "")
-
-
-def granted(deployment: Deployment) -> set[Right]:
-    """What any binding of the cluster grants the server's account."""
-    found: set[Right] = set()
-    for kind in ("Role", "ClusterRole"):
-        roles = {place(role): role["rules"] for role in objects(deployment, kind)}
-        for binding in objects(deployment, f"{kind}Binding"):
-            subjects = [(one["kind"], one.get("namespace"), one["name"]) for one in binding.get("subjects", ())]
-            if ("ServiceAccount", NAMESPACE, RELEASE) in subjects:
-                space, reference = place(binding)[0], binding["roleRef"]
-                assert reference["kind"] == kind
-                for rule in roles[space, reference["name"]]:
-                    assert rule.keys() == {"apiGroups", "resources", "verbs"}
-                    found.update((*one, space) for one in product(rule["verbs"], rule["apiGroups"], rule["resources"]))
-    return found
-
-
-def objects(deployment: Deployment, kind: str) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = json.loads(deployment.cluster.kubectl("get", kind, "-A", "-o", "json"))["items"]
-    return found
-
-
-def place(found: dict[str, Any]) -> tuple[str, str]:
-    return found["metadata"].get("namespace", ""), found["metadata"]["name"]
-
-
 def test_the_server_may_do_exactly_what_it_does(deployment: Deployment, used: set[Right]) -> None:
-    may = granted(deployment)
-    assert used - may == set(), "asked without a right"
-    assert may - used == set(), "rights that nothing needs"
-    kinds = sorted({f"{verb} {resource}" for verb, _, resource, _ in may})
+    grants = granted(deployment)
+    assert used - grants == set(), "asked without a right"
+    assert grants - used == set(), "rights that nothing needs"
+    kinds = sorted({f"{verb} {resource}" for verb, _, resource, _ in grants})
     tell(f"the server's rights, each of them used: {', '.join(kinds)}")
 
 
@@ -144,32 +103,8 @@ MAY_NOT = [
 MAY_NOT_IN = [*SPACES.values(), NAMESPACE, "kube-system", "default"]
 ONLY_IN_TIERS = [("create", "batch", "jobs"), ("list", "batch", "jobs"), ("delete", "batch", "jobs")]
 ONLY_IN_TIERS += [("list", "", "events"), ("list", "", "resourcequotas"), ("list", "", "limitranges")]
-MAY_NOT_AT_ALL = [
-    ("list", "", "secrets"),
-    ("list", "", "pods"),
-    ("list", "", "namespaces"),
-    ("patch", "", "namespaces"),
-]
-MAY_NOT_AT_ALL += [("get", "", "nodes"), ("create", "rbac.authorization.k8s.io", "clusterrolebindings")]
-
-
-def may(deployment: Deployment, rights: list[Right]) -> dict[Right, bool]:
-    """Whether the server's account has rights: one question to the API server for each."""
-    reviews = []
-    for verb, group, resource, space in rights:
-        name, _, subresource = resource.partition("/")
-        what = {"verb": verb, "group": group, "resource": name, "subresource": subresource, "namespace": space}
-        groups = ["system:serviceaccounts", f"system:serviceaccounts:{NAMESPACE}", "system:authenticated"]
-        spec = {"user": ACCOUNT, "groups": groups, "resourceAttributes": what}
-        reviews.append({"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "spec": spec})
-    answers = deployment.cluster.kubectl("create", "-f", "-", "-o", "yaml", stdin=yaml.safe_dump_all(reviews))
-    statuses = [answer["status"] for answer in documents(answers)]
-    return {right: status["allowed"] for right, status in zip(rights, statuses, strict=True)}
-
-
-def documents(text: str) -> list[dict[str, Any]]:
-    """The objects that kubectl prints."""
-    return [one for document in yaml.safe_load_all(text) if document for one in document.get("items", [document])]
+MAY_NOT_AT_ALL = [("list", "", every) for every in ("secrets", "pods", "namespaces", "nodes")]
+MAY_NOT_AT_ALL += [("patch", "", "namespaces"), ("create", "rbac.authorization.k8s.io", "clusterrolebindings")]
 
 
 def test_the_server_reads_no_secret_enters_no_pod_and_touches_no_other_namespace(deployment: Deployment) -> None:
@@ -184,35 +119,6 @@ def test_the_server_reads_no_secret_enters_no_pod_and_touches_no_other_namespace
     tell(f"{len(forbidden)} questions whether the server may: never")
 
 
-class Internal:
-    """The port for workers, asked with any token."""
-
-    def __init__(self, deployment: Deployment) -> None:
-        service = json.loads(deployment.kubectl("get", "service", f"{RELEASE}-internal", "-o", "json"))["spec"]
-        self.address: tuple[str, int] = service["clusterIP"], service["ports"][0]["port"]
-
-    def ask(self, path: str, body: Any, token: str | None) -> Answer:
-        """POST what a worker posts."""
-        headers = {"Authorization": f"Bearer {token}"} if token is not None else {}
-        connection = http.client.HTTPConnection(*self.address, timeout=60)
-        try:
-            connection.request("POST", path, json.dumps(body), headers)
-            response = connection.getresponse()
-            return Answer(response.status, dict(response.getheaders()), response.read())
-        finally:
-            connection.close()
-
-    def lease(self, token: str | None, wait: float = 0) -> Answer:
-        """Ask for one prediction."""
-        return self.ask("/work/lease", {"most": 1, "wait": wait}, token)
-
-    def complete(self, held: dict[str, Any], token: str) -> Answer:
-        """Hand in a result for it."""
-        result = {"labels": [{"label": "forged", "score": 1.0}]}
-        one = {"id": held["id"], "token": held["token"], "results": [result], "predict_ms": 1}
-        return self.ask("/work/complete", {"completions": [one]}, token)
-
-
 @pytest.fixture(scope="module")
 def internal(deployment: Deployment) -> Internal:
     return Internal(deployment)
@@ -222,7 +128,6 @@ def internal(deployment: Deployment) -> Internal:
 def workers(deployment: Deployment, used: set[Right]) -> dict[str, str]:
     """A running worker pod of each tier, which stays."""
     deployment.upgrade("tiers.free.limits.queue=77", *(f"tiers.{tier}.waits.idleSeconds=600" for tier in TIERS))
-    deployment.sync_config()
     eventually(lambda: deployment.tier("free")["limits"]["queued"] == 77, 120, "the longer time is in force")
     for tier in TIERS:
         assert is_cat(deployment.post(tier, CAT))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import struct
 import threading
 from collections.abc import Callable, Iterator
@@ -204,6 +205,16 @@ def test_a_server_that_stays_away_is_gone(clock: Clock) -> None:
     with pytest.raises(ServerGone, match=r"127\.0\.0\.1"):
         client("http://127.0.0.1:1", clock).lease(1, 0)
     assert clock.now >= 10
+
+
+def test_a_connection_that_nobody_answers_is_given_up_long_before_a_reply(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("model.client.CONNECT_SECONDS", 0.02)
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full, socket.create_connection(full.getsockname()):
+        one = client(f"http://127.0.0.1:{full.getsockname()[1]}", clock)
+        with pytest.raises(ServerGone, match="timed out"):
+            one.lease(1, 3600)
 
 
 def test_an_interrupted_client_begins_nothing(clock: Clock) -> None:

@@ -119,6 +119,21 @@ def test_a_job_that_vanished_costs_no_attempt(world: World) -> None:
     assert (world.get(key).status, world.get(key).attempts) == (Status.QUEUED, 0)
 
 
+def test_workers_may_renew_the_leases_that_ran_out_while_no_server_was_there(world: World) -> None:
+    kept, lost = world.submit(), world.submit()
+    world.look()
+    world.look()
+    alive, silent = world.engine.started
+    (leased,), _ = world.lease(alive), world.lease(silent)
+    world.clock.now += 100
+    world.dispatcher = Dispatcher(world.live, world.queue, world.blobs, world.engine, "http://x", world.clock)
+    world.look()
+    assert world.queue.extend(alive, [(leased.id, leased.token)], 60.0).result(10) == []
+    world.look(world.settings.lease.seconds)
+    assert (world.get(kept).status, world.get(lost).status) == (Status.LEASED, Status.QUEUED)
+    assert "stopped answering" in world.get(lost).reason
+
+
 def test_a_job_nobody_knows_is_stopped(world: World) -> None:
     world.engine.running["tierserve-free-stranger"] = Job("tierserve-free-stranger", "free", Phase.RUNNING)
     world.look()

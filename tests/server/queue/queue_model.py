@@ -99,7 +99,7 @@ class Model:
         if not entry.live:
             return "duplicate" if entry.token == token else "final"
         self.end(entry, status, token)
-        entry.job = job
+        entry.job, entry.attempts = job, max(1, entry.attempts)
         return "accepted"
 
     def reclaim(self, tiers: dict[str, int]) -> None:

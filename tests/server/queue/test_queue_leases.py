@@ -195,6 +195,15 @@ def test_a_late_result_is_accepted_while_the_prediction_waits_again(world: World
     assert world.lease("other") == []
 
 
+def test_a_result_that_comes_after_its_lease_was_handed_back_counts_as_an_attempt(world: World) -> None:
+    one = world.submit()
+    (leased,) = world.lease()
+    world.queue.end_job("job", "it is no longer there", blame=False).result()
+    assert world.get(one).attempts == 0
+    assert world.complete(leased) == "accepted"
+    assert (world.status(one), world.get(one).attempts) == (Status.SUCCEEDED, 1)
+
+
 def test_another_jobs_lease_completes_nothing_even_by_its_token(world: World) -> None:
     one = world.submit()
     (old,) = world.lease()
