@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import pairwise
 from typing import Any
@@ -23,22 +23,22 @@ END_SECONDS = 180.0
 
 
 class Clients:
-    """In each tier one that submits and looks later, and one that waits for each answer.
+    """In each of these tiers one that submits and looks later, and one that waits for each answer.
 
     A connection that breaks, or 503, is no promise: they try again. Every other answer must be the right one.
     """
 
-    def __init__(self, deployment: Deployment) -> None:
+    def __init__(self, deployment: Deployment, tiers: Sequence[str]) -> None:
         self._deployment = deployment
         self._over = threading.Event()
         self._threads = [
             threading.Thread(target=self._ask, args=(tier, headers), daemon=True)
-            for tier in TIERS
+            for tier in tiers
             for headers in (ASYNC, {})
         ]
         self.promised: dict[str, str] = {}
         self.accepted: list[float] = []
-        self.served: dict[str, list[tuple[float, float]]] = {tier: [] for tier in TIERS}
+        self.served: dict[str, list[tuple[float, float]]] = {tier: [] for tier in tiers}
         self.wrong: list[str] = []
 
     def start(self) -> None:
@@ -113,9 +113,9 @@ class Clients:
 
 
 @contextmanager
-def asking(deployment: Deployment) -> Iterator[Clients]:
-    """Clients for as long as the block lasts; then every promise made to them must have been kept."""
-    clients = Clients(deployment)
+def asking(deployment: Deployment, *tiers: str) -> Iterator[Clients]:
+    """Clients of these tiers, or all, for as long as the block lasts; then every promise must have been kept."""
+    clients = Clients(deployment, tiers or TIERS)
     clients.start()
     try:
         yield clients
