@@ -80,16 +80,26 @@ def test_twenty_slow_predictions_wait_in_order_for_two_workers(deployment: Deplo
     assert deployment.items("events", "tierserve-free", fields="reason=FailedCreate") == []
 
 
+# The two nodes share this machine's cores: with less for free, what may run at once is no more than there is.
+ROOMY = ("pod.resources.requests.cpu=500m", "tiers.free.job.cpu=300m", "tiers.free.quota.cpu=600m")
+AS_BEFORE = ("pod.resources.requests.cpu=100m", "tiers.free.job.cpu=900m", "tiers.free.quota.cpu=2")
+
+
 def test_premium_goes_on_beside_a_full_free_tier(deployment: Deployment) -> None:
     deployment.idle("free")
+    deployment.upgrade(*ROOMY)
+    deployment.wait_ready()
     deployment.post("premium", CAT)
     quiet = p95(deployment)
-    keys = submit_slow(deployment, 24)
+    keys = submit_slow(deployment, 8)
     eventually(lambda: len(deployment.pods("free")) == 2 and deployment.tier("free")["predicting"])
     busy = p95(deployment)
     assert any(deployment.prediction(key)["queue"] for key in keys), "free was full for as long as premium was asked"
     tell(f"premium's p95 beside two busy free workers {busy:.0f} ms, alone {quiet:.0f} ms ({busy / quiet - 1:+.0%})")
     assert all(deployment.ended(key)["status"] == "succeeded" for key in keys)
+    deployment.idle("free")
+    deployment.upgrade(*AS_BEFORE)
+    deployment.wait_ready()
 
 
 def p95(deployment: Deployment) -> float:
