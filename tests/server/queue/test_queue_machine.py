@@ -6,6 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -13,6 +14,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from server.queue import FINAL, Completion, KeyReused, Prediction, QueueFull, Status, UnknownJob
 from tests.server.queue.queue_model import Model
 from tests.server.queue.queue_world import RESULTS, World
+
+pytestmark = pytest.mark.timeout(400)  # sixty runs of fifty steps, each on real files
 
 MEMORY = Path("/dev/shm")
 TIERS = st.sampled_from(["free", "premium"])
