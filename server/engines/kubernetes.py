@@ -102,7 +102,7 @@ class KubernetesEngine(Engine):
         return [self._job(place, name, job, known[name]) for name, job in found.items()]
 
     def start(self, manifest: Manifest) -> None:
-        """Create the Job; 409 is success. Only once it is listed it is known, and counted as one without a pod."""
+        """Create the Job; 409 is success. Until it is seen with a pod, room counts it as one without."""
         self._create(manifest)
         tier, name = manifest["metadata"]["labels"][LABEL_TIER], manifest["metadata"]["name"]
         self._known.setdefault(tier, {})[name] = _Known(manifest["metadata"]["namespace"], self._clock())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import re
@@ -12,13 +11,11 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
-from tests.cluster.shell import ClusterError, run, search_path
-
-Say = Callable[[str], None]
+from tests.cluster.shell import ClusterError, Say, locked, run, search_path
 
 NAME = "localhost/tierserve-base:bookworm"
 SUITE = "bookworm"
@@ -137,16 +134,3 @@ def follow(argv: Sequence[str | Path], log: Path, each: Callable[[str], None]) -
 def _end(process: subprocess.Popen[str]) -> None:
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-
-
-@contextmanager
-def locked(path: Path, say: Say) -> Iterator[None]:
-    """One builder at a time; the others find what it made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say(f"waiting for another build in {path.parent}")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield

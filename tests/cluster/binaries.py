@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -10,12 +9,11 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.cluster.shell import ClusterError, run
+from tests.cluster.shell import ClusterError, Say, locked, run
 
 MODULE = Path(__file__).parent
 KUBERNETES_VERSION = "v1.34.4"
@@ -28,8 +26,6 @@ MAJOR, MINOR, _ = KUBERNETES_VERSION.removeprefix("v").split(".")
 KUBERNETES_FLAGS = (
     f"{FLAGS} -X {VERSION}.gitVersion={KUBERNETES_VERSION} -X {VERSION}.gitMajor={MAJOR} -X {VERSION}.gitMinor={MINOR}"
 )
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +82,7 @@ def ensure(names: Collection[str] = CLUSTER, say: Say = lambda line: None) -> Pa
     if shutil.which("go") is None:
         raise ClusterError("go is needed to build Kubernetes: install Go 1.26 or later from https://go.dev/dl")
     output.mkdir(parents=True, exist_ok=True)
-    with _locked(output / ".lock", say):
+    with locked(output / ".lock", say):
         todo = [program for program in PROGRAMS if program.name in absent(names)]
         for number, program in enumerate(todo, start=1):
             _build(program, output, say, f"[{number}/{len(todo)}] {program.name}")
@@ -131,15 +127,3 @@ def _compile(argv: list[str], where: Path, env: dict[str, str], still: Callable[
             log.seek(0)
             lines = [line for line in log.read().splitlines() if not line.startswith("go: downloading")]
             raise ClusterError("\n".join([f"{' '.join(argv)} failed in {where}:", *lines[-20:]]))
-
-
-@contextmanager
-def _locked(path: Path, say: Say) -> Iterator[None]:
-    """One builder at a time; the others find its binaries."""
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say(f"waiting for another build in {path.parent}")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -6,7 +6,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +18,7 @@ from tests.cluster.control import Control
 from tests.cluster.machine import Machine
 from tests.cluster.network import Network, free_network
 from tests.cluster.node import Node
-from tests.cluster.shell import ROOT, ClusterError, direct, run, until
+from tests.cluster.shell import ROOT, ClusterError, Say, direct, run, until
 
 FOLDER = ROOT / ".tierserve" / "cluster"
 NODES = ("n1", "n2")
@@ -27,8 +27,6 @@ READY_SECONDS = 90.0
 GRACE_SECONDS = 50  # after which a node that says nothing is not ready: Kubernetes' own default
 HIDDEN = (Path("/run"), Path("/var/lib"), Path("/var/log"), Path("/proc"))  # nodes have their own
 PARTS = ("pki", "etcd", "audit.yaml", "Corefile", "busybox.tar", "kubeconfig", "ready", *NODES)
-
-Say = Callable[[str], None]
 
 
 def _silent(line: str) -> None:

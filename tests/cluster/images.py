@@ -17,8 +17,8 @@ from pathlib import Path
 import click
 
 from tests.cluster import base
-from tests.cluster.base import CACHE, Say
-from tests.cluster.shell import ROOT, ClusterError, run
+from tests.cluster.base import CACHE
+from tests.cluster.shell import ROOT, ClusterError, Say, locked, run
 from tests.running import models_directory
 
 TARGETS = ["server", "worker", "worker-timm"]
@@ -49,7 +49,7 @@ def build(target: str, models: Path | None = None, base_name: str | None = None,
     key = _key(target, models, base_name or str(bottom))
     archive = CACHE / f"{target}-{key}.tar"
     layers = CACHE / f"{target}-layers"
-    with base.locked(CACHE / f"{target}.lock", say):
+    with locked(CACHE / f"{target}.lock", say):
         if not archive.exists():
             if bottom:
                 run(*base.buildah(layers, "pull"), "--quiet", f"oci-archive:{bottom}", timeout=300)

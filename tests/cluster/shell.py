@@ -1,19 +1,21 @@
-"""Commands with a timeout, and the one error that this package raises."""
+"""Commands with a timeout, builders one at a time, and the one error that this package raises."""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
 PROXIES = {"http_proxy", "https_proxy", "all_proxy"}
+
+Say = Callable[[str], None]
 
 
 class ClusterError(Exception):
@@ -65,3 +67,16 @@ def search_path() -> str:
 def interrupt(number: int, frame: FrameType | None) -> NoReturn:
     """A signal handler that lets SIGTERM clean up as Ctrl-C does."""
     raise KeyboardInterrupt
+
+
+@contextmanager
+def locked(path: Path, say: Say) -> Iterator[None]:
+    """One builder at a time; the others find what it made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"waiting for another build in {path.parent}")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
