@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from server.points import Point, reached
+
 
 class BlobError(Exception):
     """The storage could not keep or give a blob: the text says why."""
@@ -49,14 +51,18 @@ class DirectoryBlobs:
         try:
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             try:
+                reached(Point.BLOB_OPENED)
                 _write_all(descriptor, chunks)
+                reached(Point.BLOB_WRITTEN)
                 os.fdatasync(descriptor)
+                reached(Point.BLOB_SYNCED)
             except OSError:
                 path.unlink()
                 raise
             finally:
                 os.close(descriptor)
             os.fsync(self._folder)
+            reached(Point.BLOB_KEPT)
         except OSError as error:
             raise BlobError(f"cannot keep the picture: {error.strerror}") from error
         return sum(map(len, chunks))
@@ -78,6 +84,7 @@ class DirectoryBlobs:
         """Remove blobs; those already gone are success."""
         for key in keys:
             self._path(key).unlink(missing_ok=True)
+            reached(Point.BLOB_DELETED)
 
     def older_than(self, seconds: float) -> Iterator[str]:
         """The keys of blobs written at least ``seconds`` ago."""

@@ -21,6 +21,7 @@ from server.blobs import DirectoryBlobs
 from server.config import Tier
 from server.engines.base import BadManifest, Engine, EngineError, Job, Manifest, NoRoom, Phase, Room, job_name
 from server.live import Live
+from server.points import Point, reached
 from server.queue.errors import QueueError
 from server.queue.queue import Queue
 from server.queue.records import Depth, JobRow, Strikes
@@ -250,8 +251,10 @@ class Dispatcher:
             except RenderError as error:
                 return started, str(error)
             _ask(self._queue.open_job(name, tier.name, run))
+            reached(Point.JOB_OPENED)
             try:
                 self._engine.start(manifest)
+                reached(Point.JOB_STARTED)
             except NoRoom as error:
                 _ask(self._queue.end_job(name, str(error), blame=False))
                 return started, str(error)

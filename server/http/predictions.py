@@ -17,6 +17,7 @@ from server.http import body
 from server.http.base import BaseHandler, Problem, asked, chained
 from server.http.representation import describe, ended_badly, path_of
 from server.http.wakeups import wait
+from server.points import Point, reached
 from server.queue.errors import KeyReused, QueueFull
 from server.queue.records import Prediction, Submission
 from server.queue.states import FINAL, Status, id_time, new_id
@@ -105,6 +106,7 @@ class ClassifyHandler(_PredictionHandler):
             if not self._finished:
                 self.finish()
             return
+        reached(Point.BODY_READ)
         preference = Preference.of(self.request.headers.get_list("Prefer"), self.tier.waits.sync)
         asked_for = body.read(
             self.request.headers, self.chunks, self.get_query_argument("top_k", None), self.tier.limits
@@ -160,6 +162,7 @@ class ClassifyHandler(_PredictionHandler):
         return prediction
 
     async def _answer(self, prediction: Prediction) -> None:
+        reached(Point.ANSWER_READY)
         resource = await describe(prediction, self.services)
         if problem := ended_badly(prediction, resource):
             raise problem

@@ -19,6 +19,7 @@ from server.blobs import BlobError, BlobMissing, DirectoryBlobs
 from server.config import SCHEMAS
 from server.http.base import BaseHandler, Problem, asked, json_object
 from server.http.wakeups import wait
+from server.points import Point, reached
 from server.queue.errors import UnknownJob
 from server.queue.records import Completion, Leased
 
@@ -90,6 +91,7 @@ class LeaseHandler(_WorkerHandler):
             raise Problem(HTTPStatus.GONE, "unknown_job", str(error)) from error
         try:
             frame = await self._frame(leased)
+            reached(Point.LEASE_FRAMED)
             if self.gone:
                 raise StreamClosedError
             if frame is None:
@@ -150,6 +152,7 @@ class CompleteHandler(_WorkerHandler):
         """Each result is kept unless its prediction has ended already; the answer says which."""
         completions = [_completion(item) for item in self.asked_for["completions"]]
         outcomes = await asked(self.services.queue.complete(self.worker.job, completions))
+        reached(Point.RESULT_KEPT)
         self.answer({"outcomes": outcomes})
         ended = [one.id for one, outcome in zip(completions, outcomes, strict=True) if outcome == "accepted"]
         await self.off_loop(self.services.blobs.delete, ended)

@@ -15,6 +15,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import sqlalchemy as sa
 
+from server.points import Point, reached
 from server.queue import errors, guard, tables
 from server.queue.lanes import Lane, Task
 from server.queue.states import Clock
@@ -172,7 +173,9 @@ class Database:
         try:
             with connection.begin():
                 transaction = Transaction(connection, self.clock())
+                reached(Point.ROWS_BEGUN)
                 outcomes = [_attempt(task, transaction) for task in tasks]
+                reached(Point.ROWS_WRITTEN)
         except Exception as cause:  # noqa: BLE001 (whatever it is, it belongs to the callers)
             error = _ours(cause)
             if len(tasks) == 1 or isinstance(error, errors.StorageError | errors.DatabaseBusy):
@@ -182,11 +185,13 @@ class Database:
                 for task in tasks:
                     self._serve(connection, [task])
             return
+        reached(Point.ROWS_COMMITTED)
         for task, (result, refusal) in zip(tasks, outcomes, strict=True):
             if refusal is None:
                 task.future.set_result(result)
             else:
                 task.future.set_exception(refusal)
+        reached(Point.ROWS_TOLD)
         if transaction.news:
             self._announce(transaction.news)
 
