@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from server.queue import Completion, Database, Queue, Submission, new_id
+from server.queue import Completion, Database, Queue, SQLite, Submission, new_id
 
 PROMISES = {1: 500, 8: 3000}  # cycles a second, by how many go together
 ROUNDS = 3
@@ -127,7 +127,7 @@ def fdatasync_time(path: Path) -> float:
 
 def main() -> int:
     """Print the table; 1 if a promise is not kept on this machine."""
-    with tempfile.TemporaryDirectory(dir=".") as name, Database.open(Path(name) / "data") as database:
+    with tempfile.TemporaryDirectory(dir=".") as name, SQLite.open(Path(name) / "data") as database:
         queue, connection = Queue(database), bare(Path(name) / "bare.db")
         for tier in ("free", "deep"):
             queue.open_job(f"job-{tier}", tier, "run").result()

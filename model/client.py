@@ -126,7 +126,7 @@ class Client:
             self._connection = None
 
     def _once(self, path: str, data: bytes, timeout: float) -> tuple[int, bytes]:
-        if self._connection is None:
+        if self._connection is None or self._connection.sock is None:  # the server may have closed it after its answer
             self._connection = http.client.HTTPConnection(*self._address, timeout=CONNECT_SECONDS)
             self._connection.connect()
         connection = self._connection

@@ -69,6 +69,20 @@ def _fail(sentence: str) -> NoReturn:
     show_default=True,
     help="Run workers as subprocesses, or as Jobs of the cluster that this runs in or that KUBECONFIG names.",
 )
+@click.option(
+    "--database",
+    "database_url",
+    default="",
+    envvar="TIERSERVE_DATABASE_URL",
+    help="postgresql://USER:PASSWORD@HOST/NAME instead of a SQLite file; better in the environment, as it is a secret.",
+)
+@click.option(
+    "--blobs",
+    "blobs_url",
+    default="",
+    envvar="TIERSERVE_BLOBS_URL",
+    help="Where pictures wait: a directory, s3://BUCKET/PREFIX, gs://... or az://... [default: STATE/data/blobs]",
+)
 @click.option("--internal-url", help="Where workers in the cluster find the internal port; with --engine kubernetes.")
 @click.option("--merged", is_flag=True, help="The values file is whole: lay no default values under it.")
 def serve(
@@ -78,13 +92,15 @@ def serve(
     models: Path | None,
     templates: Path,
     engine: str,
+    database_url: str,
+    blobs_url: str,
     internal_url: str | None,
     merged: bool,
 ) -> None:
     """Serve until SIGTERM or Ctrl-C. Edited values and templates are taken up while it runs."""
     if (engine == "kubernetes") != (internal_url is not None):
         _fail("--engine kubernetes and --internal-url go together: --internal-url http://HOST:PORT, as workers see it")
-    from server.app import CannotServe, cluster_workers, local_workers, serve
+    from server.app import CannotServe, Storage, cluster_workers, local_workers, serve
     from server.live import Live
     from server.queue.errors import CannotOpen
 
@@ -97,7 +113,7 @@ def serve(
             workers, ready = cluster_workers(live, internal_url), _log_ready
         else:
             workers, ready = local_workers(live.settings, state, models or state / "models"), _greet
-        asyncio.run(serve(live, state, workers, ready))
+        asyncio.run(serve(live, Storage(state / "data", database_url, blobs_url), workers, ready))
     except (ConfigError, CannotServe, CannotOpen) as error:
         _fail(str(error))
 

@@ -24,7 +24,7 @@ from tornado.netutil import bind_sockets
 from tornado.web import Application
 
 from server.access import Credentials, WorkerTokens
-from server.blobs import DirectoryBlobs
+from server.blobs import Blobs, BlobsUnusable, DirectoryBlobs, open_blobs
 from server.config import ROOT, Settings
 from server.dispatcher import Dispatcher
 from server.engines.base import Engine, EngineError
@@ -34,15 +34,17 @@ from server.http.base import BaseHandler, Budget, Gate, NotFoundHandler, Recent,
 from server.http.wakeups import Wakeups
 from server.live import Live
 from server.metrics import Metrics
-from server.queue.database import Database
+from server.queue.database import ANYTHING, Database
 from server.queue.queue import Queue
+from server.queue.sqlite import SQLite
 from server.queue.states import FINAL
 
 log = logging.getLogger(__name__)
 
-DISK_THREADS, CLUSTER_THREADS = 4, 2
+DISK_THREADS, STORE_THREADS, CLUSTER_THREADS = 4, 32, 2  # an object store takes its time, and takes many at once
 RECENT_SECONDS = 0.1
 BODY_SECONDS, IDLE_SECONDS = 60.0, 75.0
+LAST_ANSWERS_SECONDS, LAST_ANSWERS_LOOK = 20.0, 0.02
 UNBOUNDED = 1 << 40  # our own handlers bound bodies, with an answer instead of a closed connection
 UPLOAD_BYTES = 256 * 1024 * 1024
 INTERNAL_BODY_BYTES = 16 * 1024 * 1024
@@ -97,20 +99,46 @@ def cluster_workers(live: Live, server_url: str) -> Workers:
     return Workers(KubernetesEngine(cluster), WorkerReviews(cluster, namespaces), server_url)
 
 
-class Server:
-    """A server on one data directory. ``start`` and ``stop`` run on the event loop."""
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """Where the queue and the pictures are kept: in ``directory``, or wherever a URL says."""
 
-    def __init__(self, live: Live, state: Path, workers: Workers) -> None:
-        """Take the ports and the data directory. Raises ``CannotServe`` or ``server.queue.errors.CannotOpen``."""
+    directory: Path
+    database_url: str = ""
+    blobs_url: str = ""
+
+    def open_database(self) -> Database:
+        """PostgreSQL by URL, else SQLite. Raises ``server.queue.errors.CannotOpen`` or ``CannotServe``."""
+        if not self.database_url:
+            return SQLite.open(self.directory)
+        try:
+            from server.queue.postgresql import PostgreSQL
+        except ImportError as error:
+            raise CannotServe(f"PostgreSQL needs psycopg: pip install tierserve[postgresql] ({error})") from error
+        return PostgreSQL.open(self.database_url)
+
+    def open_blobs(self, clock: Callable[[], float]) -> Blobs:
+        """Raises ``CannotServe``."""
+        try:
+            return open_blobs(self.blobs_url or str(self.directory / "blobs"), clock)
+        except BlobsUnusable as error:
+            raise CannotServe(str(error)) from error
+
+
+class Server:
+    """A server on its storage. ``start`` and ``stop`` run on the event loop."""
+
+    def __init__(self, live: Live, storage: Storage, workers: Workers) -> None:
+        """Take the ports and the storage. Raises ``CannotServe`` or ``server.queue.errors.CannotOpen``."""
         settings = live.settings
         self._public_sockets = _bind(settings.port, settings.host, "server.port")
         self._internal_sockets = _bind(settings.internal_port, settings.host, "server.internalPort")
-        self._database = Database.open(state / "data")
+        self._database = storage.open_database()
+        blobs = storage.open_blobs(self._database.clock)
         self.settings = settings
-        self._disk = ThreadPoolExecutor(DISK_THREADS, "disk")
+        self._disk = ThreadPoolExecutor(DISK_THREADS if isinstance(blobs, DirectoryBlobs) else STORE_THREADS, "disk")
         self._cluster = ThreadPoolExecutor(CLUSTER_THREADS, "cluster")
         queue = Queue(self._database)
-        blobs = DirectoryBlobs(state / "data" / "blobs")
         self._wakeups = Wakeups()
         depths = Recent(queue.depths, RECENT_SECONDS)
         self.services = Services(
@@ -149,7 +177,7 @@ class Server:
                 if topic.startswith("prediction:") and told[1] in FINAL:
                     self.services.metrics.ended(*told)
             loop.call_soon_threadsafe(self._wakeups.fire, news)
-            if any(topic.startswith("tier:") for topic in news):
+            if any(topic.startswith("tier:") or topic == ANYTHING for topic in news):
                 self._dispatcher.nudge()
 
         self._database.listen(committed)
@@ -158,10 +186,11 @@ class Server:
     async def stop(self) -> None:
         """Answer who waits, let workers finish and end them, close everything. Nothing accepted is lost."""
         loop = asyncio.get_running_loop()
-        self._public.stop()
         self._wakeups.drain()
+        self._public.stop()
         self._dispatcher.stop()
         await loop.run_in_executor(None, self._thread.join)
+        await self._answered(loop.time() + LAST_ANSWERS_SECONDS)
         for server in (self._public, self._internal):
             server.stop()
             await server.close_all_connections()
@@ -170,10 +199,15 @@ class Server:
         self._cluster.shutdown(wait=False)
         self.services.blobs.close()
 
+    async def _answered(self, end: float) -> None:
+        """Until every request under way, uploads too, has its answer."""
+        while self.services.underway and asyncio.get_running_loop().time() < end:  # noqa: ASYNC110 (once in a life)
+            await asyncio.sleep(LAST_ANSWERS_LOOK)
 
-async def serve(live: Live, state: Path, workers: Workers, ready: Callable[[Server], None]) -> None:
+
+async def serve(live: Live, storage: Storage, workers: Workers, ready: Callable[[Server], None]) -> None:
     """Run a server until SIGTERM or SIGINT; ``ready`` is called once it takes requests."""
-    server = Server(live, state, workers)
+    server = Server(live, storage, workers)
     told = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -2,7 +2,7 @@
 
 Everything it knows is asked anew each time, from the queue's tables and from the engine; all that it keeps is how fast
 it may start, and for a few seconds what it would start. Handlers never start anything: they nudge, and a lost nudge
-costs one tick.
+costs one tick. Of several servers on one database, one dispatches; the others look each tick whether it is still there.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from server.blobs import DirectoryBlobs
+from server.blobs import Blobs
 from server.config import Tier
-from server.engines.base import BadManifest, Engine, EngineError, Job, Manifest, NoRoom, Phase, Room, job_name
+from server.engines.base import BadManifest, Engine, EngineError, Job, Manifest, NoRoom, Phase, job_name
 from server.live import Live
+from server.planning import BREAKER_STRIKES, breaker_seconds, plan, resting
 from server.points import Point, reached
 from server.queue.errors import QueueError
 from server.queue.queue import Queue
@@ -33,48 +33,10 @@ log = logging.getLogger(__name__)
 
 ANSWER_SECONDS = 30.0
 QUIET_SECONDS = 0.25
-HUNG_SECONDS = 1.0
 TIDY_SECONDS = 60.0
 SAMPLE_SECONDS = 5.0
 ORPHAN_SECONDS = 3600.0
-BREAKER_STRIKES = 3
-BREAKER_FIRST, BREAKER_MOST = 10.0, 300.0
 RUN_BYTES = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """How many Jobs of a tier to start now, and why a waiting prediction waits."""
-
-    starts: int
-    reason: str
-
-
-def plan(depth: Depth, now: float, starting: int, running: int, room: Room, pace: int) -> Plan:
-    """What to do for a tier with ``running`` Jobs, ``starting`` of which have not asked for work yet.
-
-    Each starting Job and each idle one will take at least one prediction, so that many need no further Job; but what
-    has waited for a while no idle Job wants, it must have hung. ``pace`` bounds one round: it doubles from 1 while
-    starting succeeds, so that a tier whose Jobs cannot start costs few.
-    """
-    queued = depth.queued
-    waited = now - depth.oldest if depth.oldest is not None else 0.0
-    idle = max(0, running - starting - depth.leased) if waited < HUNG_SECONDS else 0
-    needed = max(0, queued - starting - idle)
-    starts = min(needed, room.jobs, pace)
-    if not queued:
-        return Plan(0, "")
-    if starts:
-        return Plan(starts, "a worker is starting")
-    if not needed:
-        return Plan(0, "a worker is starting")
-    workers = f"{running} worker{'' if running == 1 else 's'} busy" if running else "no worker runs"
-    return Plan(0, f"{workers}; {room.reason}")
-
-
-def breaker_seconds(strikes: int) -> float:
-    """How long a tier rests after so many Jobs in a row that never leased anything."""
-    return 0.0 if strikes < BREAKER_STRIKES else min(BREAKER_MOST, BREAKER_FIRST * 2.0 ** (strikes - BREAKER_STRIKES))
 
 
 class Dispatcher:
@@ -84,7 +46,7 @@ class Dispatcher:
         self,
         live: Live,
         queue: Queue,
-        blobs: DirectoryBlobs,
+        blobs: Blobs,
         engine: Engine,
         server_url: str,
         clock: Callable[[], float] = time.time,
@@ -96,7 +58,8 @@ class Dispatcher:
         self._stopping = threading.Event()
         self._pace: dict[str, int] = {}
         self._reclaim_at = self._tidy_at = -math.inf
-        self._leases_count_at = clock() + live.settings.lease.seconds  # leases ran out while no server could renew them
+        self._leading = False
+        self._leases_count_at = math.inf
         self._samples: dict[str, tuple[Manifest, float]] = {}
         self._tried: dict[str, Manifest] = {}
         self._reported: dict[str, tuple[Mapping[str, Any], float]] = {}
@@ -126,6 +89,9 @@ class Dispatcher:
 
     def tick(self) -> None:
         """Look once, and take the steps that follow."""
+        self._take_up_changes()
+        if not self._leads():
+            return
         now = self._clock()
         if now >= self._reclaim_at:
             self._reclaim_at = now + self._live.settings.lease.reclaim
@@ -133,7 +99,6 @@ class Dispatcher:
         if now >= self._tidy_at:
             self._tidy_at = now + TIDY_SECONDS
             self._tidy()
-        self._take_up_changes()
         rows: dict[str, list[JobRow]] = {}
         for row in _ask(self._queue.jobs()):
             rows.setdefault(row.tier, []).append(row)
@@ -148,6 +113,18 @@ class Dispatcher:
         for gone in depths.keys() - tiers.keys():
             if depths[gone].queued or depths[gone].leased:
                 _ask(self._queue.abort_tier(gone, "tier_removed", f"the tier {gone} is no longer offered"))
+
+    def _leads(self) -> bool:
+        leads, led, self._leading = self._queue.leads(), self._leading, False
+        if leads and not led:
+            log.info("dispatching from now on")
+            # Leases may have run out while no server, or no database, was there to renew them.
+            self._leases_count_at = self._clock() + self._live.settings.lease.seconds
+            self._reported.clear()
+        elif led and not leads:
+            log.warning("no longer dispatching: another server does, or the database is away")
+        self._leading = leads
+        return leads
 
     def _take_up_changes(self) -> None:
         try:
@@ -174,7 +151,10 @@ class Dispatcher:
                 self._end(row.name, row.tier, job.reason, job.phase, blame=job.phase is Phase.FAILED)
             elif self._overdue(row, tier):
                 late = f"it asked for no work within {tier.waits.start:g} s"
-                self._end(row.name, row.tier, f"{late}{': ' + job.reason if job.reason else ''}")
+                self._end(row.name, row.tier, f"{late}{': ' + job.reason if job.reason else ''}", at_once=True)
+            elif self._silent(row):
+                silence = f"nothing was heard of it for {self._live.settings.lease.seconds:g} s"
+                self._end(row.name, row.tier, silence, at_once=True)
             else:
                 running.append((row, job))
         for name, job in by_name.items():
@@ -185,14 +165,28 @@ class Dispatcher:
     def _overdue(self, row: JobRow, tier: Tier) -> bool:
         return row.asked_at is None and self._clock() - row.opened_at > tier.waits.start
 
-    def _end(self, name: str, tier: str, reason: str, phase: Phase = Phase.RUNNING, *, blame: bool = True) -> None:
+    def _silent(self, row: JobRow) -> bool:
+        now = self._clock()
+        longest = self._live.settings.lease.seconds
+        return row.heard_at is not None and now >= self._leases_count_at and now - row.heard_at > longest
+
+    def _end(
+        self,
+        name: str,
+        tier: str,
+        reason: str,
+        phase: Phase = Phase.RUNNING,
+        *,
+        blame: bool = True,
+        at_once: bool = False,
+    ) -> None:
         if blame:
             log.warning("Job %s ended: %s", name, reason)
         tiers = self._live.settings.tiers
         attempts = tiers[tier].limits.attempts if tier in tiers else 1
         _ask(self._queue.end_job(name, reason, blame=blame, attempts=attempts))
         if phase is not Phase.FAILED:
-            self._engine.stop(name)
+            self._engine.stop(name, at_once=at_once)
 
     def _serve(self, tier: Tier, running: list[tuple[JobRow, Job]] | EngineError, depth: Depth) -> dict[str, Any]:
         """Start what the tier needs; returns what readers shall see of it."""
@@ -216,7 +210,7 @@ class Dispatcher:
         }
         strikes = _ask(self._queue.strikes(tier.name))
         if (rest := self._rest(strikes)) > 0:
-            return view | _unhealthy(_resting(strikes, rest))
+            return view | _unhealthy(resting(strikes, rest))
         pace = 1 if strikes.count >= BREAKER_STRIKES else self._pace.get(tier.name, 1)
         planned = plan(depth, self._clock(), len(starting), len(running), room, pace)
         started, refusal = self._start(tier, planned.starts)
@@ -301,10 +295,3 @@ def _ask(future: Future[T]) -> T:
 
 def _unhealthy(reason: str) -> dict[str, Any]:
     return {"healthy": False, "reason": reason}
-
-
-def _resting(strikes: Strikes, seconds: float) -> str:
-    return (
-        f"the last {strikes.count} workers ended without taking work; the next one starts in {seconds:.0f} s; "
-        f"the last one said: {strikes.last_reason}"
-    )

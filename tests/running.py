@@ -39,11 +39,19 @@ class Answer:
 class Service:
     """A server that can be asked, killed and started again on the same data."""
 
-    def __init__(self, state: Path, models: Path, settings: Sequence[str] = (), values: Path | None = None) -> None:
+    def __init__(
+        self,
+        state: Path,
+        models: Path,
+        settings: Sequence[str] = (),
+        values: Path | None = None,
+        options: Sequence[str] = (),
+    ) -> None:
         self.state, self.port, self.internal_port = state, free_port(), free_port()
         pairs = [f"server.port={self.port}", f"server.internalPort={self.internal_port}", *settings]
         self.command = [sys.executable, "-m", "server", "serve", "--state", str(state), "--models", str(models)]
         self.command += ["--values", str(values)] if values else []
+        self.command += options
         self.command += [word for pair in pairs for word in ("--set", pair)]
         self.log = state / "server.log"
         self.process: psutil.Popen | None = None
@@ -107,9 +115,11 @@ class Service:
 
 
 @contextmanager
-def service(models: Path, state: Path, settings: Sequence[str] = (), values: Path | None = None) -> Iterator[Service]:
+def service(
+    models: Path, state: Path, settings: Sequence[str] = (), values: Path | None = None, options: Sequence[str] = ()
+) -> Iterator[Service]:
     """A started server, ended afterwards."""
-    found = Service(state, models, settings, values)
+    found = Service(state, models, settings, values, options)
     found.start()
     try:
         yield found

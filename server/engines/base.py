@@ -128,8 +128,11 @@ class Engine(ABC):
         """Start the Job; a Job of that name already there is success. Raises ``NoRoom`` over quota."""
 
     @abstractmethod
-    def stop(self, name: str) -> None:
-        """End the Job, by SIGTERM and its grace first, and forget it; an unknown name is success."""
+    def stop(self, name: str, *, at_once: bool = False) -> None:
+        """End the Job, by SIGTERM and its grace first, and forget it; an unknown name is success.
+
+        ``at_once``: without any grace, and without waiting for a machine that may be gone to say that it is done.
+        """
 
     @abstractmethod
     def pods(self, places: Sequence[Place]) -> Sequence[Pod]:

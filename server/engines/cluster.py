@@ -102,6 +102,10 @@ class Cluster:
         """Delete a Job, and its pod behind it."""
         self._call(self._batch.delete_namespaced_job, name, namespace, propagation_policy="Background")
 
+    def delete_pod(self, namespace: str, name: str) -> None:
+        """Delete a pod by force: at once, whether its node answers or not."""
+        self._call(self._core.delete_namespaced_pod, name, namespace, grace_period_seconds=0)
+
     def review(self, token: str, audience: str) -> Object:
         """What the API server knows of a token: the status of a TokenReview."""
         body = {"spec": {"token": token, "audiences": [audience]}}

@@ -107,18 +107,25 @@ class KubernetesEngine(Engine):
         tier, name = manifest["metadata"]["labels"][LABEL_TIER], manifest["metadata"]["name"]
         self._known.setdefault(tier, {})[name] = _Known(manifest["metadata"]["namespace"], self._clock())
 
-    def stop(self, name: str) -> None:
-        """Delete the Job and, in the background, its pod, which gets its grace."""
+    def stop(self, name: str, *, at_once: bool = False) -> None:
+        """Delete the Job and, in the background, its pod, which gets its grace.
+
+        ``at_once``: the pod by force. On a node that is lost it would hold its part of the quota until Kubernetes gives
+        the node up.
+        """
         known = next((jobs.pop(name) for jobs in self._known.values() if name in jobs), None)
         if known is None:
             return
         try:
-            self._cluster.delete_job(known.namespace, name)
+            pods = self._pods_of(known.namespace, name) if at_once else []
+            _unless_gone(self._cluster.delete_job, known.namespace, name)
+            for pod in pods:
+                _unless_gone(self._cluster.delete_pod, known.namespace, pod["metadata"]["name"])
         except ApiError as error:
-            if error.status == FORBIDDEN:  # its tier was removed, and our rights there with it
-                log.warning("Job %s stays in namespace %s: %s", name, known.namespace, error)
-            elif error.status != NOT_FOUND:
+            if error.status != FORBIDDEN:
                 raise
+            # Its tier was removed, and our rights there with it.
+            log.warning("Job %s stays in namespace %s: %s", name, known.namespace, error)
 
     def pods(self, places: Sequence[Place]) -> Sequence[Pod]:
         """The workers' pods and the server's own, with the status that ``kubectl get pods`` shows."""
@@ -173,7 +180,7 @@ class KubernetesEngine(Engine):
 
     def _pod_trouble(self, place: Place, name: str) -> str:
         """What keeps the Job's pod from running; empty when it is only slow."""
-        for pod in self._pods_of(place, name):
+        for pod in self._pods_of(place.namespace, name):
             if trouble := _trouble(pod):
                 return trouble
         return ""
@@ -181,11 +188,11 @@ class KubernetesEngine(Engine):
     def _failure(self, place: Place, name: str, condition: Object) -> str:
         if condition.get("reason") == "DeadlineExceeded":
             return "it ran into its deadline (activeDeadlineSeconds)"
-        endings = [ending for pod in self._pods_of(place, name) if (ending := _ending(pod))]
+        endings = [ending for pod in self._pods_of(place.namespace, name) if (ending := _ending(pod))]
         return endings[-1] if endings else str(condition.get("message", "it failed"))
 
-    def _pods_of(self, place: Place, name: str) -> list[Object]:
-        return self._cluster.pods(place.namespace, f"batch.kubernetes.io/job-name={name}")
+    def _pods_of(self, namespace: str, name: str) -> list[Object]:
+        return self._cluster.pods(namespace, f"batch.kubernetes.io/job-name={name}")
 
     def _limit_items(self, namespace: str) -> Iterator[tuple[str, Object]]:
         found, at = self._limits.get(namespace, ([], -LIMITS_SECONDS))
@@ -195,6 +202,14 @@ class KubernetesEngine(Engine):
         for limits in found:
             for item in limits["spec"]["limits"]:
                 yield limits["metadata"]["name"], item
+
+
+def _unless_gone(delete: Callable[[str, str], None], namespace: str, name: str) -> None:
+    try:
+        delete(namespace, name)
+    except ApiError as error:
+        if error.status != NOT_FOUND:
+            raise
 
 
 def _needs(manifest: Manifest) -> dict[str, str]:

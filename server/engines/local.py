@@ -145,13 +145,15 @@ class LocalEngine(Engine):
             self._processes[name] = process
         self._prune_logs()
 
-    def stop(self, name: str) -> None:
+    def stop(self, name: str, *, at_once: bool = False) -> None:
         """Ask the Job to end and forget it; if it outlives its grace, a later call or ``close`` kills it."""
         with self._lock:
             process = self._processes.get(name)
             if process is not None:
                 process.forgotten = True
                 self._terminate(process)
+                if at_once and process.kill_at is not None:
+                    process.kill_at = self._clock()
                 self._poll()
 
     def pods(self, places: Sequence[Place]) -> Sequence[Pod]:

@@ -11,20 +11,20 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Executor, Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Generic, NoReturn, TypeVar
 
 from tornado.web import HTTPError, RequestHandler
 
 from server.access import Credentials
-from server.blobs import BlobError, DirectoryBlobs
+from server.blobs import BlobError, Blobs
 from server.config import Settings
 from server.engines.base import Engine
 from server.http.wakeups import Wakeups
 from server.live import Live
 from server.metrics import OTHER, Metrics
-from server.queue.errors import DatabaseBusy, StorageError
+from server.queue.errors import DatabaseBusy, OutcomeUnknown, StorageError
 from server.queue.queue import Queue
 from server.queue.records import Depth
 
@@ -97,7 +97,7 @@ class Services:
 
     live: Live
     queue: Queue
-    blobs: DirectoryBlobs
+    blobs: Blobs
     engine: Engine
     credentials: Credentials
     wakeups: Wakeups
@@ -109,6 +109,7 @@ class Services:
     reports: Recent[dict[str, tuple[dict[str, Any], float]]]
     metrics: Metrics
     clock: Callable[[], float] = time.time
+    underway: set[RequestHandler] = field(default_factory=set)
 
     @property
     def settings(self) -> Settings:
@@ -138,6 +139,21 @@ class BaseHandler(RequestHandler):
     def initialize(self, services: Services, route: str = OTHER) -> None:
         """Called by Tornado for each request; ``route`` has names where its path has values."""
         self.services, self.route = services, route
+        services.underway.add(self)
+
+    def finish(self, chunk: str | bytes | dict[str, Any] | None = None) -> asyncio.Future[None]:
+        """As Tornado's; a server that is about to stop asks its clients to come back on another connection."""
+        if self.services.wakeups.draining.is_set() and not self._headers_written:
+            self.set_header("Connection", "close")
+        return super().finish(chunk)
+
+    def on_finish(self) -> None:
+        """Called by Tornado after the answer."""
+        self.services.underway.discard(self)
+
+    def on_connection_close(self) -> None:
+        """Called by Tornado when the client hung up before its answer."""
+        self.services.underway.discard(self)
 
     def set_default_headers(self) -> None:
         """On every answer, errors included."""
@@ -220,6 +236,9 @@ def as_problem(error: BaseException | None, status: HTTPStatus) -> Problem:
     match error:
         case Problem():
             return error
+        case OutcomeUnknown():
+            detail = f"{error}; ask again with the same Idempotency-Key, and it is done once"
+            return Problem(HTTPStatus.SERVICE_UNAVAILABLE, "outcome_unknown", detail, retry_after=5)
         case StorageError() | BlobError():
             return Problem(
                 HTTPStatus.SERVICE_UNAVAILABLE, "storage_unavailable", f"nothing was kept: {error}", retry_after=5

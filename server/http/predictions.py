@@ -18,7 +18,7 @@ from server.http.base import BaseHandler, Problem, asked, chained
 from server.http.representation import describe, ended_badly, path_of
 from server.http.wakeups import wait
 from server.points import Point, reached
-from server.queue.errors import KeyReused, QueueFull
+from server.queue.errors import KeyReused, OutcomeUnknown, QueueFull
 from server.queue.records import Prediction, Submission
 from server.queue.states import FINAL, Status, id_time, new_id
 
@@ -94,10 +94,12 @@ class ClassifyHandler(_PredictionHandler):
 
     def on_connection_close(self) -> None:
         """The client hung up: what it has sent so far is forgotten, what was accepted is kept."""
+        super().on_connection_close()
         self._release()
 
     def on_finish(self) -> None:
         """Called by Tornado after the answer."""
+        super().on_finish()
         self._release()
 
     async def post(self, tier: str) -> None:
@@ -152,12 +154,15 @@ class ClassifyHandler(_PredictionHandler):
             size = blobs.put(submission.id, pictures)
             return queue.submit(replace(submission, size=size), limit)
 
-        created = False
+        needed = False
         try:
-            prediction, created = await asked(chained(self.services.disk, keep))
+            prediction, needed = await asked(chained(self.services.disk, keep))
+        except OutcomeUnknown:
+            needed = True  # there may be a row for it; if not, it is swept like any orphan
+            raise
         finally:
             self._release()
-            if not created:
+            if not needed:
                 await self.off_loop(blobs.delete, [submission.id])
         return prediction
 

@@ -7,6 +7,8 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
+from server.queue import ANYTHING
+
 
 class Wakeups:
     """Waiters by topic. Topics that start with ``tier:`` wake one waiter each time, others all."""
@@ -33,7 +35,9 @@ class Wakeups:
             self._waiters.pop(topic, None)
 
     def fire(self, news: Mapping[str, Any]) -> None:
-        """Wake who waits for these topics, with the news of each."""
+        """Wake who waits for these topics, with the news of each; ``ANYTHING`` wakes everybody."""
+        if ANYTHING in news:
+            news = dict.fromkeys(self._waiters)
         for topic, told in news.items():
             waiters = self._waiters.get(topic, [])
             chosen = waiters[:1] if topic.startswith("tier:") else list(waiters)

@@ -15,7 +15,7 @@ import fastjsonschema
 from tornado.iostream import StreamClosedError
 
 from server.access import AccessDenied, AccessUnknown, Worker
-from server.blobs import BlobError, BlobMissing, DirectoryBlobs
+from server.blobs import BlobError, BlobMissing, Blobs
 from server.config import SCHEMAS
 from server.http.base import BaseHandler, Problem, asked, json_object
 from server.http.wakeups import wait
@@ -79,6 +79,7 @@ class LeaseHandler(_WorkerHandler):
 
     def on_connection_close(self) -> None:
         """A worker that hung up must not be given work."""
+        super().on_connection_close()
         self.gone = True
         if self.waiting is not None and not self.waiting.done():
             self.waiting.set_result(None)
@@ -94,6 +95,9 @@ class LeaseHandler(_WorkerHandler):
             reached(Point.LEASE_FRAMED)
             if self.gone:
                 raise StreamClosedError
+            if frame is None and self.services.wakeups.draining.is_set():
+                unavailable = HTTPStatus.SERVICE_UNAVAILABLE
+                raise Problem(unavailable, "stopping", "this server is about to stop", retry_after=1)
             if frame is None:
                 self.set_status(HTTPStatus.NO_CONTENT)
                 await self.finish()
@@ -109,14 +113,16 @@ class LeaseHandler(_WorkerHandler):
     async def _lease(self) -> list[Leased]:
         services, worker, loop = self.services, self.worker, asyncio.get_running_loop()
         topic, wakeups = f"tier:{worker.tier}", services.wakeups
-        deadline = loop.time() + self.asked_for["wait"]
+        lease, asked_again = services.settings.lease, False
+        # Not longer than a heartbeat: asking for work is how an idle worker shows that it lives.
+        deadline = loop.time() + min(self.asked_for["wait"], lease.heartbeat)
         while True:
             self.waiting = wakeups.expect(topic)
             most = await self._share()
             try:
-                leased = await asked(
-                    services.queue.lease(worker.tier, worker.job, most, LEASE_BYTES, services.settings.lease.seconds)
-                )
+                wish = (worker.tier, worker.job, most, LEASE_BYTES, lease.seconds)
+                leased = await asked(services.queue.lease(*wish, again=asked_again))
+                asked_again = True
                 left = deadline - loop.time()
                 if not (leased or left <= 0 or self.gone or wakeups.draining.is_set()):
                     await wait(self.waiting, min(left, LOOK_AGAIN_SECONDS))
@@ -179,7 +185,7 @@ class ReleaseHandler(_WorkerHandler):
         self.answer({"released": await asked(self.services.queue.release(self.worker.job, self.leases()))})
 
 
-def _frame(blobs: DirectoryBlobs, leased: Sequence[Leased], renew: float) -> tuple[bytes | None, list[Completion]]:
+def _frame(blobs: Blobs, leased: Sequence[Leased], renew: float) -> tuple[bytes | None, list[Completion]]:
     """The lease answer, None when it would be empty; and the failures of those whose pictures are gone."""
     kept: list[tuple[Leased, bytes]] = []
     missing: list[Completion] = []

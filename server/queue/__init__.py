@@ -1,16 +1,20 @@
 """The durable queue: what was accepted is on disk, and reaches exactly one final state."""
 
-from server.queue.database import Database, steady
+from server.queue.database import ANYTHING, Database, steady
 from server.queue.errors import (
     CannotOpen,
+    Collided,
     Conflict,
+    ConnectionLost,
     DatabaseBusy,
     DatabaseClosed,
     DataInUse,
+    DiskFull,
     KeyReused,
     Lost,
     NetworkFilesystem,
     NewerSchema,
+    OutcomeUnknown,
     QueueError,
     QueueFull,
     Refused,
@@ -31,27 +35,33 @@ from server.queue.records import (
     Strikes,
     Submission,
 )
+from server.queue.sqlite import SQLite
 from server.queue.states import EDGES, FINAL, Clock, Status, id_time, new_id
 
 __all__ = [
+    "ANYTHING",
     "ATTEMPTS",
     "EDGES",
     "FINAL",
     "CannotOpen",
     "Clock",
+    "Collided",
     "Completion",
     "Conflict",
+    "ConnectionLost",
     "DataInUse",
     "Database",
     "DatabaseBusy",
     "DatabaseClosed",
     "Depth",
+    "DiskFull",
     "JobRow",
     "KeyReused",
     "Leased",
     "Lost",
     "NetworkFilesystem",
     "NewerSchema",
+    "OutcomeUnknown",
     "Pace",
     "Place",
     "Prediction",
@@ -60,6 +70,7 @@ __all__ = [
     "QueueFull",
     "Reclaimed",
     "Refused",
+    "SQLite",
     "Status",
     "StorageError",
     "Strikes",

@@ -1,4 +1,4 @@
-"""Every way the queue says no. Nothing of sqlalchemy or sqlite3 leaves this package."""
+"""Every way the queue says no. Nothing of sqlalchemy or of a driver leaves this package."""
 
 from __future__ import annotations
 
@@ -53,8 +53,24 @@ class DatabaseClosed(QueueError):
     """The database was closed before this operation came."""
 
 
+class Collided(QueueError):
+    """Another server's transaction got in the way (deadlock, serialization); nothing of this one was kept."""
+
+
 class StorageError(QueueError):
-    """The disk refused (full, read-only, I/O error). Nothing of the operation was kept; ask again later."""
+    """The disk refused, or the database is away. Nothing of the operation was kept; ask again later."""
+
+
+class ConnectionLost(StorageError):
+    """The connection to the database broke, or none could be made."""
+
+
+class DiskFull(StorageError):
+    """The disk has no room."""
+
+
+class OutcomeUnknown(StorageError):
+    """The disk failed, or the connection broke, in the very commit: nobody knows whether it was kept."""
 
 
 class CannotOpen(QueueError):
@@ -84,8 +100,8 @@ class NetworkFilesystem(CannotOpen):
 class NewerSchema(CannotOpen):
     """The data was written by a newer version."""
 
-    def __init__(self, path: Path, found: int, known: int) -> None:
+    def __init__(self, where: str, found: int, known: int) -> None:
         super().__init__(
-            f"{path} has schema version {found}, this version of tierserve knows {known}: "
+            f"{where} has schema version {found}, this version of tierserve knows {known}: "
             f"run the version that wrote it, or a newer one."
         )

@@ -7,30 +7,33 @@ from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import sqlite
 
-from server.queue.database import Operations, Transaction, read, write
 from server.queue.intake import oldest
 from server.queue.moves import bind
 from server.queue.records import Depth, Pace
 from server.queue.states import Status
 from server.queue.tables import depths, predictions, reports
+from server.queue.transactions import Operations, Transaction, read, write
 
 PACE_SAMPLE = 100
 PACE_SECONDS = 3600.0
 
 _p = predictions.c
-_DEPTHS = sa.select(depths.c.tier, depths.c.queued, depths.c.leased).order_by(depths.c.tier)
+_total = sa.func.sum
+_DEPTHS = (
+    sa.select(depths.c.tier, _total(depths.c.queued).label("queued"), _total(depths.c.leased).label("leased"))
+    .group_by(depths.c.tier)
+    .order_by(depths.c.tier)
+)
 _LATEST = (
     sa.select(_p.predict_ms, _p.accepted_at, _p.started_at)
     .where(_p.tier == bind("tier"), _p.completed_at > bind("after"), _p.status == Status.SUCCEEDED.value)
     .order_by(_p.completed_at.desc())
     .limit(PACE_SAMPLE)
 )
-_insert = sqlite.insert(reports).values(tier=bind("of"), view=bind("new_view"), at=bind("now"))
-_REPORT = _insert.on_conflict_do_update(
-    index_elements=["tier"], set_={"view": _insert.excluded.view, "at": _insert.excluded.at}
-)
+_told = {"view": bind("new_view"), "at": bind("now")}
+_REPORT = sa.update(reports).where(reports.c.tier == bind("of")).values(_told)
+_FIRST_REPORT = sa.insert(reports).values({"tier": bind("of"), **_told})
 _REPORTS = sa.select(reports.c.tier, reports.c.view, reports.c.at).order_by(reports.c.tier)
 
 
@@ -53,7 +56,9 @@ class Figures(Operations):
     @write
     def report(self, tx: Transaction, tier: str, view: dict[str, Any]) -> None:
         """Keep what the dispatcher last saw of a tier, in place of what it saw before."""
-        tx.change(_REPORT, {"of": tier, "new_view": json.dumps(view), "now": tx.now})
+        values = {"of": tier, "new_view": json.dumps(view), "now": tx.now}
+        if tx.change(_REPORT, values) == 0:
+            tx.change(_FIRST_REPORT, values)
 
     @read
     def reports(self, tx: Transaction) -> dict[str, tuple[dict[str, Any], float]]:

@@ -8,12 +8,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from server.queue.database import Operations, Transaction, read, write
 from server.queue.errors import KeyReused, QueueFull
 from server.queue.moves import Moves, bind
 from server.queue.records import Place, Prediction, Submission
 from server.queue.states import FINAL, Status
 from server.queue.tables import depths, literal, predictions
+from server.queue.transactions import Operations, Transaction, read, write
 
 _p = predictions.c
 READ = [
@@ -25,7 +25,7 @@ _GIVEN = [
     *(_p.id, _p.tier, _p.model, _p.images, _p.size, _p.top_k, _p.priority, _p.owner, _p.idempotency_key),
     *(_p.fingerprint, _p.accepted_at, _p.deadline_at),
 ]
-_DEPTH = sa.select(depths.c.queued).where(depths.c.tier == bind("tier"))
+_DEPTH = sa.select(sa.func.sum(depths.c.queued)).where(depths.c.tier == bind("tier"))
 _INSERT = sa.insert(predictions).from_select(
     [_p.status, *_GIVEN],
     sa.select(literal(Status.QUEUED), *(sa.bindparam(column.name, type_=column.type) for column in _GIVEN)).where(
@@ -66,7 +66,7 @@ def prediction_of(row: sa.Row[Any]) -> Prediction:
 def oldest(tx: Transaction, tier: str) -> float | None:
     """When the oldest waiting prediction of a tier was accepted: each priority's first, one index step each."""
     found: list[float] = []
-    priority = -(1 << 62)
+    priority = -(1 << 31)
     while (row := tx.first(_OLDEST_AFTER, tier=tier, priority=priority)) is not None:
         priority = row.priority
         found.append(row.accepted_at)
@@ -92,8 +92,9 @@ class Intake(Operations):
                 return prediction_of(found), False
         values["accepted_at"], values["deadline_at"] = tx.now, tx.now + values.pop("deadline")
         if tx.change(_INSERT, values | {"limit": limit}) == 0:
-            depth = tx.first(_DEPTH, tier=submission.tier)
-            raise QueueFull(submission.tier, depth.queued if depth else 0, limit, oldest(tx, submission.tier))
+            found = tx.first(_DEPTH, tier=submission.tier)
+            depth = int(found[0] or 0) if found else 0
+            raise QueueFull(submission.tier, depth, limit, oldest(tx, submission.tier))
         tx.touch(f"tier:{submission.tier}")
         del values["idempotency_key"]
         return Prediction(status=Status.QUEUED, **values), True

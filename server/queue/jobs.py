@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import sqlite
 
-from server.queue.database import Operations, Transaction, read, write
 from server.queue.moves import HAND_BACK, Moves, bind
 from server.queue.records import ATTEMPTS, JobRow, Reclaimed, Strikes
 from server.queue.states import Status
 from server.queue.tables import jobs, literal, predictions
+from server.queue.transactions import Operations, Transaction, read, write
 from server.queue.upkeep import reclaimed
 
 STRIKES_READ = 100  # latest ended Jobs that are looked at: no breaker counts further
 
 _p, _j = predictions.c, jobs.c
 _LIVE = (
-    sa.select(_j.name, _j.tier, _j.run, _j.opened_at, _j.asked_at, _j.leased_at)
+    sa.select(_j.name, _j.tier, _j.run, _j.opened_at, _j.asked_at, _j.leased_at, _j.heard_at)
     .where(_j.ended_at.is_(None))
     .order_by(_j.opened_at)
 )
-_OPEN = (
-    sqlite.insert(jobs)
-    .values(name=bind("name"), tier=bind("tier"), run=bind("run"), opened_at=bind("opened_at"), reason="", blamed=False)
-    .on_conflict_do_nothing()
+_given = [_j.name, _j.tier, _j.run, _j.opened_at]
+_OPEN = sa.insert(jobs).from_select(
+    [*_given, _j.reason, _j.blamed],
+    sa.select(*(sa.bindparam(column.name, type_=column.type) for column in _given), sa.literal(""), sa.false()).where(
+        ~sa.exists().where(_j.name == bind("name"))
+    ),
 )
 _END = (
     sa.update(jobs)

@@ -11,19 +11,26 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from server.queue.database import Operations, Transaction, write
 from server.queue.errors import UnknownJob
 from server.queue.intake import READ, prediction_of
 from server.queue.moves import FINISH, HAND_BACK, LEASE, Moves, bind
 from server.queue.records import Completion, Leased
 from server.queue.states import FINAL, Status
 from server.queue.tables import jobs, literal, predictions
+from server.queue.transactions import Operations, Transaction, write
+
+HEARD_SECONDS = 2.0  # as close as it is noted when a Job was last heard of
 
 _p = predictions.c
+# Locked, so that no other server ends the Job meanwhile, or leases to it what is to be alone.
+_HOLDER = (
+    sa.select(jobs.c.tier, jobs.c.heard_at)
+    .where(jobs.c.name == bind("job"), jobs.c.ended_at.is_(None))
+    .with_for_update()
+)
 # NULL: the Job holds nothing; 0: it holds leases; 1: it holds one that is to be alone.
-_held = sa.select(sa.func.max(_p.solo)).where(_p.job == jobs.c.name, _p.status == literal(Status.LEASED))
-_HOLDER = sa.select(jobs.c.tier, jobs.c.asked_at, _held.scalar_subquery().label("solo")).where(
-    jobs.c.name == bind("job"), jobs.c.ended_at.is_(None)
+_HELD = sa.select(sa.func.max(sa.cast(_p.solo, sa.Integer))).where(
+    _p.job == bind("job"), _p.status == literal(Status.LEASED)
 )
 _QUEUE = (  # the time that is left, not deadline_at > now: SQLite would take the index of deadlines, and sort
     sa.select(_p.seq, _p.id, _p.tier, _p.status, _p.images, _p.size, _p.top_k, _p.attempts, _p.solo, _p.deadline_at)
@@ -42,9 +49,8 @@ _ROWS = (
     .where(_p.id.in_(sa.bindparam("ids", expanding=True)))
     .with_for_update()
 )
-_ASKED = (
-    sa.update(jobs).where(jobs.c.name == bind("job")).values(asked_at=sa.func.coalesce(jobs.c.asked_at, bind("now")))
-)
+_HEARD = sa.update(jobs).where(jobs.c.name == bind("job")).values(heard_at=bind("now"))
+_ASKED = _HEARD.values(asked_at=sa.func.coalesce(jobs.c.asked_at, bind("now")))
 _GOT = _ASKED.values(leased_at=bind("now"))
 _EXTEND = (
     sa.update(predictions)
@@ -57,22 +63,27 @@ class Leases(Operations):
     """The part of the queue that workers use; their Jobs were opened before."""
 
     @write
-    def lease(self, tx: Transaction, tier: str, job: str, most: int, most_bytes: int, seconds: float) -> list[Leased]:
+    def lease(
+        self, tx: Transaction, tier: str, job: str, most: int, most_bytes: int, seconds: float, *, again: bool = False
+    ) -> list[Leased]:
         """Take up to ``most`` predictions, ``most_bytes`` in all (but always one), each for ``seconds`` at most.
 
         First come, first served, by (priority, arrival). One whose last lease was lost is leased alone: only to a Job
         that holds nothing else, which then gets nothing more; it is never overtaken, so a Job that still holds others
-        gets nothing until it has finished them. Raises ``UnknownJob``: the worker should exit.
+        gets nothing until it has finished them. ``again``: the server asks once more on behalf of a worker from which
+        nothing new was heard. Raises ``UnknownJob``: the worker should exit.
         """
         holder = tx.first(_HOLDER, job=job)
         if holder is None or holder.tier != tier:
             raise UnknownJob(job)
         chosen: list[sa.Row[Any]] = []
-        if not holder.solo and most > 0:
+        held = tx.first(_HELD, job=job)
+        solo = held[0] if held is not None else None
+        if not solo and most > 0:
             queue = tx.rows(_QUEUE, tier=tier, now=tx.now, most=most)
-            chosen = _choose(queue, most_bytes, holding=holder.solo is not None)
+            chosen = _choose(queue, most_bytes, holding=solo is not None)
         if not chosen:
-            if holder.asked_at is None:
+            if holder.heard_at is None or (not again and tx.now - holder.heard_at >= HEARD_SECONDS):
                 tx.change(_ASKED, {"job": job, "now": tx.now})
             return []
         moves, leased = Moves(tx), []
@@ -92,6 +103,7 @@ class Leases(Operations):
         rows = {row.id: row for row in tx.rows(_ROWS, ids=[key for key, _ in leases])}
         kept = [(key, token) for key, token in leases if key in rows and _holds(rows[key], job, token)]
         until = tx.now + seconds
+        tx.change(_HEARD, {"job": job, "now": tx.now})
         tx.change(_EXTEND, [{"row": rows[key].seq, "held": token, "until": until} for key, token in kept])
         return [key for key, token in leases if (key, token) not in kept]
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from server.queue.database import Transaction
 from server.queue.errors import Lost
 from server.queue.states import EDGES, FINAL, Status
 from server.queue.tables import literal, predictions
+from server.queue.transactions import Transaction
 
 _p = predictions.c
 

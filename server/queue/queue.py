@@ -21,5 +21,10 @@ class Queue(Intake, Leases, Upkeep, Jobs, Figures):
         ``tier:<name>``: work may be leased that could not be before. ``prediction:<id>``: its state changed;
         the news is its tier and its new ``Status``.
         ``final:<id>``: it ended; the news is the ``Prediction``, or None when it must be read.
+        ``ANYTHING``: any of these may have happened unheard.
         """
-        self.database.listen(callback)
+        self._database.listen(callback)
+
+    def leads(self) -> bool:
+        """Whether this process is the one that may dispatch now; blocks for as long as asking takes."""
+        return self._database.leads()

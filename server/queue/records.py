@@ -117,7 +117,10 @@ class Reclaimed:
 
 @dataclass(frozen=True, slots=True)
 class JobRow:
-    """A live Job. ``asked_at``: its worker first asked for work; ``leased_at``: it last got some."""
+    """A live Job. ``asked_at``: its worker first asked for work; ``leased_at``: it last got some.
+
+    ``heard_at``: about when it last asked for work or for more time.
+    """
 
     name: str
     tier: str
@@ -125,6 +128,7 @@ class JobRow:
     opened_at: float
     asked_at: float | None
     leased_at: float | None
+    heard_at: float | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 
 import sqlalchemy as sa
 
-from server.queue.database import Operations, Transaction, write
 from server.queue.moves import Moves, bind
 from server.queue.records import Reclaimed
 from server.queue.states import Status
 from server.queue.tables import jobs, literal, predictions
+from server.queue.transactions import Operations, Transaction, write
 
 PAGE = 500  # rows that one call changes at most: some 10 ms of the writer's time
 JOBS_KEPT = 86400.0  # seconds after its end

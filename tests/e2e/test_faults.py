@@ -14,6 +14,7 @@ from tests.cluster.cluster import Cluster
 from tests.e2e.clients import ASYNC, QUICK, Clients, asking
 from tests.e2e.deployment import TIERS, Deployment, deploy
 from tests.e2e.figures import tell
+from tests.e2e.processes import send
 from tests.running import eventually
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
@@ -128,13 +129,6 @@ def attempts(deployment: Deployment, keys: list[str]) -> list[int]:
     return [deployment.ended(key, 180)["attempts"] for key in keys]
 
 
-def kill_process(cluster: Cluster, pod: dict[str, Any]) -> None:
-    """End the first process of a pod's container at once, as the kernel does when memory is short."""
-    container = pod["status"]["containerStatuses"][0]["containerID"].removeprefix("containerd://")
-    machine = cluster.nodes[pod["spec"]["nodeName"]].machine
-    machine.run("ctr", "-n", "k8s.io", "tasks", "kill", "--signal", "SIGKILL", container)
-
-
 def process_of(pod: dict[str, Any]) -> str:
     return str(pod["status"]["containerStatuses"][0]["containerID"])
 
@@ -163,7 +157,7 @@ def test_a_lost_server_comes_back_and_its_workers_stay(deployment: Deployment, w
         if how == "deleted":
             deployment.kubectl("delete", "pod", name_of(server), "--grace-period=0", "--force")
         else:
-            kill_process(whole, server)
+            send(whole, server, "SIGKILL")
         gap = server_is_replaced(deployment, clients, server)
         tell(f"server {how}: requests accepted again after {gap:.1f} s")
         for tier in TIERS:
@@ -183,7 +177,7 @@ def test_what_lost_workers_held_is_taken_up(deployment: Deployment, whole: Clust
             deployment.kubectl("delete", "pod", *lost, "--grace-period=0", "--force", namespace=FREE)
         else:
             for pod in lost.values():
-                kill_process(whole, pod)
+                send(whole, pod, "SIGKILL")
         took = max(taken_up(deployment, held, began))
         tell(f"all workers {how}: what was under way was done or taken up within {took:.1f} s")
         assert took < TAKEN_UP_SECONDS
@@ -217,25 +211,27 @@ def evict(deployment: Deployment, pod: str) -> None:
     deployment.kubectl("create", "--raw", path, "-f", "-", stdin=json.dumps(review))
 
 
-def test_work_of_a_lost_node_goes_on_elsewhere(deployment: Deployment, whole: Cluster) -> None:
-    with asking(
-        deployment, "premium"
-    ) as clients:  # free has slow ones only: each of its workers holds one all the time
-        lost, moved = workers_on_n2(deployment, whole, clients)
-        whole.kubectl("cordon", "n2")
-        deployment.kubectl("delete", "job", job_of(moved), namespace=FREE)
+@pytest.mark.parametrize("quota", ["half", "all"])
+def test_work_of_a_lost_node_goes_on_elsewhere(deployment: Deployment, whole: Cluster, quota: str) -> None:
+    # free has slow ones only: each of its workers holds one all the time
+    with asking(deployment, "premium") as clients:
+        lost = workers_on_n2(deployment, whole, clients)
+        if quota == "half":
+            whole.kubectl("cordon", "n2")
+            deployment.kubectl("delete", "job", job_of(lost.pop()), namespace=FREE)
         keys = clients.submit_slow(10)
-        workers_on(deployment, "n1", "n2")
-        whole.kubectl("uncordon", "n2")
+        if quota == "half":
+            workers_on(deployment, "n1", "n2")
+            whole.kubectl("uncordon", "n2")
         under_way(deployment, keys)
         began = time.monotonic()
         whole.stop_node("n2")
         took = eventually(lambda: begun_again(deployment, keys) and time.monotonic() - began, 180, "work goes on")
-        tell(f"node lost: what it held was taken up after {took:.1f} s")
+        tell(f"node lost with {quota} of the quota: what it held was taken up after {took:.1f} s")
         assert took < TAKEN_UP_SECONDS
+        assert not set(lost) & {name_of(pod) for pod in deployment.pods("free")}, "no pod of it holds any quota"
         assert set(attempts(deployment, keys)) == {1, 2}
         whole.start_node("n2")
-        eventually(lambda: lost not in ready(deployment, "free"), 120, "the lost pod is told to be gone")
 
 
 def begun_again(deployment: Deployment, keys: list[str]) -> bool:

@@ -20,6 +20,7 @@ from tests.e2e.deployment import NAMESPACE, RELEASE, TIERS, Deployment, deploy
 from tests.e2e.figures import tell
 from tests.e2e.internal import Internal
 from tests.e2e.pictures import CAT
+from tests.e2e.processes import send
 from tests.e2e.rights import Right, audited, granted, may, right
 from tests.e2e.strangers import stranger
 from tests.running import eventually
@@ -40,7 +41,8 @@ HOST_VOLUME = {"name": "host", "hostPath": {"path": "/"}}
 
 @pytest.fixture(scope="module")
 def deployment(own_cluster: Cluster) -> Iterator[Deployment]:
-    found = deploy(own_cluster, *(f"tiers.{tier}.waits.idleSeconds=3" for tier in TIERS))
+    leases = ("server.lease.seconds=6", "server.lease.heartbeatSeconds=2")
+    found = deploy(own_cluster, *leases, *(f"tiers.{tier}.waits.idleSeconds=3" for tier in TIERS))
     try:
         yield found
     finally:
@@ -50,11 +52,17 @@ def deployment(own_cluster: Cluster) -> Iterator[Deployment]:
 
 @pytest.fixture(scope="module")
 def used(own_cluster: Cluster, deployment: Deployment) -> set[Right]:
-    """What the server asked of the API server in all that it ever does: work, GET /config, Jobs that get no pod."""
+    """What the server asked of the API server in all that it ever does.
+
+    Work, GET /config, workers of which nothing is heard, Jobs that get no pod.
+    """
     since = deployment.server_pod()["metadata"]["creationTimestamp"]
     for tier in TIERS:
         assert is_cat(deployment.post(tier, CAT))
     assert deployment.get("/config").status == 200
+    for tier in TIERS:
+        (worker,) = deployment.pods(tier)
+        send(own_cluster, worker, "SIGSTOP")
     for tier, space in SPACES.items():
         deployment.idle(tier)
         deployment.kubectl("delete", "serviceaccount", WORKER, namespace=space)
@@ -89,7 +97,7 @@ MAY_NOT = [
     *((verb, "", "secrets") for verb in ("get", "list", "watch", "create")),
     *(("create", "", f"pods/{way}") for way in ("exec", "attach", "portforward", "eviction", "ephemeralcontainers")),
     ("get", "", "pods/log"),
-    *((verb, "", "pods") for verb in ("create", "delete", "patch", "update")),
+    *((verb, "", "pods") for verb in ("create", "deletecollection", "patch", "update")),
     *((verb, "batch", "jobs") for verb in ("patch", "update", "deletecollection")),
     ("create", "batch", "cronjobs"),
     *((verb, "", "resourcequotas") for verb in ("create", "update", "patch", "delete")),
@@ -102,6 +110,7 @@ MAY_NOT = [
 ]
 MAY_NOT_IN = [*SPACES.values(), NAMESPACE, "kube-system", "default"]
 ONLY_IN_TIERS = [("create", "batch", "jobs"), ("list", "batch", "jobs"), ("delete", "batch", "jobs")]
+ONLY_IN_TIERS += [("delete", "", "pods")]
 ONLY_IN_TIERS += [("list", "", "events"), ("list", "", "resourcequotas"), ("list", "", "limitranges")]
 MAY_NOT_AT_ALL = [("list", "", every) for every in ("secrets", "pods", "namespaces", "nodes")]
 MAY_NOT_AT_ALL += [("patch", "", "namespaces"), ("create", "rbac.authorization.k8s.io", "clusterrolebindings")]

@@ -11,9 +11,9 @@ from server.config import DEFAULT_VALUES, TEMPLATES, load
 from server.dispatcher import Dispatcher
 from server.engines.base import BadManifest, Engine, EngineError, Job, Manifest, NoRoom, Phase, Place, Pod, Room
 from server.live import Live
-from server.queue.database import Database
 from server.queue.queue import Queue
 from server.queue.records import Leased, Prediction, Submission
+from server.queue.sqlite import SQLite
 from server.queue.states import new_id
 
 
@@ -33,6 +33,7 @@ class Obedient(Engine):
         self.running: dict[str, Job] = {}
         self.started: list[str] = []
         self.refused = ""
+        self.stopped_at_once: list[str] = []
 
     def check(self, manifest: Manifest) -> None:
         if self.refused and self.refused in str(manifest):
@@ -50,7 +51,9 @@ class Obedient(Engine):
         self.running[name] = Job(name, manifest["metadata"]["labels"]["tierserve.dev/tier"], Phase.RUNNING)
         self.started.append(name)
 
-    def stop(self, name: str) -> None:
+    def stop(self, name: str, *, at_once: bool = False) -> None:
+        if at_once:
+            self.stopped_at_once.append(name)
         self.running.pop(name, None)
 
     def pods(self, places: Sequence[Place]) -> Sequence[Pod]:
@@ -96,7 +99,7 @@ class World:
         self, folder: Path, engine: Obedient, values: Path = DEFAULT_VALUES, templates: Path = TEMPLATES
     ) -> None:
         self.clock = Clock()
-        self.database = Database.open(folder / "data", self.clock)
+        self.database = SQLite.open(folder / "data", self.clock)
         self.queue = Queue(self.database)
         self.blobs = DirectoryBlobs(folder / "blobs")
         self.engine = engine

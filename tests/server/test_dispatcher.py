@@ -11,9 +11,11 @@ import pytest
 
 from server.blobs import DirectoryBlobs
 from server.config import DEFAULT_VALUES, TEMPLATES
-from server.dispatcher import BREAKER_FIRST, Dispatcher, breaker_seconds, plan
+from server.dispatcher import Dispatcher
 from server.engines.base import Job, Phase, Place, Room
 from server.live import AGAIN_SECONDS
+from server.planning import BREAKER_FIRST, breaker_seconds, plan
+from server.queue.queue import Queue
 from server.queue.records import Completion, Depth
 from server.queue.states import Status
 from tests.server.dispatcher_world import Obedient, Refusing, Stillborn, Unreachable, World
@@ -132,6 +134,51 @@ def test_workers_may_renew_the_leases_that_ran_out_while_no_server_was_there(wor
     world.look(world.settings.lease.seconds)
     assert (world.get(kept).status, world.get(lost).status) == (Status.LEASED, Status.QUEUED)
     assert "stopped answering" in world.get(lost).reason
+
+
+def test_a_worker_of_which_nothing_is_heard_makes_room_at_once(tmp_path: Path, worlds: list[World]) -> None:
+    worlds.append(world := World(tmp_path, Obedient(most=1)))
+    lost, kept = world.submit(), world.submit()
+    for _ in range(3):
+        world.look(world.settings.lease.seconds / 2)
+        if len(world.engine.started) == 1 and not world.get(lost).attempts:
+            ((silent,), _) = world.engine.started, world.lease(world.engine.started[0], most=2)
+    world.look(world.settings.lease.seconds)
+    assert world.engine.stopped_at_once == [silent]
+    (second,) = world.engine.started[1:]
+    assert "nothing was heard" in world.get(kept).reason or "stopped answering" in world.get(kept).reason
+    assert [one.id for one in world.lease(second)] == [lost]
+
+
+def test_a_worker_that_only_asks_is_heard(world: World) -> None:
+    world.submit()
+    world.look()
+    (name,) = world.engine.started
+    (leased,) = world.lease(name, most=1)
+    world.queue.complete(name, [Completion(leased.id, leased.token, [], None, 1.0)]).result(10)
+    for _ in range(10):
+        assert not world.lease(name)
+        world.look(world.settings.lease.seconds / 2)
+    assert name in world.engine.running
+    world.look(world.settings.lease.seconds)
+    assert world.engine.stopped_at_once == [name]
+
+
+def test_a_server_that_does_not_lead_starts_nothing(world: World, tmp_path: Path) -> None:
+    class Following(Queue):
+        leading = False
+
+        def leads(self) -> bool:
+            return self.leading
+
+    queue = Following(world.database)
+    world.dispatcher = Dispatcher(world.live, queue, world.blobs, world.engine, "http://x", world.clock)
+    world.submit()
+    world.look()
+    assert not world.engine.started
+    queue.leading = True
+    world.look()
+    assert len(world.engine.started) == 1
 
 
 def test_a_job_nobody_knows_is_stopped(world: World) -> None:

@@ -34,6 +34,7 @@ class Told(Cluster):
         self.refusal: ApiError | None = None
         self.created: list[tuple[str, bool]] = []
         self.deleted: list[tuple[str, str]] = []
+        self.forced: list[tuple[str, str]] = []
 
     def _list(self, method: Any, *arguments: Any, **options: Any) -> list[Object]:
         raise AssertionError("every list is answered below")
@@ -62,6 +63,9 @@ class Told(Cluster):
         self.deleted.append((namespace, name))
         if self.refusal:
             raise self.refusal
+
+    def delete_pod(self, namespace: str, name: str) -> None:
+        self.forced.append((namespace, name))
 
 
 @pytest.fixture
@@ -291,6 +295,14 @@ def test_checking_is_a_dry_run_that_a_full_quota_does_not_fail(engine: Kubernete
     assert told.created == [("tierserve-free", True)]
     told.refusal = ApiError(403, "exceeded quota: jobs")
     engine.check(JOB)
+
+
+def test_a_silent_job_goes_with_its_pod_by_force(engine: KubernetesEngine, told: Told) -> None:
+    told.said = {"jobs": [job(active=1)], "pods": [pod(phase="Running")]}
+    engine.jobs(FREE)
+    engine.stop(NAME, at_once=True)
+    assert told.deleted == [("tierserve-free", NAME)]
+    assert told.forced == [("tierserve-free", f"{NAME}-x")]
 
 
 @pytest.mark.parametrize("status", [403, 404])

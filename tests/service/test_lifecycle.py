@@ -93,22 +93,20 @@ def test_workers_die_with_a_killed_server(models: Path, tmp_path: Path) -> None:
         assert is_cat(found.post("free", CAT))
 
 
-def test_a_stopped_worker_loses_its_lease_and_the_picture_goes_to_another(models: Path, tmp_path: Path) -> None:
+def test_a_silent_worker_loses_its_lease_and_its_place_in_a_full_quota(models: Path, tmp_path: Path) -> None:
     settings = [
         "server.lease.seconds=2",
         "server.lease.heartbeatSeconds=1",
         "server.lease.reclaimSeconds=1",
-        "tiers.free.quota.pods=2",
+        "tiers.free.quota.pods=1",
     ]
     with service(models, tmp_path, settings) as found:
         assert is_cat(found.post("free", CAT))
         (first,) = found.workers()
         first.suspend()
-        try:
-            url = found.post("free", CAT, {"Prefer": "respond-async"}).headers["Location"]
-            assert is_cat(found.get(f"{url}?wait=30"))
-        finally:
-            first.resume()
+        url = found.post("free", CAT, {"Prefer": "respond-async"}).headers["Location"]
+        assert is_cat(found.get(f"{url}?wait=30"))
+        assert not alive(first.pid)
 
 
 def test_a_worker_that_dies_on_every_attempt_fails_the_prediction(models: Path, tmp_path: Path) -> None:

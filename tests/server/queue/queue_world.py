@@ -1,20 +1,23 @@
-"""A queue over a real file, a clock in the test's hand, and short words for what tests do with them.
-
-A second database comes under the same tests by one more class in ``WORLDS``.
-"""
+"""A queue over a real database, a clock in the test's hand, and short words for what tests do with them."""
 
 from __future__ import annotations
 
+import atexit
+import secrets
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import cache
+from itertools import cycle
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from server.queue import Completion, Database, Leased, Prediction, Queue, Status, Submission, new_id
+from server.queue import Completion, Database, Leased, Prediction, Queue, SQLite, Status, Submission, new_id
+from server.queue.postgresql import PostgreSQL
+from tests.postgres import Postgres, need_postgres
 
 RESULTS = [{"index": 0, "labels": [{"label": "tabby", "score": 0.9}]}]
 MANY = 1 << 30
@@ -42,14 +45,20 @@ class World:
         self.clock = HandClock()
         self.start()
 
+    def open(self) -> Database:
+        return SQLite.open(self.directory / "data", self.clock)
+
     def start(self) -> None:
-        self.database = Database.open(self.directory / "data", self.clock)
+        self.database = self.open()
         self.queue = Queue(self.database)
         self.topics: list[frozenset[str]] = []
         self.queue.listen(lambda news: self.topics.append(frozenset(news)))
 
     def stop(self) -> None:
         self.database.close()
+
+    def close(self) -> None:
+        self.stop()
 
     def restart(self) -> None:
         self.stop()
@@ -59,7 +68,7 @@ class World:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.stop()
+        self.close()
 
     def submission(self, **changes: Any) -> Submission:
         plain = Submission(
@@ -113,7 +122,51 @@ def pairs(leased: Sequence[Leased]) -> list[tuple[str, str]]:
     return [(one.id, one.token) for one in leased]
 
 
-WORLDS: list[type[World]] = [World]
+@cache
+def server() -> Postgres:
+    """One for all tests of this process."""
+    need_postgres()
+    started = Postgres(fsync="off")  # what survives a crash is tested with it on
+    atexit.register(started.close)
+    return started
+
+
+class PostgresWorld(World):
+    """A schema of its own, and the queue open on it."""
+
+    def __init__(self, directory: Path) -> None:
+        self.schema = ExitStack()
+        self.url = self.schema.enter_context(server().schema(f"world_{secrets.token_hex(6)}"))
+        super().__init__(directory)
+
+    def open(self) -> Database:
+        return PostgreSQL.open(self.url, self.clock)
+
+    def close(self) -> None:
+        super().close()
+        self.schema.close()
+
+
+class TwoServersWorld(PostgresWorld):
+    """Two servers on one database: each operation goes to the other one."""
+
+    def start(self) -> None:
+        super().start()
+        self.second = self.open()
+        self.queues = cycle([self.queue, Queue(self.second)])
+
+    def __getattribute__(self, name: str) -> Any:
+        if name == "queue" and "queues" in vars(self):
+            return next(self.queues)
+        return super().__getattribute__(name)
+
+    def stop(self) -> None:
+        self.second.close()
+        super().stop()
+        del self.queues
+
+
+WORLDS: list[type[World]] = [World, PostgresWorld]
 
 
 @contextmanager

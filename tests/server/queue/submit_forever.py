@@ -7,13 +7,13 @@ import os
 import sys
 from pathlib import Path
 
-from server.queue import Database, Queue, Submission, new_id
+from server.queue import Queue, SQLite, Submission, new_id
 
 IN_FLIGHT = 8
 
 
 def main() -> None:
-    with Database.open(Path(sys.argv[1])) as database:
+    with SQLite.open(Path(sys.argv[1])) as database:
         queue = Queue(database)
         while True:
             submissions = [

@@ -14,18 +14,20 @@ from pathlib import Path
 import pytest
 
 from server.queue import (
-    Database,
     DatabaseBusy,
     DatabaseClosed,
     Prediction,
     Queue,
     QueueError,
+    SQLite,
     StorageError,
     steady,
 )
-from server.queue.database import FILE, WAITING, Transaction
+from server.queue.database import WAITING
 from server.queue.moves import transition
+from server.queue.sqlite import FILE
 from server.queue.states import EDGES, FINAL, Status
+from server.queue.transactions import Transaction
 from tests.server.queue.queue_world import MANY, World, child, line_of
 
 
@@ -64,7 +66,7 @@ def test_operations_that_wait_together_are_committed_together(world: World) -> N
 
 def test_time_stands_still_within_a_transaction(tmp_path: Path) -> None:
     ticks = iter(range(1_000_000))
-    with Database.open(tmp_path, lambda: float(next(ticks))) as database:
+    with SQLite.open(tmp_path, lambda: float(next(ticks))) as database:
         first, second = database.write(lambda tx: (tx.now, tx.now)).result()
     assert first == second
 
@@ -199,7 +201,7 @@ def test_what_was_acknowledged_survives_kill_9(tmp_path: Path, seed: int) -> Non
         rest = process.stdout.read()
         acknowledged |= set(rest.splitlines() if rest.endswith("\n") else rest.splitlines()[:-1])
         process.wait(30)
-    with Database.open(tmp_path) as database:
+    with SQLite.open(tmp_path) as database:
         queue = Queue(database)
         assert queue.known(acknowledged).result() == acknowledged
         # What was on its way may be there too, but every row is a whole one and is counted.

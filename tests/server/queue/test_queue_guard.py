@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from server.queue import CannotOpen, Database, DataInUse, NetworkFilesystem, NewerSchema
-from server.queue.database import FILE
+from server.queue import CannotOpen, DataInUse, NetworkFilesystem, NewerSchema, SQLite
 from server.queue.guard import filesystem_type
+from server.queue.sqlite import FILE
 from tests.server.queue.queue_world import World, child, line_of
 
 MOUNTS = r"""
@@ -39,7 +39,7 @@ def test_the_data_directory_is_its_owners_alone(world: World) -> None:
 
 def test_a_second_opening_is_refused_and_names_the_holder(world: World) -> None:
     with pytest.raises(DataInUse, match=f"process {os.getpid()} "):
-        Database.open(world.directory / "data")
+        SQLite.open(world.directory / "data")
     world.submit()
 
 
@@ -47,10 +47,10 @@ def test_a_second_process_is_refused_until_the_first_is_gone(tmp_path: Path) -> 
     with child(tmp_path) as process:
         line_of(process)
         with pytest.raises(DataInUse, match=f"process {process.pid} "):
-            Database.open(tmp_path)
+            SQLite.open(tmp_path)
         process.kill()
         process.wait(30)
-        Database.open(tmp_path).close()
+        SQLite.open(tmp_path).close()
 
 
 @pytest.mark.parametrize(
@@ -58,8 +58,8 @@ def test_a_second_process_is_refused_until_the_first_is_gone(tmp_path: Path) -> 
 )
 def test_a_network_filesystem_is_refused(tmp_path: Path, kind: str) -> None:
     with pytest.raises(NetworkFilesystem, match=kind):
-        Database.open(tmp_path / "data", filesystem=kind)
-    Database.open(tmp_path / "data", filesystem="ext4").close()
+        SQLite.open(tmp_path / "data", filesystem=kind)
+    SQLite.open(tmp_path / "data", filesystem="ext4").close()
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_data_of_a_newer_version_is_refused_and_left_alone(world: World) -> None
     connection.execute("PRAGMA user_version = 99")
     with pytest.raises(NewerSchema, match="99"):
         world.start()
-    connection.execute("PRAGMA user_version = 1")
+    connection.execute("PRAGMA user_version = 2")
     connection.close()
     world.start()
     world.get(one)
@@ -100,12 +100,12 @@ def test_data_of_a_newer_version_is_refused_and_left_alone(world: World) -> None
 def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     (tmp_path / FILE).write_bytes(b"not a database, and long enough to be seen as none" * 100)
     with pytest.raises(CannotOpen, match="not a database"):
-        Database.open(tmp_path)
+        SQLite.open(tmp_path)
     (tmp_path / FILE).unlink()
-    Database.open(tmp_path).close()
+    SQLite.open(tmp_path).close()
 
 
 def test_a_directory_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(CannotOpen):
-        Database.open(tmp_path / "file" / "data")
+        SQLite.open(tmp_path / "file" / "data")

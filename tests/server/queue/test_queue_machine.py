@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from server.queue import FINAL, Completion, KeyReused, Prediction, QueueFull, Status, UnknownJob
 from tests.server.queue.queue_model import Model
-from tests.server.queue.queue_world import RESULTS, World
+from tests.server.queue.queue_world import RESULTS, TwoServersWorld, World
 
 pytestmark = pytest.mark.timeout(400)  # sixty runs of fifty steps, each on real files
 
@@ -25,11 +25,12 @@ ATTEMPTS = st.integers(1, 3)
 class QueueMachine(RuleBasedStateMachine):
     """The real queue and its model, step by step."""
 
+    kind: type[World] = World
+
     @initialize()
     def start(self) -> None:
         self.home = TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None)
-        self.world = World(Path(self.home.name))
-        self.queue = self.world.queue
+        self.world = self.kind(Path(self.home.name))
         self.model = Model()
         self.model.now = self.world.clock.now
         self.leases: list[tuple[str, str, str]] = []  # every (job, prediction, token) ever given
@@ -38,7 +39,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         if hasattr(self, "home"):
-            self.world.stop()
+            self.world.close()
             self.home.cleanup()
 
     @rule(
@@ -57,7 +58,7 @@ class QueueMachine(RuleBasedStateMachine):
             tier=tier, priority=priority, size=size, deadline=deadline, idempotency_key=key, fingerprint=fingerprint
         )
         known, waiting = self.model.with_key(submission), self.model.waiting(tier)
-        future = self.queue.submit(submission, limit)
+        future = self.world.queue.submit(submission, limit)
         if known is not None and known.submission.fingerprint != fingerprint:
             assert isinstance(future.exception(), KeyReused)
         elif known is not None:
@@ -83,7 +84,7 @@ class QueueMachine(RuleBasedStateMachine):
     def lease(self, data: st.DataObject, most: int, most_bytes: int, seconds: float) -> None:
         job = self.any_job(data)
         tier = self.model.jobs.get(job, "free")
-        future = self.queue.lease(tier, job, most, most_bytes, seconds)
+        future = self.world.queue.lease(tier, job, most, most_bytes, seconds)
         if job not in self.model.jobs:
             assert isinstance(future.exception(), UnknownJob)
             return
@@ -101,7 +102,9 @@ class QueueMachine(RuleBasedStateMachine):
     def complete(self, data: st.DataObject, failing: bool) -> None:
         job, chosen = self.some_leases(data)
         error = {"code": "bad_image", "detail": "no picture"} if failing else None
-        outcomes = self.queue.complete(job, [Completion(name, token, RESULTS, error, 1.0) for name, token in chosen])
+        outcomes = self.world.queue.complete(
+            job, [Completion(name, token, RESULTS, error, 1.0) for name, token in chosen]
+        )
         target = Status.FAILED if failing else Status.SUCCEEDED
         assert outcomes.result() == [self.model.complete(name, token, job, target) for name, token in chosen]
 
@@ -109,7 +112,7 @@ class QueueMachine(RuleBasedStateMachine):
     @rule(data=st.data(), seconds=st.sampled_from([10, 30]))
     def extend(self, data: st.DataObject, seconds: float) -> None:
         job, chosen = self.some_leases(data)
-        lost = self.queue.extend(job, chosen, seconds).result()
+        lost = self.world.queue.extend(job, chosen, seconds).result()
         kept = [pair for pair in chosen if self.holds(*pair)]
         assert lost == [name for name, token in chosen if (name, token) not in kept]
         for name, _ in kept:
@@ -121,7 +124,7 @@ class QueueMachine(RuleBasedStateMachine):
     def release(self, data: st.DataObject) -> None:
         job, chosen = self.some_leases(data)
         kept = {name for name, token in chosen if self.holds(name, token)}
-        assert self.queue.release(job, chosen).result() == len(kept)
+        assert self.world.queue.release(job, chosen).result() == len(kept)
         for name in kept:
             self.model.requeue(self.model.entries[name], blame=False)
 
@@ -132,7 +135,7 @@ class QueueMachine(RuleBasedStateMachine):
         entry = self.model.entries[name]
         if entry.live:
             self.model.end(entry, Status.CANCELED)
-        canceled = self.queue.cancel(name).result()
+        canceled = self.world.queue.cancel(name).result()
         assert canceled is not None
         assert canceled.status is entry.status
 
@@ -144,27 +147,27 @@ class QueueMachine(RuleBasedStateMachine):
     @rule(tiers=st.dictionaries(TIERS, ATTEMPTS))
     def reclaim(self, tiers: dict[str, int]) -> None:
         self.model.reclaim(tiers)
-        assert not self.queue.reclaim(tiers).result().more
+        assert not self.world.queue.reclaim(tiers).result().more
 
     @precondition(lambda self: self.names)
     @rule(data=st.data(), blame=st.booleans(), attempts=ATTEMPTS)
     def end_job(self, data: st.DataObject, blame: bool, attempts: int) -> None:
         job = self.any_job(data)
         self.model.end_job(job, attempts, blame=blame)
-        self.queue.end_job(job, "it ended", blame=blame, attempts=attempts).result()
+        self.world.queue.end_job(job, "it ended", blame=blame, attempts=attempts).result()
 
     @rule(tier=TIERS)
     def abort_tier(self, tier: str) -> None:
         self.model.abort_tier(tier)
-        self.queue.abort_tier(tier, "tier_removed", "gone").result()
+        self.world.queue.abort_tier(tier, "tier_removed", "gone").result()
 
     @rule(seconds=st.dictionaries(TIERS, st.sampled_from([0.0, 20.0])), others=st.sampled_from([5.0, 100.0]))
     def purge(self, seconds: dict[str, float], others: float) -> None:
-        gone = set(self.queue.purge(seconds, others).result())
+        gone = set(self.world.queue.purge(seconds, others).result())
         assert gone == self.model.purge(seconds, others)
         for name in gone:
             del self.finals[name]
-            assert self.queue.get(name).result() is None
+            assert self.world.queue.get(name).result() is None
 
     @rule()
     def restart(self) -> None:
@@ -174,7 +177,7 @@ class QueueMachine(RuleBasedStateMachine):
     @invariant()
     def every_prediction_is_as_the_model_says(self) -> None:
         names = sorted(self.model.entries)
-        for name, future in [(name, self.queue.get(name)) for name in names]:
+        for name, future in [(name, self.world.queue.get(name)) for name in names]:
             entry, seen = self.model.entries[name], future.result()
             assert seen is not None
             assert (seen.status, seen.attempts, seen.completed_at) == (entry.status, entry.attempts, entry.completed_at)
@@ -186,7 +189,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     @invariant()
     def what_waits_is_counted_and_in_order(self) -> None:
-        depths: dict[str, Any] = self.queue.depths().result()
+        depths: dict[str, Any] = self.world.queue.depths().result()
         for tier in ("free", "premium"):
             waiting = self.model.waiting(tier)
             leased = [one for one in self.model.entries.values() if one.status is Status.LEASED]
@@ -195,12 +198,12 @@ class QueueMachine(RuleBasedStateMachine):
                 assert depths[tier].leased == sum(one.submission.tier == tier for one in leased)
             else:
                 assert not waiting
-            places = [self.queue.place(one.submission.id) for one in waiting]
+            places = [self.world.queue.place(one.submission.id) for one in waiting]
             assert [place.result().position for place in places] == list(range(1, len(waiting) + 1))  # type: ignore[union-attr]
 
     @invariant()
     def live_jobs_are_known(self) -> None:
-        assert {row.name: row.tier for row in self.queue.jobs().result()} == self.model.jobs
+        assert {row.name: row.tier for row in self.world.queue.jobs().result()} == self.model.jobs
 
     def any_job(self, data: st.DataObject) -> str:
         return f"job-{data.draw(st.integers(1, self.names))}"
@@ -216,7 +219,16 @@ class QueueMachine(RuleBasedStateMachine):
         return entry is not None and entry.status is Status.LEASED and entry.token == token
 
 
+class TwoServersMachine(QueueMachine):
+    """The same on PostgreSQL, with two servers that take turns."""
+
+    kind = TwoServersWorld
+
+
 TestQueueMachine = QueueMachine.TestCase
 TestQueueMachine.settings = settings(
     max_examples=60, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
 )
+
+TestTwoServersMachine = TwoServersMachine.TestCase
+TestTwoServersMachine.settings = settings(TestQueueMachine.settings, max_examples=15)

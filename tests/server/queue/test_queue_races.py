@@ -11,15 +11,16 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from server.queue import Leased, Status
-from tests.server.queue.queue_world import World
+from tests.server.queue.queue_world import TwoServersWorld, World
 
 ROUNDS = 2000
 MEMORY = Path("/dev/shm")  # durability is tested elsewhere; this is about order
 
 
-@pytest.fixture
-def world() -> Iterator[World]:
-    with TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as directory, World(Path(directory)) as world:
+@pytest.fixture(params=[World, TwoServersWorld])
+def world(request: pytest.FixtureRequest) -> Iterator[World]:
+    memory = MEMORY if MEMORY.is_dir() else None
+    with TemporaryDirectory(dir=memory) as directory, request.param(Path(directory)) as world:
         world.job()
         yield world
 

@@ -1,36 +1,19 @@
-"""The pictures of a prediction, packed into one blob on disk, durable before ``put`` returns.
-
-A blob is what the worker gets as it is: a big-endian uint32 count, a uint32 size each, then the pictures.
-A blob without a row in the queue is an orphan of a crash, to be swept; so no rename is needed: the row makes it real.
-"""
+"""Blobs as files of one directory, on disk before ``put`` returns."""
 
 from __future__ import annotations
 
 import os
-import struct
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from server.blobs.base import BlobError, BlobMissing, Blobs, checked, is_key, pack
 from server.points import Point, reached
 
 
-class BlobError(Exception):
-    """The storage could not keep or give a blob: the text says why."""
-
-
-class BlobMissing(BlobError):
-    """There is no blob of that key."""
-
-
-def pack_header(sizes: Sequence[int]) -> bytes:
-    """The bytes that stand before pictures of these sizes."""
-    return struct.pack(f">{1 + len(sizes)}I", len(sizes), *sizes)
-
-
-class DirectoryBlobs:
-    """Blobs as files below ``root``. Every method blocks on the disk: call it off the event loop."""
+class DirectoryBlobs(Blobs):
+    """Blobs as files below ``root``."""
 
     def __init__(self, root: Path, clock: Callable[[], float] = time.time) -> None:
         self._root = root
@@ -42,12 +25,9 @@ class DirectoryBlobs:
         os.close(parent)
 
     def put(self, key: str, pictures: Sequence[Sequence[bytes]]) -> int:
-        """Keep pictures, each given as its chunks; returns the blob's size once it is on disk. Raises ``BlobError``."""
+        """Keep pictures in a file that must be new, synced with its folder."""
         path = self._path(key)
-        chunks = [
-            pack_header([sum(map(len, each)) for each in pictures]),
-            *(chunk for each in pictures for chunk in each),
-        ]
+        chunks = pack(pictures)
         try:
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             try:
@@ -68,11 +48,11 @@ class DirectoryBlobs:
         return sum(map(len, chunks))
 
     def close(self) -> None:
-        """Let the folder go; nothing can be kept afterwards."""
+        """Let the folder go."""
         os.close(self._folder)
 
     def get(self, key: str) -> bytes:
-        """The blob's bytes. Raises ``BlobMissing`` or ``BlobError``."""
+        """The file's bytes."""
         try:
             return self._path(key).read_bytes()
         except FileNotFoundError as error:
@@ -81,23 +61,21 @@ class DirectoryBlobs:
             raise BlobError(f"cannot read blob {key}: {error.strerror}") from error
 
     def delete(self, keys: Iterable[str]) -> None:
-        """Remove blobs; those already gone are success."""
+        """Remove the files, one by one."""
         for key in keys:
             self._path(key).unlink(missing_ok=True)
             reached(Point.BLOB_DELETED)
 
     def older_than(self, seconds: float) -> Iterator[str]:
-        """The keys of blobs written at least ``seconds`` ago."""
+        """The names of files last written at least ``seconds`` ago; a ``lost+found`` is none of ours."""
         limit = self._clock() - seconds
         for path in self._root.iterdir():
             with suppress(FileNotFoundError):
-                if path.stat().st_mtime <= limit:
+                if is_key(path.name) and path.stat().st_mtime <= limit:
                     yield path.name
 
     def _path(self, key: str) -> Path:
-        if not (key.isalnum() and key.isascii()):
-            raise BlobMissing(f"no blob {key!r}")
-        return self._root / key
+        return self._root / checked(key)
 
 
 def _write_all(descriptor: int, chunks: Sequence[bytes]) -> None:

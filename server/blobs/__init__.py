@@ -1,0 +1,15 @@
+"""The pictures of predictions, each prediction's packed into one blob: in a directory, or in an object store."""
+
+from server.blobs.base import BlobError, BlobMissing, Blobs, BlobsUnusable, pack_header
+from server.blobs.directory import DirectoryBlobs
+from server.blobs.opening import open_blobs
+
+__all__ = [
+    "BlobError",
+    "BlobMissing",
+    "Blobs",
+    "BlobsUnusable",
+    "DirectoryBlobs",
+    "open_blobs",
+    "pack_header",
+]

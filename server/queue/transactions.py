@@ -1,0 +1,89 @@
+"""What an operation on the database is: a method that is given a transaction, and whose callers get a future."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+
+import sqlalchemy as sa
+
+_COUNTED = {"preserve_rowcount": True}
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Transaction:
+    """What an operation works with: one moment in time, one consistent view, statements with their values apart."""
+
+    def __init__(self, connection: sa.Connection, now: float) -> None:
+        self._connection = connection
+        self.now = now
+        self.news: dict[str, Any] = {}
+
+    def touch(self, topic: str, news: Any = None) -> None:
+        """Wake those who wait for this topic once the transaction is committed, with the news if there is any."""
+        self.news[topic] = news
+
+    def rows(self, statement: sa.Select[Any], **values: object) -> Sequence[sa.Row[Any]]:
+        """Every row of a SELECT."""
+        return self._connection.execute(statement, values).all()
+
+    def first(self, statement: sa.Select[Any], **values: object) -> sa.Row[Any] | None:
+        """The first row of a SELECT, or None."""
+        return self._connection.execute(statement, values).first()
+
+    def change(self, statement: sa.UpdateBase, rows: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> int:
+        """Write one row, or many with one statement; answers how many rows changed."""
+        if not rows:
+            return 0
+        # Without the option, SQLAlchemy forgets how many an INSERT wrote.
+        return self._connection.execute(statement, rows, execution_options=_COUNTED).rowcount
+
+
+class Transactions(Protocol):
+    """Where operations run: a ``Database``."""
+
+    def write(self, operation: Callable[[Transaction], R]) -> Future[R]:
+        """Run it; resolved once it is on disk."""
+
+    def read(self, operation: Callable[[Transaction], R]) -> Future[R]:
+        """Run it where nothing can be changed."""
+
+    def listen(self, callback: Callable[[Mapping[str, Any]], None]) -> None:
+        """Hear what commits touched."""
+
+    def leads(self) -> bool:
+        """Whether this process may dispatch now."""
+
+
+class Operations:
+    """A set of operations on one database."""
+
+    def __init__(self, database: Transactions) -> None:
+        self._database = database
+
+
+Own = TypeVar("Own", bound=Operations)
+
+
+def write(method: Callable[Concatenate[Own, Transaction, P], R]) -> Callable[Concatenate[Own, P], Future[R]]:
+    """Make a method that takes a transaction one that answers a future, resolved when its changes are on disk."""
+
+    @functools.wraps(method)
+    def call(self: Own, /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
+        return self._database.write(lambda transaction: method(self, transaction, *args, **kwargs))
+
+    return call
+
+
+def read(method: Callable[Concatenate[Own, Transaction, P], R]) -> Callable[Concatenate[Own, P], Future[R]]:
+    """Make a method that takes a transaction one that answers a future and changes nothing."""
+
+    @functools.wraps(method)
+    def call(self: Own, /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
+        return self._database.read(lambda transaction: method(self, transaction, *args, **kwargs))
+
+    return call

@@ -1,0 +1,146 @@
+"""A real PostgreSQL server of its own, from the programs that are installed on this machine."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from tempfile import mkdtemp
+from types import TracebackType
+from typing import Any, Self
+
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+
+from tests.running import free_port
+
+MISSING = "no PostgreSQL programs: apt-get install --no-install-recommends postgresql"
+USER, PASSWORD, NAME = "tierserve", "not-a-secret", "tierserve"
+START_SECONDS = 30.0
+
+
+@cache
+def programs() -> Path | None:
+    """The folder with ``initdb`` and ``postgres``, of the newest version there is."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
+    if found:
+        return found[-1].parent
+    here = shutil.which("initdb")
+    return Path(here).parent if here else None
+
+
+class Postgres:
+    """A server on a port and in a folder of its own; it does not run as root, which it refuses."""
+
+    def __init__(self, **settings: str) -> None:
+        self._settings = settings
+        self._folder = Path(mkdtemp(prefix="tierserve-postgres-"))
+        self._account: Any = pwd.getpwnam("postgres") if os.geteuid() == 0 else None
+        if self._account:
+            os.chown(self._folder, self._account.pw_uid, self._account.pw_gid)
+        self._process: subprocess.Popen[bytes] | None = None
+        self.port = free_port()
+        self.log = self._folder / "log"
+        try:
+            secret = self._folder / "password"
+            secret.write_text(PASSWORD)
+            data = str(self._folder / "data")
+            access = ["--auth=scram-sha-256", f"--username={USER}", f"--pwfile={secret}"]
+            secret.chmod(0o644)
+            self._run("initdb", "-D", data, *access, "--no-locale", "-E", "UTF8")
+            self.start()
+            with self.connect("postgres") as connection:
+                connection.execute(f"CREATE DATABASE {NAME}")
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def url(self) -> str:
+        return f"postgresql://{USER}:{PASSWORD}@127.0.0.1:{self.port}/{NAME}"
+
+    def connect(self, database: str = NAME) -> psycopg.Connection[Any]:
+        where = make_conninfo(host="127.0.0.1", port=self.port, user=USER, password=PASSWORD, dbname=database)
+        return psycopg.connect(where, autocommit=True, connect_timeout=5)
+
+    def start(self) -> None:
+        settings = {"listen_addresses": "127.0.0.1", "port": self.port, "unix_socket_directories": self._folder}
+        words = [f"--{name}={value}" for name, value in {**settings, **self._settings}.items()]
+        program = str((programs() or Path()) / "postgres")
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [program, "-D", str(self._folder / "data"), *words], stdout=log, stderr=log, **self._as()
+            )
+        end = time.monotonic() + START_SECONDS
+        while True:
+            try:
+                self.connect("postgres").close()
+            except psycopg.OperationalError:
+                if time.monotonic() > end or self._process.poll() is not None:
+                    raise RuntimeError(self.log.read_text()) from None
+                time.sleep(0.05)
+            else:
+                return
+
+    def stop(self) -> None:
+        """End every session at once, in good order (a fast shutdown)."""
+        self._end(signal.SIGINT)
+
+    def kill(self) -> None:
+        """End it as a crash does, its children too."""
+        self._end(signal.SIGQUIT)
+
+    def close(self) -> None:
+        self._end(signal.SIGQUIT)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    @contextmanager
+    def schema(self, name: str) -> Iterator[str]:
+        """The URL of an empty schema, dropped afterwards: as good as a database, and sooner there."""
+        with self.connect() as connection:
+            connection.execute(f"CREATE SCHEMA {name}")
+        try:
+            yield f"{self.url}?options=-csearch_path%3D{name}"
+        finally:
+            with self.connect() as connection:
+                connection.execute(f"DROP SCHEMA {name} CASCADE")
+
+    def _end(self, number: signal.Signals) -> None:
+        if self._process is not None:
+            self._process.send_signal(number)
+            self._process.wait(30)
+            self._process = None
+
+    def _run(self, program: str, *words: str) -> None:
+        command = [str((programs() or Path()) / program), *words]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, **self._as())
+        if done.returncode:
+            raise RuntimeError(done.stderr)
+
+    def _as(self) -> dict[str, Any]:
+        given: dict[str, Any] = {"cwd": self._folder}
+        if self._account:
+            given |= {"user": self._account.pw_uid, "group": self._account.pw_gid, "extra_groups": []}
+        return given
+
+
+def need_postgres() -> None:
+    """Skip, with the command that would help, where there is no PostgreSQL; with CI=true that is a failure."""
+    if programs() is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail(MISSING)
+        pytest.skip(MISSING)

@@ -1,0 +1,190 @@
+"""A real S3 server that keeps objects in memory, and a proxy before it that fails on purpose."""
+
+from __future__ import annotations
+
+import http.client
+import re
+import threading
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+from moto.server import ThreadedMotoServer
+
+KEY_ID, SECRET = "AKIDOFTHETESTS", "secret-of-the-tests"
+HOP_BY_HOP = {"connection", "transfer-encoding", "host"}
+
+
+class Request(BaseHTTPRequestHandler):
+    """One request on its way to the real server."""
+
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    server: Proxy
+
+    def handle_one_request(self) -> None:
+        try:
+            super().handle_one_request()
+        except ConnectionError:
+            self.close_connection = True
+
+    def relay(self) -> None:
+        self.server.seen.append(f"{self.command} {self.path}")
+        faults = self.server.faults
+        (faults.popleft() if faults else self.server.always)(self)
+
+    do_GET = do_PUT = do_POST = do_DELETE = relay  # noqa: N815 - the base's names
+
+    def body(self) -> bytes:
+        return self.rfile.read(int(self.headers.get("Content-Length", 0)))
+
+    def ask(self, method: str = "") -> tuple[int, dict[str, str], bytes]:
+        """What the real server answers."""
+        headers = {name.lower(): value for name, value in self.headers.items() if name.lower() not in HOP_BY_HOP}
+        if not headers.get("authorization", "").startswith("AWS4"):  # Google's, which the server cannot read
+            headers["authorization"] = "AWS4-HMAC-SHA256 Credential=k/20260101/us-east-1/s3/aws4_request, Signature=s"
+        return self.server.ask(method or self.command, self.path, b"" if method else self.body(), headers)
+
+    def answer(self, status: int, content: bytes, headers: dict[str, str] | None = None, length: int = -1) -> None:
+        self.send_response(status)
+        for name, value in (headers or {}).items():
+            if name.lower() not in {*HOP_BY_HOP, "content-length"}:
+                self.send_header(name, value)
+        self.send_header("Content-Length", str(len(content) if length < 0 else length))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+Fault = Callable[[Request], None]
+
+
+def pass_on(request: Request) -> None:
+    status, headers, content = request.ask()
+    request.answer(status, content, headers)
+
+
+def refuse(status: int, code: str, more: str = "") -> Fault:
+    """Refuse as S3 does; with no code, as some other server on the way does."""
+    xml = f"<Error><Code>{code}</Code><Message>no</Message>{more}</Error>" if code else "default backend"
+
+    def fault(request: Request) -> None:
+        request.body()
+        request.answer(status, xml.encode())
+
+    return fault
+
+
+slow_down = refuse(503, "SlowDown")
+
+
+def hang(request: Request) -> None:
+    request.server.released.wait()
+    request.close_connection = True
+
+
+def drop(request: Request) -> None:
+    """Break the connection in the middle of what comes, or before any answer."""
+    request.rfile.read(int(request.headers.get("Content-Length", 0)) // 2)
+    request.close_connection = True
+
+
+def break_off(request: Request) -> None:
+    """Break the connection in the middle of the answer."""
+    status, headers, content = request.ask()
+    request.answer(status, content[: len(content) // 2], headers, length=len(content))
+    request.close_connection = True
+
+
+def cut_short(request: Request) -> None:
+    """Half of the object, told to be all of it."""
+    status, headers, content = request.ask()
+    request.answer(status, content[: len(content) // 2], headers)
+
+
+def changed(request: Request) -> None:
+    """As if the object were another one by now."""
+    status, headers, content = request.ask()
+    request.answer(status, content, {**headers, "ETag": '"another"'})
+
+
+def google(request: Request) -> None:
+    """As Google answers, where it differs: an object that is gone cannot be deleted."""
+    if request.command == "DELETE" and request.ask("HEAD")[0] == 404:
+        return refuse(404, "NoSuchKey")(request)
+    return pass_on(request)
+
+
+class Proxy(ThreadingHTTPServer):
+    """Every request meets the next of ``faults``, and ``always`` once there are none left."""
+
+    daemon_threads = True
+
+    def __init__(self, target: tuple[str, int]) -> None:
+        super().__init__(("127.0.0.1", 0), Request)
+        self.target = target
+        self.url = f"http://127.0.0.1:{self.server_address[1]}"
+        self.bucket = "blobs"
+        self.reset()
+
+    def reset(self) -> None:
+        self.faults: deque[Fault] = deque()
+        self.always: Fault = pass_on
+        self.released = threading.Event()
+        self.seen: list[str] = []
+
+    def ask(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> tuple[int, dict[str, str], bytes]:
+        connection = http.client.HTTPConnection(*self.target)
+        try:
+            connection.request(method, path, body, headers)
+            answer = connection.getresponse()
+            return answer.status, dict(answer.getheaders()), answer.read()
+        finally:
+            connection.close()
+
+    def place(self) -> str:
+        """A prefix of its own."""
+        return f"{self.bucket}/{uuid.uuid4().hex}/pictures"
+
+    def write(self, path: str, content: bytes) -> None:
+        """An object put there by somebody else."""
+        assert self.ask("PUT", f"/{path}", content, {})[0] == 200
+
+    def names(self, place: str) -> list[str]:
+        """What really lies below a prefix."""
+        bucket, _, prefix = place.partition("/")
+        listing = self.ask("GET", f"/{bucket}?list-type=2&prefix={prefix}/", b"", {})[2].decode()
+        return [name.removeprefix(f"{prefix}/") for name in re.findall(r"<Key>(.*?)</Key>", listing)]
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        raise
+
+
+@contextmanager
+def running() -> Iterator[Proxy]:
+    """The server, its proxy, and an environment that leads to them."""
+    moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    moto.start()
+    proxy = Proxy(moto.get_host_and_port())
+    thread = threading.Thread(target=proxy.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    with pytest.MonkeyPatch.context() as environment:
+        for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):
+            environment.delenv(name, raising=False)
+        environment.setenv("AWS_ACCESS_KEY_ID", KEY_ID)
+        environment.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+        environment.setenv("AWS_REGION", "us-east-1")
+        environment.setenv("AWS_ENDPOINT_URL", proxy.url)
+        proxy.write(proxy.bucket, b"")
+        yield proxy
+    proxy.released.set()
+    proxy.shutdown()
+    thread.join()
+    proxy.server_close()
+    moto.stop()

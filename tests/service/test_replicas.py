@@ -1,0 +1,93 @@
+"""Two servers on one PostgreSQL and one place for pictures: whichever is asked, the answer is the same."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.postgres import Postgres, need_postgres
+from tests.running import Answer, Service, eventually, service
+from tests.service.pictures import CAT
+from tests.service.test_classify import is_cat
+
+ASYNC = {"Prefer": "respond-async"}
+
+
+@pytest.fixture
+def postgres() -> Iterator[Postgres]:
+    need_postgres()
+    with Postgres() as server:
+        yield server
+
+
+@pytest.fixture
+def pair(models: Path, tmp_path: Path, postgres: Postgres) -> Iterator[list[Service]]:
+    """The first one dispatches."""
+    options = ["--database", postgres.url, "--blobs", str(tmp_path / "blobs")]
+    with ExitStack() as stack:
+        started = []
+        for name in ("first", "second"):
+            started.append(stack.enter_context(service(models, tmp_path / name, options=options)))
+            eventually(lambda: "dispatching" in (tmp_path / "first" / "server.log").read_text())
+        yield started
+
+
+def test_what_one_server_accepts_another_answers(pair: list[Service]) -> None:
+    first, second = pair
+    assert is_cat(second.post("free", CAT))
+    url = second.post("free", CAT, ASYNC).headers["Location"]
+    assert is_cat(first.get(f"{url}?wait=30"))
+    key = {"Idempotency-Key": "once"}
+    assert first.post("free", CAT, key).json["id"] == second.post("free", CAT, key).json["id"]
+
+
+def test_when_the_server_that_dispatches_is_killed_another_does(pair: list[Service]) -> None:
+    first, second = pair
+    assert is_cat(first.post("free", CAT))
+    assert first.workers()
+    assert not second.workers()
+    keys = [first.post("free", CAT, ASYNC).headers["Location"] for _ in range(8)]
+    first.kill()
+    eventually(lambda: "dispatching" in second.log.read_text(), 15)
+    assert all(is_cat(second.get(f"{key}?wait=60")) for key in keys)
+    first.start()
+    assert is_cat(first.post("premium", CAT))
+
+
+def test_a_server_that_stops_leaves_no_waiting_client_without_an_answer(
+    pair: list[Service], postgres: Postgres
+) -> None:
+    first, second = pair
+    answers: list[Answer] = []
+    clients = [
+        threading.Thread(target=lambda: answers.append(first.post("premium", CAT, {"Prefer": "wait=60"})))
+        for _ in range(8)
+    ]
+    for client in clients:
+        client.start()
+    with postgres.connect() as rows:
+        eventually(lambda: rows.execute("SELECT count(*) FROM predictions").fetchone() == (8,))
+    first.stop()
+    for client in clients:
+        client.join(60)
+    assert {answer.status for answer in answers} <= {200, 202}
+    assert len(answers) == len(clients)
+    for answer in answers:
+        assert is_cat(second.get(f"{answer.headers['Location']}?wait=60"))
+
+
+def test_while_the_database_is_away_nothing_is_promised(pair: list[Service], postgres: Postgres) -> None:
+    first, second = pair
+    assert is_cat(first.post("free", CAT))
+    postgres.kill()
+    for one in pair:
+        refused = one.post("free", CAT)
+        assert (refused.status, refused.json["code"]) in ((503, "storage_unavailable"), (503, "outcome_unknown"))
+        assert "Retry-After" in refused.headers
+        assert one.get("/healthz").status == 200
+    postgres.start()
+    eventually(lambda: is_cat(second.post("free", CAT)), 60)
