@@ -25,7 +25,7 @@ setup(
     extras_require={
         "cluster": ["kubernetes>=37"],
         "postgresql": ["psycopg[binary]>=3.2"],
-        "objects": ["obstore>=0.8"],
+        "objects": ["obstore>=0.11"],
         "worker": ["numpy", "onnxruntime", "pillow>=12.3"],
         "build": ["onnx", "onnxscript", "rich", "safetensors", "timm", "torch", *WEIGHTS],
         "test": [
@@ -37,7 +37,7 @@ setup(
             "kubernetes-validate",
             "moto[s3]",
             "mypy",
-            "obstore>=0.8",
+            "obstore>=0.11",
             "psutil",
             "psycopg[binary]>=3.2",
             "pytest",

@@ -88,11 +88,11 @@ def submission(database: Database, tier: str) -> Submission:
     )
 
 
-def queue_cycle(queue: Queue, tier: str, size: int) -> Callable[[], None]:
+def queue_cycle(database: Database, queue: Queue, tier: str, size: int) -> Callable[[], None]:
     """``size`` submits at once, one lease, one completion."""
 
     def cycle() -> None:
-        for future in [queue.submit(submission(queue.database, tier), 1 << 30) for _ in range(size)]:
+        for future in [queue.submit(submission(database, tier), 1 << 30) for _ in range(size)]:
             future.result()
         leased = queue.lease(tier, f"job-{tier}", size, 1 << 40, 30.0).result()
         done = [Completion(one.id, one.token, RESULTS, None, 8.0) for one in leased]
@@ -101,12 +101,12 @@ def queue_cycle(queue: Queue, tier: str, size: int) -> Callable[[], None]:
     return cycle
 
 
-def submit_times(queue: Queue, tier: str) -> tuple[float, float]:
+def submit_times(database: Database, queue: Queue, tier: str) -> tuple[float, float]:
     """Median and 99th percentile of one submit after another, in milliseconds."""
     times = []
     for _ in range(1000):
         start = time.perf_counter()
-        queue.submit(submission(queue.database, tier), 1 << 30).result()
+        queue.submit(submission(database, tier), 1 << 30).result()
         times.append((time.perf_counter() - start) * 1000)
     times.sort()
     return times[500], times[990]
@@ -138,9 +138,9 @@ def main() -> int:
         for _ in range(ROUNDS):
             for size in PROMISES:
                 figures.setdefault(("bare", size), []).append(rate(bare_cycle(connection, size), size))
-                figures.setdefault(("queue", size), []).append(rate(queue_cycle(queue, "free", size), size))
-        deep = rate(queue_cycle(queue, "deep", 8), 8)
-        p50, p99 = submit_times(queue, "free")
+                figures.setdefault(("queue", size), []).append(rate(queue_cycle(database, queue, "free", size), size))
+        deep = rate(queue_cycle(database, queue, "deep", 8), 8)
+        p50, p99 = submit_times(database, queue, "free")
         connection.close()
         print(
             f"fdatasync of 8 KiB: {fdatasync_time(Path(name) / 'probe'):.2f} ms; one submit: {p50:.2f} / {p99:.2f} ms"

@@ -30,7 +30,9 @@ from server.dispatcher import Dispatcher
 from server.engines.base import Engine, EngineError
 from server.engines.local import LocalEngine
 from server.http import health, metrics, predictions, tiers, worker
-from server.http.base import BaseHandler, Budget, Gate, NotFoundHandler, Recent, Services
+from server.http.admission import Budget, Gate
+from server.http.asking import Recent
+from server.http.base import BaseHandler, NotFoundHandler, Services
 from server.http.wakeups import Wakeups
 from server.live import Live
 from server.metrics import Metrics

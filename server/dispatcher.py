@@ -14,9 +14,10 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from itertools import islice
 from typing import Any, TypeVar
 
-from server.blobs import Blobs
+from server.blobs import BlobError, Blobs
 from server.config import Tier
 from server.engines.base import BadManifest, Engine, EngineError, Job, Manifest, NoRoom, Phase, job_name
 from server.live import Live
@@ -36,6 +37,7 @@ QUIET_SECONDS = 0.25
 TIDY_SECONDS = 60.0
 SAMPLE_SECONDS = 5.0
 ORPHAN_SECONDS = 3600.0
+SWEEP_PAGE = 500
 RUN_BYTES = 5
 
 
@@ -280,13 +282,15 @@ class Dispatcher:
 
     def _tidy(self) -> None:
         kept = {tier.name: tier.waits.results for tier in self._live.settings.tiers.values()}
-        while gone := _ask(self._queue.purge(kept)):
-            self._blobs.delete(gone)
-        suspects = list(self._blobs.older_than(ORPHAN_SECONDS))
-        for start in range(0, len(suspects), 500):
-            page = suspects[start : start + 500]
-            known = _ask(self._queue.known(page))
-            self._blobs.delete(key for key in page if key not in known)
+        try:
+            while gone := _ask(self._queue.purge(kept)):
+                self._blobs.delete(gone)
+            old = self._blobs.older_than(ORPHAN_SECONDS)
+            while page := list(islice(old, SWEEP_PAGE)):
+                known = _ask(self._queue.known(page))
+                self._blobs.delete(key for key in page if key not in known)
+        except (BlobError, OSError) as error:
+            log.warning("blobs that nobody needs are left for the next sweep: %s", error)
 
 
 def _ask(future: Future[T]) -> T:

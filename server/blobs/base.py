@@ -37,6 +37,16 @@ class Blobs(ABC):
     def get(self, key: str) -> bytes:
         """The blob's bytes. Raises ``BlobMissing`` or ``BlobError``."""
 
+    def get_each(self, keys: Sequence[str]) -> list[bytes | BlobMissing]:
+        """The bytes of several blobs, or that one is missing. Raises ``BlobError``."""
+        return [self._found(key) for key in keys]
+
+    def _found(self, key: str) -> bytes | BlobMissing:
+        try:
+            return self.get(key)
+        except BlobMissing as error:
+            return error
+
     @abstractmethod
     def delete(self, keys: Iterable[str]) -> None:
         """Remove blobs; those already gone are success."""

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 CONNECT, REQUEST = timedelta(seconds=2), timedelta(seconds=5)
 RETRY, BACKOFF = timedelta(seconds=3), timedelta(seconds=1)
 PAGE = 1000  # the most that S3 deletes, or lists, at a time
-DELETERS = 10
+DELETERS, READERS = 10, 16
 
 _ENDPOINTS = (
     *("AWS_ENDPOINT", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"),
@@ -54,6 +54,7 @@ class ObjectBlobs(Blobs):
 
     def __init__(self, store: ObjectStoreMethods, name: str, clock: Callable[[], float] = time.time) -> None:
         self._store, self._name, self._clock = store, name, clock
+        self._readers = ThreadPoolExecutor(READERS, "reader")
 
     @classmethod
     def connect(cls, url: str, clock: Callable[[], float] = time.time) -> ObjectBlobs:
@@ -114,6 +115,10 @@ class ObjectBlobs(Blobs):
             raise BlobError(f"cannot read blob {key}: {len(blob)} bytes are not all of it")
         return blob
 
+    def get_each(self, keys: Sequence[str]) -> list[bytes | BlobMissing]:
+        """Several objects, some at a time: each costs a round trip."""
+        return list(self._readers.map(self._found, keys))
+
     def delete(self, keys: Iterable[str]) -> None:
         """Remove objects, a page at a time. Raises ``BlobError``; what it leaves can be deleted again."""
         paths = map(checked, keys)
@@ -136,7 +141,8 @@ class ObjectBlobs(Blobs):
                         yield found["path"]
 
     def close(self) -> None:
-        """Nothing: idle connections close themselves."""
+        """Let the readers go; idle connections close themselves."""
+        self._readers.shutdown()
 
     def _delete(self, page: list[str]) -> None:
         try:

@@ -5,15 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import math
 import secrets
 import time
-from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
-from concurrent.futures import Executor, Future
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any, Generic, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from tornado.web import HTTPError, RequestHandler
 
@@ -21,6 +19,8 @@ from server.access import Credentials
 from server.blobs import BlobError, Blobs
 from server.config import Settings
 from server.engines.base import Engine
+from server.http.admission import Budget, Gate
+from server.http.asking import Recent
 from server.http.wakeups import Wakeups
 from server.live import Live
 from server.metrics import OTHER, Metrics
@@ -31,64 +31,6 @@ from server.queue.records import Depth
 T = TypeVar("T")
 
 log = logging.getLogger("server.http")
-
-
-class Recent(Generic[T]):
-    """An answer of the queue that may be as old as ``seconds``, so that a burst of requests asks it once."""
-
-    def __init__(self, ask: Callable[[], Future[T]], seconds: float) -> None:
-        self._ask = ask
-        self._seconds = seconds
-        self._at = -math.inf
-        self._future: Future[T] | None = None
-
-    async def get(self) -> T:
-        """The answer, asked anew if it has aged. Raises what the queue raises."""
-        now = time.monotonic()
-        if self._future is None or now - self._at > self._seconds:
-            self._at, self._future = now, self._ask()
-        return await asked(self._future)
-
-
-class Gate:
-    """Whether a tier's queue has a place, as far as is known before a body is read.
-
-    It is full when the last count and those let in since reach the limit: a refusal then costs no upload and no write.
-    """
-
-    def __init__(self, depths: Recent[dict[str, Depth]]) -> None:
-        self._depths = depths
-        self._counted: dict[str, Depth] = {}
-        self._since: Counter[str] = Counter()
-
-    async def enter(self, tier: str, limit: int) -> int:
-        """Let one in and return 0, or return how many wait when that is ``limit`` or more."""
-        counted = await self._depths.get()
-        if counted is not self._counted:
-            self._counted, self._since = counted, Counter()
-        queued = self._since[tier] + (counted[tier].queued if tier in counted else 0)
-        if queued >= limit:
-            return queued
-        self._since[tier] += 1
-        return 0
-
-
-class Budget:
-    """Bytes that may be held in memory by all requests together."""
-
-    def __init__(self, most: int) -> None:
-        self.most = self._left = most
-
-    def take(self, size: int) -> bool:
-        """Whether there were so many left; they are no longer."""
-        if size > self._left:
-            return False
-        self._left -= size
-        return True
-
-    def give_back(self, size: int) -> None:
-        """They are free again."""
-        self._left += size
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +119,13 @@ class BaseHandler(RequestHandler):
         """Run blocking disk work in its pool."""
         return await asyncio.get_running_loop().run_in_executor(self.services.disk, work, *arguments)
 
+    async def forget(self, keys: Sequence[str]) -> None:
+        """Delete blobs that nobody needs any more; what is left of them is swept later."""
+        try:
+            await self.off_loop(self.services.blobs.delete, keys)
+        except (BlobError, OSError) as error:
+            log.warning("blobs are left for the sweep: %s", error)
+
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """Send whatever was raised as a problem; of an unexpected error only its request id leaves the server."""
         error = kwargs.get("exc_info", (None, None, None))[1]
@@ -258,31 +207,6 @@ def as_problem(error: BaseException | None, status: HTTPStatus) -> Problem:
 def in_force(live: Live) -> dict[str, Any]:
     """Whether the files as they are now are what the server works by, and why not."""
     return {"current": not live.problem, "reason": live.problem}
-
-
-async def asked(future: Future[T]) -> T:
-    """Await an operation of the queue."""
-    return await asyncio.wrap_future(future)
-
-
-def chained(pool: Executor, work: Callable[[], Future[T]]) -> Future[T]:
-    """The result of the operation that ``work`` begins in the pool, without a stop on the loop in between."""
-    result: Future[T] = Future()
-
-    def settle(done: Future[T]) -> None:
-        if error := done.exception():
-            result.set_exception(error)
-        else:
-            result.set_result(done.result())
-
-    def begin() -> None:
-        try:
-            work().add_done_callback(settle)
-        except BaseException as error:  # noqa: BLE001 (whatever it is, it belongs to the caller)
-            result.set_exception(error)
-
-    pool.submit(begin)
-    return result
 
 
 def json_object(body: bytes) -> Mapping[str, Any]:

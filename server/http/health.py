@@ -5,7 +5,8 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Any
 
-from server.http.base import BaseHandler, asked, in_force
+from server.http.asking import asked
+from server.http.base import BaseHandler, in_force
 from server.queue.errors import QueueError
 
 STALE_TICKS = 10

@@ -7,7 +7,8 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from server.http.base import BaseHandler, asked
+from server.http.asking import asked
+from server.http.base import BaseHandler
 from server.metrics import CONTENT_TYPE, TierFigures
 from server.queue.errors import QueueError
 from server.queue.records import Depth

@@ -14,7 +14,8 @@ from tornado.web import stream_request_body
 
 from server.config import Tier
 from server.http import body
-from server.http.base import BaseHandler, Problem, asked, chained
+from server.http.asking import asked, chained
+from server.http.base import BaseHandler, Problem
 from server.http.representation import describe, ended_badly, path_of
 from server.http.wakeups import wait
 from server.points import Point, reached
@@ -163,7 +164,7 @@ class ClassifyHandler(_PredictionHandler):
         finally:
             self._release()
             if not needed:
-                await self.off_loop(blobs.delete, [submission.id])
+                await self.forget([submission.id])
         return prediction
 
     async def _answer(self, prediction: Prediction) -> None:

@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any
 
-from server.http.base import Problem, Services, asked
+from server.http.asking import asked
+from server.http.base import Problem, Services
 from server.queue.records import Pace, Prediction
 from server.queue.states import Status
 

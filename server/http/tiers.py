@@ -9,7 +9,8 @@ from typing import Any
 
 from server.config import Tier
 from server.engines.base import EngineError
-from server.http.base import BaseHandler, Problem, asked, in_force
+from server.http.asking import asked
+from server.http.base import BaseHandler, Problem, in_force
 
 
 class TiersHandler(BaseHandler):

@@ -17,7 +17,8 @@ from tornado.iostream import StreamClosedError
 from server.access import AccessDenied, AccessUnknown, Worker
 from server.blobs import BlobError, BlobMissing, Blobs
 from server.config import SCHEMAS
-from server.http.base import BaseHandler, Problem, asked, json_object
+from server.http.asking import asked
+from server.http.base import BaseHandler, Problem, json_object
 from server.http.wakeups import wait
 from server.points import Point, reached
 from server.queue.errors import UnknownJob
@@ -161,7 +162,7 @@ class CompleteHandler(_WorkerHandler):
         reached(Point.RESULT_KEPT)
         self.answer({"outcomes": outcomes})
         ended = [one.id for one, outcome in zip(completions, outcomes, strict=True) if outcome == "accepted"]
-        await self.off_loop(self.services.blobs.delete, ended)
+        await self.forget(ended)
 
 
 class ExtendHandler(_WorkerHandler):
@@ -189,12 +190,12 @@ def _frame(blobs: Blobs, leased: Sequence[Leased], renew: float) -> tuple[bytes 
     """The lease answer, None when it would be empty; and the failures of those whose pictures are gone."""
     kept: list[tuple[Leased, bytes]] = []
     missing: list[Completion] = []
-    for one in leased:
-        try:
-            kept.append((one, blobs.get(one.id)))
-        except BlobMissing as error:
-            failure = {"code": "blob_missing", "detail": str(error)}
+    for one, blob in zip(leased, blobs.get_each([one.id for one in leased]), strict=True):
+        if isinstance(blob, BlobMissing):
+            failure = {"code": "blob_missing", "detail": str(blob)}
             missing.append(Completion(one.id, one.token, None, failure, None))
+        else:
+            kept.append((one, blob))
     if not kept:
         return None, missing
     entries = [

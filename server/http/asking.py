@@ -1,0 +1,54 @@
+"""Asking the queue, whose operations answer futures, from coroutines."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Recent(Generic[T]):
+    """An answer of the queue that may be as old as ``seconds``, so that a burst of requests asks it once."""
+
+    def __init__(self, ask: Callable[[], Future[T]], seconds: float) -> None:
+        self._ask = ask
+        self._seconds = seconds
+        self._at = -math.inf
+        self._future: Future[T] | None = None
+
+    async def get(self) -> T:
+        """The answer, asked anew if it has aged. Raises what the queue raises."""
+        now = time.monotonic()
+        if self._future is None or now - self._at > self._seconds:
+            self._at, self._future = now, self._ask()
+        return await asked(self._future)
+
+
+async def asked(future: Future[T]) -> T:
+    """Await an operation of the queue."""
+    return await asyncio.wrap_future(future)
+
+
+def chained(pool: Executor, work: Callable[[], Future[T]]) -> Future[T]:
+    """The result of the operation that ``work`` begins in the pool, without a stop on the loop in between."""
+    result: Future[T] = Future()
+
+    def settle(done: Future[T]) -> None:
+        if error := done.exception():
+            result.set_exception(error)
+        else:
+            result.set_result(done.result())
+
+    def begin() -> None:
+        try:
+            work().add_done_callback(settle)
+        except BaseException as error:  # noqa: BLE001 (whatever it is, it belongs to the caller)
+            result.set_exception(error)
+
+    pool.submit(begin)
+    return result
