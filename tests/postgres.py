@@ -16,6 +16,7 @@ from tempfile import mkdtemp
 from types import TracebackType
 from typing import Any, Self
 
+import psutil
 import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
@@ -66,6 +67,11 @@ class Postgres:
     @property
     def url(self) -> str:
         return f"postgresql://{USER}:{PASSWORD}@127.0.0.1:{self.port}/{NAME}"
+
+    @property
+    def process(self) -> psutil.Process:
+        assert self._process is not None
+        return psutil.Process(self._process.pid)
 
     def connect(self, database: str = NAME) -> psycopg.Connection[Any]:
         where = make_conninfo(host="127.0.0.1", port=self.port, user=USER, password=PASSWORD, dbname=database)
