@@ -231,4 +231,4 @@ TestQueueMachine.settings = settings(
 )
 
 TestTwoServersMachine = TwoServersMachine.TestCase
-TestTwoServersMachine.settings = settings(TestQueueMachine.settings, max_examples=15)
+TestTwoServersMachine.settings = settings(TestQueueMachine.settings, max_examples=12)
