@@ -100,9 +100,11 @@ def serve(
     """Serve until SIGTERM or Ctrl-C. Edited values and templates are taken up while it runs."""
     if (engine == "kubernetes") != (internal_url is not None):
         _fail("--engine kubernetes and --internal-url go together: --internal-url http://HOST:PORT, as workers see it")
-    from server.app import CannotServe, Storage, cluster_workers, local_workers, serve
+    from server.app import CannotServe, cluster_workers, local_workers, serve
+    from server.blobs import BlobsUnusable
     from server.live import Live
     from server.queue.errors import CannotOpen
+    from server.storage import Storage
 
     values, base = files or DEFAULT_VALUES, None if merged else DEFAULT_VALUES
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
@@ -114,7 +116,7 @@ def serve(
         else:
             workers, ready = local_workers(live.settings, state, models or state / "models"), _greet
         asyncio.run(serve(live, Storage(state / "data", database_url, blobs_url), workers, ready))
-    except (ConfigError, CannotServe, CannotOpen) as error:
+    except (ConfigError, CannotServe, CannotOpen, BlobsUnusable) as error:
         _fail(str(error))
 
 

@@ -24,7 +24,7 @@ from tornado.netutil import bind_sockets
 from tornado.web import Application
 
 from server.access import Credentials, WorkerTokens
-from server.blobs import Blobs, BlobsUnusable, DirectoryBlobs, open_blobs
+from server.blobs import DirectoryBlobs
 from server.config import ROOT, Settings
 from server.dispatcher import Dispatcher
 from server.engines.base import Engine, EngineError
@@ -36,10 +36,10 @@ from server.http.base import BaseHandler, NotFoundHandler, Services
 from server.http.wakeups import Wakeups
 from server.live import Live
 from server.metrics import Metrics
-from server.queue.database import ANYTHING, Database
+from server.queue.database import ANYTHING
 from server.queue.queue import Queue
-from server.queue.sqlite import SQLite
 from server.queue.states import FINAL
+from server.storage import Storage
 
 log = logging.getLogger(__name__)
 
@@ -99,32 +99,6 @@ def cluster_workers(live: Live, server_url: str) -> Workers:
         return {tier.namespace: tier.name for tier in live.settings.tiers.values()}
 
     return Workers(KubernetesEngine(cluster), WorkerReviews(cluster, namespaces), server_url)
-
-
-@dataclass(frozen=True, slots=True)
-class Storage:
-    """Where the queue and the pictures are kept: in ``directory``, or wherever a URL says."""
-
-    directory: Path
-    database_url: str = ""
-    blobs_url: str = ""
-
-    def open_database(self) -> Database:
-        """PostgreSQL by URL, else SQLite. Raises ``server.queue.errors.CannotOpen`` or ``CannotServe``."""
-        if not self.database_url:
-            return SQLite.open(self.directory)
-        try:
-            from server.queue.postgresql import PostgreSQL
-        except ImportError as error:
-            raise CannotServe(f"PostgreSQL needs psycopg: pip install tierserve[postgresql] ({error})") from error
-        return PostgreSQL.open(self.database_url)
-
-    def open_blobs(self, clock: Callable[[], float]) -> Blobs:
-        """Raises ``CannotServe``."""
-        try:
-            return open_blobs(self.blobs_url or str(self.directory / "blobs"), clock)
-        except BlobsUnusable as error:
-            raise CannotServe(str(error)) from error
 
 
 class Server:

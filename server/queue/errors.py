@@ -77,6 +77,10 @@ class CannotOpen(QueueError):
     """The data directory cannot be used; the server must not start."""
 
 
+class DatabaseAway(CannotOpen):
+    """There is no database at that address now; there may be one soon."""
+
+
 class DataInUse(CannotOpen):
     """Another process holds the data directory."""
 

@@ -62,6 +62,9 @@ class Jobs(Operations):
         ``blame=False`` (drained, preempted, or gone well): no attempt is counted, nothing has to go alone, and the Job
         is no strike. Ending a Job twice, or one that is not known, changes nothing.
         """
+        reason = reason.replace(
+            "\0", "\N{REPLACEMENT CHARACTER}"
+        )  # a worker's last words, which PostgreSQL cannot hold
         tx.change(_END, {"job": name, "now": tx.now, "why": reason, "blame": blame})
         moves = Moves(tx)
         for row in tx.rows(_HELD, job=name):

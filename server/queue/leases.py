@@ -100,10 +100,10 @@ class Leases(Operations):
     @write
     def extend(self, tx: Transaction, job: str, leases: Sequence[tuple[str, str]], seconds: float) -> list[str]:
         """Keep these leases (id, token) for ``seconds`` from now, their deadlines at most; answers the ids it lost."""
+        tx.change(_HEARD, {"job": job, "now": tx.now})
         rows = {row.id: row for row in tx.rows(_ROWS, ids=[key for key, _ in leases])}
         kept = [(key, token) for key, token in leases if key in rows and _holds(rows[key], job, token)]
         until = tx.now + seconds
-        tx.change(_HEARD, {"job": job, "now": tx.now})
         tx.change(_EXTEND, [{"row": rows[key].seq, "held": token, "until": until} for key, token in kept])
         return [key for key, token in leases if (key, token) not in kept]
 

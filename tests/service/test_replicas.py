@@ -80,6 +80,21 @@ def test_a_server_that_stops_leaves_no_waiting_client_without_an_answer(
         assert is_cat(second.get(f"{answer.headers['Location']}?wait=60"))
 
 
+def test_a_server_waits_for_its_database(models: Path, tmp_path: Path, postgres: Postgres) -> None:
+    postgres.stop()
+    server = Service(tmp_path / "early", models, options=["--database", postgres.url])
+    starting = threading.Thread(target=server.start)
+    starting.start()
+    try:
+        eventually(lambda: server.log.exists() and "waiting for the database" in server.log.read_text())
+        assert "not-a-secret" not in server.log.read_text()
+        postgres.start()
+        starting.join(30)
+        assert is_cat(server.post("free", CAT))
+    finally:
+        server.stop()
+
+
 def test_while_the_database_is_away_nothing_is_promised(pair: list[Service], postgres: Postgres) -> None:
     first, second = pair
     assert is_cat(first.post("free", CAT))

@@ -114,6 +114,13 @@ def test_tiers_not_named_are_never_touched(world: World) -> None:
     assert (world.status(stranger), world.status(waiting)) == (Status.LEASED, Status.QUEUED)
 
 
+def test_last_words_may_hold_any_byte(world: World) -> None:
+    one = world.submit()
+    world.lease()
+    world.queue.end_job("job", "exit code 1: \0 \N{GRINNING FACE}").result()
+    assert world.get(one).reason == "exit code 1: \N{REPLACEMENT CHARACTER} \N{GRINNING FACE}"
+
+
 def test_many_rows_of_one_tier_strand_no_other(world: World) -> None:
     for tier, count in (("gone", 700), ("premium", 700), ("free", 3)):
         futures = [world.queue.submit(world.submission(tier=tier, deadline=1), 9999) for _ in range(count)]
