@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import re
 import secrets
@@ -33,15 +34,21 @@ FULL_RETRY_SECONDS = (1, 2, 3, 4, 5)
 class _PredictionHandler(BaseHandler):
     async def until_final(self, prediction_id: str, first: Awaitable[Prediction], seconds: float) -> Prediction:
         """What ``first`` gives, once it is final or as it is after ``seconds``; its end is listened for from before."""
-        topic, wakeups = f"final:{prediction_id}", self.services.wakeups
-        ended = wakeups.expect(topic)
-        try:
-            prediction = await first
-            if prediction.id == prediction_id and prediction.status not in FINAL and seconds > 0:
-                news: Prediction | None = ended.result() if await wait(ended, seconds) else None
-                prediction = news or await self.read(prediction_id)
-        finally:
-            wakeups.forget(topic, ended)
+        topic, wakeups, loop = f"final:{prediction_id}", self.services.wakeups, asyncio.get_running_loop()
+        end = loop.time() + seconds
+        while True:
+            ended = wakeups.expect(topic)
+            try:
+                prediction = await first
+                left = 0.0 if wakeups.draining.is_set() else end - loop.time()
+                if prediction.id != prediction_id or prediction.status in FINAL or left <= 0:
+                    break
+                if await wait(ended, left) and (news := ended.result()):
+                    prediction = news
+                    break
+            finally:
+                wakeups.forget(topic, ended)
+            first = self.read(prediction_id)  # time is up, or something may have happened
         if prediction.id != prediction_id:  # an idempotency key led to an older one
             prediction = await self.until_final(prediction.id, self.read(prediction.id), seconds)
         return prediction
