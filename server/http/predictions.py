@@ -17,14 +17,14 @@ from server.config import Tier
 from server.http import body
 from server.http.asking import asked, chained
 from server.http.base import BaseHandler, Problem
+from server.http.preference import LONGEST_WAIT, Preference
 from server.http.representation import describe, ended_badly, path_of
 from server.http.wakeups import wait
 from server.points import Point, reached
-from server.queue.errors import KeyReused, OutcomeUnknown, QueueFull
+from server.queue.errors import KeyReused, OutcomeUnknown, QueueError, QueueFull
 from server.queue.records import Prediction, Submission
 from server.queue.states import FINAL, Status, id_time, new_id
 
-LONGEST_WAIT = 60.0
 KEY_LONGEST = 255
 LINGER_BYTES = 4 * 1024 * 1024
 OWNER = "anonymous"
@@ -48,10 +48,17 @@ class _PredictionHandler(BaseHandler):
                     break
             finally:
                 wakeups.forget(topic, ended)
-            first = self.read(prediction_id)  # time is up, or something may have happened
+            first = self._read_again(prediction)  # time is up, or something may have happened
         if prediction.id != prediction_id:  # an idempotency key led to an older one
             prediction = await self.until_final(prediction.id, self.read(prediction.id), seconds)
         return prediction
+
+    async def _read_again(self, last: Prediction) -> Prediction:
+        """What it is now, or was when it could last be read: a caller who waits is not told that nothing was kept."""
+        try:
+            return await self.read(last.id)
+        except QueueError:
+            return last
 
     async def read(self, prediction_id: str) -> Prediction:
         """The prediction as it is. Raises ``Problem``: 404 when it never was, 410 when it was and is no longer kept."""
@@ -272,26 +279,6 @@ class PredictionHandler(_PredictionHandler):
         """Cancel it. One that has ended stays as it ended."""
         prediction = await asked(self.services.queue.cancel(prediction_id))
         self.answer(await describe(prediction or await self.read(prediction_id), self.services))
-
-
-class Preference:
-    """RFC 7240: how long to wait, and what of the client's preference was heeded."""
-
-    def __init__(self, seconds: float, applied: str) -> None:
-        self.seconds = seconds
-        self.applied = applied
-
-    @classmethod
-    def of(cls, headers: Sequence[str], default: float) -> Preference:
-        """Read the ``Prefer`` headers; what is not understood is ignored, as the RFC asks."""
-        tokens = [token.strip().lower() for header in headers for token in header.split(",")]
-        waits = [match[1] for token in tokens if (match := re.fullmatch(r'wait\s*=\s*"?(\d{1,6})"?', token))]
-        if waits:
-            seconds = min(float(waits[0]), LONGEST_WAIT)
-            return cls(seconds, f"wait={seconds:g}")
-        if "respond-async" in tokens:
-            return cls(0.0, "respond-async")
-        return cls(default, "")
 
 
 def _fingerprint(asked_for: body.Request) -> str:

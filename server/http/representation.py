@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any
 
 from server.http.asking import asked
 from server.http.base import Problem, Services
+from server.queue.errors import QueueError
 from server.queue.records import Pace, Prediction
 from server.queue.states import Status
 
@@ -27,8 +29,11 @@ def path_of(prediction_id: str) -> str:
 
 
 async def describe(prediction: Prediction, services: Services) -> dict[str, Any]:
-    """The resource, as JSON."""
-    queue = await _queue(prediction, services) if prediction.status is Status.QUEUED else None
+    """The resource, as JSON; ``queue`` is None too while the queue cannot be asked."""
+    queue = None
+    if prediction.status is Status.QUEUED:
+        with suppress(QueueError):
+            queue = await _queue(prediction, services)
     started, completed = prediction.started_at, prediction.completed_at
     metrics = {
         "queue_ms": None if started is None else _milliseconds(prediction.accepted_at, started),

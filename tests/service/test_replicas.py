@@ -11,6 +11,7 @@ import pytest
 
 from tests.postgres import Postgres, need_postgres
 from tests.running import Answer, Service, eventually, service
+from tests.service.conftest import PAUSED
 from tests.service.pictures import CAT
 from tests.service.test_classify import is_cat
 
@@ -93,6 +94,23 @@ def test_a_server_waits_for_its_database(models: Path, tmp_path: Path, postgres:
         assert is_cat(server.post("free", CAT))
     finally:
         server.stop()
+
+
+def test_a_client_that_waits_while_the_database_goes_knows_that_it_was_accepted(
+    models: Path, tmp_path: Path, postgres: Postgres
+) -> None:
+    answers: list[Answer] = []
+    options = ["--database", postgres.url]
+    with service(models, tmp_path, PAUSED, options=options) as server:
+        client = threading.Thread(target=lambda: answers.append(server.post("free", CAT, {"Prefer": "wait=3"})))
+        client.start()
+        with postgres.connect() as rows:
+            eventually(lambda: rows.execute("SELECT count(*) FROM predictions").fetchone() == (1,))
+        postgres.kill()
+        client.join(30)
+        assert (answers[0].status, answers[0].json["queue"]) == (202, None)
+        postgres.start()
+        assert server.get(answers[0].headers["Location"]).json["status"] == "queued"
 
 
 def test_while_the_database_is_away_nothing_is_promised(pair: list[Service], postgres: Postgres) -> None:
