@@ -30,9 +30,14 @@ FROM tools AS server-packages
 COPY setup.py ./
 # The distribution without its code, which is copied below: what it needs, its metadata and its command.
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
-    /pip/bin/pip --python /opt/tierserve/bin/python install --no-compile '.[cluster]'
-# The asynchronous client is 40 MB that nothing imports.
+    /pip/bin/pip --python /opt/tierserve/bin/python install --no-compile '.[cluster,postgresql,objects]'
+# What nothing imports, 70 MB of it: the asynchronous client and what only that needs, SQLAlchemy's ORM and the dialects of
+# other databases, and the languages that pygments can colour.
 RUN cd /opt/tierserve/lib/python3*/site-packages && rm -r kubernetes/aio \
+        sqlalchemy/orm sqlalchemy/ext sqlalchemy/dialects/mssql sqlalchemy/dialects/mysql sqlalchemy/dialects/oracle \
+        pygments/lexers/[a-z]*.py \
+    && /pip/bin/pip --python /opt/tierserve/bin/python uninstall -q -y \
+        aiohappyeyeballs aiohttp aiohttp-retry aiosignal frozenlist multidict propcache yarl \
     && find . -type d \( -name test -o -name tests -o -name testing \) -prune -exec rm -r {} + && find . -name '*.pyi' -delete \
     && /opt/tierserve/bin/python -m compileall -q -f --invalidation-mode unchecked-hash .
 

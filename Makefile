@@ -6,6 +6,9 @@ INTERNAL_PORT ?= $(shell echo $$(($(PORT) + 1)))
 STATE ?= .tierserve
 MODELS ?= $(STATE)/models
 VALUES ?=
+SECONDS ?= 600
+SEED ?=
+DATABASE ?= sqlite
 ARGS ?=
 
 BIN := .venv/bin
@@ -14,7 +17,7 @@ SERVE := $(BIN)/python -m server serve --state $(STATE) --models $(MODELS) $(if 
 BUILT := $(MODELS)/.built
 BUILDER := model/build.py model/quantize.py model/samples.py model/weights.py model/description.py
 
-.PHONY: help run models images test test-cluster cluster cluster-down lint format bench docs lock clean
+.PHONY: help run models images test test-faults soak test-cluster cluster cluster-down lint format bench docs lock clean
 
 help: ## Show what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -29,7 +32,14 @@ images: .venv/.test $(BUILT) ## Build the images server and worker with buildah,
 	@$(BIN)/python -m tests.cluster.images --models $(MODELS) $(ARGS)
 
 test: .venv/.test $(BUILT) ## Set up and run the tests
-	@TIERSERVE_MODELS=$(abspath $(MODELS)) $(BIN)/pytest -m "not cluster" $(ARGS)
+	@TIERSERVE_MODELS=$(abspath $(MODELS)) $(BIN)/pytest -m "not cluster and not faults" $(ARGS)
+
+test-faults: .venv/.test $(BUILT) ## Break servers, workers, disks and connections on purpose, for four minutes
+	@TIERSERVE_MODELS=$(abspath $(MODELS)) $(BIN)/pytest -m faults tests/faults $(ARGS)
+
+soak: .venv/.test $(BUILT) ## The same at random, for SECONDS=600 with SEED= DATABASE=sqlite|postgresql
+	@TIERSERVE_MODELS=$(abspath $(MODELS)) $(BIN)/python -m tests.faults run --seconds $(SECONDS) --database $(DATABASE) \
+		$(if $(SEED),--seed $(SEED)) $(ARGS)
 
 test-cluster: .venv/.test $(BUILT) ## Test on a real cluster; needs root and Go, 15 minutes more the first time
 	@$(BIN)/python -m tests.cluster binaries --all >/dev/null

@@ -189,10 +189,12 @@ async def serve(live: Live, storage: Storage, workers: Workers, ready: Callable[
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told.set)
     server.start()
-    ready(server)
-    await told.wait()
-    log.info("stopping: workers finish what they hold")
-    await server.stop()
+    try:
+        ready(server)
+        await told.wait()
+        log.info("stopping: workers finish what they hold")
+    finally:
+        await server.stop()
 
 
 def _public_application(services: Services) -> Application:

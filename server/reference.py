@@ -45,8 +45,8 @@ _CHART_RULES = """\
 - In a cluster: no port of the server is 0; no tier runs in the server's own namespace; `service.nodePort` and the keys
   of load balancers go with a `service.type` that has them; `httpRoute` names a Gateway; with network policies,
   `serviceMonitor` goes with `networkPolicy.monitoring`; what is added to the server's pod has its own names and paths.
-- More than one of `replicas`, or `autoscaling`, needs `database.secretName` and `blobs.url`; `autoscaling.minReplicas` is
-  at most `maxReplicas`, and the pod asks for CPU; `blobs.secretName` goes with `blobs.url`.
+- More than one of `replicas`, or `autoscaling`, needs `database.secretName` and `blobs.url`; `autoscaling.minReplicas`
+  is at most `maxReplicas`, and the pod asks for CPU; `blobs.secretName` goes with `blobs.url`.
 """
 
 

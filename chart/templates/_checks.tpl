@@ -24,7 +24,18 @@
 {{- if and .Values.serviceMonitor.enabled .Values.networkPolicy.enabled (not .Values.networkPolicy.monitoring) }}
 {{- fail "serviceMonitor.enabled, but no network policy lets Prometheus in: name its pods in networkPolicy.monitoring" }}
 {{- end }}
-{{- include "tierserve.unique" (list "pod.extraEnv" "name" .Values.pod.extraEnv list) }}
+{{- if and .Values.blobs.secretName (not .Values.blobs.url) }}
+{{- fail "blobs.secretName is for the bucket of blobs.url, and that is empty" }}
+{{- end }}
+{{- with .Values.autoscaling }}
+{{- if and .enabled (gt (int .minReplicas) (int .maxReplicas)) }}
+{{- fail (printf "autoscaling.minReplicas is %d, more than autoscaling.maxReplicas, %d" (int .minReplicas) (int .maxReplicas)) }}
+{{- end }}
+{{- if and .enabled (not (dig "resources" "requests" "cpu" "" $.Values.pod)) }}
+{{- fail "autoscaling.targetCPUPercent is of pod.resources.requests.cpu: set that" }}
+{{- end }}
+{{- end }}
+{{- include "tierserve.unique" (list "pod.extraEnv" "name" .Values.pod.extraEnv (list "TIERSERVE_DATABASE_URL" "TIERSERVE_BLOBS_URL")) }}
 {{- include "tierserve.unique" (list "pod.extraVolumes" "name" .Values.pod.extraVolumes (list "state" "config" "api-access" "tmp")) }}
 {{- include "tierserve.unique" (list "pod.extraVolumeMounts" "mountPath" .Values.pod.extraVolumeMounts (list "/var/lib/tierserve" "/etc/tierserve" "/var/run/secrets/kubernetes.io/serviceaccount" "/tmp")) }}
 {{- end }}

@@ -47,6 +47,11 @@ labels:
 {{- printf "%s:%s" .Values.server.image.repository (.Values.server.image.tag | default .Chart.AppVersion) -}}
 {{- end }}
 
+{{/* "yes" where the servers keep nothing on a volume, so that there may be several at once. */}}
+{{- define "tierserve.shared" -}}
+{{- if and .Values.database.secretName .Values.blobs.url }}yes{{ end -}}
+{{- end }}
+
 {{/* Text for a quantity that may be written as a number: Helm reads every number as a float. */}}
 {{- define "tierserve.quantity" -}}
 {{- if and (kindIs "float64" .) (eq . (floor .)) }}{{ printf "%.0f" . }}{{ else }}{{ . }}{{ end -}}
@@ -91,6 +96,24 @@ capabilities:
   drop: [ALL]
 {{- end }}
 
+{{/* What the server's environment has by name. */}}
+{{- define "tierserve.env" -}}
+{{- with .Values.database.secretName }}
+- name: TIERSERVE_DATABASE_URL
+  valueFrom:
+    secretKeyRef:
+      name: {{ . }}
+      key: {{ $.Values.database.secretKey }}
+{{- end }}
+{{- with .Values.blobs.url }}
+- name: TIERSERVE_BLOBS_URL
+  value: {{ . }}
+{{- end }}
+{{- with .Values.pod.extraEnv }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
 {{/* The egress rule for DNS. */}}
 {{- define "tierserve.dnsRule" -}}
 - ports:
@@ -99,6 +122,17 @@ capabilities:
     - port: 53
       protocol: TCP
   {{- with .Values.networkPolicy.dns }}
+  to:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+{{- end }}
+
+{{/* An egress rule for one port. Takes a list: the port, the peers. */}}
+{{- define "tierserve.portRule" -}}
+- ports:
+    - port: {{ index . 0 }}
+      protocol: TCP
+  {{- with index . 1 }}
   to:
     {{- toYaml . | nindent 4 }}
   {{- end }}

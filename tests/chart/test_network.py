@@ -35,6 +35,7 @@ PODS: dict[str, tuple[str, dict[str, str]]] = {
     "ingress": ("ingress", {"app": "proxy"}),
     "prometheus": ("monitoring", {"app.kubernetes.io/name": "prometheus"}),
     "grafana": ("monitoring", {"app.kubernetes.io/name": "grafana"}),
+    "postgresql": ("postgresql", {"app": "postgresql"}),
     "dns": ("kube-system", {"k8s-app": "kube-dns"}),
     "metrics-server": ("kube-system", {"k8s-app": "metrics-server"}),
 }
@@ -45,6 +46,7 @@ ADDRESSES = {
     "node-dns": "169.254.20.10",
     "office": "10.20.1.1",
     "guests": "10.20.9.1",
+    "bucket": "192.0.2.5",
 }
 DEFAULT = """
     free > server:8081                  premium > server:8081           free > dns:53/UDP
@@ -78,6 +80,17 @@ OTHERS = {
         not guests > server:8080        not client > server:8080        not free > dns:53/UDP
         not office > server:8081        not server > internet:6443      test > server:8080
     """,
+    "replicas": """
+        server > postgresql:5433        server > bucket:9000            server > api:443
+        free > server:8081              not free > postgresql:5433      not free > bucket:9000
+        not server > postgresql:5432    not server > internet:9000      not server > neighbour:5433
+        not test > postgresql:5433      not server > bucket:5433        not test > bucket:9000
+    """,
+    "autoscaling": """
+        server > postgresql:5432        server > internet:5432          server > bucket:443
+        not server > bucket:80          not free > internet:5432        not free > bucket:443
+    """,
+    "postgres-only": "server > postgresql:5432   not server > bucket:9000",
     "other-ports": "not free > server:8081",
     "existing-namespaces": "adopted > server:8081   not free > server:8081   not adopted > internet:443",
     "one-tier": "free > server:8081   not premium > server:8081",

@@ -140,12 +140,30 @@ def test_names_that_objects_call_each_other_by_exist(chart: Chart, case: str) ->
             {"kind": "ServiceAccount", "name": pod["spec"]["serviceAccountName"], "namespace": NAMESPACE}
         ]
         only(objects, binding["roleRef"]["kind"], binding["roleRef"]["name"], binding["metadata"].get("namespace"))
-    claim = next(
-        each["persistentVolumeClaim"]["claimName"] for each in pod["spec"]["volumes"] if each["name"] == "state"
-    )
+    state = next(each for each in pod["spec"]["volumes"] if each["name"] == "state")
     claims = [each["metadata"]["name"] for each in objects if each["kind"] == "PersistentVolumeClaim"]
-    assert claims in ([claim], [])
-    assert (claims == []) == (case in ("existing-claim", "kitchen-sink"))
+    if case == "existing-claim" or "emptyDir" in state:
+        assert claims == []
+    else:
+        assert claims == [state["persistentVolumeClaim"]["claimName"]]
+    for scaler in (each for each in objects if each["kind"] == "HorizontalPodAutoscaler"):
+        assert scaler["spec"]["scaleTargetRef"]["name"] == deployment["metadata"]["name"]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_several_servers_share_what_they_keep(chart: Chart, case: str) -> None:
+    objects = chart.case(case)
+    spec = only(objects, "Deployment")["spec"]
+    scaled = [each for each in objects if each["kind"] == "HorizontalPodAutoscaler"]
+    assert ("replicas" in spec) != bool(scaled)
+    pod = spec["template"]["spec"]
+    volume = any("persistentVolumeClaim" in each for each in pod["volumes"])
+    assert spec["strategy"]["type"] == ("Recreate" if volume else "RollingUpdate")
+    assert not volume or spec["replicas"] == 1
+    assert volume == (case not in ("autoscaling", "kitchen-sink", "replicas"))
+    names = {each["name"] for each in pod["containers"][0].get("env", ())}
+    assert volume or names >= {"TIERSERVE_DATABASE_URL", "TIERSERVE_BLOBS_URL"}
+    assert "postgresql://" not in chart.text("--values", CASES[case])
 
 
 TIERS_ONLY = [

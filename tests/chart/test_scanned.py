@@ -23,6 +23,14 @@ ONE_SERVER = "the queue is a SQLite file, which one process may have open: one r
 TEST_ENDS = "a pod of helm test ends by itself, and nothing is routed to it"
 YOUR_BUILD = "the default names a tag, for an image that was loaded or pushed by hand; production names a digest"
 LOADED = "the default takes an image that is on the node already; production asks the registry every time"
+BY_ENVIRONMENT = "clients of buckets read their credentials from the environment; the database is named there too"
+SPREAD = "topologySpreadConstraints keep servers apart, and let go where there is one node only"
+REPLICAS = {
+    ("Deployment", "CKV_K8S_35"): BY_ENVIRONMENT,
+    ("Deployment", "deployment-has-host-podantiaffinity"): SPREAD,
+    ("Pod", "CKV_K8S_8"): TEST_ENDS,
+    ("Pod", "CKV_K8S_9"): TEST_ENDS,
+}
 PRODUCTION = {
     ("Deployment", "deployment-replicas"): ONE_SERVER,
     ("Deployment", "deployment-strategy"): ONE_SERVER,
@@ -34,7 +42,7 @@ DEFAULT = PRODUCTION | {
     for kind in ("Deployment", "Pod", "Job")
     for check, reason in {"CKV_K8S_43": YOUR_BUILD, "CKV_K8S_15": LOADED, "container-image-pull-policy": LOADED}.items()
 }
-EXPECTED = {"production": PRODUCTION, "default": DEFAULT}
+EXPECTED = {"replicas": REPLICAS, "production": PRODUCTION, "default": DEFAULT}
 
 Findings = set[tuple[str, str]]
 

@@ -84,8 +84,8 @@ def build(names: tuple[str, ...], every: bool) -> None:
 @main.command("packages")
 @click.option("--install", is_flag=True, help="Install them with apt-get.")
 def debian(install: bool) -> None:
-    """Say which Debian packages are missing."""
-    absent = packages.missing()
+    """Say which Debian packages the tests miss, on a cluster and elsewhere."""
+    absent = packages.missing() + packages.missing_elsewhere()
     if absent and install:
         packages.install(absent)
     elif absent:

@@ -1,4 +1,4 @@
-"""What the cluster needs of the operating system, and its installation on Debian."""
+"""What the cluster and other tests need of the operating system, and its installation on Debian."""
 
 from __future__ import annotations
 
@@ -22,10 +22,13 @@ COMMANDS = {  # Debian package: the command it brings
     "debootstrap": "debootstrap",
     "buildah": "buildah",
 }
+POSTGRESQL = "postgresql"
+POSTGRESQL_PROGRAMS = Path("/usr/lib/postgresql")
+POSTGRESQL_SETTINGS = Path("/etc/postgresql-common/createcluster.conf")
 
 
 def missing() -> list[str]:
-    """The Debian packages that are not there."""
+    """The Debian packages that a cluster needs and that are not there."""
     absent = [package for package, command in COMMANDS.items() if shutil.which(command, path=search_path()) is None]
     if cni_directory() is None:
         absent.append("containernetworking-plugins")
@@ -34,12 +37,21 @@ def missing() -> list[str]:
     return absent
 
 
+def missing_elsewhere() -> list[str]:
+    """Those that other tests need."""
+    there = shutil.which("initdb") or any(POSTGRESQL_PROGRAMS.glob("*/bin/initdb"))
+    return [] if there else [POSTGRESQL]
+
+
 def install(packages: list[str]) -> None:
-    """Install Debian packages. Raises ``ClusterError`` where that cannot be done."""
+    """Install Debian packages; PostgreSQL's makes no database. Raises ``ClusterError`` where that cannot be done."""
     if shutil.which("apt-get") is None:
         raise ClusterError(f"no apt-get here: install these with your system's own tool: {' '.join(packages)}")
     if os.geteuid() != 0:
         raise ClusterError(f"root is needed: sudo apt-get install {' '.join(packages)}")
+    if POSTGRESQL in packages and not POSTGRESQL_SETTINGS.exists():
+        POSTGRESQL_SETTINGS.parent.mkdir(exist_ok=True)
+        POSTGRESQL_SETTINGS.write_text("create_main_cluster = false\n")
     env = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
     for words in (["update", "-q"], ["install", "-q", "-y", "--no-install-recommends", *packages]):
         try:

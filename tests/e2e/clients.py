@@ -6,9 +6,9 @@ import http.client
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 from tests.e2e.deployment import TIERS, Deployment
 from tests.e2e.pictures import PICTURES, SLOW_TYPE, slow
@@ -20,6 +20,8 @@ SLOW = "slow"
 ASYNC = {"Prefer": "respond-async"}
 PAUSE_SECONDS = 0.25
 END_SECONDS = 180.0
+
+C = TypeVar("C", bound="Clients")
 
 
 class Clients:
@@ -40,6 +42,8 @@ class Clients:
         self.accepted: list[float] = []
         self.served: dict[str, list[tuple[float, float]]] = {tier: [] for tier in tiers}
         self.wrong: list[str] = []
+        self.unanswered: list[str] = []
+        self.refused: list[Answer] = []
 
     def start(self) -> None:
         """Begin to ask."""
@@ -92,8 +96,10 @@ class Clients:
             name = list(QUICK)[turn % len(QUICK)]
             turn += 1
             began = time.monotonic()
-            with suppress(OSError, http.client.HTTPException):
+            try:
                 self._take(name, tier, began, self._deployment.post(tier, QUICK[name], headers))
+            except (OSError, http.client.HTTPException) as error:
+                self.unanswered.append(f"{tier}: {error!r}")
 
     def _take(self, name: str, tier: str, began: float, answer: Answer) -> None:
         now = time.monotonic()
@@ -103,6 +109,8 @@ class Clients:
             self.promised[answer.json["id"]] = name
         elif answer.status == 200:
             self.served[tier].append((now, now - began))
+        elif answer.status == 503:
+            self.refused.append(answer)
         if answer.status not in (202, 503) and not (answer.status == 200 and self._right(name, answer.json)):
             self.wrong.append(f"{name}: {answer.status} {answer.body!r}")
 
@@ -113,12 +121,18 @@ class Clients:
 
 
 @contextmanager
-def asking(deployment: Deployment, *tiers: str) -> Iterator[Clients]:
-    """Clients of these tiers, or all, for as long as the block lasts; then every promise must have been kept."""
-    clients = Clients(deployment, tiers or TIERS)
+def at_work(clients: C) -> Iterator[C]:
+    """Clients that ask for as long as the block lasts; then every promise must have been kept."""
     clients.start()
     try:
         yield clients
     finally:
         clients.stop()
     clients.settle()
+
+
+@contextmanager
+def asking(deployment: Deployment, *tiers: str) -> Iterator[Clients]:
+    """Such clients of these tiers, or all."""
+    with at_work(Clients(deployment, tiers or TIERS)) as clients:
+        yield clients

@@ -75,8 +75,8 @@ class Deployment:
         files = ("--values", str(values)) if values else ()
         said = self.helm("upgrade", RELEASE, str(CHART), *files, *self.flags(), "--wait", "--timeout=2m")
         # A kubelet hands changed ConfigMaps on when a pod of its changes, and else once a minute.
-        pod = self.server_pod()["metadata"]["name"]
-        self.kubectl("annotate", "pod", pod, f"tierserve.dev/synced={time.monotonic_ns()}", "--overwrite")
+        pods = [pod["metadata"]["name"] for pod in self.server_pods()]
+        self.kubectl("annotate", "pod", *pods, f"tierserve.dev/synced={time.monotonic_ns()}", "--overwrite")
         return said
 
     def uninstall(self) -> str:
@@ -193,10 +193,14 @@ class Deployment:
         """The worker Jobs of a tier, ended ones too."""
         return self.items("jobs", f"tierserve-{tier}", "app.kubernetes.io/managed-by=tierserve")
 
-    def server_pod(self) -> dict[str, Any]:
-        """The server's pod."""
+    def server_pods(self) -> list[dict[str, Any]]:
+        """The servers' pods, without those that are on their way out."""
         pods = self.items("pods", NAMESPACE, "app.kubernetes.io/component=server")
-        return next(pod for pod in pods if "deletionTimestamp" not in pod["metadata"])
+        return [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
+
+    def server_pod(self) -> dict[str, Any]:
+        """The server's pod, or one of several."""
+        return next(iter(self.server_pods()))
 
     def server_image(self) -> str:
         """The image that the server runs."""

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import http.client
 import json
+import struct
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
 from tests.e2e.deployment import RELEASE, Deployment
+from tests.e2e.pictures import CAT
 from tests.running import Answer
 
 
 class Internal:
-    """The port for workers, asked with any token."""
+    """The port for workers, asked with any token: the Service's, or that of one pod."""
 
-    def __init__(self, deployment: Deployment) -> None:
+    def __init__(self, deployment: Deployment, pod: str = "") -> None:
+        self._deployment = deployment
         service = json.loads(deployment.kubectl("get", "service", f"{RELEASE}-internal", "-o", "json"))["spec"]
-        self.address: tuple[str, int] = service["clusterIP"], service["ports"][0]["port"]
+        self.address: tuple[str, int] = pod or service["clusterIP"], service["ports"][0]["port"]
 
     def ask(self, path: str, body: Any, token: str | None) -> Answer:
         """POST what a worker posts."""
@@ -31,6 +35,18 @@ class Internal:
     def lease(self, token: str | None, wait: float = 0) -> Answer:
         """Ask for one prediction."""
         return self.ask("/work/lease", {"most": 1, "wait": wait}, token)
+
+    def leased(self, tier: str, token: str) -> dict[str, Any]:
+        """A prediction, leased in the place of the tier's worker: whoever asked first gets the next one."""
+        with ThreadPoolExecutor(1) as pool:
+            asking = pool.submit(self.lease, token, 30)
+            while not wait([asking], 0.5).done:
+                self._deployment.submit(tier, CAT)
+            answer = asking.result()
+        assert answer.status == 200
+        (size,) = struct.unpack_from(">I", answer.body)
+        (held,) = json.loads(answer.body[4 : 4 + size])["predictions"]
+        return dict(held)
 
     def complete(self, held: dict[str, Any], token: str) -> Answer:
         """Hand in a result for it."""

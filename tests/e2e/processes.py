@@ -1,14 +1,38 @@
-"""Signals for the processes of pods, sent where they run."""
+"""Signals for the processes of pods, sent where they run, and pods that nothing reaches."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from tests.cluster.cluster import Cluster
+from tests.cluster.machine import Machine
 
 
 def send(cluster: Cluster, pod: dict[str, Any], signal: str) -> None:
     """Send the first process of a pod's container a signal, behind the kubelet's back."""
-    container = pod["status"]["containerStatuses"][0]["containerID"].removeprefix("containerd://")
-    machine = cluster.nodes[pod["spec"]["nodeName"]].machine
+    machine, container = _place(cluster, pod)
     machine.run("ctr", "-n", "k8s.io", "tasks", "kill", "--signal", signal, container)
+
+
+@contextmanager
+def cut_off(cluster: Cluster, pod: dict[str, Any]) -> Iterator[None]:
+    """No packet reaches a pod or leaves it for as long as the block lasts, and nobody is told."""
+    machine, container = _place(cluster, pod)
+    listed = machine.run("ctr", "-n", "k8s.io", "tasks", "list").splitlines()
+    process = next(line.split()[1] for line in listed if line.startswith(container))
+    rules = [["INPUT", "--jump", "DROP"], ["OUTPUT", "--jump", "DROP"]]
+    for rule in rules:
+        machine.run("nsenter", "--target", process, "--net", "iptables", "--insert", *rule)
+    try:
+        yield
+    finally:
+        for rule in rules:
+            machine.run("nsenter", "--target", process, "--net", "iptables", "--delete", *rule)
+
+
+def _place(cluster: Cluster, pod: dict[str, Any]) -> tuple[Machine, str]:
+    """The machine that a pod's container runs on, and its id there."""
+    container = str(pod["status"]["containerStatuses"][0]["containerID"]).removeprefix("containerd://")
+    return cluster.nodes[pod["spec"]["nodeName"]].machine, container

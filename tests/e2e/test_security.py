@@ -7,9 +7,7 @@ import http.client
 import json
 import socket
 import ssl
-import struct
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
 import pytest
@@ -59,10 +57,8 @@ def used(own_cluster: Cluster, deployment: Deployment) -> set[Right]:
     since = deployment.server_pod()["metadata"]["creationTimestamp"]
     for tier in TIERS:
         assert is_cat(deployment.post(tier, CAT))
+        send(own_cluster, running(deployment, tier), "SIGSTOP")
     assert deployment.get("/config").status == 200
-    for tier in TIERS:
-        (worker,) = deployment.pods(tier)
-        send(own_cluster, worker, "SIGSTOP")
     for tier, space in SPACES.items():
         deployment.idle(tier)
         deployment.kubectl("delete", "serviceaccount", WORKER, namespace=space)
@@ -82,6 +78,16 @@ def used(own_cluster: Cluster, deployment: Deployment) -> set[Right]:
     tried = {event["objectRef"]["namespace"] for event in events if "dryRun=All" in event["requestURI"]}
     assert tried == set(SPACES.values()), "a Job of each tier was tried out"
     return {right(event) for event in events}
+
+
+def running(deployment: Deployment, tier: str) -> dict[str, Any]:
+    """The tier's worker, once the API server knows that it runs: it may have answered before."""
+
+    def found() -> list[dict[str, Any]]:
+        return [pod for pod in deployment.pods(tier) if pod["status"]["phase"] == "Running"]
+
+    pods: list[dict[str, Any]] = eventually(found, 20, f"a worker of {tier} runs")
+    return pods[0]
 
 
 def test_the_server_may_do_exactly_what_it_does(deployment: Deployment, used: set[Right]) -> None:
@@ -225,7 +231,7 @@ def test_the_internal_port_takes_no_other_token(
 def test_a_worker_hands_in_for_its_own_tier_and_job_alone(
     deployment: Deployment, internal: Internal, tokens: dict[str, str]
 ) -> None:
-    held = leased(deployment, internal, tokens["premium"])
+    held = internal.leased("premium", tokens["premium"])
     pair = [[held["id"], held["token"]]]
     other = bound(deployment, SPACES["premium"], "tierserve-premium-other-aaaaa", *FOR_US)
     assert internal.lease(other).json["code"] == "unknown_job"
@@ -237,19 +243,6 @@ def test_a_worker_hands_in_for_its_own_tier_and_job_alone(
     assert (found["status"], found["results"]) == ("leased", [])
     assert internal.complete(held, tokens["premium"]).json["outcomes"] == ["accepted"]
     assert deployment.ended(held["id"])["results"][0]["labels"][0]["label"] == "forged"
-
-
-def leased(deployment: Deployment, internal: Internal, token: str) -> dict[str, Any]:
-    """A prediction of premium, leased in the place of its worker: whoever asked first gets the next one."""
-    with ThreadPoolExecutor(1) as pool:
-        asking = pool.submit(internal.lease, token, 30)
-        while not wait([asking], 0.5).done:
-            deployment.submit("premium", CAT)
-        answer = asking.result()
-    assert answer.status == 200
-    (size,) = struct.unpack_from(">I", answer.body)
-    (held,) = json.loads(answer.body[4 : 4 + size])["predictions"]
-    return dict(held)
 
 
 def test_pod_security_restricted_is_enforced_in_every_tier(deployment: Deployment) -> None:

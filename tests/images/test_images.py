@@ -42,6 +42,41 @@ picture = load(Path("/tmp/picture.jpg").read_bytes(), model.preprocessing, 24_00
 print(json.dumps(top(runtime.predict([picture])[0], model.labels, 3)))
 """
 
+SERVE = """
+import os, subprocess, sys, time, urllib.request
+with open("/tmp/kubeconfig", "w") as file:
+    file.write("{kind: Config, current-context: x, contexts: [{name: x, context: {cluster: x, user: x}}],"
+               "users: [{name: x, user: {token: x}}], clusters: [{name: x, cluster: {server: 'http://127.0.0.1:1'}}]}")
+serve = ["tierserve", "serve", "--engine", "kubernetes", "--internal-url", "http://x:8081", "--state", "/tmp/state"]
+server = subprocess.Popen(serve, env={**os.environ, "KUBECONFIG": "/tmp/kubeconfig"})
+for _ in range(200):
+    try:
+        urllib.request.urlopen("http://127.0.0.1:8080/healthz")
+        break
+    except OSError:
+        time.sleep(0.1)
+picture = open("/srv/tierserve/model/pictures/cat.jpg", "rb").read()
+request = urllib.request.Request("http://127.0.0.1:8080/img-classification/free", picture, {"Prefer": "respond-async"})
+request.add_header("Content-Type", "image/jpeg")
+print(urllib.request.urlopen(request).status)
+print(subprocess.check_output(["tierserve", "tiers"], text=True))
+server.terminate()
+print(server.wait())
+"""
+SHARED = """
+import psycopg, sqlalchemy, server.queue.postgresql, server.blobs.objects
+assert psycopg.pq.__impl__ == "binary"
+engine = sqlalchemy.create_engine("postgresql+psycopg://somebody@127.0.0.1:1/nothing")
+try:
+    engine.connect()
+except sqlalchemy.exc.OperationalError as error:
+    print(error.orig)
+try:
+    server.blobs.open_blobs("s3://pictures")
+except server.blobs.BlobsUnusable as error:
+    print(error)
+"""
+
 
 @pytest.fixture(scope="session", autouse=True)
 def builder() -> None:
@@ -74,13 +109,11 @@ def distributions(image: Image) -> dict[str, str]:
 
 def wanted(extra: str | None) -> set[str]:
     """What setup.py asks for: always, or with an extra."""
-    requirements = importlib.metadata.requires("tierserve") or []
-    marks = {name.split(";")[0]: re.search(r"extra == ['\"](\w+)['\"]", name) for name in requirements}
-    return {
-        re.split(r"[^\w.-]", name)[0].lower()
-        for name, mark in marks.items()
-        if (mark.group(1) if mark else None) == extra
-    }
+    marks = [
+        (re.split(r"[^\w.-]", name)[0].lower(), re.search(r"extra == ['\"](\w+)['\"]", name))
+        for name in importlib.metadata.requires("tierserve") or []
+    ]
+    return {name for name, mark in marks if (mark.group(1) if mark else None) == extra}
 
 
 def test_it_is_small(image: Image) -> None:
@@ -118,7 +151,7 @@ def test_it_has_the_locked_packages_of_its_extra(image: Image) -> None:
     there = distributions(image)
     assert {f"{name}=={version}" for name, version in there.items()} - {f"tierserve=={VERSION}"} <= locked
     expected = {
-        "server": wanted(None) | wanted("cluster"),
+        "server": wanted(None) | wanted("cluster") | wanted("postgresql") | wanted("objects"),
         "worker": wanted("worker"),
         "worker-timm": {"numpy", "pillow", "safetensors", "timm", "torch"},
     }
@@ -178,6 +211,30 @@ def test_the_server_runs_with_nothing_to_write_on(image: Image) -> None:
     assert "are right" in checked.stdout
     shown = image.run("sh", "-c", "id -u; tierserve render free | head -1; python -c 'import kubernetes.client'")
     assert shown.stdout.splitlines() == [str(ID), "apiVersion: batch/v1"], shown.stderr
+
+
+@servers
+def test_the_server_takes_pictures_and_its_client_shows_tiers(image: Image) -> None:
+    served = image.run("python", "-c", SERVE)
+    assert served.returncode == 0, served.stderr
+    status, *table, ended = served.stdout.splitlines()
+    assert (status, ended) == ("202", "0"), served.stderr
+    assert "free" in "".join(table) and "premium" in "".join(table)
+    assert "the API server does not answer" in served.stderr
+
+
+@servers
+def test_the_server_knows_postgresql_and_buckets(image: Image) -> None:
+    store = {"AWS_ENDPOINT_URL": "http://127.0.0.1:1", "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x"}
+    tried = image.run("env", *(f"{name}={value}" for name, value in store.items()), "python", "-c", SHARED)
+    assert tried.returncode == 0, tried.stderr
+    assert "Connection refused" in tried.stdout
+    assert "cannot use s3://pictures: cannot write" in tried.stdout
+
+
+@servers
+def test_the_server_can_wait_before_it_stops(image: Image) -> None:
+    assert image.run("sleep", "0").returncode == 0, "the chart's preStop hook runs it"
 
 
 @workers

@@ -1,0 +1,104 @@
+"""Clients that keep a connection: they submit a picture, and poll, each poll held open, until its labels are there."""
+
+from __future__ import annotations
+
+import http.client
+import threading
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+from tests.e2e.clients import ASYNC, LABELS, PAUSE_SECONDS, QUICK, Clients
+from tests.e2e.deployment import ANSWER_SECONDS, TIERS, Deployment
+from tests.running import Answer
+
+POLL_SECONDS = 5
+BROKEN = (ConnectionError, http.client.RemoteDisconnected)
+
+
+class Kept(threading.Thread):
+    """One in a tier. What HTTP allows a server to do to a kept connection, it bears: once more, on a new one."""
+
+    def __init__(self, deployment: Deployment, tier: str) -> None:
+        super().__init__(daemon=True)
+        self._deployment, self._tier = deployment, tier
+        self._over = threading.Event()
+        self._connection = http.client.HTTPConnection(*deployment.address(), timeout=ANSWER_SECONDS)
+        self.labelled = 0
+        self.repeated: list[str] = []
+        self.failures: list[str] = []
+
+    def run(self) -> None:
+        turn = 0
+        while not self._over.wait(PAUSE_SECONDS):
+            name = list(QUICK)[turn % len(QUICK)]
+            turn += 1
+            try:
+                assert self._label(name).startswith(LABELS[name]), f"{name} has a wrong label"
+                self.labelled += 1
+            except (OSError, http.client.HTTPException, AssertionError) as error:
+                self.failures.append(repr(error))
+                self._connection.close()
+        self._connection.close()
+
+    def stop(self) -> None:
+        """Return when its last picture has its labels."""
+        self._over.set()
+        self.join(ANSWER_SECONDS)
+
+    def _label(self, name: str) -> str:
+        headers = {**ASYNC, "Idempotency-Key": uuid.uuid4().hex, "Content-Type": "application/octet-stream"}
+        answer = self._ask("POST", f"/img-classification/{self._tier}", QUICK[name], headers)
+        found: dict[str, Any] = answer.json
+        while found["completed_at"] is None:
+            found = self._ask("GET", f"{answer.headers['Location']}?wait={POLL_SECONDS}", None, {}).json
+        return str(found["results"][0]["labels"][0]["label"])
+
+    def _ask(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> Answer:
+        if self._connection.sock is not None:
+            try:
+                answer = self._once(method, path, body, headers)
+                if answer.status != 503:
+                    return answer
+                self.repeated.append(f"{method}: {answer.json['code']}")
+                assert "Retry-After" in answer.headers
+            except BROKEN as error:
+                self.repeated.append(f"{method}: {type(error).__name__}")
+            self._connection.close()
+        answer = self._once(method, path, body, headers)
+        assert answer.status in (200, 202), f"{method} {path}: {answer.status} {answer.body!r}"
+        return answer
+
+    def _once(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> Answer:
+        self._connection.request(method, path, body, dict(headers))
+        response = self._connection.getresponse()
+        return Answer(response.status, dict(response.getheaders()), response.read())
+
+
+class Crowd(Clients):
+    """All kinds of clients in every tier: who wait, who look later, and who keep a connection."""
+
+    def __init__(self, deployment: Deployment) -> None:
+        super().__init__(deployment, TIERS)
+        self.kept = [Kept(deployment, tier) for tier in TIERS]
+
+    def start(self) -> None:
+        """Begin to ask."""
+        super().start()
+        for one in self.kept:
+            one.start()
+
+    def stop(self) -> None:
+        """Ask nothing more; returns when the last answer is there."""
+        for one in self.kept:
+            one.stop()
+        super().stop()
+
+    def content(self) -> str:
+        """Fails unless every request had its answer, and a good one; returns what there is to tell."""
+        assert self.unanswered == []
+        assert [answer.body for answer in self.refused] == []
+        assert [failure for one in self.kept for failure in one.failures] == []
+        repeated = [why for one in self.kept for why in one.repeated]
+        served = sum(map(len, self.served.values())) + len(self.promised) + sum(one.labelled for one in self.kept)
+        return f"{served} requests on new connections and kept ones, repeated on kept ones: {repeated or 'none'}"

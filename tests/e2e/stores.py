@@ -1,0 +1,178 @@
+"""What several servers share: a PostgreSQL in the cluster, and outside of it a server that speaks S3."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import psycopg
+from moto.server import ThreadedMotoServer
+from psycopg.conninfo import make_conninfo
+
+from tests.cluster.cluster import Cluster
+from tests.cluster.postgresql import ACCOUNT, NAME, postgresql_image
+from tests.e2e.deployment import NAMESPACE, VOLUME
+from tests.running import eventually
+
+SPACE = "tierserve-stores"
+USER, PASSWORD, BUCKET = "tierserve", "not-a-secret", "pictures"
+SOMEBODY = "AWS4-HMAC-SHA256 Credential=x/20260101/us-east-1/s3/aws4_request, Signature=x"
+SERVE = """
+if [ ! -s $PGDATA/PG_VERSION ]; then
+  initdb --username=$PGUSER --pwfile=/run/secret/password --auth=scram-sha-256 --encoding=UTF8 --no-locale
+  echo 'host all all all scram-sha-256' >>$PGDATA/pg_hba.conf
+fi
+exec postgres -c listen_addresses='*' -c unix_socket_directories=/tmp
+"""
+POSTGRESQL = f"""
+apiVersion: v1
+kind: Namespace
+metadata: {{name: {SPACE}, labels: {{pod-security.kubernetes.io/enforce: restricted}}}}
+---
+apiVersion: v1
+kind: Secret
+metadata: {{name: postgresql, namespace: {SPACE}}}
+stringData: {{password: {PASSWORD}}}
+---
+apiVersion: v1
+kind: Service
+metadata: {{name: postgresql, namespace: {SPACE}}}
+spec: {{selector: {{app: postgresql}}, ports: [{{port: 5432}}]}}
+---
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {{name: postgresql, namespace: {SPACE}}}
+spec:
+  accessModes: [ReadWriteOnce]
+  storageClassName: ""
+  volumeName: {SPACE}
+  resources: {{requests: {{storage: 1Gi}}}}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {{name: postgresql, namespace: {SPACE}}}
+spec:
+  strategy: {{type: Recreate}}
+  selector: {{matchLabels: {{app: postgresql}}}}
+  template:
+    metadata: {{labels: {{app: postgresql}}}}
+    spec:
+      automountServiceAccountToken: false
+      securityContext: {{runAsNonRoot: true, seccompProfile: {{type: RuntimeDefault}}}}
+      containers:
+        - name: postgresql
+          image: {NAME}
+          imagePullPolicy: Never
+          command: [sh, -c, {json.dumps(SERVE)}]
+          env: [{{name: PGDATA, value: /data/postgresql}}, {{name: PGUSER, value: {USER}}}]
+          readinessProbe: {{tcpSocket: {{port: 5432}}, periodSeconds: 1}}
+          resources: {{requests: {{cpu: 100m, memory: 128Mi}}, limits: {{memory: 512Mi}}}}
+          securityContext: {{allowPrivilegeEscalation: false, capabilities: {{drop: [ALL]}}}}
+          volumeMounts:
+            - {{name: data, mountPath: /data}}
+            - {{name: secret, mountPath: /run/secret}}
+      volumes:
+        - name: data
+          persistentVolumeClaim: {{claimName: postgresql}}
+        - name: secret
+          secret: {{secretName: postgresql}}
+"""
+
+HOLDER = """
+    SELECT host(client_addr) FROM pg_locks JOIN pg_stat_activity USING (pid)
+    WHERE locktype = 'advisory' AND objid = 2 AND objsubid = 2 AND granted
+"""
+
+
+class Stores:
+    """Both, and what the chart is told of them."""
+
+    def __init__(self, cluster: Cluster, store: tuple[str, int]) -> None:
+        self._cluster = cluster
+        self._store = store
+        self.sets = (
+            "database.secretName=database",
+            f"blobs.url=s3://{BUCKET}/tierserve",
+            "blobs.secretName=bucket",
+            f"blobs.port={store[1]}",
+        )
+
+    def start(self) -> None:
+        """Start PostgreSQL on the node n1, make the bucket, and tell the release's namespace of them by Secrets."""
+        self._cluster.nodes["n1"].load_image(postgresql_image(), 120)
+        path = self._cluster.node_directory("n1", f"postgresql-{time.monotonic_ns()}")
+        os.chown(path, ACCOUNT, ACCOUNT)
+        self._cluster.kubectl("apply", "-f", "-", stdin=VOLUME.format(name=SPACE, path=path))
+        self._cluster.kubectl("apply", "-f", "-", stdin=POSTGRESQL)
+        connection = http.client.HTTPConnection(*self._store, timeout=10)
+        connection.request("PUT", f"/{BUCKET}", headers={"Authorization": SOMEBODY})
+        assert connection.getresponse().status == 200
+        connection.close()
+        self._cluster.kubectl("create", "namespace", NAMESPACE)
+        self._secret("database", url=f"postgresql://{USER}:{PASSWORD}@postgresql.{SPACE}/postgres")
+        address = f"http://{self._store[0]}:{self._store[1]}"
+        self._secret("bucket", AWS_ENDPOINT_URL=address, AWS_ACCESS_KEY_ID="x", AWS_SECRET_ACCESS_KEY="not-one-either")
+        self.wait_ready()
+        service = json.loads(self._cluster.kubectl("-n", SPACE, "get", "service", "postgresql", "-o", "json"))
+        self._database = service["spec"]["clusterIP"]
+
+    def remove(self) -> None:
+        """Take PostgreSQL away, with its data."""
+        self._cluster.kubectl("delete", "namespace", SPACE, "--ignore-not-found", timeout=120)
+        self._cluster.kubectl("delete", "persistentvolume", SPACE, "--ignore-not-found")
+
+    def wait_ready(self) -> None:
+        """Return once PostgreSQL answers."""
+        self._cluster.kubectl("-n", SPACE, "rollout", "status", "deployment/postgresql", "--timeout=100s", timeout=110)
+
+    def scale(self, replicas: int) -> None:
+        """So many pods of PostgreSQL: one or none. Returns when that is so."""
+        self._cluster.kubectl("-n", SPACE, "scale", "deployment/postgresql", f"--replicas={replicas}")
+        if replicas:
+            self.wait_ready()
+        else:
+            eventually(lambda: not self.pods(), 60, "PostgreSQL has ended")
+
+    def pods(self) -> list[dict[str, Any]]:
+        """The pods of PostgreSQL."""
+        found: list[dict[str, Any]] = json.loads(
+            self._cluster.kubectl("-n", SPACE, "get", "pods", "--selector=app=postgresql", "-o", "json")
+        )["items"]
+        return found
+
+    def dispatching(self) -> str:
+        """The address of the pod that holds the lock of dispatchers; empty when none does."""
+        where = make_conninfo(host=self._database, user=USER, password=PASSWORD, dbname="postgres")
+        with psycopg.connect(where, connect_timeout=5) as connection:
+            row = connection.execute(HOLDER).fetchone()
+        return str(row[0]) if row else ""
+
+    def answers(self) -> bool:
+        """Whether PostgreSQL takes connections."""
+        with suppress(psycopg.OperationalError):
+            self.dispatching()
+            return True
+        return False
+
+    def _secret(self, name: str, **texts: str) -> None:
+        literals = [f"--from-literal={key}={text}" for key, text in texts.items()]
+        self._cluster.kubectl("-n", NAMESPACE, "create", "secret", "generic", name, *literals)
+
+
+@contextmanager
+def stores(cluster: Cluster) -> Iterator[Stores]:
+    """Both, for as long as the block lasts. The S3 server is part of this process, on the cluster's own wire."""
+    moto = ThreadedMotoServer(ip_address=cluster.network.host, port=0, verbose=False)
+    moto.start()
+    found = Stores(cluster, moto.get_host_and_port())
+    try:
+        found.start()
+        yield found
+    finally:
+        found.remove()
+        moto.stop()

@@ -1,0 +1,208 @@
+"""Servers that share a PostgreSQL and a bucket: they come, go and die, and clients of the Service hardly notice."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import nullcontext
+from typing import Any
+
+import pytest
+
+from tests.cluster.cluster import Cluster
+from tests.e2e.clients import Clients, asking, at_work
+from tests.e2e.deployment import NAMESPACE, RELEASE, TIERS, Deployment, deploy
+from tests.e2e.figures import tell
+from tests.e2e.internal import Internal
+from tests.e2e.kept import Crowd
+from tests.e2e.pictures import CAT
+from tests.e2e.processes import cut_off, send
+from tests.e2e.stores import Stores, stores
+from tests.running import eventually
+from tests.service.test_classify import is_cat
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+
+PREMIUM = "tierserve-premium"
+# Two workers of free and one of premium, all of which fit on one node: there is always room for another server.
+SETS = (
+    *(f"tiers.{tier}.waits.idleSeconds=60" for tier in TIERS),
+    *(
+        "tiers.free.job.cpu=450m",
+        "tiers.free.quota.cpu=900m",
+        "tiers.premium.job.cpu=600m",
+        "tiers.premium.quota.cpu=600m",
+    ),
+)
+TAKEN_OVER_SECONDS = 15.0
+ENDED_SECONDS = 7.0  # the hook's 5 s, and the last answers
+TOKEN_FILE = "/var/run/secrets/tierserve/token"
+AWAY_SECONDS = 6.0  # a server is unready after 15 s, and then nothing answers
+
+
+@pytest.fixture(scope="module")
+def shared(own_cluster: Cluster) -> Iterator[Stores]:
+    with stores(own_cluster) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def deployment(own_cluster: Cluster, shared: Stores) -> Iterator[Deployment]:
+    found = deploy(own_cluster, *SETS)
+    try:
+        yield found
+    finally:
+        found.remove()
+
+
+def servers(deployment: Deployment, count: int = 2, without: str = "") -> dict[str, dict[str, Any]]:
+    """The servers' pods by address, once there are so many, all ready, and a certain container is not among them."""
+
+    def found() -> dict[str, dict[str, Any]]:
+        pods = deployment.server_pods()
+        states = [state for pod in pods for state in pod["status"].get("containerStatuses", ())]
+        well = [state["containerID"] for state in states if state["ready"]]
+        whole = len(well) == len(pods) == count and without not in well
+        return {pod["status"]["podIP"]: pod for pod in pods} if whole else {}
+
+    pods: dict[str, dict[str, Any]] = eventually(found, 90, f"{count} servers are ready")
+    return pods
+
+
+def names(pods: dict[str, dict[str, Any]]) -> set[str]:
+    return {pod["metadata"]["name"] for pod in pods.values()}
+
+
+def nodes(pods: dict[str, dict[str, Any]]) -> set[str]:
+    return {pod["spec"]["nodeName"] for pod in pods.values()}
+
+
+def test_from_one_server_on_a_volume_to_two_that_share(deployment: Deployment, shared: Stores) -> None:
+    assert is_cat(deployment.post("free", CAT))
+    deployment.upgrade("replicas=2", *shared.sets)
+    pods = servers(deployment)
+    assert nodes(pods) == {"n1", "n2"}
+    assert shared.dispatching() in pods
+    for tier in TIERS:
+        assert is_cat(deployment.post(tier, CAT))
+    (claim,) = deployment.items("persistentvolumeclaims", NAMESPACE)
+    assert claim["status"]["phase"] == "Bound", "what was on the volume is still there"
+
+
+def test_what_one_server_leased_out_another_takes_back(deployment: Deployment) -> None:
+    (worker,) = deployment.pods("premium")
+    token = deployment.kubectl("exec", worker["metadata"]["name"], "--", "cat", TOKEN_FILE, namespace=PREMIUM)
+    one, other = (Internal(deployment, address) for address in servers(deployment))
+    for lender, taker in ((one, other), (other, one)):
+        held = lender.leased("premium", token)
+        assert taker.ask("/work/extend", {"leases": [[held["id"], held["token"]]]}, token).json == {"lost": []}
+        assert taker.complete(held, token).json["outcomes"] == ["accepted"]
+        assert deployment.ended(held["id"])["results"][0]["labels"][0]["label"] == "forged"
+
+
+def test_a_rollout_leaves_no_request_without_an_answer(deployment: Deployment) -> None:
+    before = servers(deployment)
+    with at_work(Crowd(deployment)) as clients:
+        began = time.monotonic()
+        deployment.kubectl("rollout", "restart", f"deployment/{RELEASE}")
+        deployment.kubectl("rollout", "status", f"deployment/{RELEASE}", "--timeout=100s", timeout=110)
+        took = time.monotonic() - began
+        time.sleep(ENDED_SECONDS)
+        gap, slowest = clients.gap(began), clients.slowest(began)
+    after, told = servers(deployment), clients.content()
+    assert not names(before) & names(after)
+    assert nodes(after) == {"n1", "n2"}
+    tell(f"both servers replaced in {took:.1f} s: longest pause {gap:.1f} s, slowest answer {slowest:.1f} s; {told}")
+
+
+# What it may still say with 503 and Retry-After: where it is told to end at once, and where it has lost the database.
+LAST_WORDS = {"killed": set(), "deleted": {"stopping"}, "cut off": {"storage_unavailable", "outcome_unknown"}}
+
+
+@pytest.mark.parametrize("how", LAST_WORDS)
+def test_when_the_server_that_dispatches_is_lost_another_does(
+    own_cluster: Cluster, deployment: Deployment, shared: Stores, how: str
+) -> None:
+    pods = servers(deployment)
+    with asking(deployment) as clients:
+        lost = eventually(shared.dispatching)
+        gone = "" if how == "cut off" else pods[lost]["status"]["containerStatuses"][0]["containerID"]
+        began = time.monotonic()
+        if how == "killed":
+            send(own_cluster, pods[lost], "SIGKILL")
+        elif how == "deleted":
+            deployment.kubectl("delete", "pod", pods[lost]["metadata"]["name"], "--grace-period=0", "--force")
+        with cut_off(own_cluster, pods[lost]) if how == "cut off" else nullcontext():
+            eventually(lambda: shared.dispatching() not in ("", lost), 60, "another one dispatches")
+            took = time.monotonic() - began
+            deployment.kubectl("delete", "jobs", "--all", namespace=PREMIUM)
+            clients.serves("premium", time.monotonic())
+        again = servers(deployment, without=gone)
+        assert (names(again) == names(pods)) == (how != "deleted")
+        gap = clients.gap(began)
+    check_refusals(clients, LAST_WORDS[how])
+    broken = f"{len(clients.unanswered)} of {len(clients.unanswered) + len(clients.accepted)} requests broken"
+    tell(f"the server that dispatched {how}: another did after {took:.1f} s; longest pause {gap:.1f} s, {broken}")
+    assert took < TAKEN_OVER_SECONDS
+
+
+def check_refusals(clients: Clients, codes: set[str]) -> None:
+    assert {answer.json["code"] for answer in clients.refused} <= codes
+    assert all("Retry-After" in answer.headers for answer in clients.refused)
+
+
+@pytest.mark.parametrize("how", ["killed", "away"])
+def test_while_postgresql_is_gone_nothing_is_promised(
+    own_cluster: Cluster, deployment: Deployment, shared: Stores, how: str
+) -> None:
+    before = servers(deployment)
+    with asking(deployment) as clients:
+        began = time.monotonic()
+        if how == "killed":
+            send(own_cluster, shared.pods()[0], "SIGKILL")
+        else:
+            shared.scale(0)
+            time.sleep(AWAY_SECONDS)
+            shared.scale(1)
+        eventually(shared.answers, 60, "PostgreSQL answers")
+        back = time.monotonic()
+        for tier in TIERS:
+            clients.serves(tier, back)
+        took, gap = time.monotonic() - back, clients.gap(began)
+    check_refusals(clients, {"storage_unavailable", "outcome_unknown"})
+    assert clients.refused
+    assert clients.unanswered == []
+    assert names(servers(deployment)) == names(before)
+    refused = f"{len(clients.refused)} of {len(clients.refused) + len(clients.accepted)} requests got 503"
+    tell(f"PostgreSQL {how} for {back - began:.1f} s: labels {took:.1f} s later, a pause of {gap:.1f} s, {refused}")
+
+
+def test_more_and_fewer_servers(deployment: Deployment, shared: Stores) -> None:
+    with at_work(Crowd(deployment)) as clients:
+        began = time.monotonic()
+        deployment.upgrade("replicas=3")
+        three = servers(deployment, 3)
+        deployment.upgrade("replicas=1")
+        (left,) = servers(deployment, 1)
+        eventually(lambda: shared.dispatching() == left, 30, "the last one dispatches")
+        time.sleep(ENDED_SECONDS)
+        gap = clients.gap(began)
+    assert left in three
+    tell(f"from two servers to three and to one: longest pause {gap:.1f} s; {clients.content()}")
+
+
+def test_the_autoscaler_takes_over_and_gives_back_and_the_budget_counts(deployment: Deployment) -> None:
+    with at_work(Crowd(deployment)) as clients:
+        deployment.upgrade("autoscaling.enabled=true")
+        servers(deployment, 2)
+        (scaler,) = deployment.items("horizontalpodautoscalers", NAMESPACE)
+        assert scaler["spec"]["minReplicas"] == scaler["status"]["desiredReplicas"] == 2
+        eventually(lambda: allowed(deployment) == 1, 30, "the budget counts them")
+    tell(f"the autoscaler made two of one; {clients.content()}")
+    deployment.upgrade("autoscaling.enabled=false", "replicas=3")
+    servers(deployment, 3)
+
+
+def allowed(deployment: Deployment) -> int:
+    (budget,) = deployment.items("poddisruptionbudgets", NAMESPACE)
+    return int(budget["status"]["disruptionsAllowed"])

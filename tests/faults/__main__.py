@@ -1,0 +1,113 @@
+"""``python -m tests.faults``: list what is covered, run faults, kill in bulk, judge a saved history again."""
+
+from __future__ import annotations
+
+import secrets
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import mkdtemp
+
+import click
+
+from tests.faults import catalogue
+from tests.faults.checker import check
+from tests.faults.databases import database
+from tests.faults.faults import FAULTS
+from tests.faults.history import read
+from tests.faults.kills import kills as run_kills
+from tests.faults.mixed import run as run_mixed
+from tests.running import models_directory
+
+PROGRESS_SECONDS = 1.0
+
+seed_option = click.option("--seed", type=int, help="Repeats the choices of an earlier run. [default: a new one]")
+database_option = click.option(
+    "--database", "url", default="sqlite", show_default=True, help="sqlite, postgresql (one of its own), or a URL."
+)
+folder_option = click.option(
+    "--folder", type=click.Path(path_type=Path), help="Where history and logs go. [default: a new one in /tmp]"
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """Faults on purpose, and a judge who reads histories."""
+
+
+@main.command(name="list")
+def list_rows() -> None:
+    """Every fault of the list: its tests, or why there is none."""
+    click.echo(catalogue.table())
+
+
+@main.command(name="check")
+@click.argument("histories", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+def check_histories(histories: tuple[Path, ...]) -> None:
+    """Judge saved histories again."""
+    found = [(path, violation) for path in histories for violation in check(read(path))]
+    for path, violation in found:
+        click.echo(f"{path}: {violation}")
+    click.echo(f"{len(found)} violations in {len(histories)} histories")
+    sys.exit(1 if found else 0)
+
+
+@main.command()
+@click.option("--seconds", type=float, default=60.0, show_default=True, help="How long faults are injected.")
+@click.option("--fault", "names", multiple=True, type=click.Choice(list(FAULTS)), help="Only these; repeat it.")
+@seed_option
+@database_option
+@folder_option
+def run(seconds: float, names: tuple[str, ...], seed: int | None, url: str, folder: Path | None) -> None:
+    """Clients and workers at work under faults at random."""
+    chosen, place = _chosen(seed), _place(folder)
+    with database(url) as where:
+        figures = run_mixed(place, models_directory(), seconds, chosen, where, names or tuple(FAULTS), _progress())
+    _end(figures.table(), place, bool(figures.violations))
+
+
+@main.command()
+@click.option("--count", type=int, default=300, show_default=True, help="How many lives.")
+@seed_option
+@database_option
+@folder_option
+def kills(count: int, seed: int | None, url: str, folder: Path | None) -> None:
+    """Many short lives on the same data, each killed at a named point."""
+    chosen, place = _chosen(seed), _place(folder)
+    with database(url) as where:
+        figures = run_kills(place, models_directory(), count, chosen, where, progress=_progress())
+    _end(figures.table(), place, bool(figures.violations))
+
+
+def _chosen(seed: int | None) -> int:
+    return secrets.randbelow(1 << 32) if seed is None else seed
+
+
+def _place(folder: Path | None) -> Path:
+    if folder is None:
+        return Path(mkdtemp(prefix="tierserve-faults-"))
+    folder.mkdir(parents=True)
+    return folder
+
+
+def _progress() -> Callable[[str], None]:
+    """A line of standard error that is written over; now and then a whole one where there is no terminal."""
+    terminal, told = sys.stderr.isatty(), [time.monotonic()]
+
+    def tell(line: str) -> None:
+        now = time.monotonic()
+        if now - told[0] >= (PROGRESS_SECONDS if terminal else 30 * PROGRESS_SECONDS):
+            told[0] = now
+            click.echo(f"\r{line:<78}" if terminal else line, err=True, nl=not terminal)
+
+    return tell
+
+
+def _end(table: str, place: Path, bad: bool) -> None:
+    click.echo(f"\n{table}\nhistory: {place / 'history.jsonl'}")
+    sys.exit(1 if bad else 0)
+
+
+if __name__ == "__main__":
+    main(prog_name="python -m tests.faults")

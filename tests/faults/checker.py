@@ -1,0 +1,289 @@
+"""The judge: pure functions from a history to what in it breaks a promise."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+from tests.faults.history import FINAL, Op, Story
+
+UNKNOWN = "outcome_unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """A broken promise, by the name of its rule."""
+
+    rule: str
+    detail: str
+
+    def __str__(self) -> str:
+        return f"{self.rule}: {self.detail}"
+
+
+class Case:
+    """A story with what the rules ask of it again and again."""
+
+    def __init__(self, story: Story) -> None:
+        self.story = story
+
+    @cached_property
+    def submits(self) -> dict[str, list[Op]]:
+        """By key."""
+        return _by(self.story.did("submit"), lambda op: str(op.call["key"]))
+
+    @cached_property
+    def accepted(self) -> dict[str, list[Op]]:
+        """What clients were promised: the submits, by the id that one of them was answered with."""
+        found: dict[str, list[Op]] = {}
+        for tries in self.submits.values():
+            for op in tries:
+                if op.answer.get("id"):
+                    found.setdefault(op.id, tries)
+        return found
+
+    @cached_property
+    def seen(self) -> dict[str, list[Op]]:
+        """By id, the answers that tell a state, in the order in which they came."""
+        ops = [op for op in self.story.did("submit", "get", "cancel") if op.answer.get("state")]
+        return _by(sorted(ops, key=lambda op: op.ended or 0.0), lambda op: op.id)
+
+    @cached_property
+    def ends(self) -> dict[str, Op]:
+        """By id, the first answer with a final state."""
+        found = ((key, next((op for op in ops if op.answer["state"] in FINAL), None)) for key, ops in self.seen.items())
+        return {key: op for key, op in found if op is not None}
+
+    @cached_property
+    def results(self) -> dict[str, list[Op]]:
+        """By id, what workers handed in, if this harness was the worker."""
+        return _by(self.story.did("complete"), lambda op: str(op.call["id"]))
+
+    @cached_property
+    def rows(self) -> dict[str, tuple[str, str]] | None:
+        """By id, key and state on the disk in the end, if that was looked at."""
+        looks = [look for look in self.story.told("disk") if "rows" in look]
+        return {row[0]: (row[1], row[2]) for row in looks[-1]["rows"]} if looks else None
+
+
+def check(story: Story) -> list[Violation]:
+    """Every broken promise."""
+    case = Case(story)
+    return [Violation(rule.__name__, detail) for rule in RULES for detail in rule(case)]
+
+
+def accepted_ends(case: Case) -> Iterator[str]:
+    """Every accepted prediction is known in the end, and final."""
+    looks = _by(case.story.did("get"), lambda op: op.id)
+    for key in case.accepted:
+        last = next((op for op in reversed(looks.get(key, [])) if op.status), None)
+        if last is not None and last.status == 404:
+            yield f"{key} was accepted and is not known any more"
+        elif key not in case.ends:
+            yield f"{key} was accepted and had not ended when last seen"
+        elif last is not None and last.status != 200 and not _forgotten(case, key, last):
+            yield f"{key} was accepted, had ended, and then answered {last.status}"
+
+
+def ends_once(case: Case) -> Iterator[str]:
+    """What is final stays as it is: same state, same results, for everyone from then on."""
+    for key, ops in case.seen.items():
+        end = case.ends.get(key)
+        finals = {op.answer["final"] for op in ops if op.answer["state"] in FINAL}
+        if len(finals) > 1:
+            yield f"{key} was seen final in {len(finals)} ways"
+        if end is not None and end.ended is not None:
+            for op in ops:
+                if op.begun > end.ended and op.answer["state"] not in FINAL:
+                    yield f"{key} was {end.answer['state']} and later {op.answer['state']}"
+                    break
+
+
+def one_id_a_key(case: Case) -> Iterator[str]:
+    """However often a request is repeated under its key, it is one prediction."""
+    for key, tries in case.submits.items():
+        ids = {op.id for op in tries if op.answer.get("id")}
+        if case.rows is not None:
+            ids |= {found for found, (of, _) in case.rows.items() if of == key}
+        if len(ids) > 1:
+            yield f"the key {key} has {len(ids)} predictions: {', '.join(sorted(ids))}"
+
+
+def nothing_unasked(case: Case) -> Iterator[str]:
+    """No prediction without a request that was accepted, or whose answer was lost."""
+    unknown = {
+        key
+        for key, tries in case.submits.items()
+        if any(not op.status or op.answer.get("code") == UNKNOWN for op in tries)
+    }
+    for found, (key, _) in (case.rows or {}).items():
+        if key not in case.submits:
+            yield f"{found} lies in the queue, and nobody asked for it"
+        elif found not in case.accepted and key not in unknown:
+            yield f"{found} lies in the queue, and its client was refused"
+    for found in case.seen.keys() - case.accepted.keys():
+        yield f"{found} can be read and was never accepted"
+
+
+def right_result(case: Case) -> Iterator[str]:
+    """A result is that of its own picture; no end but for a reason that the client knows of."""
+    labels = case.story.run["labels"]
+    cancels = {op.id: op.begun for op in reversed(case.story.did("cancel"))}
+    for key, end in case.ends.items():
+        first = case.accepted[key][0] if key in case.accepted else None
+        if first is None:
+            continue
+        state, wanted = end.answer["state"], labels[first.call["picture"]]
+        after = first.call.get("cancel_after")
+        if state == "succeeded" and (first.call["poison"] or end.answer.get("label") != wanted):
+            yield f"{key} is a {wanted}, and was called {end.answer.get('label')}"
+        if state == "failed" and not (first.call["poison"] and end.answer["error"] == "attempts_exhausted"):
+            yield f"{key} failed for no good reason: {end.answer['error']}"
+        if state == "canceled" and not (key in cancels and cancels[key] < (end.ended or 0.0)):
+            yield f"{key} was canceled by nobody"
+        if state in ("expired", "aborted") and not (after and (end.ended or 0.0) - first.begun >= float(after[:-1])):
+            yield f"{key} was {state} before its time"
+
+
+def right_picture(case: Case) -> Iterator[str]:
+    """A worker gets the very bytes that the client sent."""
+    sent = {key: tries[0].call["digest"] for key, tries in case.accepted.items()}
+    for op in case.story.did("lease"):
+        for key, _, digest in op.answer.get("leases", ()):
+            if not key or (key in sent and sent[key] != digest):
+                yield f"{key or 'something'} came to its worker with other bytes than it was sent with"
+
+
+def honoured_once(case: Case) -> Iterator[str]:
+    """One result counts, it is the one that is shown, and a forged one never does."""
+    for key, ops in case.results.items():
+        accepted = [op for op in ops if op.answer.get("outcome") == "accepted"]
+        if len(accepted) > 1:
+            yield f"{key} had {len(accepted)} results accepted"
+        yield from (f"{key} had a forged result accepted" for op in accepted if op.call["forged"])
+        for op in ops:
+            if op.answer.get("outcome") == "duplicate" and not any(
+                other.n != op.n and other.call["token"] == op.call["token"] and other.begun < (op.ended or 0.0)
+                for other in ops
+            ):
+                yield f"{key} had its first result called a duplicate"
+        end = case.ends.get(key)
+        if end is None:
+            continue
+        may_count = accepted or [op for op in ops if not op.status and not op.call["forged"]]
+        scores = {op.call["score"] for op in may_count} | (set() if accepted else _by_real_workers(case, key))
+        if accepted and end.answer["state"] != "succeeded":
+            yield f"{key} had a result accepted, and is {end.answer['state']}"
+        elif end.answer["state"] == "succeeded" and end.answer.get("score") not in scores:
+            yield f"{key} shows a result that was not accepted"
+
+
+def held_by_one(case: Case) -> Iterator[str]:
+    """While a lease lasts, nobody else gets its prediction."""
+    seconds = case.story.run["lease_seconds"]
+    given_up = [op for op in case.story.did("release", "complete") if not op.call.get("forged")]
+    freed = _by(given_up, lambda op: str(op.call["id"]))
+    starts = [event["at"] for event in case.story.told("life") if event["step"] == "start"]
+    first_used: dict[str, float] = {}
+    for op in case.story.did("lease"):
+        first_used.setdefault(op.call["job"], op.begun)
+    held: dict[str, list[Op]] = defaultdict(list)
+    for op in sorted(case.story.did("lease"), key=lambda op: op.ended or 0.0):
+        for key, _, _ in op.answer.get("leases", ()):
+            for before in held[key]:
+                later = op.ended or 0.0
+                let_go = any(before.begun < one.begun < later for one in freed.get(key, ()))
+                # A server that finds a Job of the last one gone hands back what that held: also what it got since.
+                restarted = any(first_used[before.call["job"]] < start < later for start in starts)
+                if later - before.begun < seconds and not let_go and not restarted:
+                    yield f"{key} was leased to {before.by} and within {later - before.begun:.2f} s to {op.by}"
+            held[key].append(op)
+
+
+def quota_kept(case: Case) -> Iterator[str]:
+    """Never more workers than the tier's quota has room for."""
+    for sample in case.story.told("sample"):
+        for tier, count in sample["workers"].items():
+            if count > case.story.run["quota"].get(tier, count):
+                yield f"{count} workers of {tier} at {sample['at']}"
+
+
+def blobs_there(case: Case) -> Iterator[str]:
+    """What is alive has its picture; what is left over is little, and counters tell the truth."""
+    for look in case.story.told("disk"):
+        yield from (f"{key} is alive at {look['at']}, and its picture is gone" for key in look["missing"])
+        if look["broken"]:
+            yield f"the database is broken at {look['at']}: {look['broken']}"
+        if look["depths"] != look["counted"]:
+            yield f"at {look['at']} counters say {look['depths']}, rows say {look['counted']}"
+
+
+def nothing_grows(case: Case) -> Iterator[str]:
+    """Memory, threads, descriptors, files and rows stay within what the run allows."""
+    most = case.story.run["most"]
+    for name in ("rss", "threads", "fds"):
+        worst = max((sample[name] for sample in case.story.told("sample")), default=0)
+        if worst > most[name]:
+            yield f"{name} went to {worst}; {most[name]} is allowed"
+    crashes = sum(1 for event in case.story.told("life") if event["step"] == "end" and event["status"] != 0)
+    unknown = sum(1 for op in case.story.did("submit") if op.answer.get("code") == UNKNOWN)
+    for look in case.story.told("disk")[-1:]:
+        left = look["orphans"] + look["stale"]
+        if left > most["left_over"] + crashes * most["at_once"] + unknown:
+            yield f"{left} pictures are left over after {crashes} crashes and {unknown} answers that left it open"
+        if look["oldest"] > most.get("age", look["oldest"]):
+            yield f"a result is kept that is {look['oldest']:.0f} s old"
+        if look["logs"] > most["logs"]:
+            yield f"{look['logs']} logs of Jobs are kept"
+    for event in case.story.told("remains"):
+        yield from (f"a process is left: {command}" for command in event["processes"])
+
+
+def answers_are_planned(case: Case) -> Iterator[str]:
+    """Whatever happens, the server never says that it does not know what went wrong."""
+    for op in case.story.ops:
+        if op.status == 500:
+            yield f"{op.do} by {op.by} at {op.begun} was answered 500 {op.answer.get('code', '')}"
+
+
+def answered_in_time(case: Case) -> Iterator[str]:
+    """A server that takes connections answers, or ends: no client waits until its patience is over."""
+    for op in case.story.ops:
+        if op.answer.get("error") == "TimeoutError":
+            yield f"{op.do} by {op.by} at {op.begun} was not answered for {(op.ended or 0.0) - op.begun:.0f} s"
+
+
+RULES: tuple[Callable[[Case], Iterator[str]], ...] = (
+    accepted_ends,
+    ends_once,
+    one_id_a_key,
+    nothing_unasked,
+    right_result,
+    right_picture,
+    honoured_once,
+    held_by_one,
+    quota_kept,
+    blobs_there,
+    nothing_grows,
+    answers_are_planned,
+    answered_in_time,
+)
+
+
+def _by_real_workers(case: Case, key: str) -> set[float]:
+    """What a worker says that is not the harness, and whose word is not in the history."""
+    return {case.story.run["scores"][case.accepted[key][0].call["picture"]]} if key in case.accepted else set()
+
+
+def _forgotten(case: Case, key: str, op: Op) -> bool:
+    """Whether it was final for as long as results are kept."""
+    return op.status == 410 and op.begun - case.accepted[key][0].begun > case.story.run["results_seconds"] - 1
+
+
+def _by(ops: list[Op], key: Callable[[Op], str]) -> dict[str, list[Op]]:
+    found: dict[str, list[Op]] = defaultdict(list)
+    for op in ops:
+        found[key(op)].append(op)
+    return dict(found)

@@ -1,0 +1,177 @@
+"""Clients that submit known pictures, look, cancel, and try again with the same key: all of it noted."""
+
+from __future__ import annotations
+
+import http.client
+import random
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+
+from tests.faults.actor import Actor
+from tests.faults.history import FINAL, History, facts
+from tests.faults.pictures import POISON, SLOW, Picture, Pictures
+from tests.running import Answer
+
+TIMEOUT_SECONDS = 30.0
+REFUSED_FOR_NOW = (0, 429, 500, 502, 503)
+PAUSE_SECONDS = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Habits:
+    """How often, of 100, a client does what; ``pending`` is how many unfinished predictions it has at most."""
+
+    cancels: int = 8
+    cancel_after: int = 5
+    waits: int = 40
+    poison: int = 0
+    slow: int = 0
+    pending: int = 6
+
+
+@dataclass(slots=True)
+class Wish:
+    """One picture that a client wants classified, under one key."""
+
+    key: str
+    picture: Picture
+    headers: dict[str, str]
+    id: str = ""
+    refused: bool = False
+
+
+def ask(
+    address: tuple[str, int],
+    method: str,
+    path: str,
+    body: bytes | None = None,
+    headers: Mapping[str, str] | None = None,
+    timeout: float = TIMEOUT_SECONDS,
+) -> Answer:
+    """One request on a connection of its own."""
+    with closing(http.client.HTTPConnection(*address, timeout=timeout)) as connection:
+        connection.request(method, path, body, dict(headers or {}))
+        response = connection.getresponse()
+        return Answer(response.status, dict(response.getheaders()), response.read())
+
+
+class Client(Actor):
+    """One of them. ``patience`` is called when no answer came: it returns when another try makes sense."""
+
+    def __init__(
+        self,
+        name: str,
+        seed: int,
+        address: tuple[str, int],
+        history: History,
+        pictures: Pictures,
+        habits: Habits,
+        patience: Callable[[], object],
+    ) -> None:
+        super().__init__(name)
+        self.address = address
+        self._chance = random.Random(f"{seed} {name}")
+        self._history, self._pictures, self._habits, self._patience = history, pictures, habits, patience
+        self.wishes: list[Wish] = []
+        self.pending: dict[str, Wish] = {}
+        self.ended: list[str] = []
+
+    def step(self) -> None:
+        """One thing that clients do."""
+        chance = self._chance
+        if len(self.pending) < self._habits.pending and (not self.pending or chance.random() < 0.5):
+            self.submit(self._wish())
+        elif chance.randrange(100) < self._habits.cancels:
+            self._on("cancel", "DELETE", chance.choice(list(self.pending)))
+        elif self.ended and chance.random() < 0.2:
+            self.look(chance.choice(self.ended), 0)
+        else:
+            self.look(chance.choice(list(self.pending)), chance.choice((0, 0.2, 0.5)))
+
+    def submit(self, wish: Wish) -> None:
+        """Ask again and again under the same key, until there is an answer that counts, or time is over."""
+        self._try(wish)
+        while not (wish.id or wish.refused or self.over.is_set()):
+            self._try(wish)
+
+    def look(self, prediction_id: str, wait: float) -> str:
+        """GET it; its state, empty when that is not known."""
+        return self._on("get", "GET", prediction_id, f"?wait={wait:g}" if wait else "")
+
+    def settle(self, deadline: float) -> None:
+        """Get an answer to every wish, and see every accepted one end, before a moment of ``time.monotonic``."""
+        for wish in self.wishes:
+            while not (wish.id or wish.refused) and time.monotonic() < deadline:
+                self._try(wish)
+        while self.pending and time.monotonic() < deadline:
+            self.look(next(iter(self.pending)), 2)
+        for prediction_id in self.ended:
+            self.look(prediction_id, 0)
+
+    def _try(self, wish: Wish) -> None:
+        number = self._history.call(
+            self.name,
+            "submit",
+            key=wish.key,
+            picture=wish.picture.name,
+            digest=wish.picture.digest,
+            poison=wish.picture.mark == POISON,
+            cancel_after=wish.headers.get("Cancel-After"),
+        )
+        headers = {**wish.headers, "Idempotency-Key": wish.key, "Content-Type": "application/octet-stream"}
+        answer = self._answered(number, "POST", "/img-classification/free", wish.picture.data, headers)
+        noted = facts(answer)
+        if "id" in noted:
+            wish.id = noted["id"]
+            self._file(wish, noted["state"])
+        elif answer.status not in REFUSED_FOR_NOW:
+            wish.refused = True
+
+    def _wish(self) -> Wish:
+        habits, chance = self._habits, self._chance
+        mark = chance.choices((POISON, SLOW, bytes(6)), (habits.poison, habits.slow, 100 - habits.poison - habits.slow))
+        wait = chance.choice(("0.1", "0.5", "2"))
+        headers = {"Prefer": f"wait={wait}" if chance.randrange(100) < habits.waits else "respond-async"}
+        if chance.randrange(100) < habits.cancel_after:
+            headers["Cancel-After"] = chance.choice(("1s", "2s", "5s"))
+        wish = Wish(f"{self.name}-{len(self.wishes)}", self._pictures.make(chance, mark[0]), headers)
+        self.wishes.append(wish)
+        return wish
+
+    def _on(self, do: str, method: str, prediction_id: str, query: str = "") -> str:
+        number = self._history.call(self.name, do, id=prediction_id)
+        answer = self._answered(number, method, f"/v1/predictions/{prediction_id}{query}", None, {})
+        state = str(facts(answer).get("state", ""))
+        if state in FINAL and (wish := self.pending.get(prediction_id)):
+            self._file(wish, state)
+        return state
+
+    def _file(self, wish: Wish, state: str) -> None:
+        self.pending.pop(wish.id, None)
+        if state in FINAL:
+            self.ended.append(wish.id)
+        else:
+            self.pending[wish.id] = wish
+
+    def _answered(self, number: int, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> Answer:
+        try:
+            answer = ask(self.address, method, path, body, headers)
+        except (OSError, http.client.HTTPException) as error:
+            self._history.answer(number, error=type(error).__name__)
+            self._patience()
+            return Answer(0, {}, b"")
+        self._history.answer(number, **facts(answer))
+        if answer.status in REFUSED_FOR_NOW:
+            time.sleep(PAUSE_SECONDS)
+        return answer
+
+
+def settle(clients: list[Client], seconds: float) -> None:
+    """Have all of them see everything end."""
+    deadline = time.monotonic() + seconds
+    with ThreadPoolExecutor(len(clients)) as pool:
+        for done in [pool.submit(client.settle, deadline) for client in clients]:
+            done.result()

@@ -1,0 +1,65 @@
+"""A zygote for all tests, and worlds in which one fault at a time is tried."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.faults.databases import POSTGRESQL, SQLITE, Database, database
+from tests.faults.history import History
+from tests.faults.pictures import Pictures
+from tests.faults.world import World
+from tests.faults.zygote import Zygote
+from tests.postgres import need_postgres
+
+Begin = Callable[..., World]
+
+
+@pytest.fixture(params=[SQLITE, POSTGRESQL])
+def each_database(request: pytest.FixtureRequest) -> Iterator[Database]:
+    if request.param == POSTGRESQL:
+        need_postgres()
+    with database(request.param) as found:
+        yield found
+
+
+@pytest.fixture
+def seed() -> int:
+    """Shown when a test fails; ``python -m tests.faults`` takes it."""
+    found = random.randrange(1 << 32)
+    print(f"seed {found}")  # noqa: T201
+    return found
+
+
+@pytest.fixture(scope="session")
+def pictures(models: Path) -> Pictures:
+    return Pictures(models)
+
+
+@pytest.fixture(scope="module")
+def zygote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zygote]:
+    with Zygote(tmp_path_factory.mktemp("zygote"), b"not a secret") as found:
+        yield found
+
+
+@pytest.fixture
+def begin(models: Path, tmp_path: Path, zygote: Zygote) -> Iterator[Begin]:
+    """Makes a world; ``real``: its workers are, otherwise the test is the worker."""
+    with ExitStack() as stack:
+        history = History(tmp_path / "history.jsonl")
+        stack.callback(history.close)
+
+        def make(*settings: str, real: bool = False, folder: Path | None = None) -> World:
+            world = stack.enter_context(
+                World(folder or tmp_path / "world", models, zygote, history, settings, Database())
+            )
+            world.start(real=real)
+            assert world.wait_up()
+            assert world.get("/healthz").status == 200
+            return world
+
+        yield make

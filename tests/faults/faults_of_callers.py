@@ -1,0 +1,98 @@
+"""Connections that break, clients that lie, workers that are none."""
+
+from __future__ import annotations
+
+import json
+import socket
+from contextlib import suppress
+from http.client import HTTPException
+
+import psutil
+
+from tests.faults.clients import ask
+from tests.faults.fault import Fault
+
+LIARS = 8
+ANSWER_SECONDS = 5.0
+
+
+class Cuts(Fault):
+    """Connections break in the middle of bodies and of answers."""
+
+    name, seconds = "cuts", 2.0
+
+    def inject(self) -> None:
+        self.scene.proxy.cutting = True
+
+    def heal(self) -> None:
+        self.scene.proxy.cutting = False
+
+
+class Liars(Fault):
+    """Clients that promise more than they send, less than they send, or send nothing at all, for a while."""
+
+    name, seconds = "liars", 2.0
+
+    def inject(self) -> None:
+        self._sockets: list[socket.socket] = []
+        for _ in range(LIARS):
+            with suppress(OSError):
+                end = socket.create_connection(("127.0.0.1", self.scene.world.service.port), 2)
+                self._sockets.append(end)
+                end.sendall(self._words())
+
+    def heal(self) -> None:
+        for end in self._sockets:
+            end.close()
+
+    def _words(self) -> bytes:
+        body = self.scene.pictures.make(self.chance).data
+        head = "POST /img-classification/free HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\n"
+        match self.chance.randrange(6):
+            case 0:
+                return head.encode()
+            case 1:
+                return f"{head}Content-Length: {len(body) + 1000}\r\n\r\n".encode() + body
+            case 2:
+                return f"{head}Content-Length: 5000000\r\n\r\n".encode()
+            case 3:
+                return f"{head}Content-Length: 100\r\nContent-Length: 200\r\n\r\n".encode() + body
+            case 4:
+                return f"{head}Transfer-Encoding: chunked\r\n\r\nfffff\r\n".encode() + body
+            case _:
+                return f"{head}Content-Length: -1\r\n\r\n".encode() + body
+
+
+class Forgery(Fault):
+    """Results for predictions of others, by a true worker's token and by made-up ones."""
+
+    name = "forgery"
+
+    def inject(self) -> None:
+        world = self.scene.world
+        ids = self._alive()[:4]
+        tokens = ["free.tierserve-free-x.0"]
+        for process in world.workers():
+            with suppress(psutil.Error):
+                tokens.append(process.environ()["TIERSERVE_TOKEN"])
+        for worker in tokens:
+            for prediction in ids:
+                self._forge(worker, prediction)
+
+    def _alive(self) -> list[str]:
+        return [path.name for path in (self.scene.world.state / "data" / "blobs").rglob("p*") if path.is_file()]
+
+    def _forge(self, worker: str, prediction: str) -> None:
+        history, token = self.scene.history, f"{self.chance.getrandbits(128):032x}"
+        facts = {"job": worker.split(".")[1], "id": prediction, "token": token, "score": 1.0, "forged": True}
+        number = history.call("forger", "complete", **facts)
+        result = {"id": prediction, "token": token, "results": [{"labels": [{"label": "forged", "score": 1.0}]}]}
+        body = json.dumps({"completions": [{**result, "predict_ms": 1}]}).encode()
+        address, headers = ("127.0.0.1", self.scene.world.service.internal_port), {"Authorization": f"Bearer {worker}"}
+        try:
+            answer = ask(address, "POST", "/work/complete", body, headers, ANSWER_SECONDS)
+        except (OSError, HTTPException) as error:
+            history.answer(number, error=type(error).__name__)
+            return
+        outcome = answer.json["outcomes"][0] if answer.status == 200 else None
+        history.answer(number, status=answer.status, outcome=outcome)

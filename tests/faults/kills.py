@@ -1,0 +1,163 @@
+"""Many short lives on the same data, each killed at a named point or at any moment, with clients and workers at it."""
+
+from __future__ import annotations
+
+import random
+import secrets
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from server.points import Point
+from tests.faults.checker import Violation, check
+from tests.faults.clients import Client, Habits, settle
+from tests.faults.databases import Database
+from tests.faults.evidence import Sampler, disk
+from tests.faults.hands import Hand
+from tests.faults.history import History, read
+from tests.faults.pictures import Pictures
+from tests.faults.world import World
+from tests.faults.zygote import Zygote
+
+SETTINGS = (
+    "server.tickSeconds=0.3",
+    "server.lease.seconds=1",
+    "server.lease.heartbeatSeconds=0.3",
+    "server.lease.reclaimSeconds=0.3",
+    "tiers.free.quota.pods=2",
+    "tiers.free.limits.attempts=50",
+    "tiers.free.waits.idleSeconds=60",
+)
+MOST = {"rss": 300 << 20, "threads": 40, "fds": 120, "left_over": 4, "at_once": 3, "logs": 60}
+CLIENTS, HANDS = 3, 2
+LIFE_SECONDS = 0.9
+LONG_LIFE_SECONDS = 2.5  # leases of one second run out in it, and real workers get to work
+LONG_SHARE = 0.06
+RANDOM_SHARE = 0.05
+LINGER_SHARE, LINGER_SECONDS = 0.3, 0.05
+PAUSE_SHARE, PAUSE_SECONDS = 0.5, 0.02
+RANDOM = "any moment"
+# How often a point is reached in a life is uneven: to be killed there, it must not be for a hit that never comes.
+HITS = {Point.JOB_OPENED: 2, Point.JOB_STARTED: 2, Point.LEASE_FRAMED: 8, Point.RESULT_KEPT: 6, Point.BLOB_DELETED: 6}
+HITS_MOST = 25
+
+
+@dataclass(slots=True)
+class Figures:
+    """What came of it."""
+
+    seed: int
+    lives: int = 0
+    kills: Counter[str] = field(default_factory=Counter)
+    seconds: float = 0.0
+    accepted: int = 0
+    violations: list[Violation] = field(default_factory=list)
+
+    def table(self) -> str:
+        """For people."""
+        lines = [f"{point:<16}{self.kills[point]:>6}" for point in [*(point.value for point in Point), RANDOM]]
+        rate = f"{self.seconds / max(1, self.lives):.2f} s a life"
+        return "\n".join(
+            [
+                f"seed {self.seed}: {self.lives} lives, {sum(self.kills.values())} kills survived, {rate}",
+                *lines,
+                f"{self.accepted} predictions accepted, {len(self.violations)} violations",
+                *map(str, self.violations[:50]),
+            ]
+        )
+
+
+def kills(
+    folder: Path,
+    models: Path,
+    count: int,
+    seed: int,
+    database: Database,
+    points: Sequence[Point] = tuple(Point),
+    progress: Callable[[str], None] = lambda line: None,
+) -> Figures:
+    """Live and die so often; the history is left in the folder."""
+    began = time.monotonic()
+    figures, chance = Figures(seed), random.Random(seed)
+    history = History(folder / "history.jsonl")
+    pictures = Pictures(models)
+    history.tell(
+        "run",
+        mode="kills",
+        seed=seed,
+        database=database.name,
+        labels=pictures.labels,
+        scores=pictures.scores,
+        lease_seconds=1.0,
+        results_seconds=86400,
+        quota={"free": 2},
+        most=MOST,
+    )
+    with ExitStack() as stack:
+        zygote = stack.enter_context(Zygote(folder, secrets.token_bytes(32)))
+        world = stack.enter_context(World(folder, models, zygote, history, SETTINGS, database))
+
+        def patience() -> None:
+            world.up.wait(0.5)
+
+        public, internal = world.service.port, world.service.internal_port
+        clients = [
+            Client(f"client-{number}", seed, ("127.0.0.1", public), history, pictures, Habits(), patience)
+            for number in range(CLIENTS)
+        ]
+        hands = [
+            Hand(f"hand-{number}", seed, internal, history, pictures, world.doors, patience) for number in range(HANDS)
+        ]
+        sampler = Sampler(world, history)
+        for actor in (*clients, *hands, sampler):
+            actor.start()
+        wanted = [point for _ in range(count // len(points) + 1) for point in points]
+        while figures.lives < count:
+            _one_life(world, wanted[figures.lives], chance, figures)
+            progress(f"{figures.lives} lives")
+            for actor in (*clients, *hands):
+                actor.check()
+            if figures.lives % 20 == 0:
+                history.tell("disk", **{key: value for key, value in disk(world).items() if key != "rows"})
+        world.start(real=False)
+        world.wait_up()
+        for hand in hands:
+            hand.diligent.set()
+        for client in clients:
+            client.stop()
+        history.tell("settling")
+        settle(clients, 120)
+        for actor in (*hands, sampler):
+            actor.stop()
+        world.end(signal.SIGTERM)
+        history.tell("disk", **disk(world))
+    history.close()
+    story = read(history.path)
+    figures.violations = check(story)
+    figures.accepted = len({op.id for op in story.did("submit") if op.answer.get("id")})
+    figures.seconds = time.monotonic() - began
+    return figures
+
+
+def _one_life(world: World, point: Point, chance: random.Random, figures: Figures) -> None:
+    """From a start to a kill."""
+    long = chance.random() < LONG_SHARE
+    hit = chance.randint(1, HITS.get(point, HITS_MOST))
+    pause = chance.uniform(0, PAUSE_SECONDS) if chance.random() < PAUSE_SHARE else 0.0
+    linger = LINGER_SECONDS if chance.random() < LINGER_SHARE else 0.0
+    kill = None if long else (point.value, hit, pause)
+    life = world.start(real=long and chance.random() < 0.5, kill=kill, linger=linger)
+    figures.lives += 1
+    world.wait_up()
+    most = LONG_LIFE_SECONDS if long else LIFE_SECONDS
+    if life.ended.wait(chance.uniform(0, most) if chance.random() < RANDOM_SHARE else most):
+        world.bury()
+    else:
+        world.end(signal.SIGKILL)
+    if life.status != -signal.SIGKILL:
+        raise RuntimeError(f"a server ended by itself with {life.status}: {world.log.read_text()[-3000:]}")
+    figures.kills[life.point or RANDOM] += 1

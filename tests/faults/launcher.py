@@ -1,0 +1,162 @@
+"""The server's command line in forked copies of one process: a life costs milliseconds, and ends where a test says.
+
+Orders come on standard input, what becomes of them goes to standard output, a JSON object a line. ``--secret`` makes
+workers' tokens outlive a server, as they do in a cluster; ``--shift`` names a file whose eight bytes, a double, are
+added to the system's clock; ``--orphans`` is how old a blob without a row must be to be swept, ``--patience`` how
+long silent clients are borne, both in seconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import itertools
+import json
+import mmap
+import os
+import random
+import select
+import signal
+import struct
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+PR_SET_PDEATHSIG = 1
+TOLD_BYTES = 100
+LINGER_SHARE = 0.05
+
+
+def shifted(path: Path) -> Callable[[], float]:
+    """The system's clock and so many seconds more as the file says at the moment."""
+    with path.open("r+b") as file:
+        seconds = mmap.mmap(file.fileno(), 8, access=mmap.ACCESS_READ)
+    real = time.time
+    return lambda: real() + float(struct.unpack_from("d", seconds)[0])
+
+
+def prepare(secret: bytes, orphans: float, patience: float) -> None:
+    """Import and compile all that a server needs, and make the few changes that a test needs. Starts no thread."""
+    from sqlalchemy.dialects import sqlite  # noqa: F401 (only imported)
+
+    from server import app, dispatcher
+    from server.access import WorkerTokens
+    from server.config import DEFAULT_VALUES, TEMPLATES, load
+    from server.http import worker
+    from server.live import Live
+
+    Live(lambda: load(DEFAULT_VALUES, (), base=DEFAULT_VALUES, templates=TEMPLATES), [DEFAULT_VALUES], TEMPLATES)
+    for definition in ("lease", "leases", "complete"):
+        worker._validator(definition)
+    mock.patch.object(app, "WorkerTokens", lambda _: WorkerTokens(secret)).start()
+    mock.patch.object(dispatcher, "ORPHAN_SECONDS", orphans).start()
+    if patience:
+        mock.patch.multiple(app, BODY_SECONDS=patience, IDLE_SECONDS=patience).start()
+
+
+def live(order: dict[str, Any], tell: int) -> None:
+    """Be a server until it ends."""
+    from server.__main__ import main
+    from server.points import Point, watch
+
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    os.setpgid(0, 0)
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    log = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    for source, target in ((os.open(os.devnull, os.O_RDONLY), 0), (log, 1), (log, 2)):
+        os.dup2(source, target)
+        os.close(source) if source > 2 and source != log else None
+    where, hit, pause = order["kill"] or ("", 0, 0.0)
+    hits, chance, linger = itertools.count(1), random.Random(), order["linger"]
+
+    def reached(point: Point) -> None:
+        if point == where and next(hits) == hit:
+            time.sleep(pause)
+            os.write(tell, point.value.encode())
+            os.kill(os.getpid(), signal.SIGKILL)
+        if linger and chance.random() < LINGER_SHARE:
+            time.sleep(chance.random() * linger)
+
+    watch(reached)
+    main(order["arguments"], prog_name="tierserve")
+
+
+class Launcher:
+    """Takes orders, forks, and says which child ended and how."""
+
+    def __init__(self) -> None:
+        self._children: dict[int, int] = {}
+        self._orders = b""
+        self._woken, wake = os.pipe()
+        for end in (self._woken, wake):
+            os.set_blocking(end, False)
+        signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def run(self) -> dict[str, Any] | None:
+        """Until there is no one to give orders any more; in a child, its order."""
+        say({"ready": os.getpid()})
+        while True:
+            readable, _, _ = select.select([0, self._woken], [], [])
+            if self._woken in readable:
+                os.read(self._woken, 4096)
+                self._bury()
+            if 0 in readable:
+                chunk = os.read(0, 65536)
+                if not chunk:
+                    for pid in self._children:
+                        os.kill(pid, signal.SIGKILL)
+                    return None
+                *lines, self._orders = (self._orders + chunk).split(b"\n")
+                for line in lines:
+                    if order := self._fork(json.loads(line)):
+                        return order
+
+    def _fork(self, order: dict[str, Any]) -> dict[str, Any] | None:
+        told, tell = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            return order | {"tell": tell}
+        os.close(tell)
+        self._children[pid] = told
+        say({"started": pid})
+        return None
+
+    def _bury(self) -> None:
+        while self._children:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if not pid:
+                return
+            told = self._children.pop(pid)
+            point = os.read(told, TOLD_BYTES).decode()
+            os.close(told)
+            say({"ended": pid, "status": os.waitstatus_to_exitcode(status), "point": point})
+
+
+def say(thing: dict[str, Any]) -> None:
+    """Tell the harness."""
+    os.write(1, json.dumps(thing).encode() + b"\n")
+
+
+def main() -> None:
+    """Parse, prepare, fork as told."""
+    parser = argparse.ArgumentParser(prog="python -m tests.faults.launcher", description=__doc__)
+    parser.add_argument("--secret", type=bytes.fromhex, required=True)
+    parser.add_argument("--shift", type=Path, required=True)
+    parser.add_argument("--orphans", type=float, default=3600.0)
+    parser.add_argument("--patience", type=float, default=0.0)
+    options = parser.parse_args()
+    sys.argv[1:] = []
+    with mock.patch("time.time", shifted(options.shift)):
+        prepare(options.secret, options.orphans, options.patience)
+        if order := Launcher().run():
+            live(order, order["tell"])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,21 @@
+"""Ports for servers that go and come back."""
+
+from __future__ import annotations
+
+import random
+import socket
+from contextlib import suppress
+from pathlib import Path
+
+RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
+LOWEST, USUAL = 15000, 32768
+
+
+def lasting_port() -> int:
+    """A free port that no outgoing connection is given while the server that listens on it is away."""
+    highest = int(RANGE.read_text().split()[0]) if RANGE.exists() else USUAL
+    while True:
+        port = random.randrange(LOWEST, max(highest, LOWEST + 1000))
+        with suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port

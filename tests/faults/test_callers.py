@@ -1,0 +1,176 @@
+"""Rows 33, 36, 37 and 40 of the list: callers who mean no good, or do not know what they do."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from model.client import Lease, unframe
+from tests.faults.clients import ask
+from tests.faults.conftest import Begin
+from tests.faults.databases import Database
+from tests.faults.history import History
+from tests.faults.world import World
+from tests.faults.zygote import Zygote
+from tests.running import Answer, eventually
+from tests.service.pictures import CAT
+
+pytestmark = pytest.mark.faults
+
+ASYNC = {"Prefer": "respond-async"}
+HEAD = b"POST /img-classification/free HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\n"
+PATIENCE = 1.5
+
+
+def work(world: World, path: str, body: Any, token: str) -> Answer:
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return ask(("127.0.0.1", world.service.internal_port), "POST", f"/work/{path}", data, bearer(token))
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+
+
+def leased(world: World) -> tuple[str, Lease]:
+    """A prediction in this test's hands."""
+    assert world.service.post("free", CAT, ASYNC).status == 202
+    token = eventually(world.doors.tokens)[-1]
+    answer = eventually(lambda: (got := work(world, "lease", {"most": 1, "wait": 1}, token)).status == 200 and got)
+    return token, unframe(answer.body)[0]
+
+
+def test_33_a_result_of_fifty_megabytes_is_refused_and_the_lease_stays(begin: Begin) -> None:
+    world = begin()
+    token, lease = leased(world)
+    before = rss(world)
+    huge = {"error": {"code": "x", "detail": "x" * 50_000_000}}
+    result = {"id": lease.id, "token": lease.token, "predict_ms": 1}
+    with suppress(OSError, http.client.HTTPException):
+        answer = work(world, "complete", {"completions": [{**result, "results": [huge]}]}, token)
+        assert answer.status in (400, 413)
+    assert rss(world) - before < 30 << 20
+    assert world.get(f"/v1/predictions/{lease.id}").json["status"] == "leased"
+    labels = [{"labels": [{"label": "tabby", "score": 1.0}]}]
+    answer = work(world, "complete", {"completions": [{**result, "results": labels}]}, token)
+    assert answer.json["outcomes"] == ["accepted"]
+
+
+def rss(world: World) -> int:
+    assert world.life is not None
+    return int(psutil.Process(world.life.pid).memory_info().rss)
+
+
+@pytest.fixture
+def impatient(models: Path, tmp_path: Path) -> Iterator[World]:
+    """A server that bears silent clients for ``PATIENCE`` seconds."""
+    stack = ExitStack()
+    history = History(tmp_path / "history.jsonl")
+    zygote = stack.enter_context(Zygote(tmp_path, b"", patience=PATIENCE))
+    world = stack.enter_context(
+        World(tmp_path / "world", models, zygote, history, ["tiers.free.quota.pods=0"], Database())
+    )
+    world.start()
+    assert world.wait_up()
+    assert world.get("/healthz").status == 200
+    yield world
+    stack.close()
+    history.close()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        b"",
+        b"POST /img-cl",
+        HEAD + b"Content-Length: 100000\r\n\r\n",
+        HEAD + b"Content-Length: 100000\r\n\r\n" + CAT[:5000],
+        HEAD + b"Transfer-Encoding: chunked\r\n\r\n",
+    ],
+    ids=["nothing", "half a line", "no body", "half a body", "no chunk"],
+)
+def test_36_slow_and_silent_clients_are_hung_up_on(impatient: World, words: bytes) -> None:
+    before = descriptors(impatient)
+    began = time.monotonic()
+    with ExitStack() as stack:
+        ends = [stack.enter_context(socket.create_connection(("127.0.0.1", impatient.service.port))) for _ in range(20)]
+        for end in ends:
+            end.settimeout(10 * PATIENCE)
+            end.sendall(words)
+        assert impatient.service.post("free", CAT, ASYNC).status == 202
+        for end in ends:
+            with suppress(ConnectionResetError):
+                while end.recv(65536):
+                    pass
+    assert time.monotonic() - began < 6 * PATIENCE
+    eventually(lambda: descriptors(impatient) <= before + 2)
+
+
+def descriptors(world: World) -> int:
+    assert world.life is not None
+    return psutil.Process(world.life.pid).num_fds()
+
+
+def test_37_monstrous_requests_cost_little(begin: Begin) -> None:
+    world = begin("tiers.free.quota.pods=0")
+    part = b'--XX\r\nContent-Disposition: form-data; name="a"\r\n\r\nb\r\n'
+    parts = HEAD.replace(b"image/jpeg", b"multipart/form-data; boundary=XX") + b"Content-Length: %d\r\n\r\n%s"
+    name = b'--XX\r\nContent-Disposition: form-data; name="\xff\xfe"; filename="\xff"\r\n\r\nb\r\n--XX--\r\n'
+    for words, status in (
+        (parts % (100_000 * len(part) + 6, 100_000 * part + b"--XX--"), b" 400 "),
+        (parts % (len(name), name), b" 400 "),
+        (HEAD + b"X-Long: " + 1_000_000 * b"x" + b"\r\n\r\n", b""),
+        (b"POST /img-classification/free?" + 1_000_000 * b"x" + b" HTTP/1.1\r\n\r\n", b""),
+    ):
+        seconds, answer = cost(world, lambda words=words: exchange(world, words))  # type: ignore[misc]
+        assert status in answer.partition(b"\r\n")[0]
+        assert seconds < 0.5
+        assert world.service.post("free", CAT, ASYNC).status == 202
+
+
+def cost(world: World, do: Callable[[], bytes]) -> tuple[float, bytes]:
+    """How many seconds of its processor the server took for something."""
+    assert world.life is not None
+    process = psutil.Process(world.life.pid)
+    before, answer = process.cpu_times(), do()
+    after = process.cpu_times()
+    return after.user + after.system - before.user - before.system, answer
+
+
+def exchange(world: World, words: bytes) -> bytes:
+    answer = b""
+    with socket.create_connection(("127.0.0.1", world.service.port), timeout=20) as end, suppress(OSError):
+        with suppress(OSError):
+            end.sendall(words)
+        end.shutdown(socket.SHUT_WR)
+        while part := end.recv(65536):
+            answer += part
+    return answer
+
+
+def test_40_ids_that_are_paths_lead_nowhere(begin: Begin) -> None:
+    world = begin("tiers.free.quota.pods=0")
+    for key in (
+        "..%2F..%2Fqueue.db",
+        "%2e%2e",
+        "../../etc/passwd",
+        50_000 * "x",
+        "%00",
+        "p%ff%fe",
+        "p" + 34 * "0",
+        "%c3%a9",
+    ):
+        for method in ("GET", "DELETE"):
+            assert world.service.ask(method, f"/v1/predictions/{key}").status in (400, 404, 410), key
+    token = "free.tierserve-free-x.0"
+    assert work(world, "lease", {"most": 1, "wait": 0}, token).status == 401
+    answer = work(world, "lease", {"most": 1, "wait": 0}, "../../free.x.0")
+    assert answer.status == 401

@@ -1,0 +1,186 @@
+"""The judge, on made-up histories: each rule finds what it is there for, and an honest history is in order."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.faults.checker import RULES, check
+from tests.faults.history import History, Story, parse, read
+
+RUN = {
+    "labels": {"cat": "tabby"},
+    "scores": {"cat": 0.75},
+    "lease_seconds": 2.0,
+    "results_seconds": 60.0,
+    "quota": {"free": 2},
+    "most": {"rss": 1000, "threads": 10, "fds": 10, "left_over": 0, "at_once": 1, "logs": 5, "age": 100},
+}
+DISK = {
+    "rows": [["p1", "k1", "succeeded"]],
+    "depths": {},
+    "counted": {},
+    "broken": "",
+    "missing": [],
+    "stale": 0,
+    "orphans": 0,
+    "logs": 1,
+    "oldest": 5.0,
+}
+DONE = {"status": 200, "id": "p1", "state": "succeeded", "final": "f1", "error": None, "label": "tabby", "score": 0.5}
+SUBMIT = {"do": "submit", "key": "k1", "picture": "cat", "digest": "d1", "poison": False, "cancel_after": None}
+QUEUED = {"status": 202, "id": "p1", "state": "queued"}
+LEASE = {"do": "lease", "job": "j1"}
+COMPLETE = {"do": "complete", "job": "j1", "id": "p1", "token": "t1", "score": 0.5, "forged": False}
+
+
+class Tale:
+    """Makes a history, a second between any two lines."""
+
+    def __init__(self) -> None:
+        self._lines = [{"what": "run", "at": 0, **RUN}]
+        self._n = 0
+
+    def call(self, call: dict[str, Any], answer: dict[str, Any] | None = None, **changes: Any) -> Tale:
+        """Something that a client did, and what came of it; ``changes`` are the answer's."""
+        self._n += 1
+        self._lines.append({"what": "call", "at": len(self._lines), "n": self._n, "by": "c", **call})
+        if answer is not None:
+            self._lines.append({"what": "answer", "at": len(self._lines), "n": self._n, **answer, **changes})
+        return self
+
+    def get(self, **changes: Any) -> Tale:
+        """A look at the prediction."""
+        return self.call({"do": "get", "id": "p1"}, DONE, **changes)
+
+    def event(self, what: str, **facts: Any) -> Tale:
+        """Anything else."""
+        self._lines.append({"what": what, "at": len(self._lines), **facts})
+        return self
+
+    def story(self) -> Story:
+        """What the judge reads."""
+        return parse([json.dumps(line) for line in self._lines])
+
+
+def accepted() -> Tale:
+    return Tale().call(SUBMIT, QUEUED)
+
+
+def worked() -> Tale:
+    tale = accepted().call(LEASE, {"status": 200, "leases": [["p1", "t1", "d1"]]})
+    return tale.call(COMPLETE, {"status": 200, "outcome": "accepted"})
+
+
+def sample(**changes: Any) -> dict[str, Any]:
+    return {"rss": 10, "threads": 1, "fds": 1, "workers": {"free": 2}, **changes}
+
+
+HONEST = {
+    "done": worked().get().get().event("disk", **DISK).event("sample", **sample()),
+    "retried": Tale().call(SUBMIT).call(SUBMIT, {"status": 503}).call(SUBMIT, QUEUED).get(score=0.75),
+    "refused": Tale().call(SUBMIT, {"status": 413}),
+    "kept without an answer": Tale().call(SUBMIT).event("disk", **DISK),
+    "not known whether kept": Tale().call(SUBMIT, {"status": 503, "code": "outcome_unknown"}).event("disk", **DISK),
+    "canceled": accepted().call({"do": "cancel", "id": "p1"}, DONE, state="canceled", label=None),
+    "poison": Tale().call({**SUBMIT, "poison": True}, QUEUED).get(state="failed", error="attempts_exhausted"),
+    "too late": Tale().call({**SUBMIT, "cancel_after": "1s"}, QUEUED).get(state="aborted", label=None),
+    "handed in twice": worked().call(COMPLETE, {"status": 200, "outcome": "duplicate"}).get(),
+    "answer to a result lost": accepted().call(COMPLETE).call(COMPLETE, {"status": 200, "outcome": "duplicate"}).get(),
+}
+
+BAD = [
+    ("accepted_ends", accepted()),
+    ("accepted_ends", accepted().get(state="queued", final=None)),
+    ("accepted_ends", accepted().get().call({"do": "get", "id": "p1"}, {"status": 404})),
+    ("accepted_ends", accepted().get().call({"do": "get", "id": "p1"}, {"status": 410})),
+    ("accepted_ends", accepted().call({"do": "get", "id": "p1"}, {"status": 410})),
+    ("ends_once", accepted().get().get(final="f2")),
+    ("ends_once", accepted().get().get(state="queued")),
+    ("ends_once", accepted().get().get(state="leased").get()),
+    ("one_id_a_key", accepted().call(SUBMIT, QUEUED, id="p2")),
+    ("one_id_a_key", accepted().get().event("disk", **{**DISK, "rows": [["p1", "k1", "x"], ["p2", "k1", "x"]]})),
+    ("nothing_unasked", Tale().event("disk", **DISK)),
+    ("nothing_unasked", Tale().call(SUBMIT, {"status": 503}).event("disk", **DISK)),
+    ("nothing_unasked", Tale().get()),
+    ("right_result", accepted().get(label="dog")),
+    ("right_result", accepted().get(state="failed", error="blob_missing")),
+    ("right_result", accepted().get(state="failed", error="attempts_exhausted")),
+    ("right_result", accepted().get(state="canceled")),
+    ("right_result", accepted().get(state="expired")),
+    ("right_result", Tale().call({**SUBMIT, "cancel_after": "9s"}, QUEUED).get(state="aborted")),
+    ("right_result", Tale().call({**SUBMIT, "poison": True}, QUEUED).get()),
+    ("right_picture", accepted().call(LEASE, {"status": 200, "leases": [["p1", "t1", "d2"]]})),
+    ("honoured_once", worked().call({**COMPLETE, "token": "t2"}, {"status": 200, "outcome": "accepted"})),
+    ("honoured_once", accepted().call({**COMPLETE, "forged": True}, {"status": 200, "outcome": "accepted"})),
+    ("honoured_once", accepted().call(COMPLETE, {"status": 200, "outcome": "duplicate"})),
+    ("honoured_once", worked().get(score=0.6)),
+    ("honoured_once", worked().get(state="canceled")),
+    ("honoured_once", accepted().call(COMPLETE, {"status": 200, "outcome": "final"}).get()),
+    ("quota_kept", Tale().event("sample", **sample(workers={"free": 3}))),
+    ("blobs_there", Tale().event("disk", **{**DISK, "rows": [], "missing": ["p1"]})),
+    ("blobs_there", Tale().event("disk", **{**DISK, "rows": [], "broken": "page 3"})),
+    ("blobs_there", Tale().event("disk", **{**DISK, "rows": [], "depths": {"free": [1, 0]}})),
+    ("nothing_grows", Tale().event("sample", **sample(rss=1001))),
+    ("nothing_grows", Tale().event("sample", **sample(fds=11))),
+    ("nothing_grows", Tale().event("sample", **sample(threads=11))),
+    ("nothing_grows", Tale().event("disk", **{**DISK, "rows": [], "orphans": 1})),
+    ("nothing_grows", Tale().event("disk", **{**DISK, "rows": [], "stale": 1})),
+    ("nothing_grows", Tale().event("disk", **{**DISK, "rows": [], "logs": 6})),
+    ("nothing_grows", Tale().event("disk", **{**DISK, "rows": [], "oldest": 101.0})),
+    ("nothing_grows", Tale().event("remains", processes=["1 python"])),
+    ("answered_in_time", Tale().call(SUBMIT, {"error": "TimeoutError"})),
+    ("answers_are_planned", Tale().call(SUBMIT, {"status": 500})),
+]
+
+
+@pytest.mark.parametrize("tale", HONEST.values(), ids=list(HONEST))
+def test_an_honest_history_is_in_order(tale: Tale) -> None:
+    assert check(tale.story()) == []
+
+
+@pytest.mark.parametrize(("rule", "tale"), BAD, ids=[f"{rule}-{number}" for number, (rule, _) in enumerate(BAD)])
+def test_every_lie_is_found(rule: str, tale: Tale) -> None:
+    assert rule in {violation.rule for violation in check(tale.story())}
+
+
+def lease(at: float, token: str, job: str) -> list[str]:
+    call = {"what": "call", "at": at, "n": at, "by": job, "do": "lease", "job": job}
+    return [json.dumps(call), json.dumps({"what": "answer", "at": at, "n": at, "leases": [["p1", token, "d"]]})]
+
+
+@pytest.mark.parametrize(
+    ("second", "between", "found"),
+    [
+        (1.9, [], True),
+        (2.1, [], False),
+        (1.9, [{"what": "call", "at": 1.5, "n": 9, "by": "j1", "do": "release", "id": "p1", "job": "j1"}], False),
+        (1.9, [{"what": "life", "at": 1.5, "step": "start"}], False),
+        (1.9, [{"what": "life", "at": 0.5, "step": "start"}], True),
+    ],
+)
+def test_two_who_hold_the_same_are_found(second: float, between: list[dict[str, Any]], found: bool) -> None:
+    lines = [json.dumps({"what": "run", "at": 0, **RUN}), *lease(1.0, "t1", "j1"), *map(json.dumps, between)]
+    story = parse([*lines, *lease(1.0 + second, "t2", "j2")])
+    assert ["held_by_one"] * found == [violation.rule for violation in check(story)]
+
+
+def test_every_rule_has_a_lie_that_it_finds() -> None:
+    assert {rule.__name__ for rule in RULES} - {rule for rule, _ in BAD} == {"held_by_one"}
+
+
+def test_a_history_is_read_as_it_was_written_and_a_cut_line_left_out(tmp_path: Path) -> None:
+    history = History(tmp_path / "history")
+    number = history.call("c", "submit", key="k")
+    history.answer(number, status=202, id="p1")
+    history.tell("life", step="start")
+    history.close()
+    with history.path.open("a") as file:
+        file.write('{"what": "cal')
+    story = read(history.path)
+    (op,) = story.did("submit")
+    assert (op.status, op.id, op.call["key"]) == (202, "p1", "k")
+    assert [event["step"] for event in story.told("life")] == ["start"]

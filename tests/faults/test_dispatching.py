@@ -1,0 +1,75 @@
+"""Rows 14 and 15 of the list: an engine that fails at random, also after it has done what it was asked to do."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from server.engines.base import EngineError, Job, Manifest, Place, Room
+from server.queue.records import Completion
+from tests.server.dispatcher_world import Obedient, World
+
+pytestmark = pytest.mark.faults
+
+SHARE = 0.3
+MOST, PREDICTIONS, LOOKS = 3, 40, 400
+
+
+class Fickle(Obedient):
+    """Fails every third time; what it was asked to start, it may have started all the same."""
+
+    def __init__(self, chance: random.Random) -> None:
+        super().__init__(MOST)
+        self._chance, self.fails = chance, True
+
+    def check(self, manifest: Manifest) -> None:
+        self._may_fail("429 Too Many Requests")
+        super().check(manifest)
+
+    def room(self, place: Place, manifest: Manifest) -> Room:
+        self._may_fail("500 Internal Server Error")
+        return super().room(place, manifest)
+
+    def jobs(self, place: Place) -> Sequence[Job]:
+        self._may_fail("no answer within 30 s")
+        return super().jobs(place)
+
+    def start(self, manifest: Manifest) -> None:
+        self._may_fail("no answer within 30 s")
+        super().start(manifest)
+        self._may_fail("the answer was lost")
+
+    def stop(self, name: str, *, at_once: bool = False) -> None:
+        self._may_fail("409 Conflict")
+        super().stop(name, at_once=at_once)
+
+    def _may_fail(self, how: str) -> None:
+        if self.fails and self._chance.random() < SHARE:
+            raise EngineError(how)
+
+
+def test_14_an_engine_that_fails_at_random_gets_no_job_twice(tmp_path: Path, seed: int) -> None:
+    engine = Fickle(random.Random(seed))
+    world = World(tmp_path, engine)
+    waiting = {world.submit() for _ in range(PREDICTIONS)}
+    for look in range(LOOKS):
+        engine.fails = look < LOOKS / 2
+        try:
+            world.look()
+        except EngineError:
+            continue
+        assert len(engine.running) <= MOST
+        known = {row.name for row in world.queue.jobs().result(10)}
+        assert known >= engine.running.keys() or engine.fails
+        for name in engine.running.keys() & known:
+            for one in world.lease(name):
+                done = Completion(one.id, one.token, [{"labels": []}], None, 1.0)
+                assert world.queue.complete(name, [done]).result(10) == ["accepted"]
+                waiting.discard(one.id)
+    assert not waiting
+    assert len(set(engine.started)) == len(engine.started)
+    assert engine.running.keys() <= {row.name for row in world.queue.jobs().result(10)}
+    world.database.close()

@@ -1,0 +1,215 @@
+"""One server's data, from life to life; its Jobs are real workers, or doors through which the harness works itself."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import shutil
+import signal
+import socket
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import psutil
+
+from tests.faults.actor import Actor
+from tests.faults.databases import Database
+from tests.faults.history import History
+from tests.faults.ports import lasting_port
+from tests.faults.zygote import Kill, Life, Zygote
+from tests.running import ROOT, START_SECONDS, Answer, Service
+
+STOP_SECONDS = 40.0
+POLL_SECONDS = 0.004
+AGAIN_SECONDS = 0.3
+COMMAND = 'command: ["python", "-m", "model", "work"]'
+REAL = ["python", "-m", "tests.faults.worker", "work"]
+
+
+class Doors:
+    """Where Jobs that only wait tell their tokens, so that the harness can be their worker."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "doors"
+        os.mkfifo(self._path)
+        self._end = os.open(self._path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        self._lock = threading.Lock()
+        self._tokens: list[str] = []
+        self._said = b""
+
+    @property
+    def command(self) -> list[str]:
+        """What such a Job runs."""
+        return ["sh", "-c", f'echo "$TIERSERVE_TOKEN" > {self._path}; exec sleep 3600']
+
+    def tokens(self) -> list[str]:
+        """Those of the Jobs not known to be over, the newest last."""
+        with self._lock:
+            while select.select([self._end], [], [], 0)[0]:
+                *lines, self._said = (self._said + os.read(self._end, 65536)).split(b"\n")
+                self._tokens += [line.decode() for line in lines]
+            return list(self._tokens)
+
+    def shut(self) -> None:
+        """The Jobs that there were are gone."""
+        self.tokens()
+        with self._lock:
+            self._tokens.clear()
+
+    def over(self, token: str) -> None:
+        """The server knows the Job no more."""
+        with self._lock, suppress(ValueError):
+            self._tokens.remove(token)
+
+    def close(self) -> None:
+        """No more doors."""
+        if self._end >= 0:
+            os.close(self._end)
+            self._end = -1
+
+
+class World:
+    """A server that is started and killed again and again on the same data. ``up`` is set while it answers."""
+
+    def __init__(
+        self, folder: Path, models: Path, zygote: Zygote, history: History, settings: Sequence[str], database: Database
+    ) -> None:
+        self.folder, self.state, self.database = folder, folder / "state", database
+        self.state.mkdir(parents=True, exist_ok=True)
+        self.service = Service(self.state, models, settings)
+        self.service.port, self.service.internal_port = lasting_port(), lasting_port()
+        self.doors = Doors(folder)
+        self._zygote, self._history = zygote, history
+        self._templates = {
+            real: _templates(folder / f"templates-{'real' if real else 'doors'}", REAL if real else self.doors.command)
+            for real in (True, False)
+        }
+        self.life: Life | None = None
+        self.up = threading.Event()
+        self.lives = 0
+        self.next_kill: Kill | None = None
+        self.log = history.path.with_name("server.log")
+
+    def arguments(self, *, real: bool) -> list[str]:
+        """The server's command line: the only place that makes one."""
+        where = ["--database", self.database.url] if self.database.url else []
+        ports = {"port": self.service.port, "internalPort": self.service.internal_port}
+        sets = [word for name, port in ports.items() for word in ("--set", f"server.{name}={port}")]
+        return [*self.service.command[3:], *sets, "--templates", str(self._templates[real]), *where]
+
+    def start(self, *, real: bool = True, kill: Kill | None = None, linger: float = 0.0) -> Life:
+        """Begin a life. It may end before it answers: see ``wait_up``."""
+        self.lives += 1
+        self.doors.shut()
+        self._zygote.shift(0.0)  # a server that starts believes the clock: it must be right by then
+        self.life = self._zygote.start(self.arguments(real=real), self.log, kill, linger)
+        self._history.tell("life", number=self.lives, step="start", kill=kill, real=real)
+        return self.life
+
+    def wait_up(self, seconds: float = START_SECONDS) -> bool:
+        """Return when it answers: True; or has ended: False. Raises ``TimeoutError``."""
+        assert self.life is not None
+        end = time.monotonic() + seconds
+        while not self.life.ended.is_set():
+            with suppress(OSError):
+                socket.create_connection(("127.0.0.1", self.service.port), 1).close()
+                self.up.set()
+                return True
+            if time.monotonic() > end:
+                raise TimeoutError(f"no answer within {seconds:g} s: {self.log.read_text()[-2000:]}")
+            time.sleep(POLL_SECONDS)
+        return False
+
+    def bury(self) -> Life:
+        """Note that the life has ended."""
+        assert self.life is not None
+        life, self.life = self.life, None
+        self.up.clear()
+        self._history.tell("life", number=self.lives, step="end", status=life.status, point=life.point)
+        return life
+
+    def end(self, number: signal.Signals, seconds: float = STOP_SECONDS) -> Life:
+        """Send a signal and wait for the end. Raises ``TimeoutError``."""
+        assert self.life is not None
+        self.up.clear()
+        self.life.send(number)
+        try:
+            self.life.wait(seconds)
+        except TimeoutError:
+            self.life.send(signal.SIGKILL)
+            raise
+        return self.bury()
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal to whatever life there is; a ``Keeper`` sees to the rest."""
+        if (life := self.life) is not None:
+            self._history.tell("life", number=self.lives, step="signal", signal=number.name)
+            life.send(number)
+
+    def get(self, path: str) -> Answer:
+        """GET a path."""
+        return self.service.get(path)
+
+    def workers(self) -> list[psutil.Process]:
+        """The processes of its Jobs."""
+        with suppress(psutil.NoSuchProcess):
+            if (life := self.life) is not None:
+                return psutil.Process(life.pid).children()
+        return []
+
+    def close(self) -> None:
+        """End what runs and forget where doors are."""
+        if self.life is not None:
+            with suppress(TimeoutError):
+                self.end(signal.SIGKILL)
+        self.doors.close()
+
+    def __enter__(self) -> World:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+
+class Keeper(Actor):
+    """Starts the next life when one ends, as a service manager does; the server's data must have room for that."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__("keeper")
+        self._world = world
+        world.start()
+
+    def step(self) -> None:
+        """From the start of a life to its end, and the start of the next one; the last one is left as it is."""
+        world = self._world
+        if world.wait_up():
+            while world.life is not None and not world.life.ended.wait(0.05) and not self.over.is_set():
+                pass
+        if world.life is not None and world.life.ended.is_set():
+            ended = world.bury()
+            kill, world.next_kill = world.next_kill, None
+            world.start(kill=kill)
+            if ended.status not in (0, -signal.SIGKILL):
+                self.over.wait(AGAIN_SECONDS)
+
+
+def _templates(folder: Path, command: Sequence[str]) -> Path:
+    """The Job templates, with another program for the worker."""
+    shutil.copytree(ROOT / "jobtemplates", folder)
+    base = folder / "base.yaml.j2"
+    text = base.read_text()
+    assert COMMAND in text
+    base.write_text(text.replace(COMMAND, f"command: {json.dumps(list(command))}"))
+    return folder
+
+
+def tier_of(process: psutil.Process) -> str:
+    """The tier that a Job's process works for."""
+    token: Any = process.environ().get("TIERSERVE_TOKEN", "")
+    return str(token).partition(".")[0]

@@ -1,0 +1,112 @@
+"""The harness's side of the launcher: starts servers, learns how they end."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import struct
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from tests.running import ROOT
+
+ANSWER_SECONDS = 60.0
+
+Kill = tuple[str, int, float]
+"""A point, the how-manieth time it is reached, and for how many seconds that thread stays there before the end."""
+
+
+class Life:
+    """One server process from its start to its end. ``point``: where it was killed, if at a named point."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.status: int | None = None
+        self.point = ""
+        self.ended = threading.Event()
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal, unless it has ended."""
+        if not self.ended.is_set():
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+    def wait(self, seconds: float) -> int:
+        """Its exit status, or minus the signal that ended it. Raises ``TimeoutError``."""
+        if not self.ended.wait(seconds):
+            raise TimeoutError(f"the server {self.pid} has not ended within {seconds:g} s")
+        assert self.status is not None
+        return self.status
+
+
+class Zygote:
+    """A process that has imported the server and forks one for each life. ``shift`` jumps the clock of all of them."""
+
+    def __init__(self, folder: Path, secret: bytes, orphans: float = 3600.0, patience: float = 0.0) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._shift = folder / "shift"
+        self._shift.write_bytes(bytes(8))
+        command = [sys.executable, "-m", "tests.faults.launcher", "--secret", secret.hex(), "--shift", str(self._shift)]
+        self._popen = subprocess.Popen(
+            [*command, "--orphans", str(orphans), "--patience", str(patience)],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        self._lives: dict[int, Life] = {}
+        self._started: queue.SimpleQueue[Life] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._listen, name="zygote", daemon=True)
+        self._thread.start()
+
+    def start(self, arguments: Sequence[str], log: Path, kill: Kill | None = None, linger: float = 0.0) -> Life:
+        """A new server with this command line, to be killed when it gets to a point for the n-th time.
+
+        Now and then it stays at a point, any of them, for up to ``linger`` seconds.
+        """
+        assert self._popen.stdin is not None
+        order = {"arguments": list(arguments), "log": str(log), "kill": kill, "linger": linger}
+        self._popen.stdin.write(json.dumps(order).encode() + b"\n")
+        self._popen.stdin.flush()
+        return self._started.get(timeout=ANSWER_SECONDS)
+
+    def shift(self, seconds: float) -> None:
+        """Let the clock of the system, as servers see it, go so much ahead of the true one."""
+        with self._shift.open("r+b") as file:
+            file.write(struct.pack("d", seconds))
+
+    def close(self) -> None:
+        """End every server that still runs, hard."""
+        assert self._popen.stdin is not None
+        with suppress(OSError):
+            self._popen.stdin.close()
+        self._popen.wait(ANSWER_SECONDS)
+        self._thread.join(ANSWER_SECONDS)
+
+    def __enter__(self) -> Zygote:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def _listen(self) -> None:
+        assert self._popen.stdout is not None
+        for line in self._popen.stdout:
+            self._heed(json.loads(line))
+        self._popen.stdout.close()
+
+    def _heed(self, said: dict[str, Any]) -> None:
+        if pid := said.get("started"):
+            self._lives[pid] = life = Life(pid)
+            self._started.put(life)
+        elif pid := said.get("ended"):
+            life = self._lives.pop(pid)
+            life.status, life.point = said["status"], said["point"]
+            life.ended.set()
