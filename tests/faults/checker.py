@@ -10,6 +10,7 @@ from functools import cached_property
 from tests.faults.history import FINAL, Op, Story
 
 UNKNOWN = "outcome_unknown"
+OLD_SECONDS = 0.05  # no server starts a Job so soon after its own start: one that is used by then is the last one's
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +197,7 @@ def held_by_one(case: Case) -> Iterator[str]:
                 later = op.ended or 0.0
                 let_go = any(before.begun < one.begun < later for one in freed.get(key, ()))
                 # A server that finds a Job of the last one gone hands back what that held: also what it got since.
-                restarted = any(first_used[before.call["job"]] < start < later for start in starts)
+                restarted = any(first_used[before.call["job"]] - OLD_SECONDS < start < later for start in starts)
                 if later - before.begun < seconds and not let_go and not restarted:
                     yield f"{key} was leased to {before.by} and within {later - before.begun:.2f} s to {op.by}"
             held[key].append(op)
