@@ -69,14 +69,15 @@ def run(seconds: float, names: tuple[str, ...], seed: int | None, url: str, fold
 
 @main.command()
 @click.option("--count", type=int, default=300, show_default=True, help="How many lives.")
+@click.option("--life", "seconds", type=float, default=0.0, help="Lives of about so many seconds, with more clients.")
 @seed_option
 @database_option
 @folder_option
-def kills(count: int, seed: int | None, url: str, folder: Path | None) -> None:
+def kills(count: int, seconds: float, seed: int | None, url: str, folder: Path | None) -> None:
     """Many short lives on the same data, each killed at a named point."""
     chosen, place = _chosen(seed), _place(folder)
     with database(url) as where:
-        figures = run_kills(place, models_directory(), count, chosen, where, progress=_progress())
+        figures = run_kills(place, models_directory(), count, chosen, where, life_seconds=seconds, progress=_progress())
     _end(figures.table(), place, bool(figures.violations))
 
 

@@ -33,7 +33,7 @@ SETTINGS = (
     "tiers.free.waits.idleSeconds=60",
 )
 MOST = {"rss": 300 << 20, "threads": 40, "fds": 120, "left_over": 4, "at_once": 3, "logs": 60}
-CLIENTS, HANDS = 3, 2
+CLIENTS, HANDS, MANY = 3, 2, 8
 LIFE_SECONDS = 0.9
 LONG_LIFE_SECONDS = 2.5  # leases of one second run out in it, and real workers get to work
 LONG_SHARE = 0.06
@@ -41,6 +41,8 @@ RANDOM_SHARE = 0.05
 LINGER_SHARE, LINGER_SECONDS = 0.3, 0.05
 PAUSE_SHARE, PAUSE_SECONDS = 0.5, 0.02
 RANDOM = "any moment"
+# In long lives results are forgotten too, so that rows and pictures must stay bounded.
+RESULTS_SECONDS, AGE_MOST, ORPHAN_SECONDS = 60.0, 150.0, 20.0
 # How often a point is reached in a life is uneven: to be killed there, it must not be for a hit that never comes.
 HITS = {Point.JOB_OPENED: 2, Point.JOB_STARTED: 2, Point.LEASE_FRAMED: 8, Point.RESULT_KEPT: 6, Point.BLOB_DELETED: 6}
 HITS_MOST = 25
@@ -78,9 +80,13 @@ def kills(
     seed: int,
     database: Database,
     points: Sequence[Point] = tuple(Point),
+    life_seconds: float = 0.0,
     progress: Callable[[str], None] = lambda line: None,
 ) -> Figures:
-    """Live and die so often; the history is left in the folder."""
+    """Live and die so often; the history is left in the folder.
+
+    With ``life_seconds`` each life is about so long, with many clients, and is killed at any moment.
+    """
     began = time.monotonic()
     figures, chance = Figures(seed), random.Random(seed)
     history = History(folder / "history.jsonl")
@@ -93,35 +99,42 @@ def kills(
         labels=pictures.labels,
         scores=pictures.scores,
         lease_seconds=1.0,
-        results_seconds=86400,
+        results_seconds=RESULTS_SECONDS if life_seconds else 86400,
         quota={"free": 2},
-        most=MOST,
+        most=MOST | {"age": AGE_MOST, "left_over": 8} if life_seconds else MOST,
     )
+    settings = (*SETTINGS, f"tiers.free.waits.resultsSeconds={RESULTS_SECONDS}") if life_seconds else SETTINGS
     with ExitStack() as stack:
-        zygote = stack.enter_context(Zygote(folder, secrets.token_bytes(32)))
-        world = stack.enter_context(World(folder, models, zygote, history, SETTINGS, database))
+        orphan_seconds = (ORPHAN_SECONDS,) if life_seconds else ()
+        zygote = stack.enter_context(Zygote(folder, secrets.token_bytes(32), *orphan_seconds))
+        world = stack.enter_context(World(folder, models, zygote, history, settings, database))
 
         def patience() -> None:
             world.up.wait(0.5)
 
+        habits = Habits(pending=30) if life_seconds else Habits()
         public, internal = world.service.port, world.service.internal_port
         clients = [
-            Client(f"client-{number}", seed, ("127.0.0.1", public), history, pictures, Habits(), patience)
-            for number in range(CLIENTS)
+            Client(f"client-{number}", seed, ("127.0.0.1", public), history, pictures, habits, patience)
+            for number in range(MANY if life_seconds else CLIENTS)
         ]
         hands = [
-            Hand(f"hand-{number}", seed, internal, history, pictures, world.doors, patience) for number in range(HANDS)
+            Hand(f"hand-{number}", seed, internal, history, pictures, world.doors, patience)
+            for number in range(MANY // 2 if life_seconds else HANDS)
         ]
         sampler = Sampler(world, history)
         for actor in (*clients, *hands, sampler):
             actor.start()
         wanted = [point for _ in range(count // len(points) + 1) for point in points]
         while figures.lives < count:
-            _one_life(world, wanted[figures.lives], chance, figures)
+            if life_seconds:
+                _long_life(world, chance.uniform(0.5, 1.5) * life_seconds, figures)
+            else:
+                _one_life(world, wanted[figures.lives], chance, figures)
             progress(f"{figures.lives} lives")
             for actor in (*clients, *hands):
                 actor.check()
-            if figures.lives % 20 == 0:
+            if figures.lives % (5 if life_seconds else 20) == 0:
                 history.tell("disk", **{key: value for key, value in disk(world).items() if key != "rows"})
         world.start(real=False)
         world.wait_up()
@@ -141,6 +154,16 @@ def kills(
     figures.accepted = len({op.id for op in story.did("submit") if op.answer.get("id")})
     figures.seconds = time.monotonic() - began
     return figures
+
+
+def _long_life(world: World, seconds: float, figures: Figures) -> None:
+    life = world.start(real=False)
+    figures.lives += 1
+    world.wait_up()
+    if life.ended.wait(seconds):
+        raise RuntimeError(f"a server ended by itself with {life.status}: {world.log.read_text()[-3000:]}")
+    world.end(signal.SIGKILL)
+    figures.kills[RANDOM] += 1
 
 
 def _one_life(world: World, point: Point, chance: random.Random, figures: Figures) -> None:
