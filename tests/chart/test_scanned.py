@@ -24,10 +24,8 @@ TEST_ENDS = "a pod of helm test ends by itself, and nothing is routed to it"
 YOUR_BUILD = "the default names a tag, for an image that was loaded or pushed by hand; production names a digest"
 LOADED = "the default takes an image that is on the node already; production asks the registry every time"
 BY_ENVIRONMENT = "clients of buckets read their credentials from the environment; the database is named there too"
-SPREAD = "topologySpreadConstraints keep servers apart, and let go where there is one node only"
 REPLICAS = {
     ("Deployment", "CKV_K8S_35"): BY_ENVIRONMENT,
-    ("Deployment", "deployment-has-host-podantiaffinity"): SPREAD,
     ("Pod", "CKV_K8S_8"): TEST_ENDS,
     ("Pod", "CKV_K8S_9"): TEST_ENDS,
 }

@@ -122,8 +122,8 @@ class Stores:
         self._database = service["spec"]["clusterIP"]
 
     def remove(self) -> None:
-        """Take PostgreSQL away, with its data."""
-        self._cluster.kubectl("delete", "namespace", SPACE, "--ignore-not-found", timeout=120)
+        """Take PostgreSQL away, with its data, and the Secrets."""
+        self._cluster.kubectl("delete", "namespace", SPACE, NAMESPACE, "--ignore-not-found", timeout=120)
         self._cluster.kubectl("delete", "persistentvolume", SPACE, "--ignore-not-found")
 
     def wait_ready(self) -> None:

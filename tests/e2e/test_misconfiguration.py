@@ -17,10 +17,11 @@ import yaml
 from server.planning import BREAKER_FIRST
 from tests.cluster.cluster import Kubernetes
 from tests.cluster.shell import ClusterError
-from tests.e2e.deployment import TIERS, Deployment, Watch, deploy
+from tests.e2e.deployment import TIERS, Deployment, deploy
 from tests.e2e.figures import tell
 from tests.e2e.pictures import CAT
 from tests.e2e.strangers import LIMITS, POLICY, PRIORITY, stranger
+from tests.e2e.watching import Watch
 from tests.running import ROOT, eventually
 from tests.service.test_classify import is_cat
 
