@@ -208,9 +208,6 @@ class ClassifyHandler(_PredictionHandler):
         if name not in tiers:
             detail = f"there is no tier {name[:80]!r}; the tiers are {', '.join(tiers)}"
             raise Problem(HTTPStatus.NOT_FOUND, "no_such_tier", detail, tiers=list(tiers))
-        if self.services.wakeups.draining.is_set():
-            detail = "the server is about to stop; nothing was kept"
-            raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "stopping", detail, retry_after=2)
         return tiers[name]
 
     def _reserve(self, length: int) -> None:

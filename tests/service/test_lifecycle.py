@@ -6,12 +6,13 @@ import os
 import random
 import resource
 import signal
+import socket
 import subprocess
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from http.client import HTTPException
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
 import psutil
@@ -69,6 +70,29 @@ def test_a_sigterm_answers_who_waits_and_leaves_no_process(models: Path, tmp_pat
         assert not any(map(alive, children))
         found.start()
         assert found.get(waiting.result().headers["Location"]).json["status"] == "queued"
+
+
+def test_an_upload_under_way_when_the_server_is_told_to_stop_is_taken(models: Path, tmp_path: Path) -> None:
+    with service(models, tmp_path, PAUSED) as found, ThreadPoolExecutor() as pool:
+        connection = HTTPConnection("127.0.0.1", found.port, timeout=30)
+        connection.putrequest("POST", "/img-classification/free")
+        connection.putheader("Content-Length", str(len(CAT)))
+        connection.endheaders(CAT[:1000])
+        assert found.process is not None
+        found.process.send_signal(signal.SIGTERM)
+        eventually(lambda: not listening(found.port))
+        connection.send(CAT[1000:])
+        answer = connection.getresponse()
+        assert (answer.status, answer.headers["Connection"]) == (202, "close")
+        assert pool.submit(found.process.wait, 30).result() == 0
+        found.start()
+        assert found.get(answer.headers["Location"]).json["status"] == "queued"
+
+
+def listening(port: int) -> bool:
+    with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+        return True
+    return False
 
 
 def test_a_drained_worker_hands_back_what_it_did_not_begin(models: Path, tmp_path: Path) -> None:
