@@ -153,10 +153,10 @@ class Dispatcher:
                 self._end(row.name, row.tier, job.reason, job.phase, blame=job.phase is Phase.FAILED)
             elif self._overdue(row, tier):
                 late = f"it asked for no work within {tier.waits.start:g} s"
-                self._end(row.name, row.tier, f"{late}{': ' + job.reason if job.reason else ''}", at_once=True)
+                self._give_up(row, tier, tier.waits.start, f"{late}{': ' + job.reason if job.reason else ''}")
             elif self._silent(row):
-                silence = f"nothing was heard of it for {self._live.settings.lease.seconds:g} s"
-                self._end(row.name, row.tier, silence, at_once=True)
+                seconds = self._live.settings.lease.seconds
+                self._give_up(row, tier, seconds, f"nothing was heard of it for {seconds:g} s")
             else:
                 running.append((row, job))
         for name, job in by_name.items():
@@ -172,23 +172,20 @@ class Dispatcher:
         longest = self._live.settings.lease.seconds
         return row.heard_at is not None and now >= self._leases_count_at and now - row.heard_at > longest
 
-    def _end(
-        self,
-        name: str,
-        tier: str,
-        reason: str,
-        phase: Phase = Phase.RUNNING,
-        *,
-        blame: bool = True,
-        at_once: bool = False,
-    ) -> None:
+    def _give_up(self, row: JobRow, tier: Tier, unheard: float, reason: str) -> None:
+        """End a Job by force, unless it was heard of since its row was read."""
+        if _ask(self._queue.give_up_job(row.name, unheard, reason, attempts=tier.limits.attempts)):
+            log.warning("Job %s ended: %s", row.name, reason)
+            self._engine.stop(row.name, at_once=True)
+
+    def _end(self, name: str, tier: str, reason: str, phase: Phase = Phase.RUNNING, *, blame: bool = True) -> None:
         if blame:
             log.warning("Job %s ended: %s", name, reason)
         tiers = self._live.settings.tiers
         attempts = tiers[tier].limits.attempts if tier in tiers else 1
         _ask(self._queue.end_job(name, reason, blame=blame, attempts=attempts))
         if phase is not Phase.FAILED:
-            self._engine.stop(name, at_once=at_once)
+            self._engine.stop(name)
 
     def _serve(self, tier: Tier, running: list[tuple[JobRow, Job]] | EngineError, depth: Depth) -> dict[str, Any]:
         """Start what the tier needs; returns what readers shall see of it."""

@@ -31,6 +31,7 @@ _END = (
     .where(_j.name == bind("job"), _j.ended_at.is_(None))
     .values(ended_at=bind("now"), reason=bind("why"), blamed=bind("blame"))
 )
+_GIVE_UP = _END.where(sa.func.coalesce(_j.heard_at, 0.0) <= bind("before"))
 _HELD = (
     sa.select(_p.seq, _p.id, _p.tier, _p.status, _p.token, _p.attempts, _p.solo, _p.deadline_at)
     .where(_p.job == bind("job"), _p.status == literal(Status.LEASED))
@@ -62,18 +63,17 @@ class Jobs(Operations):
         ``blame=False`` (drained, preempted, or gone well): no attempt is counted, nothing has to go alone, and the Job
         is no strike. Ending a Job twice, or one that is not known, changes nothing.
         """
-        reason = reason.replace(
-            "\0", "\N{REPLACEMENT CHARACTER}"
-        )  # a worker's last words, which PostgreSQL cannot hold
-        tx.change(_END, {"job": name, "now": tx.now, "why": reason, "blame": blame})
-        moves = Moves(tx)
-        for row in tx.rows(_HELD, job=name):
-            if blame:
-                moves.lose(row, attempts, reason)
-            else:
-                moves.add(row, HAND_BACK, Status.QUEUED)
-        moves.run()
-        return reclaimed(moves, more=False)
+        tx.change(_END, {"job": name, "now": tx.now, "why": _text(reason), "blame": blame})
+        return _take_back(tx, name, reason, blame=blame, attempts=attempts)
+
+    @write
+    def give_up_job(self, tx: Transaction, name: str, unheard: float, reason: str, *, attempts: int = ATTEMPTS) -> bool:
+        """End a Job to its blame, unless it was heard of within so many seconds after all; whether it was ended."""
+        values = {"job": name, "now": tx.now, "why": _text(reason), "blame": True, "before": tx.now - unheard}
+        if tx.change(_GIVE_UP, values) == 0:
+            return False
+        _take_back(tx, name, reason, blame=True, attempts=attempts)
+        return True
 
     @read
     def jobs(self, tx: Transaction) -> list[JobRow]:
@@ -94,3 +94,19 @@ class Jobs(Operations):
         if not struck:
             return Strikes(0, "", None)
         return Strikes(len(struck), struck[0].reason, struck[0].ended_at)
+
+
+def _take_back(tx: Transaction, name: str, reason: str, *, blame: bool, attempts: int) -> Reclaimed:
+    moves = Moves(tx)
+    for row in tx.rows(_HELD, job=name):
+        if blame:
+            moves.lose(row, attempts, _text(reason))
+        else:
+            moves.add(row, HAND_BACK, Status.QUEUED)
+    moves.run()
+    return reclaimed(moves, more=False)
+
+
+def _text(reason: str) -> str:
+    """A worker's last words may hold what PostgreSQL cannot."""
+    return reason.replace("\0", "\N{REPLACEMENT CHARACTER}")

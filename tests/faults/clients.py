@@ -17,6 +17,7 @@ from tests.running import Answer
 
 TIMEOUT_SECONDS = 30.0
 REFUSED_FOR_NOW = (0, 429, 500, 502, 503)
+UNKNOWN = (404, 410)
 PAUSE_SECONDS = 0.02
 
 
@@ -75,7 +76,8 @@ class Client(Actor):
         self.address = address
         self._chance = random.Random(f"{seed} {name}")
         self._history, self._pictures, self._habits, self._patience = history, pictures, habits, patience
-        self.wishes: list[Wish] = []
+        self._wishes = 0
+        self.unanswered: list[Wish] = []
         self.pending: dict[str, Wish] = {}
         self.ended: list[str] = []
 
@@ -96,6 +98,8 @@ class Client(Actor):
         self._try(wish)
         while not (wish.id or wish.refused or self.over.is_set()):
             self._try(wish)
+        if not (wish.id or wish.refused):
+            self.unanswered.append(wish)
 
     def look(self, prediction_id: str, wait: float) -> str:
         """GET it; its state, empty when that is not known."""
@@ -103,7 +107,7 @@ class Client(Actor):
 
     def settle(self, deadline: float) -> None:
         """Get an answer to every wish, and see every accepted one end, before a moment of ``time.monotonic``."""
-        for wish in self.wishes:
+        for wish in self.unanswered:
             while not (wish.id or wish.refused) and time.monotonic() < deadline:
                 self._try(wish)
         while self.pending and time.monotonic() < deadline:
@@ -137,15 +141,16 @@ class Client(Actor):
         headers = {"Prefer": f"wait={wait}" if chance.randrange(100) < habits.waits else "respond-async"}
         if chance.randrange(100) < habits.cancel_after:
             headers["Cancel-After"] = chance.choice(("1s", "2s", "5s"))
-        wish = Wish(f"{self.name}-{len(self.wishes)}", self._pictures.make(chance, mark[0]), headers)
-        self.wishes.append(wish)
-        return wish
+        self._wishes += 1
+        return Wish(f"{self.name}-{self._wishes}", self._pictures.make(chance, mark[0]), headers)
 
     def _on(self, do: str, method: str, prediction_id: str, query: str = "") -> str:
         number = self._history.call(self.name, do, id=prediction_id)
         answer = self._answered(number, method, f"/v1/predictions/{prediction_id}{query}", None, {})
         state = str(facts(answer).get("state", ""))
-        if state in FINAL and (wish := self.pending.get(prediction_id)):
+        if answer.status in UNKNOWN:
+            self.pending.pop(prediction_id, None)  # the judge will have a word to say on that
+        elif state in FINAL and (wish := self.pending.get(prediction_id)):
             self._file(wish, state)
         return state
 

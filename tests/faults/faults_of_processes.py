@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import signal
 from contextlib import suppress
+from http.client import HTTPException
 from typing import ClassVar
 
 from server.points import Point
+from tests.faults.clients import ask
 from tests.faults.fault import Fault
 
 HOUR = 3600.0
@@ -81,7 +83,10 @@ class ClockJump(Fault):
     name, seconds = "clock-jump", 3.0
 
     def inject(self) -> None:
-        self.scene.zygote.shift(self.chance.choice((-HOUR, HOUR)))
+        with suppress(OSError, HTTPException):
+            address = ("127.0.0.1", self.scene.world.service.port)
+            if ask(address, "GET", "/healthz", timeout=1).status == 200:  # it has read the true time
+                self.scene.zygote.shift(self.chance.choice((-HOUR, HOUR)))
 
     def heal(self) -> None:
         self.scene.zygote.shift(0.0)

@@ -114,6 +114,26 @@ def test_tiers_not_named_are_never_touched(world: World) -> None:
     assert (world.status(stranger), world.status(waiting)) == (Status.LEASED, Status.QUEUED)
 
 
+def test_a_job_is_given_up_unless_it_was_heard_of_after_all(world: World) -> None:
+    one = world.submit()
+    (leased,) = world.lease()
+    world.clock.advance(30)
+    world.queue.extend("job", [(leased.id, leased.token)], 30).result()
+    world.clock.advance(29)
+    assert not world.queue.give_up_job("job", 30, "silent").result()
+    assert world.status(one) is Status.LEASED
+    world.clock.advance(1)
+    assert world.queue.give_up_job("job", 30, "silent").result()
+    assert (world.status(one), world.get(one).reason) == (Status.QUEUED, "silent")
+    assert not world.queue.give_up_job("job", 30, "silent").result()
+
+
+def test_a_job_that_never_asked_is_given_up(world: World) -> None:
+    world.job("mute")
+    assert world.queue.give_up_job("mute", 60, "it asked for no work").result()
+    assert world.queue.strikes("free").result().count == 1
+
+
 def test_last_words_may_hold_any_byte(world: World) -> None:
     one = world.submit()
     world.lease()
