@@ -105,12 +105,13 @@ class Server:
     """A server on its storage. ``start`` and ``stop`` run on the event loop."""
 
     def __init__(self, live: Live, storage: Storage, workers: Workers) -> None:
-        """Take the ports and the storage. Raises ``CannotServe`` or ``server.queue.errors.CannotOpen``."""
+        """Take the storage and the ports. Raises ``CannotServe`` or ``server.queue.errors.CannotOpen``."""
         settings = live.settings
-        self._public_sockets = _bind(settings.port, settings.host, "server.port")
-        self._internal_sockets = _bind(settings.internal_port, settings.host, "server.internalPort")
+        # The storage first: it may have to be waited for, and who connects meanwhile shall not wait along.
         self._database = storage.open_database()
         blobs = storage.open_blobs(self._database.clock)
+        self._public_sockets = _bind(settings.port, settings.host, "server.port")
+        self._internal_sockets = _bind(settings.internal_port, settings.host, "server.internalPort")
         self.settings = settings
         self._disk = ThreadPoolExecutor(DISK_THREADS if isinstance(blobs, DirectoryBlobs) else STORE_THREADS, "disk")
         self._cluster = ThreadPoolExecutor(CLUSTER_THREADS, "cluster")

@@ -155,3 +155,10 @@ def alive(pid: int) -> bool:
 def models_directory() -> Path:
     """Where the default models are, or are to be built."""
     return Path(os.environ.get("TIERSERVE_MODELS", ROOT / ".tierserve" / "models"))
+
+
+def listening(port: int) -> bool:
+    """Whether somebody takes connections there."""
+    with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+        return True
+    return False

@@ -6,7 +6,6 @@ import os
 import random
 import resource
 import signal
-import socket
 import subprocess
 import threading
 import time
@@ -18,7 +17,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.running import ROOT, Service, alive, eventually, service
+from tests.running import ROOT, Service, alive, eventually, listening, service
 from tests.service.conftest import PAUSED
 from tests.service.pictures import CAT, bomb
 from tests.service.test_classify import is_cat
@@ -87,12 +86,6 @@ def test_an_upload_under_way_when_the_server_is_told_to_stop_is_taken(models: Pa
         assert pool.submit(found.process.wait, 30).result() == 0
         found.start()
         assert found.get(answer.headers["Location"]).json["status"] == "queued"
-
-
-def listening(port: int) -> bool:
-    with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-        return True
-    return False
 
 
 def test_a_drained_worker_hands_back_what_it_did_not_begin(models: Path, tmp_path: Path) -> None:

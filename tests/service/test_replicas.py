@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.postgres import Postgres, need_postgres
-from tests.running import Answer, Service, eventually, service
+from tests.running import Answer, Service, eventually, listening, service
 from tests.service.conftest import PAUSED
 from tests.service.pictures import CAT
 from tests.service.test_classify import is_cat
@@ -88,6 +88,7 @@ def test_a_server_waits_for_its_database(models: Path, tmp_path: Path, postgres:
     starting.start()
     try:
         eventually(lambda: server.log.exists() and "waiting for the database" in server.log.read_text())
+        assert not listening(server.port)
         assert "not-a-secret" not in server.log.read_text()
         postgres.start()
         starting.join(30)
