@@ -34,7 +34,7 @@ images: .venv/.test $(BUILT) ## Build the images server and worker with buildah,
 test: .venv/.test $(BUILT) ## Set up and run the tests
 	@TIERSERVE_MODELS=$(abspath $(MODELS)) $(BIN)/pytest -m "not cluster and not faults" $(ARGS)
 
-test-faults: .venv/.test $(BUILT) ## Break servers, workers, disks and connections on purpose, for four minutes
+test-faults: .venv/.test $(BUILT) ## Break servers, workers, disks and connections on purpose, for a few minutes
 	@TIERSERVE_MODELS=$(abspath $(MODELS)) $(BIN)/pytest -m faults tests/faults $(ARGS)
 
 soak: .venv/.test $(BUILT) ## The same at random, for SECONDS=600 with SEED= DATABASE=sqlite|postgresql
@@ -44,7 +44,7 @@ soak: .venv/.test $(BUILT) ## The same at random, for SECONDS=600 with SEED= DAT
 test-cluster: .venv/.test $(BUILT) ## Test on a real cluster; needs root and Go, 15 minutes more the first time
 	@$(BIN)/python -m tests.cluster binaries --all >/dev/null
 	@$(BIN)/python -m tests.cluster.images --models $(MODELS)
-	@TIERSERVE_MODELS=$(abspath $(MODELS)) $(BIN)/pytest -m cluster -rs tests/chart tests/cluster tests/images tests/e2e $(ARGS)
+	@TIERSERVE_MODELS=$(abspath $(MODELS)) $(BIN)/pytest -m cluster -rfEs tests/chart tests/cluster tests/images tests/e2e $(ARGS)
 
 cluster: .venv/.test ## Start a two-node Kubernetes on this machine; needs root and Go
 	@$(BIN)/python -m tests.cluster up --dir $(STATE)/cluster

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import re
+import socket
 import time
 from collections import Counter
 from dataclasses import dataclass, field
 from statistics import median, quantiles
+
+SEND_BUFFER = 1 << 20  # a request goes out in one call
+ENDED_SECONDS = 90.0  # longer than a server lets anybody wait
+LENGTH = re.compile(rb"\r\nContent-Length: (\d+)")
+RETRY = re.compile(rb"\r\nRetry-After: (\d+)")
 
 
 @dataclass(slots=True)
@@ -35,40 +42,88 @@ class Outcome:
 
 
 def run(port: int, path: str, body: bytes, clients: int, seconds: float, headers: str = "") -> Outcome:
-    """So many clients POST the body again and again; one that is refused with Retry-After comes back after that."""
-    return asyncio.run(_run(port, path, body, clients, seconds, headers))
+    """So many clients POST the body again and again; one that is refused with Retry-After comes back after that.
 
-
-async def _run(port: int, path: str, body: bytes, clients: int, seconds: float, headers: str) -> Outcome:
+    Raises ``ConnectionError`` when a connection ends before its answer, ``TimeoutError`` when none comes.
+    """
     request = (
         f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: image/jpeg\r\n"
         f"Content-Length: {len(body)}\r\n{headers}\r\n"
     ).encode() + body
-    outcome = Outcome(seconds)
-    end = time.perf_counter() + seconds
-    await asyncio.gather(*(_client(port, request, end, outcome) for _ in range(clients)))
+    return asyncio.run(_run(port, request, clients, seconds))
+
+
+async def _run(port: int, request: bytes, count: int, seconds: float) -> Outcome:
+    outcome, end = Outcome(seconds), time.perf_counter() + seconds
+    clients = [_Client(port, request, end, outcome) for _ in range(count)]
+    async with asyncio.timeout(seconds + ENDED_SECONDS):
+        await asyncio.gather(*(client.connect() for client in clients))
+        await asyncio.gather(*(client.ended for client in clients))
     return outcome
 
 
-async def _client(port: int, request: bytes, end: float, outcome: Outcome) -> None:
-    streams = None
-    while (now := time.perf_counter()) < end:
-        streams = streams or await asyncio.open_connection("127.0.0.1", port, limit=1 << 20)
-        reader, writer = streams
-        writer.write(request)
-        head = (await reader.readuntil(b"\r\n\r\n")).decode()
-        lines = dict(line.split(": ", 1) for line in head.split("\r\n")[1:] if line)
-        await reader.readexactly(int(lines["Content-Length"]))
-        status, then = int(head[9:12]), time.perf_counter()
-        if then < end or not outcome.took:
-            outcome.statuses[status] += 1
+class _Client(asyncio.Protocol):
+    """One client: callbacks of the loop, without a task or a stream."""
+
+    def __init__(self, port: int, request: bytes, end: float, outcome: Outcome) -> None:
+        self._port, self._request, self._end, self._outcome = port, request, end, outcome
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.WriteTransport | None = None
+        self._asking, self._answer, self._began = False, b"", 0.0
+        self.ended: asyncio.Future[None] = self._loop.create_future()
+
+    async def connect(self) -> None:
+        """Connect, and begin."""
+        try:
+            await self._loop.create_connection(lambda: self, "127.0.0.1", self._port)
+        except OSError as error:
+            self.ended.set_exception(error)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Called by asyncio."""
+        assert isinstance(transport, asyncio.WriteTransport)
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+        self._transport = transport
+        self._ask()
+
+    def data_received(self, data: bytes) -> None:
+        """Called by asyncio with the next piece of the answer."""
+        self._answer += data
+        head, separator, content = self._answer.partition(b"\r\n\r\n")
+        if separator and (length := LENGTH.search(head)) and len(content) >= int(length[1]):
+            self._answered(head)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Called by asyncio."""
+        if self._asking and not self.ended.done():
+            self.ended.set_exception(error or ConnectionResetError("a connection ended before its answer"))
+
+    def _ask(self) -> None:
+        self._began = time.perf_counter()
+        if self._began >= self._end:
+            self._leave()
+        elif self._transport is None or self._transport.is_closing():
+            self._connecting = self._loop.create_task(self.connect())
+        else:
+            self._asking, self._answer = True, b""
+            self._transport.write(self._request)
+
+    def _answered(self, head: bytes) -> None:
+        status, now = int(head[9:12]), time.perf_counter()
+        self._asking = False
+        if now < self._end or not self._outcome.took:
+            self._outcome.statuses[status] += 1
             if status < 300:
-                outcome.took.append(then - now)
-        if lines.get("Connection") == "close":
-            writer.close()
-            streams = None
-        if "Retry-After" in lines and status >= 400:
-            outcome.told_when += 1
-            await asyncio.sleep(min(float(lines["Retry-After"]), end - then))
-    if streams:
-        streams[1].close()
+                self._outcome.took.append(now - self._began)
+        if b"\r\nConnection: close" in head and self._transport is not None:
+            self._transport.close()
+        if status >= 400 and (retry := RETRY.search(head)):
+            self._outcome.told_when += 1
+            self._loop.call_later(min(float(retry[1]), self._end - now), self._ask)
+        else:
+            self._ask()
+
+    def _leave(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+        self.ended.set_result(None)

@@ -46,7 +46,11 @@ class Desk:
     def __init__(self, terms: Terms, clock: Callable[[], float] = time.monotonic) -> None:
         self._terms = terms
         self._clock = clock
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        # One for each thread that waits: waking all of them for every picture takes time from predicting it.
+        self._room = threading.Condition(self._lock)
+        self._work = threading.Condition(self._lock)
+        self._news = threading.Condition(self._lock)
         self._todo: deque[Lease] = deque()
         self._held: dict[str, str] = {}
         self._finished: list[Completion] = []
@@ -60,11 +64,10 @@ class Desk:
 
     def stop(self, why: str, *, hand_back: bool = False) -> None:
         """Take nothing more in; with ``hand_back`` begin nothing more either. The first reason stays."""
-        with self._changed:
-            self.done = self.done or why
+        with self._lock:
+            self._stop(why)
             if hand_back:
                 self._todo.clear()
-            self._changed.notify_all()
 
     def wanted(self) -> tuple[int, float]:
         """Blocks until there is room: how many to lease, and how long to wait for the first. (0, 0) when done.
@@ -72,53 +75,58 @@ class Desk:
         What is leased ahead keeps this worker busy for ``AHEAD_SECONDS``: a slow model holds back nothing that another
         worker could begin.
         """
-        with self._changed:
+        with self._lock:
             while True:
                 left = self._terms.max_predictions - self._taken
                 idle_left = self._terms.idle - (self._clock() - self._last_work)
                 if left <= 0:
-                    self.stop(f"made {self._taken} predictions")
+                    self._stop(f"made {self._taken} predictions")
                 elif not self._held and idle_left <= 0:
-                    self.stop(f"idle for {self._terms.idle:g} s")
+                    self._stop(f"idle for {self._terms.idle:g} s")
                 if self.done:
                     return 0, 0.0
-                ahead = min(AHEAD_MOST, int(AHEAD_SECONDS / self._pace) - 1)
-                if not self._held or len(self._todo) < ahead / 2:
+                if self._has_room():
                     wait = self._terms.idle if self._held else idle_left
-                    return min(max(1, ahead), left), min(LONGEST_POLL_SECONDS, wait)
-                self._changed.wait()
+                    return min(max(1, self._ahead()), left), min(LONGEST_POLL_SECONDS, wait)
+                self._room.wait()
 
     def put(self, leases: Sequence[Lease]) -> None:
         """Predictions that were just leased; once done they are only held, to be handed back."""
-        with self._changed:
+        with self._lock:
             self._held |= {lease.id: lease.token for lease in leases}
             if not self.done:
                 self._todo.extend(leases)
             if leases:
-                self._renew = leases[-1].renew
+                if leases[-1].renew != self._renew:  # the reporter may sleep until a heartbeat that is now too late
+                    self._renew = leases[-1].renew
+                    self._news.notify()
                 self._taken += len(leases)
                 self._last_work = self._clock()
-            self._changed.notify_all()
+            self._work.notify()
 
     def next(self) -> Lease | None:
         """The next prediction to make, waiting for one; None when there will be none."""
-        with self._changed:
+        with self._lock:
             while not self._todo:
                 if self.done:
                     return None
-                self._changed.wait()
-            self._changed.notify_all()
-            return self._todo.popleft()
+                self._work.wait()
+            lease = self._todo.popleft()
+            self._tell_room()
+            if self._finished and not self._todo:
+                self._news.notify()
+            return lease
 
     def finish(self, completion: Completion) -> None:
         """A result to hand in."""
-        with self._changed:
-            now = self._clock()
-            self._ready_since = self._ready_since if self._finished else now
+        with self._lock:
+            self._last_work = self._clock()
+            if not self._finished:
+                self._ready_since = self._last_work
+                self._news.notify()
             self._finished.append(completion)
             self._pace += (completion["predict_ms"] / 1000 - self._pace) / 4
-            self._last_work = now
-            self._changed.notify_all()
+            self._tell_room()
 
     def errand(self) -> tuple[list[Completion], list[tuple[str, str]], bool]:
         """Blocks until there is something to tell the server: results, leases to extend, or that no more will come.
@@ -126,14 +134,14 @@ class Desk:
         While more is waiting on the desk, results gather for ``GATHER_SECONDS``: a request costs the server as much
         as a picture's way through it.
         """
-        with self._changed:
+        with self._lock:
             while True:
                 now = self._clock()
                 beat_in = self._renew - (now - self._last_beat)
                 gather_in = GATHER_SECONDS - (now - self._ready_since) if self._todo else 0.0
                 if self._closed or beat_in <= 0 or (self._finished and gather_in <= 0):
                     break
-                self._changed.wait(min(beat_in, gather_in) if self._finished else beat_in)
+                self._news.wait(min(beat_in, gather_in) if self._finished else beat_in)
             finished, self._finished = self._finished, []
             for completion in finished:
                 self._held.pop(completion["id"], None)
@@ -141,27 +149,42 @@ class Desk:
             if beat_in <= 0:
                 self._last_beat = self._clock()
                 leases = list(self._held.items())
-            self._changed.notify_all()
+            self._tell_room()
             return finished, leases, self._closed
 
     def forget(self, lost: set[str]) -> None:
         """Predictions that are ours no more."""
-        with self._changed:
+        with self._lock:
             for id_ in lost:
                 self._held.pop(id_, None)
             self._todo = deque(lease for lease in self._todo if lease.id not in lost)
-            self._changed.notify_all()
+            self._tell_room()
 
     def close(self) -> None:
         """No result will come any more."""
-        with self._changed:
+        with self._lock:
             self._closed = True
-            self._changed.notify_all()
+            self._news.notify()
 
     def leftovers(self) -> list[tuple[str, str]]:
         """What is still held, as (id, token)."""
-        with self._changed:
+        with self._lock:
             return list(self._held.items())
+
+    def _stop(self, why: str) -> None:
+        self.done = self.done or why
+        for waiting in (self._room, self._work, self._news):
+            waiting.notify()
+
+    def _ahead(self) -> int:
+        return min(AHEAD_MOST, int(AHEAD_SECONDS / self._pace) - 1)
+
+    def _has_room(self) -> bool:
+        return not self._held or len(self._todo) < self._ahead() / 2
+
+    def _tell_room(self) -> None:
+        if self._has_room():
+            self._room.notify()
 
 
 class Worker:

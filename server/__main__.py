@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 STATE = Path(".tierserve")
 SAMPLE = "model/pictures/cat.jpg"
+YOUNG_OBJECTS = 10_000  # before Python looks for cycles; its own 700 are less than one request makes
 
 values_option = click.option(
     "--values",
@@ -100,7 +102,7 @@ def serve(
     """Serve until SIGTERM or Ctrl-C. Edited values and templates are taken up while it runs."""
     if (engine == "kubernetes") != (internal_url is not None):
         _fail("--engine kubernetes and --internal-url go together: --internal-url http://HOST:PORT, as workers see it")
-    from server.app import CannotServe, cluster_workers, local_workers, serve
+    from server.app import CannotServe, Server, cluster_workers, local_workers, serve
     from server.blobs import BlobsUnusable
     from server.live import Live
     from server.queue.errors import CannotOpen
@@ -115,9 +117,18 @@ def serve(
             workers, ready = cluster_workers(live, internal_url), _log_ready
         else:
             workers, ready = local_workers(live.settings, state, models or state / "models"), _greet
-        asyncio.run(serve(live, Storage(state / "data", database_url, blobs_url), workers, ready))
+        server = Server(live, Storage(state / "data", database_url, blobs_url), workers)
+        _rarely_collect()
+        asyncio.run(serve(server, ready))
     except (ConfigError, CannotServe, CannotOpen, BlobsUnusable) as error:
         _fail(str(error))
+
+
+def _rarely_collect() -> None:
+    """What the imports made stays: no collection need walk it again, and requests leave few cycles to look for."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(YOUNG_OBJECTS, 20, 50)
 
 
 def _log_ready(server: Server) -> None:

@@ -24,7 +24,7 @@ from tornado.netutil import bind_sockets
 from tornado.web import Application
 
 from server.access import Credentials, WorkerTokens
-from server.blobs import DirectoryBlobs
+from server.blobs import DirectoryBlobs, FreshBlobs
 from server.config import ROOT, Settings
 from server.dispatcher import Dispatcher
 from server.engines.base import Engine, EngineError
@@ -122,6 +122,7 @@ class Server:
             live=live,
             queue=queue,
             blobs=blobs,
+            fresh=FreshBlobs(),
             engine=workers.engine,
             credentials=workers.credentials,
             wakeups=self._wakeups,
@@ -182,9 +183,8 @@ class Server:
             await asyncio.sleep(LAST_ANSWERS_LOOK)
 
 
-async def serve(live: Live, storage: Storage, workers: Workers, ready: Callable[[Server], None]) -> None:
+async def serve(server: Server, ready: Callable[[Server], None]) -> None:
     """Run a server until SIGTERM or SIGINT; ``ready`` is called once it takes requests."""
-    server = Server(live, storage, workers)
     told = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -6,7 +6,6 @@ The schema ``values`` says what each value may be; ``CHECKS`` below say what mus
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import reduce
@@ -15,7 +14,8 @@ from types import MappingProxyType
 from typing import Any
 
 from server import documents
-from server.documents import Document, DocumentError, Finding, Place, Schema, pointer
+from server.documents import Document, DocumentError, Finding, pointer
+from server.overrides import override
 from server.quantity import parse_quantity
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -128,7 +128,7 @@ def load(
     """
     try:
         layers = [documents.read(path) for path in dict.fromkeys((base, values)) if path is not None]
-        layers += [_override(flag) for flag in overrides]
+        layers += [override(flag) for flag in overrides]
     except DocumentError as error:
         raise ConfigError(error.findings) from error
     merged = reduce(documents.merge, layers, Document({}, documents.shown(values), {}))
@@ -146,33 +146,6 @@ def _finding(merged: Document, order: Sequence[str], broken: Broken) -> Finding:
     """The finding for ``broken``, at whichever of its values was set last."""
     last = max(broken.pointers, key=lambda at: order.index(merged.place(at).file))
     return merged.finding(last, broken.rule, broken.message)
-
-
-def _override(flag: str) -> Document:
-    """The document that ``a.b.c=v`` stands for: text where the schema takes text, else what YAML reads."""
-    path, equals, text = flag.partition("=")
-    keys = path.split(".")
-    source = f"--set {flag}"
-    if not equals or not all(keys):
-        raise DocumentError([Finding(source, 0, "", "override", "must look like server.port=8080")])
-    value: Any = text
-    if text == "null" or (text and "string" not in _kinds(keys)):
-        with suppress(DocumentError):
-            value = documents.parse(text, source).value
-    for key in reversed(keys):
-        value = {key: value}
-    places = {pointer(*keys[:depth]): Place(source, 0) for depth in range(len(keys) + 1)}
-    return Document(value, source, places)
-
-
-def _kinds(keys: Sequence[str]) -> Sequence[str]:
-    """What kinds of value the schema takes at ``keys``; none where it knows no such key."""
-    root = documents.schema("values")
-    part: Schema = root
-    for key in keys:
-        part = documents.resolve(root, part.get("properties", {}).get(key) or part.get("additionalProperties") or {})
-    kinds = part.get("type", "string" if "enum" in part else ())
-    return [kinds] if isinstance(kinds, str) else list(kinds)
 
 
 def _settings(values: Mapping[str, Any]) -> Settings:

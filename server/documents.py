@@ -6,7 +6,6 @@ JSON pointer (RFC 6901), a sentence, and the rule that was broken.
 
 from __future__ import annotations
 
-import difflib
 import json
 import math
 import re
@@ -17,6 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
+
+from server.complaints import explained
 
 if TYPE_CHECKING:
     from jsonschema import Draft202012Validator
@@ -228,7 +229,7 @@ def validate(document: Document, name: str) -> list[Finding]:
     found = [
         document.finding(pointer(*keys), rule, message)
         for error in _validator(name).iter_errors(document.value)
-        for keys, rule, message in _explained(error)
+        for keys, rule, message in explained(error)
     ]
     return sorted(found, key=lambda finding: (finding.line, finding.pointer))
 
@@ -244,59 +245,3 @@ def _validator(name: str) -> Draft202012Validator:
 
     extended: type[Draft202012Validator] = validators.extend(Draft202012Validator, {"pattern": pattern})  # type: ignore[no-untyped-call]
     return extended(schema(name))
-
-
-_KINDS = {
-    "object": "a mapping",
-    "array": "a list",
-    "string": "text",
-    "integer": "a whole number",
-    "number": "a number",
-    "boolean": "true or false",
-    "null": "null",
-}
-_SENTENCES = {
-    "const": "must be {wanted}, not {value}",
-    "minimum": "must be at least {wanted}, not {value}",
-    "maximum": "must be at most {wanted}, not {value}",
-    "minLength": "must have at least {wanted} characters",
-    "maxLength": "must have at most {wanted} characters",
-    "minItems": "must have at least {wanted} items",
-    "maxItems": "must have at most {wanted} items",
-    "minProperties": "must have at least {wanted} keys",
-    "maxProperties": "must have at most {wanted} keys",
-}
-
-
-def _explained(error: Any) -> Iterator[tuple[list[str | int], str, str]]:
-    """The path, the rule and a sentence for each thing that ``error``, a ``ValidationError``, stands for."""
-    keys, rule, wanted, value = list(error.absolute_path), str(error.validator), error.validator_value, error.instance
-    examples = " or ".join(_json(example) for example in error.schema.get("examples", ()))
-    if "propertyNames" in error.absolute_schema_path:
-        keys.append(value)
-    if rule == "additionalProperties":
-        known = sorted(error.schema.get("properties", {}))
-        for key in value.keys() - set(known):
-            close = difflib.get_close_matches(key, known, n=1)
-            hint = f'did you mean "{close[0]}"?' if close else f"known here: {', '.join(known)}"
-            yield [*keys, key], rule, f'unknown key "{key}"; {hint}'
-        return
-    if rule == "required":
-        message = error.message.replace("'", '"').replace("is a required property", "is missing")
-    elif rule == "type":
-        kinds = " or ".join(_KINDS[kind] for kind in ([wanted] if isinstance(wanted, str) else wanted))
-        message = f"must be {kinds}, not {_json(value)}"
-    elif rule == "enum":
-        message = f"must be {' or '.join(map(_json, wanted))}, not {_json(value)}"
-    elif rule == "pattern":
-        message = f"must match {wanted}{examples and f' (as {examples} does)'}, not {_json(value)}"
-    elif rule in _SENTENCES:
-        message = _SENTENCES[rule].format(wanted=_json(wanted), value=_json(value))
-    else:
-        message = error.message
-    yield keys, rule, message
-
-
-def _json(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 60 else text[:57] + "..."

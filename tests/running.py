@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 START_SECONDS = 20.0
@@ -155,6 +156,11 @@ def alive(pid: int) -> bool:
 def models_directory() -> Path:
     """Where the default models are, or are to be built."""
     return Path(os.environ.get("TIERSERVE_MODELS", ROOT / ".tierserve" / "models"))
+
+
+def lacking(what: str) -> None:
+    """Skip, with the command that would help; with CI=true nothing is lacking, so that it is a failure."""
+    (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(what)
 
 
 def listening(port: int) -> bool:

@@ -2,6 +2,7 @@
 
 from server.blobs.base import BlobError, BlobMissing, Blobs, BlobsUnusable, pack_header
 from server.blobs.directory import DirectoryBlobs
+from server.blobs.fresh import FreshBlobs
 from server.blobs.opening import open_blobs
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "Blobs",
     "BlobsUnusable",
     "DirectoryBlobs",
+    "FreshBlobs",
     "open_blobs",
     "pack_header",
 ]

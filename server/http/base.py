@@ -16,7 +16,7 @@ from typing import Any, NoReturn, TypeVar
 from tornado.web import HTTPError, RequestHandler
 
 from server.access import Credentials
-from server.blobs import BlobError, Blobs
+from server.blobs import BlobError, Blobs, FreshBlobs
 from server.config import Settings
 from server.engines.base import Engine
 from server.http.admission import Budget, Gate
@@ -40,6 +40,7 @@ class Services:
     live: Live
     queue: Queue
     blobs: Blobs
+    fresh: FreshBlobs
     engine: Engine
     credentials: Credentials
     wakeups: Wakeups
@@ -121,6 +122,7 @@ class BaseHandler(RequestHandler):
 
     async def forget(self, keys: Sequence[str]) -> None:
         """Delete blobs that nobody needs any more; what is left of them is swept later."""
+        self.services.fresh.forget(keys)
         try:
             await self.off_loop(self.services.blobs.delete, keys)
         except (BlobError, OSError) as error:

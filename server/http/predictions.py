@@ -163,10 +163,12 @@ class ClassifyHandler(_PredictionHandler):
             raise self._full(error.depth) from error
 
     async def _keep(self, submission: Submission, pictures: Sequence[Sequence[bytes]]) -> Prediction:
-        blobs, queue, limit = self.services.blobs, self.services.queue, self.tier.limits.queue
+        blobs, fresh, queue = self.services.blobs, self.services.fresh, self.services.queue
+        limit = self.tier.limits.queue
 
         def keep() -> Future[tuple[Prediction, bool]]:
             size = blobs.put(submission.id, pictures)
+            fresh.remember(submission.id, pictures)
             return queue.submit(replace(submission, size=size), limit)
 
         needed = False

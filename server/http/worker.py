@@ -15,7 +15,7 @@ import fastjsonschema
 from tornado.iostream import StreamClosedError
 
 from server.access import AccessDenied, AccessUnknown, Worker
-from server.blobs import BlobError, BlobMissing, Blobs
+from server.blobs import BlobError, BlobMissing
 from server.config import SCHEMAS
 from server.http.asking import asked
 from server.http.base import BaseHandler, Problem, json_object
@@ -129,7 +129,7 @@ class LeaseHandler(_WorkerHandler):
                     await wait(self.waiting, min(left, LOOK_AGAIN_SECONDS))
                     if not self.gone:
                         continue
-                if self.waiting.done() or len(leased) == most:  # there may be more: pass the news on
+                if self.waiting.done():  # there is news, which woke this one: pass it on
                     wakeups.fire({topic: None})
                 return leased
             finally:
@@ -143,8 +143,13 @@ class LeaseHandler(_WorkerHandler):
         return min(int(self.asked_for["most"]), max(1, fair))
 
     async def _frame(self, leased: list[Leased]) -> bytes | None:
-        renew = self.services.settings.lease.heartbeat
-        frame, missing = await self.off_loop(_frame, self.services.blobs, leased, renew)
+        services, renew = self.services, self.services.settings.lease.heartbeat
+        keys = [one.id for one in leased]
+        fresh = services.fresh.take(keys)
+        if fresh is None:
+            frame, missing = await self.off_loop(lambda: _frame(leased, services.blobs.get_each(keys), renew))
+        else:
+            frame, missing = _frame(leased, fresh, renew)
         if missing:
             await asked(self.services.queue.complete(self.worker.job, missing))
         return frame
@@ -186,11 +191,13 @@ class ReleaseHandler(_WorkerHandler):
         self.answer({"released": await asked(self.services.queue.release(self.worker.job, self.leases()))})
 
 
-def _frame(blobs: Blobs, leased: Sequence[Leased], renew: float) -> tuple[bytes | None, list[Completion]]:
+def _frame(
+    leased: Sequence[Leased], blobs: Sequence[bytes | BlobMissing], renew: float
+) -> tuple[bytes | None, list[Completion]]:
     """The lease answer, None when it would be empty; and the failures of those whose pictures are gone."""
     kept: list[tuple[Leased, bytes]] = []
     missing: list[Completion] = []
-    for one, blob in zip(leased, blobs.get_each([one.id for one in leased]), strict=True):
+    for one, blob in zip(leased, blobs, strict=True):
         if isinstance(blob, BlobMissing):
             failure = {"code": "blob_missing", "detail": str(blob)}
             missing.append(Completion(one.id, one.token, None, failure, None))

@@ -111,6 +111,8 @@ class Database(ABC):
             self._fail(error, begin, tasks, tries)
             return
         reached(Point.ROWS_COMMITTED)
+        if transaction.news:
+            self._announce(transaction.news)  # first: a client waits for its labels, a worker for a receipt
         for task, (result, refusal) in zip(tasks, outcomes, strict=True):
             if refusal is None:
                 task.future.set_result(result)
@@ -118,7 +120,6 @@ class Database(ABC):
                 task.future.set_exception(refusal)
         reached(Point.ROWS_TOLD)
         if transaction.news:
-            self._announce(transaction.news)
             self._tell_others(transaction.news)
 
     def _fail(self, error: Exception, begin: Begin, tasks: list[Task[Transaction]], tries: int) -> None:

@@ -78,7 +78,7 @@ class CannotOpen(QueueError):
 
 
 class DatabaseAway(CannotOpen):
-    """There is no database at that address now; there may be one soon."""
+    """The database does not let us in now, and may soon: who tells why does not tell whether it will pass."""
 
 
 class DataInUse(CannotOpen):

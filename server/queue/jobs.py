@@ -63,16 +63,18 @@ class Jobs(Operations):
         ``blame=False`` (drained, preempted, or gone well): no attempt is counted, nothing has to go alone, and the Job
         is no strike. Ending a Job twice, or one that is not known, changes nothing.
         """
-        tx.change(_END, {"job": name, "now": tx.now, "why": _text(reason), "blame": blame})
-        return _take_back(tx, name, reason, blame=blame, attempts=attempts)
+        why = _text(reason)
+        tx.change(_END, {"job": name, "now": tx.now, "why": why, "blame": blame})
+        return _take_back(tx, name, why, blame=blame, attempts=attempts)
 
     @write
     def give_up_job(self, tx: Transaction, name: str, unheard: float, reason: str, *, attempts: int = ATTEMPTS) -> bool:
         """End a Job to its blame, unless it was heard of within so many seconds after all; whether it was ended."""
-        values = {"job": name, "now": tx.now, "why": _text(reason), "blame": True, "before": tx.now - unheard}
+        why = _text(reason)
+        values = {"job": name, "now": tx.now, "why": why, "blame": True, "before": tx.now - unheard}
         if tx.change(_GIVE_UP, values) == 0:
             return False
-        _take_back(tx, name, reason, blame=True, attempts=attempts)
+        _take_back(tx, name, why, blame=True, attempts=attempts)
         return True
 
     @read
@@ -96,11 +98,11 @@ class Jobs(Operations):
         return Strikes(len(struck), struck[0].reason, struck[0].ended_at)
 
 
-def _take_back(tx: Transaction, name: str, reason: str, *, blame: bool, attempts: int) -> Reclaimed:
+def _take_back(tx: Transaction, name: str, why: str, *, blame: bool, attempts: int) -> Reclaimed:
     moves = Moves(tx)
     for row in tx.rows(_HELD, job=name):
         if blame:
-            moves.lose(row, attempts, _text(reason))
+            moves.lose(row, attempts, why)
         else:
             moves.add(row, HAND_BACK, Status.QUEUED)
     moves.run()

@@ -19,7 +19,7 @@ from server.queue.states import FINAL, Status
 from server.queue.tables import jobs, literal, predictions
 from server.queue.transactions import Operations, Transaction, write
 
-HEARD_SECONDS = 2.0  # as close as it is noted when a Job was last heard of
+HEARD_SHARE = 0.1  # of a lease: as close as it is noted when a Job was last heard of
 
 _p = predictions.c
 # Locked, so that no other server ends the Job meanwhile, or leases to it what is to be alone.
@@ -39,6 +39,7 @@ _QUEUE = (  # the time that is left, not deadline_at > now: SQLite would take th
     .limit(bind("most"))
     .with_for_update(skip_locked=True)
 )
+_WAITS = sa.select(sa.literal(1)).where(_p.tier == bind("tier"), _p.status == literal(Status.QUEUED)).limit(1)
 _FINISHING = (
     sa.select(_p.seq, _p.token, _p.lost_tokens, _p.solo, *READ)
     .where(_p.id.in_(sa.bindparam("ids", expanding=True)))
@@ -83,7 +84,7 @@ class Leases(Operations):
             queue = tx.rows(_QUEUE, tier=tier, now=tx.now, most=most)
             chosen = _choose(queue, most_bytes, holding=solo is not None)
         if not chosen:
-            if holder.heard_at is None or (not again and tx.now - holder.heard_at >= HEARD_SECONDS):
+            if holder.heard_at is None or (not again and tx.now - holder.heard_at >= HEARD_SHARE * seconds):
                 tx.change(_ASKED, {"job": job, "now": tx.now})
             return []
         moves, leased = Moves(tx), []
@@ -95,6 +96,8 @@ class Leases(Operations):
             leased.append(Leased(row.id, token, row.images, row.size, row.top_k, attempt, row.solo))
         moves.run()
         tx.change(_GOT, {"job": job, "now": tx.now})
+        if len(chosen) < len(queue) or (len(queue) == most and tx.first(_WAITS, tier=tier) is not None):
+            tx.touch(f"tier:{tier}")
         return leased
 
     @write

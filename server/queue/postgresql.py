@@ -58,7 +58,7 @@ class PostgreSQL(Database):
                     if connection.exec_driver_sql("SHOW fsync").scalar_one() == "off":
                         log.warning("%s runs with fsync off: it may lose what it has taken", where)
             except sa.exc.DBAPIError as error:
-                away = isinstance(_translated(error.orig), errors.ConnectionLost) and "authentication" not in str(error)
+                away = isinstance(_translated(error.orig), errors.ConnectionLost)
                 refusal = errors.DatabaseAway if away else errors.CannotOpen
                 raise refusal(f"{where} cannot be used: {str(error.orig).strip()}") from error
             listening = engine(parsed, 2, isolation_level="AUTOCOMMIT")

@@ -18,8 +18,8 @@ class Queue(Intake, Leases, Upkeep, Jobs, Figures):
     def listen(self, callback: Callable[[Mapping[str, Any]], None]) -> None:
         """Call this with what changed after each commit, on the writer's thread: it must be quick.
 
-        ``tier:<name>``: work may be leased that could not be before. ``prediction:<id>``: its state changed;
-        the news is its tier and its new ``Status``.
+        ``tier:<name>``: work may be leased that could not be before, or a lease left some.
+        ``prediction:<id>``: its state changed; the news is its tier and its new ``Status``.
         ``final:<id>``: it ended; the news is the ``Prediction``, or None when it must be read.
         ``ANYTHING``: any of these may have happened unheard.
         """

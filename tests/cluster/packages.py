@@ -23,6 +23,7 @@ COMMANDS = {  # Debian package: the command it brings
     "buildah": "buildah",
 }
 POSTGRESQL = "postgresql"
+STRACE = "strace"
 POSTGRESQL_PROGRAMS = Path("/usr/lib/postgresql")
 POSTGRESQL_SETTINGS = Path("/etc/postgresql-common/createcluster.conf")
 
@@ -40,7 +41,7 @@ def missing() -> list[str]:
 def missing_elsewhere() -> list[str]:
     """Those that other tests need."""
     there = shutil.which("initdb") or any(POSTGRESQL_PROGRAMS.glob("*/bin/initdb"))
-    return [] if there else [POSTGRESQL]
+    return ([] if there else [POSTGRESQL]) + ([] if shutil.which(STRACE) else [STRACE])
 
 
 def install(packages: list[str]) -> None:

@@ -15,6 +15,7 @@ import pytest
 from tests.cluster import binaries, packages
 from tests.cluster.cluster import GRACE_SECONDS, Cluster, Kubernetes, attach, down, up
 from tests.cluster.shell import ROOT, interrupt
+from tests.running import lacking
 
 GIVEN = "TIERSERVE_E2E_KUBECONFIG"
 NEEDED = [*binaries.CLUSTER, "helm"]
@@ -40,10 +41,10 @@ def session_cluster() -> Iterator[Kubernetes]:
 def own_cluster(folder: Path, grace_seconds: int = GRACE_SECONDS) -> Iterator[Cluster]:
     """A new cluster in a folder, taken away at the end; what a killed run left in the folder goes first.
 
-    Skips the test where no cluster can be, and says how one could; fails it when ``CI`` is set.
+    Skips the test where no cluster can be, and says how one could; fails it with ``CI=true``.
     """
     if (reason := obstacle()) is not None:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
+        lacking(reason)
     folder.parent.mkdir(exist_ok=True)
     with folder.with_suffix(".lock").open("w") as lock:
         try:

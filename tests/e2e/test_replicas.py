@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import Any
 
 import pytest
@@ -18,7 +18,7 @@ from tests.e2e.kept import Crowd
 from tests.e2e.pictures import CAT
 from tests.e2e.processes import cut_off, send
 from tests.e2e.stores import Stores, stores
-from tests.running import eventually
+from tests.running import Answer, eventually
 from tests.service.test_classify import is_cat
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
@@ -34,7 +34,6 @@ SETS = (
     "tiers.premium.waits.idleSeconds=60",
 )
 TAKEN_OVER_SECONDS = 15.0
-ENDED_SECONDS = 7.0  # the hook's 5 s, and the last answers
 TOKEN_FILE = "/var/run/secrets/tierserve/token"
 AWAY_SECONDS = 3.0  # after 10 s in all a server may count as unready, and then nothing answers
 
@@ -72,6 +71,28 @@ def names(pods: dict[str, dict[str, Any]]) -> set[str]:
     return {pod["metadata"]["name"] for pod in pods.values()}
 
 
+def alone(deployment: Deployment, pods: dict[str, dict[str, Any]]) -> None:
+    """Return when there is no server's pod but these: those on their way out have given their last answers."""
+
+    def others() -> set[str]:
+        found = deployment.items("pods", NAMESPACE, "app.kubernetes.io/component=server")
+        return {pod["metadata"]["name"] for pod in found} - names(pods)
+
+    eventually(lambda: not others(), 90, "the other servers are gone")
+
+
+def asked_anew(deployment: Deployment, tier: str) -> Answer:
+    """The one server on a volume stops as soon as it is told: a connection that a node still sends to it hangs."""
+
+    def tried() -> Answer | None:
+        with suppress(TimeoutError):
+            return deployment.post(tier, CAT)
+        return None
+
+    answer: Answer = eventually(tried, 30, "a server answers")
+    return answer
+
+
 def nodes(pods: dict[str, dict[str, Any]]) -> set[str]:
     return {pod["spec"]["nodeName"] for pod in pods.values()}
 
@@ -83,7 +104,7 @@ def test_from_one_server_on_a_volume_to_two_that_share(deployment: Deployment, s
     assert nodes(pods) == {"n1", "n2"}
     assert shared.dispatching() in pods
     for tier in TIERS:
-        assert is_cat(deployment.post(tier, CAT))
+        assert is_cat(asked_anew(deployment, tier))
     (claim,) = deployment.items("persistentvolumeclaims", NAMESPACE)
     assert claim["status"]["phase"] == "Bound", "what was on the volume is still there"
 
@@ -106,9 +127,10 @@ def test_a_rollout_leaves_no_request_without_an_answer(deployment: Deployment) -
         deployment.kubectl("rollout", "restart", f"deployment/{RELEASE}")
         deployment.kubectl("rollout", "status", f"deployment/{RELEASE}", "--timeout=100s", timeout=110)
         took = time.monotonic() - began
-        time.sleep(ENDED_SECONDS)
+        after = servers(deployment)
+        alone(deployment, after)
         gap, slowest = clients.gap(began), clients.slowest(began)
-    after, told = servers(deployment), clients.content()
+    told = clients.content()
     assert not names(before) & names(after)
     assert nodes(after) == {"n1", "n2"}
     tell(f"both servers replaced in {took:.1f} s: longest pause {gap:.1f} s, slowest answer {slowest:.1f} s; {told}")
@@ -182,9 +204,10 @@ def test_more_and_fewer_servers(deployment: Deployment, shared: Stores) -> None:
         deployment.upgrade("replicas=3")
         three = servers(deployment, 3)
         deployment.upgrade("replicas=1")
-        (left,) = servers(deployment, 1)
+        one = servers(deployment, 1)
+        (left,) = one
         eventually(lambda: shared.dispatching() == left, 30, "the last one dispatches")
-        time.sleep(ENDED_SECONDS)
+        alone(deployment, one)
         gap = clients.gap(began)
     assert left in three
     tell(f"from two servers to three and to one: longest pause {gap:.1f} s; {clients.content()}")

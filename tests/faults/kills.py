@@ -7,10 +7,11 @@ import secrets
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from server.points import Point
 from tests.faults.checker import Violation, check
@@ -33,7 +34,6 @@ SETTINGS = (
     "tiers.free.waits.idleSeconds=60",
 )
 MOST = {"rss": 300 << 20, "threads": 40, "fds": 120, "left_over": 4, "at_once": 3, "logs": 60}
-CLIENTS, HANDS, MANY = 3, 2, 8
 LIFE_SECONDS = 0.9
 LONG_LIFE_SECONDS = 2.5  # leases of one second run out in it, and real workers get to work
 LONG_SHARE = 0.06
@@ -41,11 +41,37 @@ RANDOM_SHARE = 0.05
 LINGER_SHARE, LINGER_SECONDS = 0.3, 0.05
 PAUSE_SHARE, PAUSE_SECONDS = 0.5, 0.02
 RANDOM = "any moment"
-# In long lives results are forgotten too, so that rows and pictures must stay bounded.
-RESULTS_SECONDS, AGE_MOST, ORPHAN_SECONDS = 60.0, 150.0, 20.0
 # How often a point is reached in a life is uneven: to be killed there, it must not be for a hit that never comes.
 HITS = {Point.JOB_OPENED: 2, Point.JOB_STARTED: 2, Point.LEASE_FRAMED: 8, Point.RESULT_KEPT: 6, Point.BLOB_DELETED: 6}
 HITS_MOST = 25
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What kind of lives: how many are at the server, what it is told, and what it may take of the machine."""
+
+    clients: int
+    hands: int
+    habits: Habits
+    results_seconds: float
+    orphan_seconds: float
+    lives_a_look: int
+    most: Mapping[str, float]
+
+
+SHORT = Kind(
+    clients=3, hands=2, habits=Habits(), results_seconds=86400.0, orphan_seconds=3600.0, lives_a_look=20, most=MOST
+)
+# In long lives results are forgotten too, so that rows and pictures must stay bounded.
+LONG = Kind(
+    clients=8,
+    hands=4,
+    habits=Habits(pending=30),
+    results_seconds=60.0,
+    orphan_seconds=20.0,
+    lives_a_look=5,
+    most={**MOST, "age": 150.0, "left_over": 8},
+)
 
 
 @dataclass(slots=True)
@@ -88,64 +114,30 @@ def kills(
     With ``life_seconds`` each life is about so long, with many clients, and is killed at any moment.
     """
     began = time.monotonic()
+    kind = LONG if life_seconds else SHORT
     figures, chance = Figures(seed), random.Random(seed)
-    history = History(folder / "history.jsonl")
-    pictures = Pictures(models)
-    history.tell(
-        "run",
-        mode="kills",
-        seed=seed,
-        database=database.name,
-        labels=pictures.labels,
-        scores=pictures.scores,
-        lease_seconds=1.0,
-        results_seconds=RESULTS_SECONDS if life_seconds else 86400,
-        quota={"free": 2},
-        most=MOST | {"age": AGE_MOST, "left_over": 8} if life_seconds else MOST,
-    )
-    settings = (*SETTINGS, f"tiers.free.waits.resultsSeconds={RESULTS_SECONDS}") if life_seconds else SETTINGS
+    history, pictures = History(folder / "history.jsonl"), Pictures(models)
+    history.tell("run", seed=seed, database=database.name, **_terms(kind, pictures))
     with ExitStack() as stack:
-        orphan_seconds = (ORPHAN_SECONDS,) if life_seconds else ()
-        zygote = stack.enter_context(Zygote(folder, secrets.token_bytes(32), *orphan_seconds))
+        zygote = stack.enter_context(Zygote(folder, secrets.token_bytes(32), kind.orphan_seconds))
+        settings = (*SETTINGS, f"tiers.free.waits.resultsSeconds={kind.results_seconds}")
         world = stack.enter_context(World(folder, models, zygote, history, settings, database))
-
-        def patience() -> None:
-            world.up.wait(0.5)
-
-        habits = Habits(pending=30) if life_seconds else Habits()
-        public, internal = world.service.port, world.service.internal_port
-        clients = [
-            Client(f"client-{number}", seed, ("127.0.0.1", public), history, pictures, habits, patience)
-            for number in range(MANY if life_seconds else CLIENTS)
-        ]
-        hands = [
-            Hand(f"hand-{number}", seed, internal, history, pictures, world.doors, patience)
-            for number in range(MANY // 2 if life_seconds else HANDS)
-        ]
+        clients, hands = _crowd(kind, world, seed, history, pictures)
         sampler = Sampler(world, history)
         for actor in (*clients, *hands, sampler):
             actor.start()
-        wanted = [point for _ in range(count // len(points) + 1) for point in points]
         while figures.lives < count:
             if life_seconds:
                 _long_life(world, chance.uniform(0.5, 1.5) * life_seconds, figures)
             else:
-                _one_life(world, wanted[figures.lives], chance, figures)
+                _one_life(world, points[figures.lives % len(points)], chance, figures)
             progress(f"{figures.lives} lives")
             for actor in (*clients, *hands):
                 actor.check()
-            if figures.lives % (5 if life_seconds else 20) == 0:
+            if figures.lives % kind.lives_a_look == 0:
                 history.tell("disk", **{key: value for key, value in disk(world).items() if key != "rows"})
-        world.start(real=False)
-        world.wait_up()
-        for hand in hands:
-            hand.diligent.set()
-        for client in clients:
-            client.stop()
-        history.tell("settling")
-        settle(clients, 120)
-        for actor in (*hands, sampler):
-            actor.stop()
+        _last_life(world, clients, hands, history)
+        sampler.stop()
         world.end(signal.SIGTERM)
         history.tell("disk", **disk(world))
     history.close()
@@ -154,6 +146,52 @@ def kills(
     figures.accepted = len({op.id for op in story.did("submit") if op.answer.get("id")})
     figures.seconds = time.monotonic() - began
     return figures
+
+
+def _terms(kind: Kind, pictures: Pictures) -> dict[str, Any]:
+    """What the judge goes by."""
+    return {
+        "mode": "kills",
+        "labels": pictures.labels,
+        "scores": pictures.scores,
+        "lease_seconds": 1.0,
+        "results_seconds": kind.results_seconds,
+        "quota": {"free": 2},
+        "most": kind.most,
+    }
+
+
+def _crowd(
+    kind: Kind, world: World, seed: int, history: History, pictures: Pictures
+) -> tuple[list[Client], list[Hand]]:
+    """Clients and workers, who wait for the next life when there is no answer."""
+    public, internal = world.service.port, world.service.internal_port
+
+    def patience() -> None:
+        world.up.wait(0.5)
+
+    clients = [
+        Client(f"client-{number}", seed, ("127.0.0.1", public), history, pictures, kind.habits, patience)
+        for number in range(kind.clients)
+    ]
+    hands = [
+        Hand(f"hand-{number}", seed, internal, history, pictures, world.doors, patience) for number in range(kind.hands)
+    ]
+    return clients, hands
+
+
+def _last_life(world: World, clients: list[Client], hands: list[Hand], history: History) -> None:
+    """One in which everything comes to its end, and everybody stops."""
+    world.start(real=False)
+    world.wait_up()
+    for hand in hands:
+        hand.diligent.set()
+    for client in clients:
+        client.stop()
+    history.tell("settling")
+    settle(clients, 120)
+    for hand in hands:
+        hand.stop()
 
 
 def _long_life(world: World, seconds: float, figures: Figures) -> None:

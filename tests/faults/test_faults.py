@@ -31,7 +31,7 @@ from tests.faults.pictures import POISON, Pictures
 from tests.faults.small_disk import small_disk
 from tests.faults.world import World
 from tests.faults.zygote import Zygote
-from tests.running import ROOT, Answer, Service, eventually
+from tests.running import ROOT, Answer, Service, eventually, lacking
 from tests.service.pictures import CAT
 from tests.service.test_classify import is_cat
 
@@ -72,8 +72,9 @@ def no_fsync(world: World) -> Iterator[None]:
             strace.wait()
 
 
-@pytest.mark.skipif(not shutil.which("strace"), reason="needs strace: apt-get install strace")
 def test_03_a_disk_that_failed_in_the_commit_leaves_no_half_prediction(begin: Begin) -> None:
+    if not shutil.which("strace"):
+        lacking("no strace: apt-get install strace")
     world = begin(PAUSED)
     assert world.service.post("free", CAT, {**ASYNC, "Idempotency-Key": "before"}).status == 202
     with no_fsync(world):
@@ -97,7 +98,8 @@ def test_03_a_disk_that_failed_in_the_commit_leaves_no_half_prediction(begin: Be
 def test_03_a_full_disk_refuses_keeps_and_recovers(begin: Begin, tmp_path: Path) -> None:
     with small_disk(tmp_path / "small") as roomy:
         if roomy is None:
-            pytest.skip("only root can mount a small filesystem")
+            lacking("only root can mount a small filesystem")
+            return
         world = begin(PAUSED, folder=roomy / "world")
         kept = world.service.post("free", CAT, ASYNC).json["id"]
         ballast = roomy / BALLAST

@@ -7,13 +7,16 @@ import socket
 import struct
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from model.client import Client, Dismissed, Interrupted, Lease, Refused, ServerGone, unframe
 from model.worker import AHEAD_MOST, Desk, Terms
+from tests.running import eventually
 
 TERMS = Terms(idle=30, max_predictions=100, max_pixels=1000)
 
@@ -124,6 +127,24 @@ def test_leases_are_renewed_each_heartbeat(desk: Desk, clock: Clock) -> None:
     taken = desk.next()
     assert taken is not None
     assert taken.id == "p2"
+
+
+def test_a_reporter_asleep_until_a_later_heartbeat_is_woken_for_an_earlier_one() -> None:
+    desk = Desk(TERMS)
+    with ThreadPoolExecutor(1) as pool:
+        told = pool.submit(desk.errand)
+        eventually(told.running)
+        desk.put([replace(lease(1), renew=0.05)])
+        assert told.result(timeout=10) == ([], [("p1", "t1")], False)
+
+
+def test_the_last_result_is_handed_in_without_gathering(desk: Desk) -> None:
+    desk.put([lease(1), lease(2)])
+    for _ in range(2):
+        one = desk.next()
+        assert one is not None
+        desk.finish(result(one))
+    assert len(desk.errand()[0]) == 2
 
 
 def test_a_frame_holds_every_picture_of_every_prediction() -> None:

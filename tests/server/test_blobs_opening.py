@@ -5,26 +5,13 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from server.blobs import BlobsUnusable, DirectoryBlobs, open_blobs
 from server.blobs.objects import ObjectBlobs
-from tests.server.object_store import Fault, Proxy, pass_on, refuse, running
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Proxy]:
-    with running() as proxy:
-        yield proxy
-
-
-@pytest.fixture
-def proxy(server: Proxy) -> Iterator[Proxy]:
-    yield server
-    server.reset()
+from tests.server.object_store import Fault, Proxy, pass_on, refuse
 
 
 def told(url: str) -> str:

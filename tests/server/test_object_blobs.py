@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -14,7 +14,7 @@ from server import points
 from server.blobs import BlobError, BlobMissing, Blobs, open_blobs
 from server.points import Point
 from tests.server import object_store
-from tests.server.object_store import KEY_ID, SECRET, Fault, Proxy, refuse, running
+from tests.server.object_store import KEY_ID, SECRET, Fault, Proxy, refuse
 
 LONGEST = 15.0  # seconds; a call ends within 9 on a machine with nothing else to do
 PICTURE = bytes(range(256)) * 4000
@@ -27,19 +27,6 @@ VERBS: dict[str, Verb] = {
     "delete": lambda blobs: blobs.delete(["pkept"]),
     "list": lambda blobs: list(blobs.older_than(0)),
 }
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Proxy]:
-    with running() as proxy:
-        yield proxy
-
-
-@pytest.fixture
-def proxy(server: Proxy) -> Iterator[Proxy]:
-    yield server
-    server.released.set()
-    server.reset()
 
 
 @pytest.fixture

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from server.queue import Status
-from tests.server.queue.queue_world import WORLDS, World
+from tests.server.queue.queue_world import World
 
 TIERS = {"free": 3, "premium": 3}
 
 
-@pytest.fixture(params=WORLDS)
-def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
-    with request.param(tmp_path) as world:
-        world.job()
-        world.job("other")
-        yield world
+@pytest.fixture
+def world(world: World) -> World:
+    world.job()
+    world.job("other")
+    return world
 
 
 def test_what_was_lost_is_leased_alone(world: World) -> None:

@@ -3,20 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
 from server.queue import Conflict, KeyReused, Place, QueueFull, Status, id_time, new_id
-from tests.server.queue.queue_world import MANY, RESULTS, WORLDS, World
-
-
-@pytest.fixture(params=WORLDS)
-def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
-    with request.param(tmp_path) as world:
-        yield world
+from tests.server.queue.queue_world import MANY, RESULTS, World
 
 
 def test_an_accepted_prediction_is_there_after_a_restart(world: World) -> None:

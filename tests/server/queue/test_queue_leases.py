@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from server.queue import Completion, Status, UnknownJob
-from tests.server.queue.queue_world import RESULTS, WORLDS, World, pairs
+from tests.server.queue.queue_world import RESULTS, World, pairs
 
 TIERS = {"free": 3, "premium": 3}
 
 
-@pytest.fixture(params=WORLDS)
-def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
-    with request.param(tmp_path) as world:
-        world.job()
-        world.job("other")
-        yield world
+@pytest.fixture
+def world(world: World) -> World:
+    world.job()
+    world.job("other")
+    return world
 
 
 def test_first_come_first_served_within_a_priority(world: World) -> None:
@@ -40,6 +36,15 @@ def test_nothing_is_leased_twice(world: World) -> None:
     taken = world.lease(most=3) + world.lease("other", most=3) + world.lease()
     assert [leased.id for leased in taken] == ids
     assert len({leased.token for leased in taken}) == 5
+
+
+def test_others_hear_of_what_a_lease_leaves_waiting(world: World) -> None:
+    for size in (900, 50, 60):
+        world.submit(size=size)
+    for most, left in ((1, True), (2, True), (1, False)):
+        world.heard()
+        assert len(world.lease(most=most, most_bytes=100)) == 1
+        assert ("tier:free" in world.heard()) is left
 
 
 def test_a_tier_is_leased_by_its_own_jobs_only(world: World) -> None:
@@ -224,6 +229,16 @@ def test_a_late_result_beats_the_worker_that_has_it_now(world: World) -> None:
     assert world.complete(new, "other") == "final"
     assert world.queue.extend("other", pairs([new]), 30).result() == [one]
     assert world.get(one).job == "job"
+
+
+@pytest.mark.parametrize("seconds", [0.2, 1.0, 30.0])
+def test_whoever_asks_within_its_lease_is_known_to_have_been_heard(world: World, seconds: float) -> None:
+    for _ in range(20):
+        world.clock.advance(seconds / 3)
+        world.lease(seconds=seconds)
+        (row,) = [row for row in world.queue.jobs().result() if row.name == "job"]
+        assert row.heard_at is not None
+        assert world.clock.now - row.heard_at < seconds / 3
 
 
 def test_a_late_result_is_refused_once_another_worker_finished(world: World) -> None:

@@ -1,0 +1,55 @@
+"""Blobs that were kept a moment ago and are still in memory: most are leased at once, and need not be read again."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+
+from server.blobs.base import pack
+
+MOST_BYTES = 32 * 1024 * 1024
+LARGEST_BYTES = 1024 * 1024  # a larger one takes longer to send than to read
+SECONDS = 60.0  # another server may have leased it, and nobody here is told
+
+
+class FreshBlobs:
+    """The oldest blobs that nobody took yet, up to ``MOST_BYTES`` and ``SECONDS``. Safe from any thread.
+
+    When there is no room, newer ones are not remembered: a queue gives out its oldest first.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._blobs: OrderedDict[str, tuple[float, bytes]] = OrderedDict()
+        self._bytes = 0
+
+    def remember(self, key: str, pictures: Sequence[Sequence[bytes]]) -> None:
+        """Remember what was kept under this key, if there is room for it."""
+        blob = b"".join(pack(pictures))
+        now = self._clock()
+        with self._lock:
+            while self._blobs and now - next(iter(self._blobs.values()))[0] > SECONDS:
+                self._pop(next(iter(self._blobs)))
+            if len(blob) <= LARGEST_BYTES and self._bytes + len(blob) <= MOST_BYTES:
+                self._blobs[key] = (now, blob)
+                self._bytes += len(blob)
+
+    def take(self, keys: Sequence[str]) -> list[bytes] | None:
+        """The bytes of these blobs, forgotten here from now on; None when one of them must be read. Never blocks."""
+        with self._lock:
+            return [self._pop(key) for key in keys] if all(key in self._blobs for key in keys) else None
+
+    def forget(self, keys: Iterable[str]) -> None:
+        """These are needed no more."""
+        with self._lock:
+            for key in keys:
+                if key in self._blobs:
+                    self._pop(key)
+
+    def _pop(self, key: str) -> bytes:
+        _, blob = self._blobs.pop(key)
+        self._bytes -= len(blob)
+        return blob

@@ -1,0 +1,50 @@
+"""What the queue knows of its Jobs: from before their start until a day after their end, under every database."""
+
+from __future__ import annotations
+
+import pytest
+
+from server.queue import Strikes
+from tests.server.queue.queue_world import World
+
+
+@pytest.fixture
+def world(world: World) -> World:
+    world.job()
+    return world
+
+
+def test_jobs_are_forgotten_a_day_after_their_end(world: World) -> None:
+    world.queue.end_job("job", "crashed").result()
+    world.job("live")
+    world.clock.advance(90_000)
+    assert world.queue.strikes("free").result().count == 1
+    world.queue.purge({}).result()
+    assert world.queue.strikes("free").result() == Strikes(0, "", None)
+    assert [row.name for row in world.queue.jobs().result()] == ["live"]
+
+
+def test_a_job_is_known_from_before_its_start_to_its_end(world: World) -> None:
+    opened = world.clock.now
+    world.clock.advance(1)
+    assert world.queue.open_job("second", "premium", "run-2").result()
+    assert not world.queue.open_job("second", "free", "run-3").result()
+    world.restart()
+    rows = world.queue.jobs().result()
+    assert [(row.name, row.tier, row.run, row.opened_at) for row in rows] == [
+        ("job", "free", "run-job", opened),
+        ("second", "premium", "run-2", opened + 1),
+    ]
+    world.queue.end_job("job", "over").result()
+    assert [row.name for row in world.queue.jobs().result()] == ["second"]
+
+
+def test_a_job_row_tells_when_its_worker_asked_and_got_work(world: World) -> None:
+    start = world.clock.now
+    world.clock.advance(1)
+    world.lease()
+    world.clock.advance(1)
+    world.submit()
+    world.lease()
+    (row,) = world.queue.jobs().result()
+    assert (row.asked_at, row.leased_at) == (start + 1, start + 2)
