@@ -78,7 +78,8 @@ COPY jobtemplates/ jobtemplates/
 COPY schemas/ schemas/
 COPY model/pictures/cat.jpg model/pictures/
 COPY server/ server/
-RUN python3 -m compileall -q --invalidation-mode unchecked-hash server
+COPY client/ client/
+RUN python3 -m compileall -q --invalidation-mode unchecked-hash server client
 
 FROM tools AS worker-code
 WORKDIR /srv/tierserve

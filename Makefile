@@ -53,7 +53,7 @@ cluster-down: .venv/.test ## Take it away again
 	@$(BIN)/python -m tests.cluster down --dir $(STATE)/cluster
 
 lint: .venv/.test ## ruff, mypy, import-linter, generated pages
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports && $(BIN)/python -m server.reference --check
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports && $(BIN)/python -m server.settings.reference --check
 
 format: .venv/.test ## Format the code
 	@$(BIN)/ruff check --fix-only . ; $(BIN)/ruff format .
@@ -62,7 +62,7 @@ bench: .venv/.test $(BUILT) ## Measure, each figure beside its raw limit
 	@$(BIN)/python -m benchmarks --models $(MODELS) $(ARGS)
 
 docs: .venv/.run ## Write docs/configuration.md from the schema
-	@$(BIN)/python -m server.reference
+	@$(BIN)/python -m server.settings.reference
 
 lock: .venv/.test ## Pin what the tests will run with
 	@$(BIN)/python -m uv pip compile -q --universal --all-extras --no-header --no-annotate --upgrade --no-emit-index-url setup.py -o requirements.lock

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from server.config import DEFAULT_VALUES, TEMPLATES, ConfigError, Settings, Tier, load
+from server.settings.values import DEFAULT_VALUES, TEMPLATES, ConfigError, Settings, Tier, load
 
 if TYPE_CHECKING:
     from server.app import Server
@@ -104,8 +104,8 @@ def serve(
         _fail("--engine kubernetes and --internal-url go together: --internal-url http://HOST:PORT, as workers see it")
     from server.app import CannotServe, Server, cluster_workers, local_workers, serve
     from server.blobs import BlobsUnusable
-    from server.live import Live
-    from server.queue.errors import CannotOpen
+    from server.queue.facts.errors import CannotOpen
+    from server.settings.live import Live
     from server.storage import Storage
 
     values, base = files or DEFAULT_VALUES, None if merged else DEFAULT_VALUES
@@ -147,7 +147,7 @@ def _greet(server: Server) -> None:
 def check(files: Path | None, overrides: tuple[str, ...]) -> None:
     """Check values, templates and schemas; name file, line, pointer and rule of what is wrong."""
     settings = _settings(files, overrides)
-    from server import render
+    from server.settings import render
 
     if broken := render.check(settings, render.Renderer()):
         _fail("\n".join(str(finding) for findings in broken.values() for finding in findings))
@@ -167,7 +167,7 @@ def check(files: Path | None, overrides: tuple[str, ...]) -> None:
 @click.option("--validate", is_flag=True, help="Show each check and its verdict instead of the Job.")
 def render(tier: str, files: Path | None, overrides: tuple[str, ...], other: Path | None, validate: bool) -> None:
     """Print the Job that TIER's workers run as, without any cluster."""
-    from server.render import SAMPLE_RUN, SAMPLE_URL, Renderer, RenderError, diff, dump
+    from server.settings.render import SAMPLE_RUN, SAMPLE_URL, Renderer, RenderError, diff, dump
 
     settings, renderer = _settings(files, overrides), Renderer()
     chosen = _tier(settings, tier)
@@ -204,8 +204,8 @@ def _tier(settings: Settings, name: str) -> Tier:
 @url_option
 def classify(files: tuple[Path, ...], tier: str, top_k: int, at_once: int, as_json: bool, url: str) -> None:
     """Classify picture FILES and show their labels; exits with 1 when one has none."""
-    from server import console
-    from server.classify import ClientError
+    from client import console
+    from client.client import ClientError
 
     try:
         sys.exit(1 if console.classify(url, tier, files, top_k, at_once, as_json) else 0)
@@ -218,8 +218,8 @@ def classify(files: tuple[Path, ...], tier: str, top_k: int, at_once: int, as_js
 @url_option
 def tiers(as_json: bool, url: str) -> None:
     """Show how a server's tiers do: waiting, workers, room, and why it waits."""
-    from server import console
-    from server.classify import ClientError
+    from client import console
+    from client.client import ClientError
 
     try:
         console.tiers(url, as_json)

@@ -23,22 +23,23 @@ from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 from tornado.web import Application
 
-from server.access import Credentials, WorkerTokens
+from server.access.workers import Credentials, WorkerTokens
 from server.blobs import DirectoryBlobs, FreshBlobs
-from server.config import ROOT, Settings
-from server.dispatcher import Dispatcher
 from server.engines.base import Engine, EngineError
 from server.engines.local import LocalEngine
-from server.http import health, metrics, predictions, tiers, worker
-from server.http.admission import Budget, Gate
-from server.http.asking import Recent
 from server.http.base import BaseHandler, NotFoundHandler, Services
+from server.http.internal import metrics, worker
+from server.http.public import health, predictions, tiers
 from server.http.wakeups import Wakeups
-from server.live import Live
+from server.intake.admission import Budget, Gate
+from server.leader.dispatcher import Dispatcher
 from server.metrics import Metrics
-from server.queue.database import ANYTHING
+from server.queue.asking import Recent
+from server.queue.facts.states import FINAL
 from server.queue.queue import Queue
-from server.queue.states import FINAL
+from server.queue.store.database import ANYTHING
+from server.settings.live import Live
+from server.settings.values import ROOT, Settings
 from server.storage import Storage
 
 log = logging.getLogger(__name__)
@@ -105,7 +106,7 @@ class Server:
     """A server on its storage. ``start`` and ``stop`` run on the event loop."""
 
     def __init__(self, live: Live, storage: Storage, workers: Workers) -> None:
-        """Take the storage and the ports. Raises ``CannotServe`` or ``server.queue.errors.CannotOpen``."""
+        """Take the storage and the ports. Raises ``CannotServe`` or ``server.queue.facts.errors.CannotOpen``."""
         settings = live.settings
         # The storage first: it may have to be waited for, and who connects meanwhile shall not wait along.
         self._database = storage.open_database()

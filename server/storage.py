@@ -32,7 +32,7 @@ class Storage:
         if not self.database_url:
             return SQLite.open(self.directory)
         try:
-            from server.queue.postgresql import PostgreSQL
+            from server.queue.store.postgresql import PostgreSQL
         except ImportError as error:
             raise CannotOpen(f"PostgreSQL needs psycopg: pip install tierserve[postgresql] ({error})") from error
         end = time.monotonic() + DATABASE_SECONDS

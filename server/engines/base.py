@@ -1,4 +1,4 @@
-"""What every engine offers the dispatcher, and the words on a manifest that it is found again by."""
+"""What every engine offers the dispatcher."""
 
 from __future__ import annotations
 
@@ -6,31 +6,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Protocol
 
-from server.quantity import parse_quantity
-
-Manifest = Mapping[str, Any]
-
-LABEL_NAME = "app.kubernetes.io/name"
-LABEL_MANAGED_BY = "app.kubernetes.io/managed-by"
-LABEL_TIER = "tierserve.dev/tier"
-LABEL_RUN = "tierserve.dev/run"
-APP = "tierserve"
-SERVICE_ACCOUNT = "tierserve-worker"
+from server.settings.manifests import Manifest
+from server.settings.quantity import parse_quantity
 
 UNLIMITED = 1000
 ROUNDING = 1e-9  # 1.8 + 0.2 must fit 2
-
-
-def job_name(tier: str, run: str) -> str:
-    """The name of the Job of one run: the same for the same run, so starting twice is harmless."""
-    return f"{APP}-{tier}-{run}"
-
-
-def job_labels(tier: str, run: str) -> dict[str, str]:
-    """The labels that every Job and its pod carry."""
-    return {LABEL_NAME: APP, LABEL_MANAGED_BY: APP, LABEL_TIER: tier, LABEL_RUN: run}
 
 
 class EngineError(Exception):
@@ -39,10 +21,6 @@ class EngineError(Exception):
 
 class NoRoom(EngineError):
     """The tier's quota refuses one more Job now: a normal answer, to be asked again later."""
-
-
-class BadManifest(EngineError):
-    """The engine would never run this Job: its template or its values are wrong."""
 
 
 class Place(Protocol):

@@ -19,7 +19,8 @@ from kubernetes.config import ConfigException
 from pydantic import ValidationError
 from urllib3.exceptions import HTTPError
 
-from server.engines.base import BadManifest, EngineError, Manifest
+from server.engines.base import EngineError
+from server.settings.manifests import BadManifest, Manifest
 
 TIMEOUT = (3, 10)  # seconds to connect, and to read
 SILENCE_SECONDS = 2.0  # after a call without an answer, others are not even tried: they would wait as long in vain

@@ -13,23 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from server.engines import quotas
-from server.engines.base import (
-    APP,
-    LABEL_MANAGED_BY,
-    LABEL_NAME,
-    LABEL_TIER,
-    BadManifest,
-    Engine,
-    EngineError,
-    Job,
-    Manifest,
-    NoRoom,
-    Phase,
-    Place,
-    Pod,
-    Room,
-)
+from server.engines.base import Engine, EngineError, Job, NoRoom, Phase, Place, Pod, Room
 from server.engines.cluster import ApiError, Cluster, Object
+from server.settings.manifests import APP, LABEL_MANAGED_BY, LABEL_NAME, LABEL_TIER, BadManifest, Manifest
 
 log = logging.getLogger(__name__)
 

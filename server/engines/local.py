@@ -19,21 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from server.engines.base import (
-    LABEL_TIER,
-    BadManifest,
-    Engine,
-    Job,
-    Manifest,
-    NoRoom,
-    Phase,
-    Place,
-    Pod,
-    Room,
-    fit,
-    needs,
-)
-from server.quantity import parse_quantity
+from server.engines.base import Engine, Job, NoRoom, Phase, Place, Pod, Room, fit, needs
+from server.settings.manifests import LABEL_TIER, BadManifest, Manifest
+from server.settings.quantity import parse_quantity
 
 log = logging.getLogger(__name__)
 

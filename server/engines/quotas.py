@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from server.engines.base import Manifest, Room, fit
+from server.engines.base import Room, fit
 from server.engines.cluster import Object
-from server.quantity import parse_quantity
+from server.settings.manifests import Manifest
+from server.settings.quantity import parse_quantity
 
 
 def room(quotas: Iterable[Object], manifest: Manifest, podless: int) -> Room:

@@ -13,9 +13,10 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 
-from server.access import AccessDenied, AccessUnknown, Credentials, Worker
-from server.engines.base import APP, SERVICE_ACCOUNT, EngineError
+from server.access.workers import AccessDenied, AccessUnknown, Credentials, Worker
+from server.engines.base import EngineError
 from server.engines.cluster import Cluster
+from server.settings.manifests import APP, SERVICE_ACCOUNT
 
 FRESH_SECONDS = 60.0  # a pod that was deleted keeps its access for so long
 STALE_SECONDS = 600.0  # and for so long while the API server does not answer

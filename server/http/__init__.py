@@ -1,1 +1,1 @@
-"""The handlers, one module a resource, and what they share."""
+"""The handlers: ``public`` for clients, ``internal`` for workers and operators, and what they share."""

@@ -7,7 +7,7 @@ import json
 import logging
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -15,18 +15,19 @@ from typing import Any, NoReturn, TypeVar
 
 from tornado.web import HTTPError, RequestHandler
 
-from server.access import Credentials
+from server.access.workers import Credentials
 from server.blobs import BlobError, Blobs, FreshBlobs
-from server.config import Settings
 from server.engines.base import Engine
-from server.http.admission import Budget, Gate
-from server.http.asking import Recent
 from server.http.wakeups import Wakeups
-from server.live import Live
+from server.intake.admission import Budget, Gate
 from server.metrics import OTHER, Metrics
-from server.queue.errors import DatabaseBusy, OutcomeUnknown, StorageError
+from server.problems import Problem
+from server.queue.asking import Recent
+from server.queue.facts.errors import DatabaseBusy, OutcomeUnknown, StorageError
+from server.queue.facts.records import Depth
 from server.queue.queue import Queue
-from server.queue.records import Depth
+from server.settings.live import Live
+from server.settings.values import Settings
 
 T = TypeVar("T")
 
@@ -58,17 +59,6 @@ class Services:
     def settings(self) -> Settings:
         """Those in force now."""
         return self.live.settings
-
-
-class Problem(HTTPError):
-    """An answer of RFC 9457 (application/problem+json): a status, a stable ``code``, a sentence, and the numbers."""
-
-    def __init__(
-        self, status: HTTPStatus, code: str, detail: str, *, retry_after: float | None = None, **numbers: Any
-    ) -> None:
-        super().__init__(status, detail.replace("%", "%%"))
-        self.body = {"title": status.phrase, "status": int(status), "code": code, "detail": detail, **numbers}
-        self.retry_after = retry_after
 
 
 class BaseHandler(RequestHandler):
@@ -209,18 +199,3 @@ def as_problem(error: BaseException | None, status: HTTPStatus) -> Problem:
 def in_force(live: Live) -> dict[str, Any]:
     """Whether the files as they are now are what the server works by, and why not."""
     return {"current": not live.problem, "reason": live.problem}
-
-
-def json_object(body: bytes) -> Mapping[str, Any]:
-    """A request's JSON object. Raises ``Problem``."""
-    try:
-        value = json.loads(body, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
-        raise Problem(HTTPStatus.BAD_REQUEST, "bad_json", f"the body is not JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise Problem(HTTPStatus.BAD_REQUEST, "bad_json", "the body must be a JSON object")
-    return value
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")

@@ -1,7 +1,6 @@
 """The durable queue: what was accepted is on disk, and reaches exactly one final state."""
 
-from server.queue.database import ANYTHING, Database, steady
-from server.queue.errors import (
+from server.queue.facts.errors import (
     CannotOpen,
     Collided,
     Conflict,
@@ -22,8 +21,7 @@ from server.queue.errors import (
     StorageError,
     UnknownJob,
 )
-from server.queue.queue import Queue
-from server.queue.records import (
+from server.queue.facts.records import (
     ATTEMPTS,
     Completion,
     Depth,
@@ -36,8 +34,10 @@ from server.queue.records import (
     Strikes,
     Submission,
 )
-from server.queue.sqlite import SQLite
-from server.queue.states import EDGES, FINAL, Clock, Status, id_time, new_id
+from server.queue.facts.states import EDGES, FINAL, Clock, Status, id_time, new_id
+from server.queue.queue import Queue
+from server.queue.store.database import ANYTHING, Database, steady
+from server.queue.store.sqlite import SQLite
 
 __all__ = [
     "ANYTHING",

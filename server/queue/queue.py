@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from server.queue.figures import Figures
-from server.queue.intake import Intake
-from server.queue.jobs import Jobs
-from server.queue.leases import Leases
-from server.queue.upkeep import Upkeep
+from server.queue.operations.figures import Figures
+from server.queue.operations.intake import Intake
+from server.queue.operations.jobs import Jobs
+from server.queue.operations.leases import Leases
+from server.queue.operations.upkeep import Upkeep
 
 
 class Queue(Intake, Leases, Upkeep, Jobs, Figures):

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from server.engines.base import job_labels
+from server.settings.manifests import job_labels
 from tests.chart.charts import NAMESPACE, Chart, Object, only
 
 pytestmark = pytest.mark.cluster

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from server import config, documents
+from server.settings import documents
+from server.settings import values as config
 from tests.chart.charts import NAMESPACE, Chart, Refused
 
 pytestmark = pytest.mark.cluster

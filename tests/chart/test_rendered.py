@@ -13,9 +13,9 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from server import config
-from server.engines.base import SERVICE_ACCOUNT
-from server.render import Renderer
+from server.settings import values as config
+from server.settings.manifests import SERVICE_ACCOUNT
+from server.settings.render import Renderer
 from tests.chart import schemas
 from tests.chart.charts import CASES, CHART, NAMESPACE, Chart, Object, identity, only
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from server import config
-from server.render import Renderer
+from server.settings import values as config
+from server.settings.render import Renderer
 from tests.chart.charts import Chart, Object, identity
 
 pytestmark = pytest.mark.cluster

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from server import config, documents
-from server.documents import Schema
+from server.settings import documents
+from server.settings import values as config
+from server.settings.documents import Schema
 from tests.chart.charts import CASES
 
 ROOT = documents.schema("values")

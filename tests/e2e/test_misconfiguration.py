@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from server.planning import BREAKER_FIRST
+from server.leader.planning import BREAKER_FIRST
 from tests.cluster.cluster import Kubernetes
 from tests.cluster.shell import ClusterError
 from tests.e2e.deployment import TIERS, Deployment, deploy

@@ -14,10 +14,11 @@ from typing import Any
 import kubernetes_validate
 import pytest
 
-from server import config, documents
-from server.documents import Document
-from server.quantity import parse_quantity
-from server.render import Renderer
+from server.settings import documents
+from server.settings import values as config
+from server.settings.documents import Document
+from server.settings.quantity import parse_quantity
+from server.settings.render import Renderer
 
 CLUSTER = documents.read(config.ROOT / "eksctl-config.yaml")
 VALUES_FILE = config.ROOT / "chart" / "ci" / "eks-values.yaml"

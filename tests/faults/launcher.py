@@ -42,11 +42,12 @@ def prepare(secret: bytes, orphans: float, patience: float) -> None:
     """Import and compile all that a server needs, and make the few changes that a test needs. Starts no thread."""
     from sqlalchemy.dialects import sqlite  # noqa: F401 (only imported)
 
-    from server import app, dispatcher
-    from server.access import WorkerTokens
-    from server.config import DEFAULT_VALUES, TEMPLATES, load
-    from server.http import worker
-    from server.live import Live
+    from server import app
+    from server.access.workers import WorkerTokens
+    from server.http.internal import worker
+    from server.leader import dispatcher
+    from server.settings.live import Live
+    from server.settings.values import DEFAULT_VALUES, TEMPLATES, load
 
     Live(lambda: load(DEFAULT_VALUES, (), base=DEFAULT_VALUES, templates=TEMPLATES), [DEFAULT_VALUES], TEMPLATES)
     for definition in ("lease", "leases", "complete"):

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from server.engines.base import EngineError, Job, Manifest, Place, Room
-from server.queue.records import Completion
+from server.engines.base import EngineError, Job, Place, Room
+from server.queue.facts.records import Completion
+from server.settings.manifests import Manifest
 from tests.server.dispatcher_world import Obedient, World
 
 pytestmark = pytest.mark.faults

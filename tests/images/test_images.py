@@ -65,7 +65,7 @@ server.terminate()
 print(server.wait())
 """
 SHARED = """
-import psycopg, sqlalchemy, server.queue.postgresql, server.blobs.objects
+import psycopg, sqlalchemy, server.queue.store.postgresql, server.blobs.objects
 assert psycopg.pq.__impl__ == "binary"
 engine = sqlalchemy.create_engine("postgresql+psycopg://somebody@127.0.0.1:1/nothing")
 try:

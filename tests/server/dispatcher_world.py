@@ -7,14 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from server.blobs import DirectoryBlobs
-from server.config import DEFAULT_VALUES, TEMPLATES, load
-from server.dispatcher import Dispatcher
-from server.engines.base import BadManifest, Engine, EngineError, Job, Manifest, NoRoom, Phase, Place, Pod, Room
-from server.live import Live
+from server.engines.base import Engine, EngineError, Job, NoRoom, Phase, Place, Pod, Room
+from server.leader.dispatcher import Dispatcher
+from server.queue.facts.records import Leased, Prediction, Submission
+from server.queue.facts.states import new_id
 from server.queue.queue import Queue
-from server.queue.records import Leased, Prediction, Submission
-from server.queue.sqlite import SQLite
-from server.queue.states import new_id
+from server.queue.store.sqlite import SQLite
+from server.settings.live import Live
+from server.settings.manifests import BadManifest, Manifest
+from server.settings.values import DEFAULT_VALUES, TEMPLATES, load
 
 
 class Clock:

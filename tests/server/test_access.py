@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from server.access import AccessDenied, Worker, WorkerTokens
+from server.access.workers import AccessDenied, Worker, WorkerTokens
 
 TOKENS = WorkerTokens(b"secret")
 

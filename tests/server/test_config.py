@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import settings as effort
 from hypothesis import strategies as st
 
-from server import config, documents, reference
-from server.config import ConfigError, Settings, load
-from server.documents import Schema
+from server.settings import documents, reference
+from server.settings import values as config
+from server.settings.documents import Schema
+from server.settings.values import ConfigError, Settings, load
 
 VALUES = Path(__file__).parent / "values"
 
@@ -299,7 +300,7 @@ def test_the_reference_command(
 ) -> None:
     monkeypatch.setattr(reference, "PAGE", tmp_path / "configuration.md")
     assert reference.main(["--check"]) == 1
-    assert "is stale: run python -m server.reference" in capsys.readouterr().err
+    assert "is stale: run python -m server.settings.reference" in capsys.readouterr().err
     assert reference.main([]) == 0
     assert reference.main(["--check"]) == 0
     assert reference.main(["--help"]) == 2

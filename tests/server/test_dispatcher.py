@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 from server.blobs import DirectoryBlobs
-from server.config import DEFAULT_VALUES, TEMPLATES
-from server.dispatcher import Dispatcher
 from server.engines.base import Job, Phase, Place, Room
-from server.live import AGAIN_SECONDS
-from server.planning import BREAKER_FIRST, breaker_seconds, plan
+from server.leader.dispatcher import Dispatcher
+from server.leader.planning import BREAKER_FIRST, breaker_seconds, plan
+from server.queue.facts.records import Completion, Depth
+from server.queue.facts.states import Status
 from server.queue.queue import Queue
-from server.queue.records import Completion, Depth
-from server.queue.states import Status
+from server.settings.live import AGAIN_SECONDS
+from server.settings.values import DEFAULT_VALUES, TEMPLATES
 from tests.server.dispatcher_world import Obedient, Refusing, Stillborn, Unreachable, World
 
 

@@ -10,8 +10,8 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from server import documents
-from server.documents import DocumentError, Finding, Place
+from server.settings import documents
+from server.settings.documents import DocumentError, Finding, Place
 
 
 def test_a_value_and_where_it_stands() -> None:

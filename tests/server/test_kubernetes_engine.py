@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from server.config import load
-from server.engines.base import BadManifest, EngineError, Manifest, NoRoom, Phase
+from server.engines.base import EngineError, NoRoom, Phase
 from server.engines.cluster import ApiError, Cluster, Object
 from server.engines.kubernetes import SETTLE_SECONDS, KubernetesEngine
-from server.render import Renderer
+from server.settings.manifests import BadManifest, Manifest
+from server.settings.render import Renderer
+from server.settings.values import load
 
 FREE = load().tiers["free"]
 JOB = Renderer().job(FREE, "abc", "http://server:8081")

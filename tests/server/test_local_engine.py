@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from server.engines.base import BadManifest, EngineError, NoRoom, Phase, job_labels, job_name
+from server.engines.base import EngineError, NoRoom, Phase
 from server.engines.local import LocalEngine
+from server.settings.manifests import BadManifest, job_labels, job_name
 from tests.running import alive, eventually
 
 

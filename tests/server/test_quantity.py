@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from server import documents
-from server.quantity import parse_quantity
+from server.settings import documents
+from server.settings.quantity import parse_quantity
 
 
 @pytest.mark.parametrize(

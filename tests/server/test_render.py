@@ -12,11 +12,12 @@ import kubernetes_validate
 import pytest
 from kubernetes.client import V1Job
 
-from server import config, documents, render
-from server.config import Tier
-from server.documents import Document, Finding
-from server.engines.base import job_labels
-from server.render import Renderer, RenderError, Verdict
+from server.settings import documents, render
+from server.settings import values as config
+from server.settings.documents import Document, Finding
+from server.settings.manifests import job_labels
+from server.settings.render import Renderer, RenderError, Verdict
+from server.settings.values import Tier
 
 RUN, URL = "0k3f9a", "http://10.0.0.7:8081"
 TIERS = config.load().tiers
@@ -225,6 +226,6 @@ def test_a_dump_reads_as_the_manifest() -> None:
 
 
 def test_starting_costs_no_more_than_it_must() -> None:
-    script = "import sys, server.config, server.render; print(*sys.modules)"
+    script = "import sys, server.settings.values, server.settings.render; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", script], cwd=config.ROOT, capture_output=True, text=True, check=True)
     assert not {"jinja2", "jsonschema", "kubernetes", "torch", "timm", "model"} & set(loaded.stdout.split())

@@ -9,10 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kubernetes.client import V1Job
 
-from server import config, documents
-from server.config import Tier
-from server.documents import Document
-from server.render import Renderer, RenderError
+from server.settings import documents
+from server.settings import values as config
+from server.settings.documents import Document
+from server.settings.render import Renderer, RenderError
+from server.settings.values import Tier
 
 RUN, URL = "0k3f9a", "http://10.0.0.7:8081"
 FREE = config.load().tiers["free"]

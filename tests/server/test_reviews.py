@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from server.access import AccessDenied, AccessUnknown, Worker
+from server.access.workers import AccessDenied, AccessUnknown, Worker
 from server.engines.base import EngineError
 from server.engines.cluster import Cluster, Object
 from server.engines.reviews import AGAIN_SECONDS, FRESH_SECONDS, STALE_SECONDS, WorkerReviews

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from server.config import DEFAULT_VALUES
 from server.metrics import Metrics
+from server.settings.values import DEFAULT_VALUES
 from tests.running import ROOT, Answer, Service, eventually, service
 from tests.service.conftest import PAUSED
 from tests.service.pictures import CAT

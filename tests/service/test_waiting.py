@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from server.queue.states import new_id
+from server.queue.facts.states import new_id
 from tests.running import Answer, Service, eventually, service
 from tests.service.conftest import PAUSED
 

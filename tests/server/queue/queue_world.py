@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from server.queue import Completion, Database, Leased, Prediction, Queue, SQLite, Status, Submission, new_id
-from server.queue.postgresql import PostgreSQL
+from server.queue.store.postgresql import PostgreSQL
 from tests.postgres import Postgres, need_postgres
 
 RESULTS = [{"index": 0, "labels": [{"label": "tabby", "score": 0.9}]}]

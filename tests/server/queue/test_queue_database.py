@@ -23,11 +23,11 @@ from server.queue import (
     StorageError,
     steady,
 )
-from server.queue.database import WAITING
-from server.queue.moves import transition
-from server.queue.sqlite import FILE
-from server.queue.states import EDGES, FINAL, Status
-from server.queue.transactions import Transaction
+from server.queue.facts.states import EDGES, FINAL, Status
+from server.queue.operations.moves import transition
+from server.queue.store.database import WAITING
+from server.queue.store.sqlite import FILE
+from server.queue.store.transactions import Transaction
 from tests.server.queue.queue_world import MANY, World, child, line_of
 
 

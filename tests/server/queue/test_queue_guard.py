@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from server.queue import CannotOpen, DataInUse, NetworkFilesystem, NewerSchema, SQLite
-from server.queue.guard import filesystem_type
-from server.queue.sqlite import FILE
+from server.queue.store.guard import filesystem_type
+from server.queue.store.sqlite import FILE
 from tests.server.queue.queue_world import World, child, line_of
 
 MOUNTS = r"""

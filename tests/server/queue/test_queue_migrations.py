@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from server.queue import Completion, Queue, SQLite, Status
-from server.queue.sqlite import FILE
-from server.queue.tables import VERSION, metadata
+from server.queue.store.sqlite import FILE
+from server.queue.store.tables import VERSION, metadata
 from tests.server.queue.queue_world import RESULTS, World
 
 DUMPS = sorted(Path(__file__).parent.glob("queue-*.sql"))

@@ -26,9 +26,9 @@ from server.queue import (
     Submission,
     new_id,
 )
-from server.queue.postgresql import PostgreSQL
-from server.queue.tables import predictions
-from server.queue.transactions import Transaction
+from server.queue.store.postgresql import PostgreSQL
+from server.queue.store.tables import predictions
+from server.queue.store.transactions import Transaction
 from tests.postgres import Postgres, need_postgres
 from tests.running import eventually
 from tests.server.queue.queue_world import MANY, RESULTS, PostgresWorld, TwoServersWorld

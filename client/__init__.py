@@ -1,0 +1,1 @@
+"""The client: for programs, and the commands of it for people."""

@@ -1,0 +1,94 @@
+"""What the client commands show: a progress bar on long work, then a table."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from client.client import Client
+
+
+def classify(url: str, tier: str, pictures: Sequence[Path], top_k: int, at_once: int, as_json: bool) -> int:
+    """Classify pictures and show their labels; returns how many have none. Raises ``ClientError``."""
+    answers = asyncio.run(_classify(url, tier, pictures, top_k, at_once))
+    if as_json:
+        for picture in pictures:
+            print(json.dumps({"file": str(picture), **answers[picture]}))  # noqa: T201
+    else:
+        _print_labels(pictures, answers)
+    return sum(_problem(answer) is not None for answer in answers.values())
+
+
+async def _classify(
+    url: str, tier: str, pictures: Sequence[Path], top_k: int, at_once: int
+) -> dict[Path, dict[str, Any]]:
+    client = Client(url)
+    columns = (TextColumn("classifying"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("", total=len(pictures))
+        answers = {}
+        async for picture, answer in client.classify_all(tier, pictures, top_k, at_once):
+            answers[picture] = answer
+            progress.advance(task)
+    return answers
+
+
+def _print_labels(pictures: Sequence[Path], answers: dict[Path, dict[str, Any]]) -> None:
+    table = Table("file", "label", "score", "ms")
+    table.columns[2].justify = table.columns[3].justify = "right"
+    for picture in pictures:
+        answer = answers[picture]
+        if problem := _problem(answer):
+            table.add_row(str(picture), f"[red]{problem}[/]", "", "")
+            continue
+        labels = answer["results"][0]["labels"]
+        milliseconds = f"{answer['metrics']['predict_ms']:.0f}"
+        for index, label in enumerate(labels):
+            first = index == 0
+            table.add_row(
+                str(picture) if first else "", label["label"], f"{label['score']:.3f}", milliseconds if first else ""
+            )
+    Console().print(table)
+
+
+def _problem(answer: dict[str, Any]) -> str | None:
+    """Why an answer has no labels: it is a problem document, or a prediction that ended badly; None when it has."""
+    if "code" in answer:
+        return f"{answer['code']}: {answer['detail']}"
+    if answer["status"] != "succeeded":
+        error = answer["error"] or {}
+        return f"{error.get('code', answer['status'])}: {error.get('detail', '')}"
+    return None
+
+
+def tiers(url: str, as_json: bool) -> None:
+    """Show how the tiers do. Raises ``ClientError``."""
+    found = asyncio.run(_tiers(url))
+    if as_json:
+        print(json.dumps(found, indent=2))  # noqa: T201
+        return
+    table = Table("tier", "model", "waiting", "workers", "room", "cpu", "median wait", "reason")
+    for tier in found:
+        cpu, wait = tier["quota"].get("cpu"), tier["wait_seconds"]["p50"]
+        table.add_row(
+            tier["name"],
+            f"{tier['model']['name']} {tier['model']['variant']}",
+            str(tier["queued"]),
+            str(tier["workers"]),
+            str(tier["room"]),
+            f"{cpu['used']:g} of {cpu['hard']:g}" if cpu else "",
+            "" if wait is None else f"{wait:.2f} s",
+            tier["reason"],
+        )
+    Console().print(table)
+
+
+async def _tiers(url: str) -> list[dict[str, Any]]:
+    return await Client(url).tiers()

@@ -1,0 +1,1 @@
+"""What workers and operators may ask, on the internal port."""

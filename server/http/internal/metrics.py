@@ -1,0 +1,57 @@
+"""What Prometheus scrapes. On the internal port only."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from server.http.base import BaseHandler
+from server.metrics import CONTENT_TYPE, TierFigures
+from server.queue.asking import asked
+from server.queue.facts.errors import QueueError
+from server.queue.facts.records import Depth
+
+log = logging.getLogger(__name__)
+
+
+class MetricsHandler(BaseHandler):
+    """``GET /metrics``."""
+
+    async def get(self) -> None:
+        """What the process counted is told also when the queue cannot be read."""
+        services = self.services
+        try:
+            tiers = await self._tiers()
+        except QueueError as error:
+            log.warning("the metrics lack the tiers' figures: %s", error)
+            tiers = None
+        self.set_header("Content-Type", CONTENT_TYPE)
+        self.finish(services.metrics.exposition(tiers, in_force=not services.live.problem))
+
+    async def _tiers(self) -> dict[str, TierFigures]:
+        services, names = self.services, list(self.services.settings.tiers)
+        depths, reports = await services.depths.get(), await services.reports.get()
+        strikes = await asyncio.gather(*(asked(services.queue.strikes(name)) for name in names))
+        now = services.clock()
+        return {
+            name: _figures(depths.get(name) or Depth(0, 0, None), reports.get(name), struck.count, now)
+            for name, struck in zip(names, strikes, strict=True)
+        }
+
+
+def _figures(depth: Depth, report: tuple[Mapping[str, Any], float] | None, strikes: int, now: float) -> TierFigures:
+    view, at = report or ({}, None)
+    return TierFigures(
+        queued=depth.queued,
+        leased=depth.leased,
+        oldest_wait=max(0.0, now - depth.oldest) if depth.oldest is not None else 0.0,
+        running=view.get("running", 0),
+        starting=view.get("starting", 0),
+        room=view.get("room", 0),
+        quota={name: (usage["hard"], usage["used"]) for name, usage in view.get("quota", {}).items()},
+        healthy=bool(view.get("healthy")),
+        strikes=strikes,
+        report_age=max(0.0, now - at) if at is not None else None,
+    )

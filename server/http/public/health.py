@@ -1,0 +1,43 @@
+"""Whether the process is alive, and whether it may be sent requests."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any
+
+from server.http.base import BaseHandler, in_force
+from server.queue.asking import asked
+from server.queue.facts.errors import QueueError
+
+STALE_TICKS = 10
+
+
+class HealthHandler(BaseHandler):
+    """``GET /healthz``: the loop turns."""
+
+    def get(self) -> None:
+        """Always 200 while it can answer at all."""
+        self.answer({"status": "ok"})
+
+
+class ReadyHandler(BaseHandler):
+    """``GET /readyz``: accepting works, tier by tier what the dispatcher says."""
+
+    async def get(self) -> None:
+        """503 while stopping or while the queue cannot be read; a sick tier does not make the others unready."""
+        services = self.services
+        if services.wakeups.draining.is_set():
+            return self.answer({"status": "stopping"}, HTTPStatus.SERVICE_UNAVAILABLE)
+        try:
+            reports = await asked(services.queue.reports())
+        except QueueError as error:
+            return self.answer({"status": "queue unavailable", "detail": str(error)}, HTTPStatus.SERVICE_UNAVAILABLE)
+        oldest = STALE_TICKS * services.settings.tick
+        tiers: dict[str, Any] = {}
+        for name in services.settings.tiers:
+            view, at = reports.get(name, ({}, 0.0))
+            stale = services.clock() - at > oldest
+            tiers[name] = {"healthy": bool(view.get("healthy")) and not stale, "reason": view.get("reason", "")}
+            if stale:
+                tiers[name]["reason"] = f"the dispatcher has not looked at this tier for {oldest:g} s"
+        return self.answer({"status": "ready", "settings": in_force(services.live), "tiers": tiers})

@@ -1,0 +1,107 @@
+"""How a prediction looks to a client, and what it is told when one ended badly."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import Any
+
+from server.http.base import Services
+from server.problems import Problem
+from server.queue.asking import asked
+from server.queue.facts.errors import QueueError
+from server.queue.facts.records import Pace, Prediction
+from server.queue.facts.states import Status
+
+SAMPLE_SMALLEST = 10
+ENDED_BADLY = {
+    Status.FAILED: HTTPStatus.UNPROCESSABLE_ENTITY,
+    Status.CANCELED: HTTPStatus.CONFLICT,
+    Status.EXPIRED: HTTPStatus.GATEWAY_TIMEOUT,
+    Status.ABORTED: HTTPStatus.GATEWAY_TIMEOUT,
+}
+
+
+def path_of(prediction_id: str) -> str:
+    """Where a prediction is read."""
+    return f"/v1/predictions/{prediction_id}"
+
+
+async def describe(prediction: Prediction, services: Services) -> dict[str, Any]:
+    """The resource, as JSON; ``queue`` is None too while the queue cannot be asked."""
+    queue = None
+    if prediction.status is Status.QUEUED:
+        with suppress(QueueError):
+            queue = await _queue(prediction, services)
+    started, completed = prediction.started_at, prediction.completed_at
+    metrics = {
+        "queue_ms": None if started is None else _milliseconds(prediction.accepted_at, started),
+        "predict_ms": prediction.predict_ms,
+        "total_ms": None if completed is None else _milliseconds(prediction.accepted_at, completed),
+    }
+    path = path_of(prediction.id)
+    return {
+        "id": prediction.id,
+        "tier": prediction.tier,
+        "status": prediction.status.value,
+        "model": prediction.model,
+        "created_at": _time(prediction.accepted_at),
+        "started_at": _time(started),
+        "completed_at": _time(completed),
+        "deadline_at": _time(prediction.deadline_at),
+        "attempts": prediction.attempts,
+        "results": [_result(index, result) for index, result in enumerate(prediction.results or [])],
+        "error": prediction.error,
+        "queue": queue,
+        "metrics": {name: value for name, value in metrics.items() if value is not None},
+        "urls": {"get": path, "cancel": path},
+    }
+
+
+def ended_badly(prediction: Prediction, body: Mapping[str, Any]) -> Problem | None:
+    """The problem of a prediction that a waiting client must not get as a success."""
+    status = ENDED_BADLY.get(prediction.status)
+    if status is None:
+        return None
+    error = prediction.error or {"code": prediction.status.value, "detail": f"the prediction was {prediction.status}"}
+    return Problem(status, error["code"], error["detail"], prediction=body)
+
+
+async def _queue(prediction: Prediction, services: Services) -> dict[str, Any] | None:
+    place = await asked(services.queue.place(prediction.id))
+    if place is None:
+        return None
+    pace = await asked(services.queue.pace(prediction.tier))
+    view, _ = (await services.reports.get()).get(prediction.tier, ({}, 0.0))
+    queue = {
+        "position": place.position,
+        "ahead": place.ahead,
+        "reason": view.get("reason", "waiting for the dispatcher"),
+    }
+    seconds = eta(place.ahead, pace, view.get("running", 0))
+    return queue if seconds is None else {**queue, "eta_seconds": seconds}
+
+
+def eta(ahead: int, pace: Pace, running: int) -> float | None:
+    """Seconds until a prediction behind ``ahead`` others is done; None while too few were made to tell."""
+    if pace.sample < SAMPLE_SMALLEST or pace.predict_seconds is None:
+        return None
+    return round((ahead + 1) * pace.predict_seconds / max(1, running), 2)
+
+
+def _result(index: int, result: Mapping[str, Any]) -> dict[str, Any]:
+    if "error" in result:
+        return {"index": index, "status": "failed", "labels": [], "error": result["error"]}
+    return {"index": index, "status": "succeeded", "labels": result["labels"], "error": None}
+
+
+def _milliseconds(start: float, end: float) -> float:
+    return round(1000 * max(0.0, end - start), 1)
+
+
+def _time(seconds: float | None) -> str | None:
+    if seconds is None:
+        return None
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,71 @@
+"""What the tiers are and how they do: for clients, and for the operator."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import asdict
+from http import HTTPStatus
+from typing import Any
+
+from server.engines.base import EngineError
+from server.http.base import BaseHandler, in_force
+from server.problems import Problem
+from server.queue.asking import asked
+from server.settings.values import Tier
+
+
+class TiersHandler(BaseHandler):
+    """``GET /v1/tiers``."""
+
+    async def get(self) -> None:
+        """Every tier with its quota, its room, what runs and what waits."""
+        self.answer({"tiers": await self.tiers()})
+
+    async def tiers(self) -> list[dict[str, Any]]:
+        """One object a tier, in the order of the values file."""
+        return [await self._describe(tier) for tier in self.services.settings.tiers.values()]
+
+    async def _describe(self, tier: Tier) -> dict[str, Any]:
+        services = self.services
+        depth = (await services.depths.get()).get(tier.name)
+        view, _ = (await services.reports.get()).get(tier.name, ({}, 0.0))
+        pace = await asked(services.queue.pace(tier.name))
+        return {
+            "name": tier.name,
+            "model": asdict(tier.model),
+            "queued": depth.queued if depth else 0,
+            "predicting": depth.leased if depth else 0,
+            "workers": view.get("running", 0),
+            "room": view.get("room", 0),
+            "quota": view.get("quota", {}),
+            "reason": view.get("reason", ""),
+            "wait_seconds": {"sample": pace.sample, "p50": pace.wait_p50, "p95": pace.wait_p95},
+            "limits": {
+                "queued": tier.limits.queue,
+                "images": tier.limits.images,
+                "image_bytes": tier.limits.image_bytes,
+                "image_pixels": tier.limits.image_pixels,
+            },
+            "waits": {"sync": tier.waits.sync, "queue": tier.waits.queue, "results": tier.waits.results},
+            "url": f"/img-classification/{tier.name}",
+        }
+
+
+class ConfigHandler(TiersHandler):
+    """``GET /config``: the tiers, and every pod of theirs."""
+
+    async def get(self) -> None:
+        """Pods as their engine reports them now; 503 while it does not answer."""
+        services, loop = self.services, asyncio.get_running_loop()
+        places = list(services.settings.tiers.values())
+        try:
+            pods = await loop.run_in_executor(services.cluster, services.engine.pods, places)
+        except EngineError as error:
+            raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "engine_unavailable", str(error), retry_after=5) from error
+        self.answer(
+            {
+                "settings": in_force(services.live),
+                "tiers": await self.tiers(),
+                "pods": [asdict(pod) for pod in pods],
+            }
+        )

@@ -1,0 +1,1 @@
+"""What one server at a time does."""

@@ -1,0 +1,36 @@
+"""What is answered to a request that cannot be served: RFC 9457, and the one way to read JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any, NoReturn
+
+from tornado.web import HTTPError
+
+
+class Problem(HTTPError):
+    """An answer of RFC 9457 (application/problem+json): a status, a stable ``code``, a sentence, and the numbers."""
+
+    def __init__(
+        self, status: HTTPStatus, code: str, detail: str, *, retry_after: float | None = None, **numbers: Any
+    ) -> None:
+        super().__init__(status, detail.replace("%", "%%"))
+        self.body = {"title": status.phrase, "status": int(status), "code": code, "detail": detail, **numbers}
+        self.retry_after = retry_after
+
+
+def json_object(body: bytes) -> Mapping[str, Any]:
+    """A request's JSON object. Raises ``Problem``."""
+    try:
+        value = json.loads(body, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise Problem(HTTPStatus.BAD_REQUEST, "bad_json", f"the body is not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise Problem(HTTPStatus.BAD_REQUEST, "bad_json", "the body must be a JSON object")
+    return value
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")

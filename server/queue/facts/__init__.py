@@ -1,0 +1,1 @@
+"""What the queue knows and says: states, records, news, errors."""

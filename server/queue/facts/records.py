@@ -1,0 +1,140 @@
+"""What goes into the queue and what comes out. Moments are epoch seconds, durations seconds, sizes bytes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from server.queue.facts.states import Status
+
+ATTEMPTS = 3  # leases that may be lost before a prediction fails, where a tier does not say otherwise
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """One prediction to be queued. ``deadline`` counts from now; a smaller ``priority`` goes first."""
+
+    id: str
+    tier: str
+    model: str
+    images: int
+    size: int
+    top_k: int
+    priority: int
+    deadline: float
+    idempotency_key: str | None
+    fingerprint: str | None
+    owner: str
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """A prediction as a reader sees it. ``reason`` says why its last lease was lost, empty if none was."""
+
+    id: str
+    tier: str
+    model: str
+    status: Status
+    images: int
+    size: int
+    top_k: int
+    priority: int
+    owner: str
+    fingerprint: str | None
+    accepted_at: float
+    deadline_at: float
+    started_at: float | None = None
+    completed_at: float | None = None
+    attempts: int = 0
+    job: str | None = None
+    results: list[Any] | None = None
+    error: dict[str, Any] | None = None
+    predict_ms: float | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Leased:
+    """One prediction in a worker's hands until its lease ends. ``solo``: it comes alone, its last worker died."""
+
+    id: str
+    token: str
+    images: int
+    size: int
+    top_k: int
+    attempt: int
+    solo: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """A worker's answer for one lease: ``error`` (``{"code", "detail"}``) makes it failed."""
+
+    id: str
+    token: str
+    results: list[Any] | None
+    error: dict[str, Any] | None
+    predict_ms: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a waiting prediction stands in its tier; the next one to be leased is at position 1."""
+
+    position: int
+    ahead: int
+
+
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """How much of a tier is alive, and when the oldest waiting prediction was accepted."""
+
+    queued: int
+    leased: int
+    oldest: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How fast a tier answered lately; the figures are None while ``sample`` is 0."""
+
+    sample: int
+    predict_seconds: float | None
+    wait_p50: float | None
+    wait_p95: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Reclaimed:
+    """How many predictions went where. ``more``: a page was full, so call again."""
+
+    requeued: int = 0
+    failed: int = 0
+    expired: int = 0
+    aborted: int = 0
+    more: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class JobRow:
+    """A live Job. ``asked_at``: its worker first asked for work; ``leased_at``: it last got some.
+
+    ``heard_at``: about when it last asked for work or for more time.
+    """
+
+    name: str
+    tier: str
+    run: str
+    opened_at: float
+    asked_at: float | None
+    leased_at: float | None
+    heard_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Strikes:
+    """How many of a tier's latest Jobs in a row ended, by their own fault, without ever having leased anything."""
+
+    count: int
+    last_reason: str
+    last_ended_at: float | None

@@ -1,0 +1,1 @@
+"""What the queue does: take in, lease, keep account of Jobs, keep promises, count."""

@@ -1,0 +1,71 @@
+"""Figures for readers: how deep the queues are, how fast they move, and what the dispatcher last saw."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from server.queue.facts.records import Depth, Pace
+from server.queue.facts.states import Status
+from server.queue.operations.intake import oldest
+from server.queue.operations.moves import bind
+from server.queue.store.tables import depths, predictions, reports
+from server.queue.store.transactions import Operations, Transaction, read, write
+
+PACE_SAMPLE = 100
+PACE_SECONDS = 3600.0
+
+_p = predictions.c
+_total = sa.func.sum
+_DEPTHS = (
+    sa.select(depths.c.tier, _total(depths.c.queued).label("queued"), _total(depths.c.leased).label("leased"))
+    .group_by(depths.c.tier)
+    .order_by(depths.c.tier)
+)
+_LATEST = (
+    sa.select(_p.predict_ms, _p.accepted_at, _p.started_at)
+    .where(_p.tier == bind("tier"), _p.completed_at > bind("after"), _p.status == Status.SUCCEEDED.value)
+    .order_by(_p.completed_at.desc())
+    .limit(PACE_SAMPLE)
+)
+_told = {"view": bind("new_view"), "at": bind("now")}
+_REPORT = sa.update(reports).where(reports.c.tier == bind("of")).values(_told)
+_FIRST_REPORT = sa.insert(reports).values({"tier": bind("of"), **_told})
+_REPORTS = sa.select(reports.c.tier, reports.c.view, reports.c.at).order_by(reports.c.tier)
+
+
+class Figures(Operations):
+    """The part of the queue that readers of its state use."""
+
+    @read
+    def depths(self, tx: Transaction) -> dict[str, Depth]:
+        """How much is alive, for every tier that ever had a prediction."""
+        return {row.tier: Depth(row.queued, row.leased, oldest(tx, row.tier)) for row in tx.rows(_DEPTHS)}
+
+    @read
+    def pace(self, tx: Transaction, tier: str) -> Pace:
+        """How fast the tier was, from the last 100 successes within the last hour; waits end at the first lease."""
+        rows = tx.rows(_LATEST, tier=tier, after=tx.now - PACE_SECONDS)
+        waits = [row.started_at - row.accepted_at for row in rows]
+        took = [row.predict_ms / 1000 for row in rows if row.predict_ms is not None]
+        return Pace(len(rows), quantile(took, 0.5), quantile(waits, 0.5), quantile(waits, 0.95))
+
+    @write
+    def report(self, tx: Transaction, tier: str, view: dict[str, Any]) -> None:
+        """Keep what the dispatcher last saw of a tier, in place of what it saw before."""
+        values = {"of": tier, "new_view": json.dumps(view), "now": tx.now}
+        if tx.change(_REPORT, values) == 0:
+            tx.change(_FIRST_REPORT, values)
+
+    @read
+    def reports(self, tx: Transaction) -> dict[str, tuple[dict[str, Any], float]]:
+        """What the dispatcher last saw of each tier, and when."""
+        return {row.tier: (json.loads(row.view), row.at) for row in tx.rows(_REPORTS)}
+
+
+def quantile(values: Sequence[float], share: float) -> float | None:
+    """The value that ``share`` of the values do not exceed; None without values."""
+    return sorted(values)[min(len(values) - 1, int(len(values) * share))] if values else None

@@ -1,0 +1,142 @@
+"""Predictions as their callers see them: submit, look up, cancel, and the place in the queue."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import sqlalchemy as sa
+
+from server.queue.facts.errors import KeyReused, QueueFull
+from server.queue.facts.records import Place, Prediction, Submission
+from server.queue.facts.states import FINAL, Status
+from server.queue.operations.moves import Moves, bind
+from server.queue.store.tables import depths, literal, predictions
+from server.queue.store.transactions import Operations, Transaction, read, write
+
+_p = predictions.c
+READ = [
+    *(_p.id, _p.tier, _p.model, _p.status, _p.images, _p.size, _p.top_k, _p.priority, _p.owner, _p.fingerprint),
+    *(_p.accepted_at, _p.deadline_at, _p.started_at, _p.completed_at, _p.attempts, _p.job),
+    *(_p.results, _p.error, _p.predict_ms, _p.reason),
+]
+_GIVEN = [
+    *(_p.id, _p.tier, _p.model, _p.images, _p.size, _p.top_k, _p.priority, _p.owner, _p.idempotency_key),
+    *(_p.fingerprint, _p.accepted_at, _p.deadline_at),
+]
+_DEPTH = sa.select(sa.func.sum(depths.c.queued)).where(depths.c.tier == bind("tier"))
+_INSERT = sa.insert(predictions).from_select(
+    [_p.status, *_GIVEN],
+    sa.select(literal(Status.QUEUED), *(sa.bindparam(column.name, type_=column.type) for column in _GIVEN)).where(
+        sa.func.coalesce(_DEPTH.scalar_subquery(), 0) < bind("limit")
+    ),
+)
+_BY_ID = sa.select(*READ).where(_p.id == bind("id"))
+_BY_KEY = sa.select(*READ).where(
+    _p.owner == bind("owner"), _p.tier == bind("tier"), _p.idempotency_key == bind("idempotency_key")
+)
+_KNOWN = sa.select(_p.id).where(_p.id.in_(sa.bindparam("ids", expanding=True)))
+_LIVE = sa.select(_p.seq, _p.id, _p.tier, _p.status, _p.token, _p.solo).where(_p.id == bind("id")).with_for_update()
+_queue = (_p.tier == bind("tier"), _p.status == literal(Status.QUEUED))
+_OLDEST_AFTER = (
+    sa.select(_p.priority, _p.accepted_at)
+    .where(*_queue, _p.priority > bind("priority"))
+    .order_by(_p.priority, _p.seq)
+    .limit(1)
+)
+_PLACE = sa.select(_p.seq, _p.tier, _p.priority, _p.status).where(_p.id == bind("id"))
+_AHEAD = sa.select(sa.func.count()).select_from(predictions).where(*_queue)
+_AHEAD_OTHER = _AHEAD.where(_p.priority < bind("priority"))
+_AHEAD_SAME = _AHEAD.where(_p.priority == bind("priority"), _p.seq < bind("seq"))
+KNOWN_PAGE = 500
+
+
+def prediction_of(row: sa.Row[Any]) -> Prediction:
+    """A reader's view of a row of the columns above."""
+    columns = row._mapping
+    values = {name: columns[name] for name in Prediction.__slots__}
+    values["status"] = Status(row.status)
+    for name in ("results", "error"):
+        if values[name] is not None:
+            values[name] = json.loads(values[name])
+    return Prediction(**values)
+
+
+def oldest(tx: Transaction, tier: str) -> float | None:
+    """When the oldest waiting prediction of a tier was accepted: each priority's first, one index step each."""
+    found: list[float] = []
+    priority = -(1 << 31)
+    while (row := tx.first(_OLDEST_AFTER, tier=tier, priority=priority)) is not None:
+        priority = row.priority
+        found.append(row.accepted_at)
+    return min(found, default=None)
+
+
+class Intake(Operations):
+    """The part of the queue that callers use."""
+
+    @write
+    def submit(self, tx: Transaction, submission: Submission, limit: int) -> tuple[Prediction, bool]:
+        """Queue a prediction, unless ``limit`` already wait in its tier; True: it is new.
+
+        False: the owner's idempotency key was used for the same request in this tier before, and this is that one.
+        Raises ``KeyReused`` when it was used for another request, ``QueueFull``, ``Conflict`` for an id used before.
+        """
+        values: dict[str, Any] = {name: getattr(submission, name) for name in submission.__slots__}
+        if submission.idempotency_key is not None:
+            found = tx.first(_BY_KEY, **{name: values[name] for name in ("owner", "tier", "idempotency_key")})
+            if found is not None:
+                if found.fingerprint != submission.fingerprint:
+                    raise KeyReused(found.id)
+                return prediction_of(found), False
+        values["accepted_at"], values["deadline_at"] = tx.now, tx.now + values.pop("deadline")
+        if tx.change(_INSERT, values | {"limit": limit}) == 0:
+            found = tx.first(_DEPTH, tier=submission.tier)
+            depth = int(found[0] or 0) if found else 0
+            raise QueueFull(submission.tier, depth, limit, oldest(tx, submission.tier))
+        tx.touch(f"tier:{submission.tier}")
+        del values["idempotency_key"]
+        return Prediction(status=Status.QUEUED, **values), True
+
+    @read
+    def find_key(self, tx: Transaction, owner: str, tier: str, key: str) -> Prediction | None:
+        """The prediction that this owner's idempotency key stands for in a tier."""
+        row = tx.first(_BY_KEY, owner=owner, tier=tier, idempotency_key=key)
+        return None if row is None else prediction_of(row)
+
+    @read
+    def get(self, tx: Transaction, prediction_id: str) -> Prediction | None:
+        """One prediction."""
+        row = tx.first(_BY_ID, id=prediction_id)
+        return None if row is None else prediction_of(row)
+
+    @read
+    def known(self, tx: Transaction, ids: Iterable[str]) -> set[str]:
+        """Which of these ids have a row."""
+        wanted = list(ids)
+        pages = (wanted[start : start + KNOWN_PAGE] for start in range(0, len(wanted), KNOWN_PAGE))
+        return {row.id for page in pages for row in tx.rows(_KNOWN, ids=page)}
+
+    @write
+    def cancel(self, tx: Transaction, prediction_id: str) -> Prediction | None:
+        """End a prediction that is still alive; a final one stays as it is. None: there is none."""
+        row = tx.first(_LIVE, id=prediction_id)
+        if row is not None and row.status not in FINAL:
+            moves = Moves(tx)
+            moves.end(row, Status.CANCELED)
+            moves.run()
+        row = tx.first(_BY_ID, id=prediction_id)
+        return None if row is None else prediction_of(row)
+
+    @read
+    def place(self, tx: Transaction, prediction_id: str) -> Place | None:
+        """Where a prediction waits; None when it does not wait (any more)."""
+        row = tx.first(_PLACE, id=prediction_id)
+        if row is None or row.status != Status.QUEUED:
+            return None
+        # Two counts: SQLite takes both off the index, while (priority, seq) < (?, ?) costs it twice the time.
+        other = tx.first(_AHEAD_OTHER, tier=row.tier, priority=row.priority)
+        same = tx.first(_AHEAD_SAME, tier=row.tier, priority=row.priority, seq=row.seq)
+        ahead = sum(found[0] for found in (other, same) if found is not None)
+        return Place(position=ahead + 1, ahead=ahead)

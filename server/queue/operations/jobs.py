@@ -1,0 +1,114 @@
+"""Jobs as the queue knows them: stored before they are started, so that no worker is ever a stranger."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from server.queue.facts.records import ATTEMPTS, JobRow, Reclaimed, Strikes
+from server.queue.facts.states import Status
+from server.queue.operations.moves import HAND_BACK, Moves, bind
+from server.queue.operations.upkeep import reclaimed
+from server.queue.store.tables import jobs, literal, predictions
+from server.queue.store.transactions import Operations, Transaction, read, write
+
+STRIKES_READ = 100  # latest ended Jobs that are looked at: no breaker counts further
+
+_p, _j = predictions.c, jobs.c
+_LIVE = (
+    sa.select(_j.name, _j.tier, _j.run, _j.opened_at, _j.asked_at, _j.leased_at, _j.heard_at)
+    .where(_j.ended_at.is_(None))
+    .order_by(_j.opened_at)
+)
+_given = [_j.name, _j.tier, _j.run, _j.opened_at]
+_OPEN = sa.insert(jobs).from_select(
+    [*_given, _j.reason, _j.blamed],
+    sa.select(*(sa.bindparam(column.name, type_=column.type) for column in _given), sa.literal(""), sa.false()).where(
+        ~sa.exists().where(_j.name == bind("name"))
+    ),
+)
+_END = (
+    sa.update(jobs)
+    .where(_j.name == bind("job"), _j.ended_at.is_(None))
+    .values(ended_at=bind("now"), reason=bind("why"), blamed=bind("blame"))
+)
+_GIVE_UP = _END.where(sa.func.coalesce(_j.heard_at, 0.0) <= bind("before"))
+_HELD = (
+    sa.select(_p.seq, _p.id, _p.tier, _p.status, _p.token, _p.attempts, _p.solo, _p.deadline_at)
+    .where(_p.job == bind("job"), _p.status == literal(Status.LEASED))
+    .with_for_update()
+)
+_ENDED = (
+    sa.select(_j.ended_at, _j.leased_at, _j.blamed, _j.reason)
+    .where(_j.tier == bind("tier"), _j.ended_at.is_not(None))
+    .order_by(_j.ended_at.desc())
+    .limit(STRIKES_READ)
+)
+_LAST_LEASE = sa.select(sa.func.max(_j.leased_at)).where(_j.tier == bind("tier"), _j.ended_at.is_(None))
+
+
+class Jobs(Operations):
+    """The part of the queue that knows which Jobs there are."""
+
+    @write
+    def open_job(self, tx: Transaction, name: str, tier: str, run: str) -> bool:
+        """Store a Job before it is started; False: one of that name is known already, and stays as it is."""
+        return tx.change(_OPEN, {"name": name, "tier": tier, "run": run, "opened_at": tx.now}) == 1
+
+    @write
+    def end_job(
+        self, tx: Transaction, name: str, reason: str, *, blame: bool = True, attempts: int = ATTEMPTS
+    ) -> Reclaimed:
+        """A Job is over: what it still holds waits again at once, or fails after ``attempts``, for ``reason``.
+
+        ``blame=False`` (drained, preempted, or gone well): no attempt is counted, nothing has to go alone, and the Job
+        is no strike. Ending a Job twice, or one that is not known, changes nothing.
+        """
+        why = _text(reason)
+        tx.change(_END, {"job": name, "now": tx.now, "why": why, "blame": blame})
+        return _take_back(tx, name, why, blame=blame, attempts=attempts)
+
+    @write
+    def give_up_job(self, tx: Transaction, name: str, unheard: float, reason: str, *, attempts: int = ATTEMPTS) -> bool:
+        """End a Job to its blame, unless it was heard of within so many seconds after all; whether it was ended."""
+        why = _text(reason)
+        values = {"job": name, "now": tx.now, "why": why, "blame": True, "before": tx.now - unheard}
+        if tx.change(_GIVE_UP, values) == 0:
+            return False
+        _take_back(tx, name, why, blame=True, attempts=attempts)
+        return True
+
+    @read
+    def jobs(self, tx: Transaction) -> list[JobRow]:
+        """The Jobs that are not over, oldest first."""
+        return [JobRow(**row._mapping) for row in tx.rows(_LIVE)]
+
+    @read
+    def strikes(self, tx: Transaction, tier: str) -> Strikes:
+        """How many of the tier's latest Jobs in a row failed without ever leasing; a lease by any Job ends the row."""
+        last = tx.first(_LAST_LEASE, tier=tier)
+        forgiven = last[0] if last is not None and last[0] is not None else 0.0
+        struck = []
+        for row in tx.rows(_ENDED, tier=tier):
+            if row.leased_at is not None or row.ended_at <= forgiven:
+                break
+            if row.blamed:
+                struck.append(row)
+        if not struck:
+            return Strikes(0, "", None)
+        return Strikes(len(struck), struck[0].reason, struck[0].ended_at)
+
+
+def _take_back(tx: Transaction, name: str, why: str, *, blame: bool, attempts: int) -> Reclaimed:
+    moves = Moves(tx)
+    for row in tx.rows(_HELD, job=name):
+        if blame:
+            moves.lose(row, attempts, why)
+        else:
+            moves.add(row, HAND_BACK, Status.QUEUED)
+    moves.run()
+    return reclaimed(moves, more=False)
+
+
+def _text(reason: str) -> str:
+    """A worker's last words may hold what PostgreSQL cannot."""
+    return reason.replace("\0", "\N{REPLACEMENT CHARACTER}")

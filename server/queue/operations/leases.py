@@ -1,0 +1,200 @@
+"""Leases: what a worker takes, keeps, finishes or hands back."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import sqlalchemy as sa
+
+from server.queue.facts.errors import UnknownJob
+from server.queue.facts.records import Completion, Leased
+from server.queue.facts.states import FINAL, Status
+from server.queue.operations.intake import READ, prediction_of
+from server.queue.operations.moves import FINISH, HAND_BACK, LEASE, Moves, bind
+from server.queue.store.tables import jobs, literal, predictions
+from server.queue.store.transactions import Operations, Transaction, write
+
+HEARD_SHARE = 0.1  # of a lease: as close as it is noted when a Job was last heard of
+
+_p = predictions.c
+# Locked, so that no other server ends the Job meanwhile, or leases to it what is to be alone.
+_HOLDER = (
+    sa.select(jobs.c.tier, jobs.c.heard_at)
+    .where(jobs.c.name == bind("job"), jobs.c.ended_at.is_(None))
+    .with_for_update()
+)
+# NULL: the Job holds nothing; 0: it holds leases; 1: it holds one that is to be alone.
+_HELD = sa.select(sa.func.max(sa.cast(_p.solo, sa.Integer))).where(
+    _p.job == bind("job"), _p.status == literal(Status.LEASED)
+)
+_QUEUE = (  # the time that is left, not deadline_at > now: SQLite would take the index of deadlines, and sort
+    sa.select(_p.seq, _p.id, _p.tier, _p.status, _p.images, _p.size, _p.top_k, _p.attempts, _p.solo, _p.deadline_at)
+    .where(_p.tier == bind("tier"), _p.status == literal(Status.QUEUED), _p.deadline_at - bind("now") > 0)
+    .order_by(_p.priority, _p.seq)
+    .limit(bind("most"))
+    .with_for_update(skip_locked=True)
+)
+_WAITS = sa.select(sa.literal(1)).where(_p.tier == bind("tier"), _p.status == literal(Status.QUEUED)).limit(1)
+_FINISHING = (
+    sa.select(_p.seq, _p.token, _p.lost_tokens, _p.solo, *READ)
+    .where(_p.id.in_(sa.bindparam("ids", expanding=True)))
+    .with_for_update()
+)
+_ROWS = (
+    sa.select(_p.seq, _p.id, _p.tier, _p.status, _p.token, _p.lost_tokens, _p.job, _p.solo)
+    .where(_p.id.in_(sa.bindparam("ids", expanding=True)))
+    .with_for_update()
+)
+_HEARD = sa.update(jobs).where(jobs.c.name == bind("job")).values(heard_at=bind("now"))
+_ASKED = _HEARD.values(asked_at=sa.func.coalesce(jobs.c.asked_at, bind("now")))
+_GOT = _ASKED.values(leased_at=bind("now"))
+_EXTEND = (
+    sa.update(predictions)
+    .where(_p.seq == bind("row"), _p.token == bind("held"), _p.status == literal(Status.LEASED))
+    .values(lease_until=sa.case((_p.deadline_at < bind("until"), _p.deadline_at), else_=bind("until")))
+)
+
+
+class Leases(Operations):
+    """The part of the queue that workers use; their Jobs were opened before."""
+
+    @write
+    def lease(
+        self, tx: Transaction, tier: str, job: str, most: int, most_bytes: int, seconds: float, *, again: bool = False
+    ) -> list[Leased]:
+        """Take up to ``most`` predictions, ``most_bytes`` in all (but always one), each for ``seconds`` at most.
+
+        First come, first served, by (priority, arrival). One whose last lease was lost is leased alone: only to a Job
+        that holds nothing else, which then gets nothing more; it is never overtaken, so a Job that still holds others
+        gets nothing until it has finished them. ``again``: the server asks once more on behalf of a worker from which
+        nothing new was heard. Raises ``UnknownJob``: the worker should exit.
+        """
+        holder = tx.first(_HOLDER, job=job)
+        if holder is None or holder.tier != tier:
+            raise UnknownJob(job)
+        chosen: list[sa.Row[Any]] = []
+        held = tx.first(_HELD, job=job)
+        solo = held[0] if held is not None else None
+        if not solo and most > 0:
+            queue = tx.rows(_QUEUE, tier=tier, now=tx.now, most=most)
+            chosen = _choose(queue, most_bytes, holding=solo is not None)
+        if not chosen:
+            if holder.heard_at is None or (not again and tx.now - holder.heard_at >= HEARD_SHARE * seconds):
+                tx.change(_ASKED, {"job": job, "now": tx.now})
+            return []
+        moves, leased = Moves(tx), []
+        for row in chosen:
+            token = _mark(job) + secrets.token_hex(12)
+            until = min(tx.now + seconds, row.deadline_at)
+            moves.add(row, LEASE, Status.LEASED, new_token=token, new_job=job, until=until, at=tx.now)
+            attempt = row.attempts + 1
+            leased.append(Leased(row.id, token, row.images, row.size, row.top_k, attempt, row.solo))
+        moves.run()
+        tx.change(_GOT, {"job": job, "now": tx.now})
+        if len(chosen) < len(queue) or (len(queue) == most and tx.first(_WAITS, tier=tier) is not None):
+            tx.touch(f"tier:{tier}")
+        return leased
+
+    @write
+    def extend(self, tx: Transaction, job: str, leases: Sequence[tuple[str, str]], seconds: float) -> list[str]:
+        """Keep these leases (id, token) for ``seconds`` from now, their deadlines at most; answers the ids it lost."""
+        tx.change(_HEARD, {"job": job, "now": tx.now})
+        rows = {row.id: row for row in tx.rows(_ROWS, ids=[key for key, _ in leases])}
+        kept = [(key, token) for key, token in leases if key in rows and _holds(rows[key], job, token)]
+        until = tx.now + seconds
+        tx.change(_EXTEND, [{"row": rows[key].seq, "held": token, "until": until} for key, token in kept])
+        return [key for key, token in leases if (key, token) not in kept]
+
+    @write
+    def complete(self, tx: Transaction, job: str, completions: Sequence[Completion]) -> list[str]:
+        """Finish predictions; answers for each one ``accepted``, ``duplicate``, ``final`` or ``unknown``.
+
+        A late result of a lost lease is accepted while the prediction is not final, also when it waits again or another
+        worker has it. ``duplicate``: this very lease had finished it. ``final``: it ended otherwise. ``unknown``: no
+        such prediction, or never leased by this Job with this token.
+        """
+        rows = {row.id: row for row in tx.rows(_FINISHING, ids=[completion.id for completion in completions])}
+        moves, answers, finished = Moves(tx), [], dict[str, str]()
+        for completion in completions:
+            row = rows.get(completion.id)
+            if row is None or not _ever_held(row, job, completion.token):
+                answers.append("unknown")
+            elif completion.id in finished:
+                answers.append("duplicate" if finished[completion.id] == completion.token else "final")
+            elif row.status in FINAL:
+                answers.append("duplicate" if row.token == completion.token else "final")
+            else:
+                _finish(tx, moves, row, job, completion)
+                finished[completion.id] = completion.token
+                answers.append("accepted")
+        moves.run()
+        return answers
+
+    @write
+    def release(self, tx: Transaction, job: str, leases: Sequence[tuple[str, str]]) -> int:
+        """Hand leases back unused: queued again in their old places, no attempt counted; answers how many."""
+        rows = {row.id: row for row in tx.rows(_ROWS, ids=[key for key, _ in leases])}
+        moves = Moves(tx)
+        for key in {key for key, token in leases if key in rows and _holds(rows[key], job, token)}:
+            moves.add(rows[key], HAND_BACK, Status.QUEUED)
+        moves.run()
+        return moves.counts[Status.QUEUED]
+
+
+def _choose(queue: Sequence[sa.Row[Any]], most_bytes: int, *, holding: bool) -> list[sa.Row[Any]]:
+    """The head of the queue that one Job may take now."""
+    if queue and queue[0].solo:
+        return [] if holding else [queue[0]]
+    chosen: list[sa.Row[Any]] = []
+    total = 0
+    for row in queue:
+        total += row.size
+        if row.solo or (chosen and total > most_bytes):
+            break
+        chosen.append(row)
+    return chosen
+
+
+def _ever_held(row: sa.Row[Any], job: str, token: str) -> bool:
+    """Whether the Job holds the row by this token or held it once."""
+    return token in (row.token, *row.lost_tokens.split()) and token.startswith(_mark(job))
+
+
+def _mark(job: str) -> str:
+    """What the tokens of a Job's leases begin with: a lost lease leaves no other trace of whose it was."""
+    return hashlib.sha256(job.encode()).hexdigest()[:8]
+
+
+def _holds(row: sa.Row[Any], job: str, token: str) -> bool:
+    return bool(row.status == Status.LEASED and row.job == job and row.token == token)
+
+
+def _finish(tx: Transaction, moves: Moves, row: sa.Row[Any], job: str, completion: Completion) -> None:
+    status = Status.SUCCEEDED if completion.error is None else Status.FAILED
+    moves.add(
+        row,
+        FINISH,
+        status,
+        new_token=completion.token,
+        new_job=job,
+        new_results=None if completion.results is None else json.dumps(completion.results, allow_nan=False),
+        new_error=None if completion.error is None else json.dumps(completion.error, allow_nan=False),
+        took=completion.predict_ms,
+    )
+    before = prediction_of(row)
+    ended = replace(
+        before,
+        status=status,
+        attempts=max(1, before.attempts),
+        completed_at=tx.now,
+        job=job,
+        results=completion.results,
+        error=completion.error,
+        predict_ms=completion.predict_ms,
+    )
+    tx.touch(f"final:{row.id}", ended)

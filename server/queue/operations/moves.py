@@ -1,0 +1,133 @@
+"""Every change of a prediction's state: statements built once, checked against the table of edges."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+import sqlalchemy as sa
+
+from server.queue.facts.errors import Lost
+from server.queue.facts.states import EDGES, FINAL, Status
+from server.queue.store.tables import literal, predictions
+from server.queue.store.transactions import Transaction
+
+_p = predictions.c
+
+
+def bind(name: str) -> sa.BindParameter[Any]:
+    """A value given when the statement runs."""
+    return sa.bindparam(name)
+
+
+def transition(source: Status, target: Status, **values: Any) -> sa.Update:
+    """The UPDATE of one row (``:row``, and ``:held`` where it is leased) along a legal edge."""
+    if target not in EDGES[source]:
+        raise ValueError(f"no prediction goes from {source} to {target}")
+    statement = sa.update(predictions).where(_p.seq == bind("row"), _p.status == literal(source))
+    values["status"] = literal(target)
+    if source is Status.LEASED:
+        statement = statement.where(_p.token == bind("held"))
+        values["lease_until"] = None
+        values["lost_tokens"] = _p.lost_tokens + _p.token + " "
+        values.setdefault("token", None)
+    if target in FINAL:
+        values["completed_at"] = bind("now")
+    return statement.values(values)
+
+
+LEASE = {
+    (Status.QUEUED, Status.LEASED): transition(
+        Status.QUEUED,
+        Status.LEASED,
+        attempts=_p.attempts + 1,
+        token=bind("new_token"),
+        job=bind("new_job"),
+        lease_until=bind("until"),
+        started_at=sa.func.coalesce(_p.started_at, bind("at")),
+    )
+}
+HAND_BACK = {
+    (Status.LEASED, Status.QUEUED): transition(Status.LEASED, Status.QUEUED, attempts=_p.attempts - 1, job=None)
+}
+LOSE = {
+    (Status.LEASED, Status.QUEUED): transition(Status.LEASED, Status.QUEUED, solo=True, reason=bind("why"), job=None)
+}
+FINISH = {
+    (source, target): transition(
+        source,
+        target,
+        token=bind("new_token"),
+        job=bind("new_job"),
+        results=bind("new_results"),
+        error=bind("new_error"),
+        predict_ms=bind("took"),
+        attempts=sa.case((_p.attempts < 1, 1), else_=_p.attempts),  # its lease was handed back, and yet it was worked
+    )
+    for source in (Status.QUEUED, Status.LEASED)
+    for target in (Status.SUCCEEDED, Status.FAILED)
+}
+END = {
+    (source, target): transition(source, target, error=bind("new_error"))
+    for source in (Status.QUEUED, Status.LEASED)
+    for target in EDGES[source] & FINAL - {Status.SUCCEEDED}
+}
+
+_queue = (_p.tier == bind("tier"), _p.status == literal(Status.QUEUED))
+_head = sa.select(_p.solo).where(*_queue).order_by(_p.priority, _p.seq).limit(1).subquery()
+_HEAD_IS_SOLO = sa.select(sa.literal(1)).select_from(_head).where(_head.c.solo)
+
+
+class Moves:
+    """Transitions of rows that were read in this transaction, run in as few statements as there are kinds of them."""
+
+    def __init__(self, tx: Transaction) -> None:
+        self._tx = tx
+        self._rows: dict[sa.Update, list[dict[str, Any]]] = defaultdict(list)
+        self._freed: dict[str, bool] = {}
+        self.counts: Counter[Status] = Counter()
+
+    def add(
+        self, row: sa.Row[Any], moves: Mapping[tuple[Status, Status], sa.Update], to: Status, **values: Any
+    ) -> None:
+        """Move one row (``seq id tier status``, if leased ``token solo``), with what the statement needs beyond it."""
+        source = Status(row.status)
+        values["row"] = row.seq
+        if source is Status.LEASED:
+            values["held"] = row.token
+            self._freed[row.tier] = self._freed.get(row.tier, False) or row.solo
+        if to in FINAL:
+            values["now"] = self._tx.now
+            self._tx.touch(f"final:{row.id}")
+        self._rows[moves[source, to]].append(values)
+        self.counts[to] += 1
+        self._tx.touch(f"prediction:{row.id}", (row.tier, to))
+        if to is Status.QUEUED:
+            self._tx.touch(f"tier:{row.tier}")
+
+    def end(self, row: sa.Row[Any], to: Status, code: str = "", detail: str = "") -> None:
+        """End one row by a decision of ours, not by a result; without a code it has no error."""
+        self.add(row, END, to, new_error=json.dumps({"code": code, "detail": detail}) if code else None)
+
+    def lose(self, row: sa.Row[Any], attempts: int, why: str) -> None:
+        """The lease of this row (also ``attempts deadline_at``) is lost: wait again, alone next time, or end."""
+        if row.deadline_at <= self._tx.now:
+            self.end(row, Status.EXPIRED, "deadline_passed", f"not done by its deadline; {why}")
+        elif row.attempts >= attempts:
+            self.end(
+                row, Status.FAILED, "attempts_exhausted", f"given up after {row.attempts} attempts; the last: {why}"
+            )
+        else:
+            self.add(row, LOSE, Status.QUEUED, why=why)
+
+    def run(self) -> None:
+        """Write them. Raises ``Lost`` if a row is no longer as it was read."""
+        for statement, rows in self._rows.items():
+            if self._tx.change(statement, rows) != len(rows):
+                raise Lost("a prediction changed its state under a transaction")
+        for tier, solo in self._freed.items():
+            # A Job that held this lease may have been kept from work until now by the rule of leasing alone.
+            if solo or self._tx.first(_HEAD_IS_SOLO, tier=tier) is not None:
+                self._tx.touch(f"tier:{tier}")

@@ -1,0 +1,151 @@
+"""The open database: one thread writes and commits in groups, two read; every operation is a future."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import sqlalchemy as sa
+
+from server.points import Point, reached
+from server.queue.facts import errors
+from server.queue.facts.states import Clock
+from server.queue.store.lanes import Lane, Task
+from server.queue.store.transactions import Transaction
+
+log = logging.getLogger(__name__)
+
+R = TypeVar("R")
+
+Begin = Callable[[], contextlib.AbstractContextManager[sa.Connection]]  # a transaction, committed when it is left
+
+ANYTHING = ""  # the topic that stands for every other one
+READERS = 2
+GROUP = 64  # operations that share one commit at most: bounds what one slow group can hold up
+WAITING = 2000  # operations that may wait for each lane: about a second of work
+AGAIN = 4  # times that an operation is tried which others get in the way of
+
+
+def steady() -> Clock:
+    """A clock set once by the system's and never again: a jump of the system's clock ends no lease and no deadline."""
+    start = time.time() - time.monotonic()
+    return lambda: start + time.monotonic()
+
+
+class Database(ABC):
+    """``write`` and ``read`` may be called from any thread and from an event loop."""
+
+    def __init__(self, write: Begin, read: Begin, clock: Clock, resources: contextlib.ExitStack) -> None:
+        """Use ``open`` of the kind that is wanted."""
+        self.clock = clock
+        self._resources = resources
+        self._listeners: list[Callable[[Mapping[str, Any]], None]] = []
+        serve = functools.partial
+        self._writing: Lane[Transaction] = Lane("writer", [serve(self._serve, write)], WAITING, GROUP)
+        self._reading: Lane[Transaction] = Lane("readers", [serve(self._serve, read)] * READERS, WAITING)
+
+    def write(self, operation: Callable[[Transaction], R]) -> Future[R]:
+        """Run it in the writer's next transaction; resolved once that is on disk.
+
+        An operation may run twice, when another one spoils the transaction they share: it must do nothing but database
+        work. The future raises what the operation raised, or ``StorageError`` and its kin.
+        """
+        return self._writing.put(operation)
+
+    def read(self, operation: Callable[[Transaction], R]) -> Future[R]:
+        """Run it on a read connection: it sees every write that was resolved before this call."""
+        return self._reading.put(operation)
+
+    def listen(self, callback: Callable[[Mapping[str, Any]], None]) -> None:
+        """Call this with what each commit touched, news by topic, on a thread of the database's: it must be quick."""
+        self._listeners.append(callback)
+
+    def leads(self) -> bool:
+        """Whether this process is the one that may dispatch now. Blocks for as long as asking takes."""
+        return True
+
+    def close(self) -> None:
+        """Finish what waits and let everything go."""
+        self._reading.close()
+        self._writing.close()
+        self._resources.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    @abstractmethod
+    def _ours(self, cause: Exception) -> Exception:
+        """The error in this package's words; anything that is not the database's is left as it is."""
+
+    def _passes(self, error: Exception) -> bool:
+        """Whether the same operation may succeed when it is tried again at once."""
+        return False
+
+    def _tell_others(self, topics: Mapping[str, Any]) -> None:  # noqa: B027 (there need not be others)
+        """Tell other processes with the same database what a commit touched."""
+
+    def _serve(self, begin: Begin, tasks: list[Task[Transaction]], tries: int = AGAIN) -> None:
+        """Run a group in one transaction and resolve it; when one operation spoils it, each gets its own."""
+        committing = False
+        try:
+            with begin() as connection:
+                transaction = Transaction(connection, self.clock())
+                reached(Point.ROWS_BEGUN)
+                outcomes = [_attempt(task, transaction) for task in tasks]
+                reached(Point.ROWS_WRITTEN)
+                committing = True
+        except Exception as cause:  # noqa: BLE001 (whatever it is, it belongs to the callers)
+            error = self._ours(cause)
+            if committing and isinstance(error, errors.StorageError) and not isinstance(error, errors.DiskFull):
+                error = errors.OutcomeUnknown(f"whether it was kept is not known: {error}")
+            self._fail(error, begin, tasks, tries)
+            return
+        reached(Point.ROWS_COMMITTED)
+        if transaction.news:
+            self._announce(transaction.news)  # first: a client waits for its labels, a worker for a receipt
+        for task, (result, refusal) in zip(tasks, outcomes, strict=True):
+            if refusal is None:
+                task.future.set_result(result)
+            else:
+                task.future.set_exception(refusal)
+        reached(Point.ROWS_TOLD)
+        if transaction.news:
+            self._tell_others(transaction.news)
+
+    def _fail(self, error: Exception, begin: Begin, tasks: list[Task[Transaction]], tries: int) -> None:
+        if isinstance(error, errors.ConnectionLost) and tries == AGAIN:
+            self._serve(begin, tasks, tries - 1)  # it may have been lost long ago, when nobody used it
+        elif isinstance(error, errors.StorageError | errors.DatabaseBusy):
+            for task in tasks:
+                task.future.set_exception(error)
+        elif len(tasks) > 1:
+            for task in tasks:
+                self._serve(begin, [task])
+        elif tries > 1 and self._passes(error):
+            self._serve(begin, tasks, tries - 1)
+        else:
+            tasks[0].future.set_exception(error)
+
+    def _announce(self, topics: Mapping[str, Any]) -> None:
+        for listener in self._listeners:
+            try:
+                listener(topics)
+            except Exception:
+                log.exception("a listener of the queue failed")
+
+
+def _attempt(task: Task[Transaction], transaction: Transaction) -> tuple[Any, errors.Refused | None]:
+    try:
+        return task.operation(transaction), None
+    except errors.Refused as refusal:
+        return None, refusal

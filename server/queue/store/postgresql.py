@@ -1,0 +1,196 @@
+"""The queue in PostgreSQL: for any number of servers, one of which dispatches at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import logging
+import secrets
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import psycopg
+import sqlalchemy as sa
+
+from server.queue.facts import errors
+from server.queue.facts.states import Clock
+from server.queue.store import tables
+from server.queue.store.database import ANYTHING, READERS, Database
+from server.queue.store.sessions import CHANNEL, CONNECT_SECONDS, LOCK, Leadership, Notices, engine
+
+log = logging.getLogger(__name__)
+
+DRIVER = "postgresql+psycopg"
+MIGRATING = 1  # the lock of whoever makes the tables
+CLOCK_SECONDS = 60.0
+RETRY_SECONDS = 1.0
+LISTEN_SECONDS = 1.0  # how long closing may have to wait for a listener that cannot be woken
+GOODBYE = "bye"
+
+
+class PostgreSQL(Database):
+    """A database that other servers may have open too: at most six connections from each."""
+
+    @classmethod
+    def open(cls, url: str, clock: Clock | None = None) -> PostgreSQL:
+        """Connect by ``postgresql://...`` and make, or bring up, the tables in the connection's schema.
+
+        ``clock`` stands in for the database's. Raises ``DatabaseAway``, ``NewerSchema`` or ``CannotOpen``, whose texts
+        are for an operator and never show the password.
+        """
+        try:
+            parsed = sa.make_url(url).set(drivername=DRIVER)
+        except sa.exc.ArgumentError as error:
+            raise errors.CannotOpen("the database URL must look like postgresql://USER:PASSWORD@HOST/NAME") from error
+        where = parsed.render_as_string(hide_password=True).replace(DRIVER, "postgresql")
+        with contextlib.ExitStack() as resources:
+            writers = engine(parsed, 1)
+            resources.callback(writers.dispose)
+            readers = engine(parsed, READERS, isolation_level="REPEATABLE READ")
+            resources.callback(readers.dispose)
+            follow = _FollowedClock()
+            try:
+                with writers.begin() as connection:
+                    _migrate(connection, where)
+                    follow.read(connection)
+                    if connection.exec_driver_sql("SHOW fsync").scalar_one() == "off":
+                        log.warning("%s runs with fsync off: it may lose what it has taken", where)
+            except sa.exc.DBAPIError as error:
+                away = isinstance(_translated(error.orig), errors.ConnectionLost)
+                refusal = errors.DatabaseAway if away else errors.CannotOpen
+                raise refusal(f"{where} cannot be used: {str(error.orig).strip()}") from error
+            listening = engine(parsed, 2, isolation_level="AUTOCOMMIT")
+            resources.callback(listening.dispose)
+            return cls(writers, readers, listening, follow if clock is None else clock, resources.pop_all())
+
+    def __init__(
+        self,
+        writers: sa.Engine,
+        readers: sa.Engine,
+        others: sa.Engine,
+        clock: Clock,
+        resources: contextlib.ExitStack,
+    ) -> None:
+        """Use ``PostgreSQL.open``."""
+        self._name = secrets.token_hex(8)
+        self._others = others
+        self._notices = resources.enter_context(contextlib.closing(Notices(others)))
+        self._leadership = resources.enter_context(contextlib.closing(Leadership(writers.url)))
+        self._stopping, self._hearing = threading.Event(), threading.Event()
+        self._listener = threading.Thread(target=self._hear_others, name="listener", daemon=True)
+        resources.callback(self._listener.join)
+        resources.callback(self._notices.send, self._name, [GOODBYE])  # wakes the listener
+        resources.callback(self._stopping.set)
+        write = functools.partial(_begin, writers, clock if isinstance(clock, _FollowedClock) else None)
+        super().__init__(write, functools.partial(_begin, readers, None), clock, resources)
+        self._listener.start()
+        self._hearing.wait(CONNECT_SECONDS)
+
+    def leads(self) -> bool:
+        """Whether this process holds the one lock of dispatchers, or could just take it."""
+        return self._leadership.held()
+
+    def _passes(self, error: Exception) -> bool:
+        return isinstance(error, errors.Collided | errors.Conflict | errors.Lost)
+
+    def _ours(self, cause: Exception) -> Exception:
+        if not isinstance(cause, sa.exc.DBAPIError):
+            return cause
+        error = _translated(cause.orig)
+        error.__cause__ = cause
+        return error
+
+    def _tell_others(self, topics: Mapping[str, Any]) -> None:
+        told = [topic for topic in topics if not topic.startswith("prediction:")]
+        self._notices.send(self._name, told)
+
+    def _hear_others(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                with self._others.connect() as connection:
+                    driver = connection.connection.driver_connection
+                    assert isinstance(driver, psycopg.Connection)
+                    channel = connection.exec_driver_sql(CHANNEL).scalar_one()
+                    driver.execute(psycopg.sql.SQL("LISTEN {}").format(psycopg.sql.Identifier(channel)))
+                    if self._hearing.is_set():
+                        self._announce({ANYTHING: None})  # what was told while nobody listened
+                    self._hearing.set()
+                    while not self._stopping.is_set():
+                        for notice in driver.notifies(timeout=LISTEN_SECONDS, stop_after=1):
+                            self._heard(notice.payload)
+            except (psycopg.Error, sa.exc.DBAPIError) as error:
+                if not self._stopping.is_set():
+                    log.warning("not hearing from other servers, trying again: %s", str(error).splitlines()[0])
+                    self._stopping.wait(RETRY_SECONDS)
+
+    def _heard(self, payload: str) -> None:
+        sender, *topics = json.loads(payload)
+        if sender != self._name:
+            self._announce(dict.fromkeys(topics))
+
+
+class _FollowedClock:
+    """The database's clock: read now and then, and in between followed by this machine's monotonic one."""
+
+    def __init__(self) -> None:
+        self._ahead = 0.0
+        self._read_at = 0.0
+
+    def __call__(self) -> float:
+        return self._ahead + time.monotonic()
+
+    def read(self, connection: sa.Connection) -> None:
+        """Set it anew, unless that was done a short while ago."""
+        before = time.monotonic()
+        if self._read_at and before - self._read_at < CLOCK_SECONDS:
+            return
+        there = connection.exec_driver_sql("SELECT extract(epoch FROM clock_timestamp())::float8").scalar_one()
+        self._read_at = time.monotonic()
+        self._ahead = there - (before + self._read_at) / 2
+
+
+@contextlib.contextmanager
+def _begin(engine: sa.Engine, clock: _FollowedClock | None) -> Iterator[sa.Connection]:
+    with engine.begin() as connection:
+        try:
+            if clock is not None:
+                clock.read(connection)
+            yield connection
+        except sa.exc.DBAPIError as error:
+            if isinstance(_translated(error.orig), errors.StorageError):
+                connection.invalidate(error)  # such as one to a server that has become a standby
+            raise
+
+
+def _migrate(connection: sa.Connection, where: str) -> None:
+    connection.exec_driver_sql(LOCK.format("pg_advisory_xact_lock", MIGRATING))
+    connection.exec_driver_sql("CREATE TABLE IF NOT EXISTS schema_version (version integer NOT NULL)")
+    found = connection.exec_driver_sql("SELECT version FROM schema_version").scalar() or 0
+    if found > tables.VERSION:
+        raise errors.NewerSchema(where, found, tables.VERSION)
+    if found < tables.VERSION:
+        tables.bring_up(connection, found)
+        connection.exec_driver_sql("DELETE FROM schema_version")
+        connection.exec_driver_sql("INSERT INTO schema_version VALUES (%s)", (tables.VERSION,))
+
+
+def _translated(orig: BaseException | None) -> errors.QueueError:
+    """By SQLSTATE (PostgreSQL's manual, appendix A); a broken connection has none."""
+    code = getattr(orig, "sqlstate", None) or ""
+    said = str(orig).strip().splitlines()[0] if orig else ""
+    if code in ("40001", "40P01"):
+        return errors.Collided(f"another server got in the way: {said}")
+    if code.startswith("23"):
+        return errors.Conflict(f"the tables refused it: {said}")
+    if code == "53100":
+        return errors.DiskFull(f"the database's disk refused: {said}")
+    broken = not code and isinstance(orig, psycopg.OperationalError | psycopg.InterfaceError)
+    # 08 connection, 57P shutdown; 25006 read-only, 53 resources, 55P03 lock, 57014 time-out, 58 system
+    if broken or code[:2] == "08" or code[:3] == "57P":
+        return errors.ConnectionLost(f"the database is away: {said}")
+    if code in ("25006", "55P03") or code[:2] in ("53", "57", "58", "XX"):
+        return errors.StorageError(f"the database cannot: {said}")
+    return errors.QueueError(f"the database refused it: {said}")

@@ -1,0 +1,132 @@
+"""The queue in a SQLite file: for one server, on a disk of its own machine."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import cast
+
+import sqlalchemy as sa
+
+from server.queue.facts import errors
+from server.queue.facts.states import Clock
+from server.queue.store import guard, tables
+from server.queue.store.database import READERS, Database, steady
+
+FILE = "queue.db"
+BUSY_SECONDS = 5.0
+
+_DISK = frozenset(
+    {
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_NOTADB,
+        sqlite3.SQLITE_READONLY,
+    }
+)
+
+
+class SQLite(Database):
+    """A file in a data directory that this process alone has open."""
+
+    @classmethod
+    def open(cls, directory: Path, clock: Clock | None = None, *, filesystem: str | None = None) -> SQLite:
+        """Open, or make, the database in a data directory; ``clock`` is ``steady()`` where none is given.
+
+        Raises ``DataInUse``, ``NetworkFilesystem`` (``filesystem`` names the type instead of asking the system),
+        ``NewerSchema`` or ``CannotOpen``, whose texts are for an operator.
+        """
+        guard.make_directory(directory)
+        guard.refuse_network(directory, filesystem)
+        path = directory / FILE
+        with contextlib.ExitStack() as resources:
+            resources.callback(guard.DataLock(directory).release)
+            try:
+                # The last connection to be closed folds the WAL into the file and removes it.
+                writer = resources.enter_context(_engine(path, "BEGIN IMMEDIATE").connect())
+                with writer.begin():
+                    _migrate(writer, path)
+                reading = _engine(path, "BEGIN", "query_only = ON")
+                readers = [resources.enter_context(reading.connect()) for _ in range(READERS)]
+            except (sa.exc.DBAPIError, sqlite3.Error) as error:
+                raise errors.CannotOpen(f"{path} cannot be opened: {error}") from error
+            write, read = _Connections([writer]).begin, _Connections(readers).begin
+            return cls(write, read, clock or steady(), resources.pop_all())
+
+    def _ours(self, cause: Exception) -> Exception:
+        orig = cause.orig if isinstance(cause, sa.exc.DBAPIError) else cause
+        if not isinstance(orig, sqlite3.Error):
+            return cause
+        error: errors.QueueError
+        code = getattr(orig, "sqlite_errorcode", 0) & 0xFF  # the low byte is the kind, the rest its detail
+        if code == sqlite3.SQLITE_FULL:
+            error = errors.DiskFull(f"the disk refused: {orig}")
+        elif code in _DISK:
+            error = errors.StorageError(f"the disk refused: {orig}")
+        elif code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            error = errors.DatabaseBusy(f"the database stayed locked: {orig}")
+        elif isinstance(orig, sqlite3.IntegrityError):
+            error = errors.Conflict(f"the tables refused it: {orig}")
+        else:
+            error = errors.QueueError(f"the database refused it: {orig}")
+        error.__cause__ = cause
+        return error
+
+
+class _Connections:
+    """Connections that stay open, one for each thread that asks."""
+
+    def __init__(self, connections: list[sa.Connection]) -> None:
+        self._idle: queue.SimpleQueue[sa.Connection] = queue.SimpleQueue()
+        for connection in connections:
+            self._idle.put(connection)
+
+    @contextlib.contextmanager
+    def begin(self) -> Iterator[sa.Connection]:
+        connection = self._idle.get()
+        try:
+            with connection.begin():
+                yield connection
+        finally:
+            self._idle.put(connection)
+
+
+def _engine(path: Path, begin: str, *pragmas: str) -> sa.Engine:
+    """An engine that leaves BEGIN to us, as SQLAlchemy documents for sqlite3: the module's own comes too late."""
+    engine = sa.create_engine(sa.URL.create("sqlite", database=str(path)), poolclass=sa.NullPool)
+
+    @sa.event.listens_for(engine, "connect")
+    def connect(connection: sqlite3.Connection, _record: object) -> None:
+        connection.isolation_level = None
+        for pragma in (
+            f"busy_timeout = {int(BUSY_SECONDS * 1000)}",
+            "journal_mode = WAL",
+            "synchronous = FULL",
+            # The WAL is folded into the file every 1000 pages (4 MB) and written over from its start, which costs no
+            # new blocks; after a burst, a longer one is cut back to this.
+            f"journal_size_limit = {16 << 20}",
+            "temp_store = MEMORY",  # a pod's root filesystem is read-only
+            *pragmas,
+        ):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @sa.event.listens_for(engine, "begin")
+    def start(connection: sa.Connection) -> None:
+        # Past SQLAlchemy, whose way of executing costs more than this statement does.
+        driver = cast(sqlite3.Connection, connection.connection.driver_connection)
+        driver.execute(begin)
+
+    return engine
+
+
+def _migrate(connection: sa.Connection, path: Path) -> None:
+    found = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
+    if found > tables.VERSION:
+        raise errors.NewerSchema(str(path), found, tables.VERSION)
+    if found < tables.VERSION:
+        tables.bring_up(connection, found)
+        connection.exec_driver_sql(f"PRAGMA user_version = {tables.VERSION}")

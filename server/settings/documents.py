@@ -1,0 +1,247 @@
+"""YAML documents checked by the JSON Schemas of ``schemas/``.
+
+A document remembers in which file and line each of its values stands, so that a finding can be acted upon: file, line,
+JSON pointer (RFC 6901), a sentence, and the rule that was broken.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from server.settings.complaints import explained
+
+if TYPE_CHECKING:
+    from jsonschema import Draft202012Validator
+
+SCHEMAS = Path(__file__).resolve().parents[2] / "schemas"
+MAX_BYTES = 1 << 20
+
+Schema = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is wrong with a document. ``line`` is 0 where there is none; an empty ``pointer`` is the whole."""
+
+    file: str
+    line: int
+    pointer: str
+    rule: str
+    message: str
+
+    def __str__(self) -> str:
+        where = f"{self.file}:{self.line}" if self.line else self.file
+        return ": ".join(filter(None, (where, self.pointer, f"{self.message} ({self.rule})")))
+
+
+class DocumentError(Exception):
+    """A document cannot be used; ``findings`` say why."""
+
+    def __init__(self, findings: Sequence[Finding]) -> None:
+        super().__init__("\n".join(map(str, findings)))
+        self.findings = tuple(findings)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a value stands. ``line`` is 0 where the source has no lines."""
+
+    file: str
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A value of the JSON kinds, and the places of its parts by JSON pointer."""
+
+    value: Any
+    file: str
+    places: Mapping[str, Place] = field(repr=False)
+
+    def place(self, pointer: str) -> Place:
+        """The place of ``pointer``, or of the nearest part around it that has one."""
+        while pointer and pointer not in self.places:
+            pointer = pointer.rpartition("/")[0]
+        return self.places.get(pointer, Place(self.file, 0))
+
+    def finding(self, pointer: str, rule: str, message: str) -> Finding:
+        """A finding at ``pointer``."""
+        place = self.place(pointer)
+        return Finding(place.file, place.line, pointer, rule, message)
+
+
+def pointer(*keys: str | int) -> str:
+    """The JSON pointer of the value found by ``keys`` from the root."""
+    return "".join("/" + str(key).replace("~", "~0").replace("/", "~1") for key in keys)
+
+
+def shown(path: Path) -> str:
+    """``path`` as a person would write it from the working directory."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+
+
+def read(path: Path, limit: int = MAX_BYTES) -> Document:
+    """The one YAML document in the file ``path``. Raises ``DocumentError``."""
+    file = shown(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise DocumentError([Finding(file, 0, "", "file", error.strerror or str(error))]) from error
+    except UnicodeDecodeError as error:
+        raise DocumentError([Finding(file, 0, "", "yaml", "is not UTF-8 text")]) from error
+    return parse(text, file, limit)
+
+
+def parse(text: str, file: str, limit: int = MAX_BYTES) -> Document:
+    """The one YAML document in ``text``, of at most ``limit`` bytes.
+
+    Takes only what JSON can say too: text keys, each once; no aliases, dates or infinities. Raises ``DocumentError``.
+    """
+    if len(text.encode("utf-8", "surrogatepass")) > limit:
+        raise DocumentError([Finding(file, 0, "", "size", f"is larger than {limit} bytes")])
+    try:
+        return _Reading(text, file).document()
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        whole = (error.context, error.problem) if str(error.problem).startswith("but ") else (error.problem,)
+        line, message = mark.line + 1 if mark else 0, ", ".join(map(str, whole))
+    except yaml.YAMLError as error:
+        line, message = 0, str(error).partition("\n")[0]
+    except RecursionError:
+        line, message = 0, "is nested too deeply"
+    raise DocumentError([Finding(file, line, "", "yaml", message)])
+
+
+class _Reading(yaml.SafeLoader):
+    """One reading of one text."""
+
+    def __init__(self, text: str, file: str) -> None:
+        super().__init__(text)
+        self.file = file
+        self.places: dict[str, Place] = {}
+
+    def document(self) -> Document:
+        node = self.get_single_node()
+        return Document(self._value(node, "") if node else None, self.file, self.places)
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.MarkedYAMLError(None, None, "aliases are not allowed", self.get_event().start_mark)  # type: ignore[no-untyped-call]
+        return super().compose_node(parent, index)
+
+    def _value(self, node: yaml.Node, at: str) -> Any:
+        self.places.setdefault(at, Place(self.file, node.start_mark.line + 1))
+        if isinstance(node, yaml.MappingNode) and node.tag == "tag:yaml.org,2002:map":
+            return {self._key(key, at): self._value(value, at + pointer(key.value)) for key, value in node.value}
+        if isinstance(node, yaml.SequenceNode) and node.tag == "tag:yaml.org,2002:seq":
+            return [self._value(item, at + pointer(index)) for index, item in enumerate(node.value)]
+        return self._scalar(node)
+
+    def _key(self, node: yaml.Node, at: str) -> str:
+        if node.tag != "tag:yaml.org,2002:str":
+            raise yaml.MarkedYAMLError(None, None, "a key must be text: put it in quotes", node.start_mark)
+        place = at + pointer(node.value)
+        if place in self.places:
+            raise yaml.MarkedYAMLError(None, None, f'the key "{node.value}" is there twice', node.start_mark)
+        self.places[place] = Place(self.file, node.start_mark.line + 1)
+        return str(node.value)
+
+    def _scalar(self, node: yaml.Node) -> Any:
+        kind = node.tag.removeprefix("tag:yaml.org,2002:")
+        try:
+            value = self.construct_object(node) if kind in {"str", "int", "float", "bool", "null"} else math.nan
+        except (ValueError, LookupError):
+            value = math.nan
+        if isinstance(value, float) and not math.isfinite(value):
+            raise yaml.MarkedYAMLError(None, None, "is not a value of JSON: put text in quotes", node.start_mark)
+        return value
+
+
+# YAML 1.1 wants a point in front of the exponent; JSON does not, and Go writes none.
+_EXPONENT = re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+\Z")
+_Reading.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+0123456789"))
+
+
+def merge(base: Document, over: Document) -> Document:
+    """``base`` with ``over`` upon it, as Helm lays values files: mappings merge, null deletes, all else replaces."""
+    value = _merged(base.value, {} if over.value is None else over.value)
+    return Document(value, over.file, {**base.places, **over.places})
+
+
+def _merged(base: Any, over: Any) -> Any:
+    if not isinstance(over, dict):
+        return over
+    below = base if isinstance(base, dict) else {}
+    return {
+        key: _merged(below.get(key), over[key]) if key in over else below[key]
+        for key in below | over
+        if over.get(key, "") is not None
+    }
+
+
+@cache
+def schema(name: str) -> Schema:
+    """The JSON Schema ``schemas/NAME.schema.json``."""
+    loaded: Schema = json.loads((SCHEMAS / f"{name}.schema.json").read_text(encoding="utf-8"))
+    return loaded
+
+
+def resolve(root: Schema, part: Schema) -> Schema:
+    """``part`` of the schema ``root`` with its ``$ref`` (to a definition in the same file) filled in."""
+    if "$ref" not in part:
+        return part
+    definition = root["$defs"][part["$ref"].removeprefix("#/$defs/")]
+    return {**resolve(root, definition), **part}
+
+
+def filled(value: Any, name: str) -> Any:
+    """``value``, valid under the schema ``name``, with the schema's default for every key that is left out."""
+    root = schema(name)
+
+    def fill(value: Any, part: Schema) -> Any:
+        if not isinstance(value, dict):
+            return value
+        known = {key: resolve(root, sub) for key, sub in part.get("properties", {}).items()}
+        others = resolve(root, part.get("additionalProperties") or {})
+        full = {key: fill(item, known.get(key, others)) for key, item in value.items()}
+        for key, sub in known.items():
+            if key not in full and "default" in sub:
+                full[key] = sub["default"]
+            elif key not in full and "properties" in sub:
+                full[key] = fill({}, sub)
+        return full
+
+    return fill(value, root)
+
+
+def validate(document: Document, name: str) -> list[Finding]:
+    """What the schema ``name`` finds wrong with ``document``, in the order of its lines."""
+    found = [
+        document.finding(pointer(*keys), rule, message)
+        for error in _validator(name).iter_errors(document.value)
+        for keys, rule, message in explained(error)
+    ]
+    return sorted(found, key=lambda finding: (finding.line, finding.pointer))
+
+
+@cache
+def _validator(name: str) -> Draft202012Validator:
+    from jsonschema import Draft202012Validator, ValidationError, validators
+
+    def pattern(_validator: Any, expression: str, value: Any, _schema: Any) -> Iterator[ValidationError]:
+        # Python's $ also matches before a last newline; JSON Schema's does not.
+        if isinstance(value, str) and not re.search(re.sub(r"\$$", r"\\Z", expression), value):
+            yield ValidationError("does not match")
+
+    extended: type[Draft202012Validator] = validators.extend(Draft202012Validator, {"pattern": pattern})  # type: ignore[no-untyped-call]
+    return extended(schema(name))

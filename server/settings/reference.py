@@ -1,0 +1,131 @@
+"""Writes docs/configuration.md from the schema ``values``: ``python -m server.settings.reference [--check]``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from server.settings import documents
+from server.settings.documents import Schema
+from server.settings.values import CHECKS, ROOT
+
+PAGE = ROOT / "docs" / "configuration.md"
+COMMAND = "python -m server.settings.reference"
+
+_KINDS = {
+    "string": "text",
+    "integer": "whole number",
+    "number": "number",
+    "boolean": "`true` or `false`",
+    "object": "mapping",
+}
+_INTRODUCTION = f"""\
+<!-- Made from schemas/values.schema.json by `{COMMAND}`; edit the schema, not this page. -->
+
+# Configuration
+
+The defaults are in [chart/values.yaml](../chart/values.yaml). Write only what differs into a file of your own, or give
+it on the command line; both are laid over the defaults as Helm does it, and `null` takes a key away.
+
+    python -m server check --values my-values.yaml
+    python -m server serve --values my-values.yaml --set tiers.free.quota.cpu=3
+    helm upgrade --install tierserve chart --namespace tierserve --create-namespace --values my-values.yaml
+
+`server`, `worker` and `tiers` are what the server reads, on a laptop and in a cluster. All else is read by the chart
+only.
+
+A quantity is a number with or without a suffix, as Kubernetes writes it: `900m` is 0.9, `2Gi` is 2 x 1024^3. A typo is
+refused, with its file and line.
+"""
+
+_CHART_RULES = """\
+- A tier's Job template exists.
+- In a cluster: no port of the server is 0; no tier runs in the server's own namespace; `service.nodePort` and the keys
+  of load balancers go with a `service.type` that has them; `httpRoute` names a Gateway; with network policies,
+  `serviceMonitor` goes with `networkPolicy.monitoring`; what is added to the server's pod has its own names and paths.
+- More than one of `replicas`, or `autoscaling`, needs `database.secretName` and `blobs.url`; `autoscaling.minReplicas`
+  is at most `maxReplicas`, and the pod asks for CPU; `blobs.secretName` goes with `blobs.url`.
+"""
+
+
+def page() -> str:
+    """The text of the page."""
+    root = documents.schema("values")
+    rules = "\n".join("- " + " ".join((check.__doc__ or "").split()).replace("``", "`") for check in CHECKS)
+    sections = "\n".join(_sections("", root, root, set()))
+    return f"{_INTRODUCTION}\n{sections}\n## What must hold between values\n\n{rules}\n{_CHART_RULES}"
+
+
+def _sections(path: str, part: Schema, root: Schema, shown: set[str]) -> Iterator[str]:
+    """A heading and a table of the plain keys of ``part``, then the same for each mapping in it.
+
+    What ``shown`` says was described before, by its ``$ref``, is not described again. The root's own keys come last.
+    """
+    known = {key: documents.resolve(root, sub) for key, sub in part.get("properties", {}).items()}
+    plain = {key: sub for key, sub in known.items() if not _has_keys(sub, root)}
+    rows = [_row(key, sub, key in part.get("required", ()), root) for key, sub in plain.items()]
+    table = "\n".join(["| Key | Value | Default | Meaning |", "|---|---|---|---|", *rows, ""]) if rows else ""
+    if path:
+        yield f"## `{path}`\n\n{part['description']}\n"
+        yield from filter(None, [table])
+    for key, sub in known.items():
+        at, item = f"{path}.{key}".lstrip("."), sub.get("items", {})
+        if key not in plain:
+            yield from _sections(at, sub, root, shown)
+        elif _has_keys(documents.resolve(root, item), root) and item.get("$ref") not in shown:
+            shown |= {item["$ref"]} if "$ref" in item else set()
+            yield from _sections(f"{at}[]", documents.resolve(root, item), root, shown)
+    if _has_keys(part, root) and "properties" not in part:
+        yield from _sections(f"{path}.NAME", documents.resolve(root, part["additionalProperties"]), root, shown)
+    if not path:
+        yield f"## Keys by themselves\n\n{table}"
+
+
+def _has_keys(part: Schema, root: Schema) -> bool:
+    """Whether ``part`` is a mapping, or one of mappings, whose keys are known."""
+    return "properties" in part or "properties" in documents.resolve(root, part.get("additionalProperties") or {})
+
+
+def _row(key: str, part: Schema, required: bool, root: Schema) -> str:
+    default = f"`{_plain(part['default'])}`" if "default" in part else "required" if required else "none"
+    return f"| `{key}` | {_value(part, root)} | {default} | {part['description']} |"
+
+
+def _value(part: Schema, root: Schema) -> str:
+    if "enum" in part:
+        return " or ".join(f"`{_plain(item)}`" for item in part["enum"])
+    if part.get("$ref") == "#/$defs/quantity":
+        kind = "quantity"
+    elif "items" in part:
+        kind = f"list of {documents.resolve(root, part['items'])['title'].lower()}s"
+    else:
+        kinds = [part["type"]] if isinstance(part["type"], str) else part["type"]
+        kind = _KINDS[kinds[-1]]
+    if "minimum" in part and kind != "quantity":
+        kind += f", {part['minimum']} to {part['maximum']}" if "maximum" in part else f", at least {part['minimum']}"
+    examples = " or ".join(f"`{_plain(example)}`" for example in part.get("examples", ()))
+    return f"{kind}, such as {examples}" if examples else kind
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) and value else json.dumps(value)
+
+
+def main(arguments: list[str]) -> int:
+    """Write the page, or with ``--check`` only say whether it is current."""
+    if arguments not in ([], ["--check"]):
+        sys.stderr.write(f"usage: {COMMAND} [--check]\n")
+        return 2
+    if arguments:
+        if PAGE.is_file() and PAGE.read_text(encoding="utf-8") == page():
+            return 0
+        sys.stderr.write(f"{documents.shown(PAGE)} is stale: run {COMMAND}\n")
+        return 1
+    PAGE.write_text(page(), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,257 @@
+"""A tier and a run become the manifest of a Job.
+
+Parameters, Jinja, YAML, schema, invariants: each step is checked before the next one, and a template can neither omit
+nor contradict what the server stamps last.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from server.settings import documents
+from server.settings.documents import Document, DocumentError, Finding, pointer
+from server.settings.manifests import SERVICE_ACCOUNT, Manifest, job_labels, job_name
+from server.settings.quantity import parse_quantity
+from server.settings.values import TEMPLATE_SUFFIX, TEMPLATES, Settings, Tier
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+MAX_BYTES = 1 << 16
+STEPS = ("parameters", "template", "yaml", "schema", "invariants")
+
+SAMPLE_RUN = "sample"
+SAMPLE_URL = "http://127.0.0.1:8081"
+
+
+class RenderError(DocumentError):
+    """A tier's template gives no Job; ``findings`` say why, by line of the template or of the text it renders to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How one step of a rendering went. A step is ok without findings; the steps behind a failed one have none."""
+
+    step: str
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether the step found nothing wrong."""
+        return not self.findings
+
+
+class Renderer:
+    """Renders the Job templates that one directory had when this was made."""
+
+    def __init__(self, templates: Path = TEMPLATES) -> None:
+        self._templates = templates.absolute()
+        texts = {path.name: path.read_text(errors="replace") for path in self._templates.glob(f"*{TEMPLATE_SUFFIX}")}
+        self._environment = _environment(self._templates, texts)
+
+    def text(self, tier: Tier, run: str, server_url: str) -> str:
+        """The YAML text that the tier's template renders to, before the server's stamp. Raises ``RenderError``."""
+        return self._text(tier, _parameters(tier, run, server_url))
+
+    def job(self, tier: Tier, run: str, server_url: str) -> dict[str, Any]:
+        """The checked manifest of the Job of one run: what an engine starts. Raises ``RenderError``."""
+        return self._steps(tier, run, server_url, lambda _: None)
+
+    def validate(self, tier: Tier, run: str = SAMPLE_RUN, server_url: str = SAMPLE_URL) -> list[Verdict]:
+        """A verdict for each step of ``STEPS`` up to the first that fails."""
+        passed: list[str] = []
+        try:
+            self._steps(tier, run, server_url, passed.append)
+        except RenderError as error:
+            return [*map(Verdict, passed), Verdict(STEPS[len(passed)], error.findings)]
+        return [Verdict(step) for step in passed]
+
+    def _steps(self, tier: Tier, run: str, server_url: str, passed: Callable[[str], None]) -> dict[str, Any]:
+        parameters = _parameters(tier, run, server_url)
+        passed("parameters")
+        text = self._text(tier, parameters)
+        passed("template")
+        try:
+            document = documents.parse(text, f"{self._file(tier)} (rendered)", MAX_BYTES)
+        except DocumentError as error:
+            raise RenderError(error.findings) from error
+        passed("yaml")
+        if findings := documents.validate(document, "job"):
+            raise RenderError(findings)
+        passed("schema")
+        manifest = _stamped(document, tier, run)
+        passed("invariants")
+        return manifest
+
+    def _file(self, tier: Tier) -> str:
+        return documents.shown(self._templates / tier.template)
+
+    def _text(self, tier: Tier, parameters: Mapping[str, Any]) -> str:
+        from jinja2 import TemplateError, TemplateNotFound, TemplateSyntaxError
+
+        try:
+            return self._environment.get_template(tier.template).render(parameters)
+        except TemplateSyntaxError as error:
+            # In an error of its lexer Jinja has the file for a name.
+            file, line, message = error.filename or error.name or "", error.lineno, error.message or "bad syntax"
+        except TemplateNotFound as error:
+            (file, line), message = self._raised_at(error), f'there is no template "{error.name}"'
+        except (TemplateError, ArithmeticError, AttributeError, LookupError, OSError, TypeError, ValueError) as error:
+            (file, line), message = self._raised_at(error), str(error)
+        except RecursionError:
+            file, line, message = "", 0, "a template extends or includes itself"
+        file = documents.shown(Path(file)) if file else self._file(tier)
+        raise RenderError([Finding(file, line, "", "template", message)])
+
+    def _raised_at(self, error: Exception) -> tuple[str, int]:
+        """The innermost template and its line that ``error`` came through: Jinja puts them into the traceback."""
+        frames = traceback.extract_tb(error.__traceback__)
+        inside = [frame for frame in frames if Path(frame.filename).is_relative_to(self._templates)]
+        return (inside[-1].filename, inside[-1].lineno or 0) if inside else ("", 0)
+
+
+def check(settings: Settings, renderer: Renderer) -> dict[str, list[Finding]]:
+    """What is wrong with the Jobs of each tier, by rendering one of each; tiers with nothing wrong are left out."""
+    found = {
+        name: [finding for verdict in renderer.validate(tier) for finding in verdict.findings]
+        for name, tier in settings.tiers.items()
+    }
+    return {name: findings for name, findings in found.items() if findings}
+
+
+def dump(manifest: Manifest) -> str:
+    """``manifest`` as YAML for people."""
+    return str(yaml.dump(dict(manifest), Dumper=_Dumper, sort_keys=False, width=1000))
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes all text that starts like a number: other readers of YAML know more kinds of numbers than PyYAML."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+_Dumper.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+.0-9].*", re.DOTALL), list("-+.0123456789"))
+
+
+def diff(old: Manifest, new: Manifest, old_name: str = "old", new_name: str = "new") -> str:
+    """A unified diff from ``old`` to ``new``, empty where they are the same."""
+    lines = dump(old).splitlines(keepends=True), dump(new).splitlines(keepends=True)
+    return "".join(difflib.unified_diff(*lines, old_name, new_name))
+
+
+def _parameters(tier: Tier, run: str, server_url: str) -> dict[str, Any]:
+    idle = tier.waits.idle
+    parameters = {
+        "tier": tier.name,
+        "run": run,
+        "job": job_name(tier.name, run),
+        "namespace": tier.namespace,
+        "image": tier.job.image,
+        "cpu": tier.job.cpu,
+        "memory": tier.job.memory,
+        "model": tier.model.name,
+        "variant": tier.model.variant,
+        "runtime": tier.model.runtime,
+        "idle_seconds": int(idle) if idle == int(idle) else idle,
+        "max_predictions": tier.job.max_predictions,
+        "max_pixels": tier.limits.image_pixels,
+        "image_pull_policy": tier.job.image_pull_policy,
+        "node_selector": dict(tier.job.node_selector),
+        "tolerations": [dict(toleration) for toleration in tier.job.tolerations],
+        "priority_class_name": tier.job.priority_class_name,
+        "server_url": server_url,
+    }
+    findings = documents.validate(Document(parameters, f"parameters of the tier {tier.name!r}", {}), "job-parameters")
+    if findings:
+        raise RenderError(findings)
+    return parameters
+
+
+def _environment(templates: Path, texts: Mapping[str, str]) -> Environment:
+    """Jinja without access to Python, where every value must be defined and leave through ``tojson``."""
+    from jinja2 import FunctionLoader, StrictUndefined, TemplateRuntimeError, Undefined
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+    from markupsafe import Markup
+
+    def tojson(value: Any) -> Markup:
+        if isinstance(value, Undefined):
+            str(value)  # raises, naming what is undefined
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+        # YAML has no surrogate pairs: beyond ASCII it must be one escape a character.
+        return Markup(re.sub(r"[^ -~]", lambda character: f"\\U{ord(character[0]):08x}", text))  # noqa: S704
+
+    def only_json(value: Any) -> Any:
+        if not isinstance(value, Markup):
+            raise TemplateRuntimeError(f'"{value}" must be written with the filter tojson')
+        return value
+
+    def load(name: str) -> tuple[str, str, Callable[[], bool]] | None:
+        return (texts[name], str(templates / name), lambda: True) if name in texts else None
+
+    environment = ImmutableSandboxedEnvironment(
+        loader=FunctionLoader(load),
+        undefined=StrictUndefined,
+        finalize=only_json,
+        autoescape=True,  # makes Jinja tell its own text (super(), macros) from values
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["tojson"] = tojson
+    return environment
+
+
+def _stamped(document: Document, tier: Tier, run: str) -> dict[str, Any]:
+    """The manifest with what only the server decides. Raises ``RenderError`` where the template decided otherwise."""
+    manifest: dict[str, Any] = {"apiVersion": None, "kind": None, "metadata": {}} | document.value
+    labels = job_labels(tier.name, run)
+    pod = ("spec", "template")
+    stamps: dict[tuple[str, ...], Any] = {
+        ("metadata", "name"): job_name(tier.name, run),
+        ("metadata", "namespace"): tier.namespace,
+        **{("metadata", "labels", key): value for key, value in labels.items()},
+        ("spec", "activeDeadlineSeconds"): tier.job.deadline,
+        ("spec", "ttlSecondsAfterFinished"): tier.job.ttl,
+        **{(*pod, "metadata", "labels", key): value for key, value in labels.items()},
+        (*pod, "spec", "serviceAccountName"): SERVICE_ACCOUNT,
+        (*pod, "spec", "terminationGracePeriodSeconds"): tier.job.grace,
+    }
+    findings = _against_policy(document, tier)
+    for keys, value in stamps.items():
+        holder = manifest
+        for key in keys[:-1]:
+            holder = holder.setdefault(key, {})
+        if holder.setdefault(keys[-1], value) != value:
+            message = f'is "{value}" by the server\'s decision: leave it out of the template'
+            findings.append(document.finding(pointer(*keys), "stamp", message))
+    if findings:
+        raise RenderError(findings)
+    return manifest
+
+
+def _against_policy(document: Document, tier: Tier) -> list[Finding]:
+    """What the schema cannot say: the configured image, requests that equal limits, a Job that fits the quota."""
+    at = "/spec/template/spec/containers/0"
+    container = document.value["spec"]["template"]["spec"]["containers"][0]
+    requests, limits = container["resources"]["requests"], container["resources"]["limits"]
+    findings = []
+    if container["image"] != tier.job.image:
+        message = f'must be the configured "{tier.job.image}", not "{container["image"]}"'
+        findings.append(document.finding(f"{at}/image", "image", message))
+    for key, limit in limits.items():
+        if parse_quantity(requests[key]) != parse_quantity(limit):
+            message = f"must equal the limit {limit}, not {requests[key]}"
+            findings.append(document.finding(f"{at}/resources/requests/{key}", "resources", message))
+        if key in tier.quota and parse_quantity(limit) > parse_quantity(tier.quota[key]) > 0:
+            message = f"{limit} is more than the tier's quota of {tier.quota[key]}"
+            findings.append(document.finding(f"{at}/resources/limits/{key}", "quota", message))
+    return findings
