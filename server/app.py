@@ -12,12 +12,11 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
@@ -34,10 +33,9 @@ from server.http.wakeups import Wakeups
 from server.intake.admission import Budget, Gate
 from server.leader.dispatcher import Dispatcher
 from server.metrics import Metrics
+from server.queue import FINAL, Anything, Available, Moved, News
 from server.queue.asking import Recent
-from server.queue.facts.states import FINAL
 from server.queue.queue import Queue
-from server.queue.store.database import ANYTHING
 from server.settings.live import Live
 from server.settings.values import ROOT, Settings
 from server.storage import Storage
@@ -132,7 +130,7 @@ class Server:
             depths=depths,
             gate=Gate(depths),
             uploads=Budget(UPLOAD_BYTES),
-            reports=Recent(queue.reports, RECENT_SECONDS),
+            views=Recent(queue.views, RECENT_SECONDS),
             metrics=Metrics(version("tierserve"), sorted(FINAL)),
             clock=self._database.clock,
         )
@@ -151,15 +149,18 @@ class Server:
         self._public = _listen(_public_application(self.services), self._public_sockets, UNBOUNDED)
         self._internal = _listen(_internal_application(self.services), self._internal_sockets, INTERNAL_BODY_BYTES)
 
-        def committed(news: Mapping[str, Any]) -> None:
-            for topic, told in news.items():
-                if topic.startswith("prediction:") and told[1] in FINAL:
-                    self.services.metrics.ended(*told)
-            loop.call_soon_threadsafe(self._wakeups.fire, news)
-            if any(topic.startswith("tier:") or topic == ANYTHING for topic in news):
+        def hear(news: Sequence[News]) -> None:
+            loop.call_soon_threadsafe(self._wakeups.hear, news)
+            if any(isinstance(one, Available | Anything) for one in news):
                 self._dispatcher.nudge()
 
-        self._database.listen(committed)
+        def count(news: Sequence[News]) -> None:
+            for one in news:
+                if isinstance(one, Moved) and one.status in FINAL:
+                    self.services.metrics.ended(one.tier, one.status)
+
+        self._database.listen(hear)
+        self._database.listen(count, own=True)
         self._thread.start()
 
     async def stop(self) -> None:

@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from server.settings.manifests import Manifest
-from server.settings.quantity import parse_quantity
+from server.settings.quantity import Usage, parse_quantity
 
 UNLIMITED = 1000
 ROUNDING = 1e-9  # 1.8 + 0.2 must fit 2
@@ -56,14 +56,6 @@ class Job:
     tier: str
     phase: Phase
     reason: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """One resource of a tier's quota: what it may use in all and what it uses now, in the resource's base unit."""
-
-    hard: float
-    used: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from server.metrics import OTHER, Metrics
 from server.problems import Problem
 from server.queue.asking import Recent
 from server.queue.facts.errors import DatabaseBusy, OutcomeUnknown, StorageError
-from server.queue.facts.records import Depth
+from server.queue.facts.records import Depth, TierView
 from server.queue.queue import Queue
 from server.settings.live import Live
 from server.settings.values import Settings
@@ -50,7 +50,7 @@ class Services:
     depths: Recent[dict[str, Depth]]
     gate: Gate
     uploads: Budget
-    reports: Recent[dict[str, tuple[dict[str, Any], float]]]
+    views: Recent[dict[str, TierView]]
     metrics: Metrics
     clock: Callable[[], float] = time.time
     underway: set[RequestHandler] = field(default_factory=set)
@@ -76,7 +76,7 @@ class BaseHandler(RequestHandler):
 
     def finish(self, chunk: str | bytes | dict[str, Any] | None = None) -> asyncio.Future[None]:
         """As Tornado's; a server that is about to stop asks its clients to come back on another connection."""
-        if self.services.wakeups.draining.is_set() and not self._headers_written:
+        if self.services.wakeups.draining and not self._headers_written:
             self.set_header("Connection", "close")
         return super().finish(chunk)
 

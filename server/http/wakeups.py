@@ -1,60 +1,114 @@
-"""Coroutines that wait for a topic of the queue, woken by its commits."""
+"""Coroutines that wait for news of the queue: workers' requests for work, clients' requests for an end."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
-from server.queue import ANYTHING
+from server.queue import FINAL, Anything, Available, Ended, Moved, News, Prediction
+
+
+class Waiter:
+    """Somebody who waits. Its context enlists it and takes it off the list again, however the block is left."""
+
+    def __init__(self) -> None:
+        self._woken = asyncio.Event()
+        self.ended: Prediction | None = None  # with what it was woken, where the news told it
+
+    @property
+    def woken(self) -> bool:
+        """Whether there is a wake-up that nobody has acted upon yet."""
+        return self._woken.is_set()
+
+    def wake(self) -> None:
+        """End ``wait``, or the next one when nobody waits now."""
+        self._woken.set()
+
+    async def wait(self, seconds: float) -> bool:
+        """Whether it was woken within ``seconds``, or before; that wake-up is used up then."""
+        try:
+            async with asyncio.timeout(max(0.0, seconds)):
+                await self._woken.wait()
+        except TimeoutError:
+            return False
+        self._woken.clear()
+        return True
 
 
 class Wakeups:
-    """Waiters by topic. Topics that start with ``tier:`` wake one waiter each time, others all."""
+    """Lives on the event loop; ``draining`` says that this server is about to stop, and that nobody waits any more."""
 
     def __init__(self) -> None:
-        self._waiters: defaultdict[str, list[asyncio.Future[Any]]] = defaultdict(list)
-        self.draining = asyncio.Event()
+        self._for_work: defaultdict[str, list[Waiter]] = defaultdict(list)
+        self._for_end: defaultdict[str, list[Waiter]] = defaultdict(list)
+        self.draining = False
 
-    def expect(self, topic: str) -> asyncio.Future[Any]:
-        """A future that the next ``fire`` of the topic resolves; give it back to ``forget``."""
-        future = asyncio.get_running_loop().create_future()
-        if self.draining.is_set():
-            future.set_result(None)
-        else:
-            self._waiters[topic].append(future)
-        return future
+    @contextmanager
+    def for_work(self, tier: str) -> Iterator[Waiter]:
+        """One who waits for work of a tier. Each ``Available`` wakes one: who has waited longest and is not woken yet.
 
-    def forget(self, topic: str, future: asyncio.Future[Any]) -> None:
-        """Stop waiting."""
-        waiters = self._waiters.get(topic, [])
-        if future in waiters:
-            waiters.remove(future)
-        if not waiters:
-            self._waiters.pop(topic, None)
+        A wake-up that was not acted upon when the block is left goes to the next one.
+        """
+        with self._enlisted(self._for_work, tier) as waiter:
+            try:
+                yield waiter
+            finally:
+                if waiter.woken:
+                    self.hear([Available(tier)])
 
-    def fire(self, news: Mapping[str, Any]) -> None:
-        """Wake who waits for these topics, with the news of each; ``ANYTHING`` wakes everybody."""
-        if ANYTHING in news:
-            news = dict.fromkeys(self._waiters)
-        for topic, told in news.items():
-            waiters = self._waiters.get(topic, [])
-            chosen = waiters[:1] if topic.startswith("tier:") else list(waiters)
-            for future in chosen:
-                if not future.done():
-                    future.set_result(told)
-                self.forget(topic, future)
+    @contextmanager
+    def for_end(self, prediction_id: str) -> Iterator[Waiter]:
+        """One of those who wait for the end of a prediction, which wakes all of them."""
+        with self._enlisted(self._for_end, prediction_id) as waiter:
+            yield waiter
+
+    def hear(self, news: Sequence[News]) -> None:
+        """Wake those whom the news concerns."""
+        for one in news:
+            match one:
+                case Available(tier):
+                    self._wake_one(self._for_work.get(tier, []))
+                case Moved(id=key, status=status) if status in FINAL:
+                    _wake(self._for_end.get(key, ()))
+                case Ended(prediction):
+                    for waiter in self._for_end.get(prediction.id, ()):
+                        waiter.ended = prediction
+                case Anything():
+                    self._wake_all()
 
     def drain(self) -> None:
-        """Wake everybody, now and from now on: the server is about to end."""
-        self.draining.set()
-        for topic in list(self._waiters):
-            while self._waiters.get(topic):
-                self.fire({topic: None})
+        """Wake everybody, now and from now on: this server is about to stop."""
+        self.draining = True
+        self._wake_all()
+
+    @staticmethod
+    def _wake_one(waiters: list[Waiter]) -> None:
+        waiter = next((waiter for waiter in waiters if not waiter.woken), None)
+        if waiter is not None:
+            waiter.wake()
+            waiters.remove(waiter)  # to the end of the line: what it cannot take, another one may
+            waiters.append(waiter)
+
+    def _wake_all(self) -> None:
+        for waiters in (*self._for_work.values(), *self._for_end.values()):
+            _wake(waiters)
+
+    @contextmanager
+    def _enlisted(self, lists: defaultdict[str, list[Waiter]], key: str) -> Iterator[Waiter]:
+        waiter = Waiter()
+        if self.draining:
+            waiter.wake()
+        lists[key].append(waiter)
+        try:
+            yield waiter
+        finally:
+            lists[key].remove(waiter)
+            if not lists[key]:
+                del lists[key]
 
 
-async def wait(future: asyncio.Future[Any], seconds: float) -> bool:
-    """Whether the future was resolved within ``seconds``."""
-    done, _ = await asyncio.wait([future], timeout=max(0.0, seconds))
-    return bool(done)
+def _wake(waiters: Iterable[Waiter]) -> None:
+    for waiter in waiters:
+        waiter.wake()

@@ -12,17 +12,18 @@ import math
 import secrets
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from itertools import islice
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from server.blobs import BlobError, Blobs
 from server.engines.base import Engine, EngineError, Job, NoRoom, Phase
 from server.leader.planning import BREAKER_STRIKES, breaker_seconds, plan, resting
 from server.points import Point, reached
 from server.queue.facts.errors import QueueError
-from server.queue.facts.records import Depth, JobRow, Strikes
+from server.queue.facts.records import Depth, JobRow, Strikes, TierView
 from server.queue.queue import Queue
 from server.settings.live import Live
 from server.settings.manifests import BadManifest, Manifest, job_name
@@ -65,7 +66,7 @@ class Dispatcher:
         self._leases_count_at = math.inf
         self._samples: dict[str, tuple[Manifest, float]] = {}
         self._tried: dict[str, Manifest] = {}
-        self._reported: dict[str, tuple[Mapping[str, Any], float]] = {}
+        self._reported: dict[str, tuple[TierView, float]] = {}
 
     def nudge(self) -> None:
         """Something may be startable: look soon. Safe from any thread."""
@@ -188,41 +189,34 @@ class Dispatcher:
         if phase is not Phase.FAILED:
             self._engine.stop(name)
 
-    def _serve(self, tier: Tier, running: list[tuple[JobRow, Job]] | EngineError, depth: Depth) -> dict[str, Any]:
+    def _serve(self, tier: Tier, running: list[tuple[JobRow, Job]] | EngineError, depth: Depth) -> TierView:
         """Start what the tier needs; returns what readers shall see of it."""
-        view: dict[str, Any] = {"running": 0, "starting": 0, "room": 0, "quota": {}}
         if isinstance(running, EngineError):
-            return view | _unhealthy(str(running))
-        view |= {"running": len(running)}
+            return TierView(reason=str(running))
         try:
-            return view | self._started(tier, running, depth)
+            return self._started(tier, running, depth)
         except (RenderError, BadManifest, EngineError) as error:
-            return view | _unhealthy(str(error))
+            return TierView(running=len(running), reason=str(error))
 
-    def _started(self, tier: Tier, running: list[tuple[JobRow, Job]], depth: Depth) -> dict[str, Any]:
+    def _started(self, tier: Tier, running: list[tuple[JobRow, Job]], depth: Depth) -> TierView:
         starting = [job for row, job in running if row.asked_at is None]
         room = self._engine.room(tier, self._sample(tier))
-        view = {
-            "running": len(running),
-            "starting": len(starting),
-            "room": room.jobs,
-            "quota": {name: {"hard": usage.hard, "used": usage.used} for name, usage in room.quota.items()},
-        }
+        view = TierView(len(running), len(starting), room.jobs, room.quota)
         strikes = _ask(self._queue.strikes(tier.name))
         if (rest := self._rest(strikes)) > 0:
-            return view | _unhealthy(resting(strikes, rest))
+            return replace(view, reason=resting(strikes, rest))
         pace = 1 if strikes.count >= BREAKER_STRIKES else self._pace.get(tier.name, 1)
         planned = plan(depth, self._clock(), len(starting), len(running), room, pace)
         started, refusal = self._start(tier, planned.starts)
         self._pace[tier.name] = 2 * pace if started and not refusal else 1
         held_up = next((f": {job.reason}" for job in starting if job.reason), "")
-        return {
-            **view,
-            "running": len(running) + started,
-            "starting": len(starting) + started,
-            "healthy": strikes.count < BREAKER_STRIKES,
-            "reason": refusal or (planned.reason and planned.reason + held_up),
-        }
+        return replace(
+            view,
+            running=len(running) + started,
+            starting=len(starting) + started,
+            healthy=strikes.count < BREAKER_STRIKES,
+            reason=refusal or (planned.reason and planned.reason + held_up),
+        )
 
     def _sample(self, tier: Tier) -> Manifest:
         """A Job of the tier, to ask for room with: rendered now and then, not with every look, and tried out once."""
@@ -263,14 +257,14 @@ class Dispatcher:
     def _rest(self, strikes: Strikes) -> float:
         return (strikes.last_ended_at or 0.0) + breaker_seconds(strikes.count) - self._clock()
 
-    def _report(self, tier: str, view: Mapping[str, Any]) -> None:
+    def _report(self, tier: str, view: TierView) -> None:
         """Tell readers, when there is news and every few ticks, so that they can see the dispatcher lives."""
-        before, at = self._reported.get(tier, ({}, -math.inf))
+        before, at = self._reported.get(tier, (TierView(healthy=True), -math.inf))
         now = self._clock()
-        if view["healthy"] != before.get("healthy", True):
-            log.warning("tier %s is %s", tier, "well again" if view["healthy"] else f"unhealthy: {view['reason']}")
+        if view.healthy != before.healthy:
+            log.warning("tier %s is %s", tier, "well again" if view.healthy else f"unhealthy: {view.reason}")
         if view != before or now - at >= 3 * self._live.settings.tick:
-            _ask(self._queue.report(tier, dict(view)))
+            _ask(self._queue.report(tier, view))
             self._reported[tier] = (view, now)
 
     def _reclaim(self, *, leases: bool) -> None:
@@ -293,7 +287,3 @@ class Dispatcher:
 
 def _ask(future: Future[T]) -> T:
     return future.result(ANSWER_SECONDS)
-
-
-def _unhealthy(reason: str) -> dict[str, Any]:
-    return {"healthy": False, "reason": reason}

@@ -21,8 +21,10 @@ from server.queue.facts.errors import (
     StorageError,
     UnknownJob,
 )
+from server.queue.facts.news import Anything, Available, Ended, Listener, Moved, News
 from server.queue.facts.records import (
     ATTEMPTS,
+    NEVER_SEEN,
     Completion,
     Depth,
     JobRow,
@@ -33,17 +35,20 @@ from server.queue.facts.records import (
     Reclaimed,
     Strikes,
     Submission,
+    TierView,
 )
 from server.queue.facts.states import EDGES, FINAL, Clock, Status, id_time, new_id
 from server.queue.queue import Queue
-from server.queue.store.database import ANYTHING, Database, steady
+from server.queue.store.database import Database, steady
 from server.queue.store.sqlite import SQLite
 
 __all__ = [
-    "ANYTHING",
     "ATTEMPTS",
     "EDGES",
     "FINAL",
+    "NEVER_SEEN",
+    "Anything",
+    "Available",
     "CannotOpen",
     "Clock",
     "Collided",
@@ -57,12 +62,16 @@ __all__ = [
     "DatabaseClosed",
     "Depth",
     "DiskFull",
+    "Ended",
     "JobRow",
     "KeyReused",
     "Leased",
+    "Listener",
     "Lost",
+    "Moved",
     "NetworkFilesystem",
     "NewerSchema",
+    "News",
     "OutcomeUnknown",
     "Pace",
     "Place",
@@ -77,6 +86,7 @@ __all__ = [
     "StorageError",
     "Strikes",
     "Submission",
+    "TierView",
     "UnknownJob",
     "id_time",
     "new_id",

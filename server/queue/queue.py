@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
-
+from server.queue.facts.news import Listener
 from server.queue.operations.figures import Figures
 from server.queue.operations.intake import Intake
 from server.queue.operations.jobs import Jobs
@@ -15,15 +13,12 @@ from server.queue.operations.upkeep import Upkeep
 class Queue(Intake, Leases, Upkeep, Jobs, Figures):
     """Every operation answers a future. Writes are on disk when it resolves; reads see every write resolved before."""
 
-    def listen(self, callback: Callable[[Mapping[str, Any]], None]) -> None:
-        """Call this with what changed after each commit, on the writer's thread: it must be quick.
+    def listen(self, listener: Listener, *, own: bool = False) -> None:
+        """Call this with the news of each commit, on a thread of the database's: it must be quick.
 
-        ``tier:<name>``: work may be leased that could not be before, or a lease left some.
-        ``prediction:<id>``: its state changed; the news is its tier and its new ``Status``.
-        ``final:<id>``: it ended; the news is the ``Prediction``, or None when it must be read.
-        ``ANYTHING``: any of these may have happened unheard.
+        ``own``: only of the commits of this process, not of other servers on the same database.
         """
-        self._database.listen(callback)
+        self._database.listen(listener, own=own)
 
     def leads(self) -> bool:
         """Whether this process is the one that may dispatch now; blocks for as long as asking takes."""

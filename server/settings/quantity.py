@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from decimal import Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """One resource of a tier's quota: what it may use in all and what it uses now, in the resource's base unit."""
+
+    hard: float
+    used: float
+
 
 _SUFFIXES = {
     "": Decimal(1),

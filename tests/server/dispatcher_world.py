@@ -9,7 +9,7 @@ from pathlib import Path
 from server.blobs import DirectoryBlobs
 from server.engines.base import Engine, EngineError, Job, NoRoom, Phase, Place, Pod, Room
 from server.leader.dispatcher import Dispatcher
-from server.queue.facts.records import Leased, Prediction, Submission
+from server.queue.facts.records import Leased, Prediction, Submission, TierView
 from server.queue.facts.states import new_id
 from server.queue.queue import Queue
 from server.queue.store.sqlite import SQLite
@@ -124,8 +124,8 @@ class World:
         self.clock.now += seconds
         self.dispatcher.tick()
 
-    def view(self, tier: str = "free") -> dict[str, object]:
-        return self.queue.reports().result(10)[tier][0]
+    def view(self, tier: str = "free") -> TierView:
+        return self.queue.views().result(10)[tier]
 
     def lease(self, name: str, most: int = 1, tier: str = "free") -> list[Leased]:
         return self.queue.lease(tier, name, most, 1 << 20, 30.0).result(10)

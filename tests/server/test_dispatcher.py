@@ -81,7 +81,7 @@ def test_jobs_start_one_two_four_until_the_room_is_taken(tmp_path: Path, worlds:
         world.look()
         counts.append(len(world.engine.started))
     assert counts == [1, 3, 6, 6, 6]
-    assert world.view()["reason"] == "6 workers busy; 6 of 6 taken"
+    assert world.view().reason == "6 workers busy; 6 of 6 taken"
     assert world.queue.jobs().result(10)[0].tier == "free"
 
 
@@ -92,7 +92,7 @@ def test_a_refusal_ends_the_round_and_starts_slowly_again(tmp_path: Path, worlds
     world.look()
     world.look()
     assert len(world.engine.started) == 1
-    assert world.view()["reason"] == "somebody else took the quota"
+    assert world.view().reason == "somebody else took the quota"
     assert world.queue.strikes("free").result(10).count == 0
     assert [row.name for row in world.queue.jobs().result(10)] == world.engine.started
 
@@ -204,8 +204,8 @@ def test_a_tier_whose_jobs_all_fail_rests_longer_each_time_and_the_other_works(
     for _ in range(8):
         world.look()
     assert len(world.engine.started) == 3
-    assert world.view()["healthy"] is False
-    assert "exit code 1: no model here" in str(world.view()["reason"])
+    assert world.view().healthy is False
+    assert "exit code 1: no model here" in world.view().reason
     world.look(BREAKER_FIRST)
     assert len(world.engine.started) == 4
     world.look()
@@ -215,7 +215,7 @@ def test_a_tier_whose_jobs_all_fail_rests_longer_each_time_and_the_other_works(
     assert len(world.engine.started) == 5
     world.submit("premium")
     world.look()
-    assert world.view("premium")["healthy"] is True
+    assert world.view("premium").healthy is True
     assert "premium" in world.engine.started[-1]
 
 
@@ -230,7 +230,7 @@ def test_an_engine_that_cannot_be_asked_stops_nothing_else(tmp_path: Path, world
     world.submit()
     world.look(6)
     assert world.get(key).status is Status.ABORTED
-    assert (world.view()["healthy"], world.view()["reason"]) == (False, "no answer")
+    assert (world.view().healthy, world.view().reason) == (False, "no answer")
 
 
 def test_a_passed_deadline_ends_what_waits(world: World) -> None:
@@ -333,7 +333,7 @@ def test_a_template_that_is_wrong_from_the_start_stops_only_its_tier(tmp_path: P
     world.submit("premium")
     world.look()
     assert ["premium" in name for name in world.engine.started] == [True]
-    assert "free.yaml.j2" in str(world.view()["reason"])
+    assert "free.yaml.j2" in world.view().reason
     shutil.copy(TEMPLATES / "free.yaml.j2", templates)
     world.look()
     assert len(world.engine.started) == 2
@@ -345,7 +345,7 @@ def test_what_keeps_a_starting_job_is_told_to_those_who_wait(world: World) -> No
     (name,) = world.engine.started
     world.engine.finish(name, Phase.RUNNING, "ErrImagePull: no such image")
     world.look()
-    assert world.view()["reason"] == "a worker is starting: ErrImagePull: no such image"
+    assert world.view().reason == "a worker is starting: ErrImagePull: no such image"
 
 
 def test_a_job_that_the_quota_gave_no_pod_is_withdrawn_without_blame(world: World) -> None:

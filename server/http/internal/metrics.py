@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
-from typing import Any
 
 from server.http.base import BaseHandler
 from server.metrics import CONTENT_TYPE, TierFigures
 from server.queue.asking import asked
 from server.queue.facts.errors import QueueError
-from server.queue.facts.records import Depth
+from server.queue.facts.records import NEVER_SEEN, Depth, TierView
 
 log = logging.getLogger(__name__)
 
@@ -32,26 +30,25 @@ class MetricsHandler(BaseHandler):
 
     async def _tiers(self) -> dict[str, TierFigures]:
         services, names = self.services, list(self.services.settings.tiers)
-        depths, reports = await services.depths.get(), await services.reports.get()
+        depths, views = await services.depths.get(), await services.views.get()
         strikes = await asyncio.gather(*(asked(services.queue.strikes(name)) for name in names))
         now = services.clock()
         return {
-            name: _figures(depths.get(name) or Depth(0, 0, None), reports.get(name), struck.count, now)
+            name: _figures(depths.get(name) or Depth(0, 0, None), views.get(name, NEVER_SEEN), struck.count, now)
             for name, struck in zip(names, strikes, strict=True)
         }
 
 
-def _figures(depth: Depth, report: tuple[Mapping[str, Any], float] | None, strikes: int, now: float) -> TierFigures:
-    view, at = report or ({}, None)
+def _figures(depth: Depth, view: TierView, strikes: int, now: float) -> TierFigures:
     return TierFigures(
         queued=depth.queued,
         leased=depth.leased,
         oldest_wait=max(0.0, now - depth.oldest) if depth.oldest is not None else 0.0,
-        running=view.get("running", 0),
-        starting=view.get("starting", 0),
-        room=view.get("room", 0),
-        quota={name: (usage["hard"], usage["used"]) for name, usage in view.get("quota", {}).items()},
-        healthy=bool(view.get("healthy")),
+        running=view.running,
+        starting=view.starting,
+        room=view.room,
+        quota={name: (usage.hard, usage.used) for name, usage in view.quota.items()},
+        healthy=view.healthy,
         strikes=strikes,
-        report_age=max(0.0, now - at) if at is not None else None,
+        report_age=max(0.0, now - view.seen_at) if view.seen_at is not None else None,
     )

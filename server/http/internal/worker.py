@@ -17,12 +17,12 @@ from tornado.iostream import StreamClosedError
 from server.access.workers import AccessDenied, AccessUnknown, Worker
 from server.blobs import BlobError, BlobMissing
 from server.http.base import BaseHandler
-from server.http.wakeups import wait
+from server.http.wakeups import Waiter
 from server.points import Point, reached
 from server.problems import Problem, json_object
 from server.queue.asking import asked
 from server.queue.facts.errors import UnknownJob
-from server.queue.facts.records import Completion, Leased
+from server.queue.facts.records import NEVER_SEEN, Completion, Leased
 from server.settings.values import SCHEMAS
 
 LEASE_BYTES = 32 * 1024 * 1024
@@ -77,14 +77,14 @@ class LeaseHandler(_WorkerHandler):
 
     definition = "lease"
     gone = False
-    waiting: asyncio.Future[Any] | None = None
+    waiter: Waiter | None = None
 
     def on_connection_close(self) -> None:
         """A worker that hung up must not be given work."""
         super().on_connection_close()
         self.gone = True
-        if self.waiting is not None and not self.waiting.done():
-            self.waiting.set_result(None)
+        if self.waiter is not None:
+            self.waiter.wake()
 
     async def post(self) -> None:
         """A frame of predictions; 204 when none came in time; 410 when the Job is no longer known."""
@@ -97,7 +97,7 @@ class LeaseHandler(_WorkerHandler):
             reached(Point.LEASE_FRAMED)
             if self.gone:
                 raise StreamClosedError
-            if frame is None and self.services.wakeups.draining.is_set():
+            if frame is None and self.services.wakeups.draining:
                 unavailable = HTTPStatus.SERVICE_UNAVAILABLE
                 raise Problem(unavailable, "stopping", "this server is about to stop", retry_after=1)
             if frame is None:
@@ -114,33 +114,25 @@ class LeaseHandler(_WorkerHandler):
 
     async def _lease(self) -> list[Leased]:
         services, worker, loop = self.services, self.worker, asyncio.get_running_loop()
-        topic, wakeups = f"tier:{worker.tier}", services.wakeups
         lease, asked_again = services.settings.lease, False
         # Not longer than a heartbeat: asking for work is how an idle worker shows that it lives.
         deadline = loop.time() + min(self.asked_for["wait"], lease.heartbeat)
-        while True:
-            self.waiting = wakeups.expect(topic)
-            most = await self._share()
-            try:
-                wish = (worker.tier, worker.job, most, LEASE_BYTES, lease.seconds)
+        with services.wakeups.for_work(worker.tier) as self.waiter:
+            while True:
+                wish = (worker.tier, worker.job, await self._share(), LEASE_BYTES, lease.seconds)
                 leased = await asked(services.queue.lease(*wish, again=asked_again))
                 asked_again = True
                 left = deadline - loop.time()
-                if not (leased or left <= 0 or self.gone or wakeups.draining.is_set()):
-                    await wait(self.waiting, min(left, LOOK_AGAIN_SECONDS))
-                    if not self.gone:
-                        continue
-                if self.waiting.done():  # there is news, which woke this one: pass it on
-                    wakeups.fire({topic: None})
-                return leased
-            finally:
-                wakeups.forget(topic, self.waiting)
+                if leased or left <= 0 or self.gone or services.wakeups.draining:
+                    return leased
+                await self.waiter.wait(min(left, LOOK_AGAIN_SECONDS))
+                if self.gone:
+                    return []
 
     async def _share(self) -> int:
         depth = (await self.services.depths.get()).get(self.worker.tier)
-        view, _ = (await self.services.reports.get()).get(self.worker.tier, ({}, 0.0))
-        workers: int = max(1, view.get("running", 0))
-        fair = math.ceil((depth.queued if depth else 0) / workers)
+        view = (await self.services.views.get()).get(self.worker.tier, NEVER_SEEN)
+        fair = math.ceil((depth.queued if depth else 0) / max(1, view.running))
         return min(int(self.asked_for["most"]), max(1, fair))
 
     async def _frame(self, leased: list[Leased]) -> bytes | None:

@@ -8,6 +8,7 @@ from typing import Any
 from server.http.base import BaseHandler, in_force
 from server.queue.asking import asked
 from server.queue.facts.errors import QueueError
+from server.queue.facts.records import NEVER_SEEN
 
 STALE_TICKS = 10
 
@@ -26,18 +27,18 @@ class ReadyHandler(BaseHandler):
     async def get(self) -> None:
         """503 while stopping or while the queue cannot be read; a sick tier does not make the others unready."""
         services = self.services
-        if services.wakeups.draining.is_set():
+        if services.wakeups.draining:
             return self.answer({"status": "stopping"}, HTTPStatus.SERVICE_UNAVAILABLE)
         try:
-            reports = await asked(services.queue.reports())
+            views = await asked(services.queue.views())
         except QueueError as error:
             return self.answer({"status": "queue unavailable", "detail": str(error)}, HTTPStatus.SERVICE_UNAVAILABLE)
         oldest = STALE_TICKS * services.settings.tick
         tiers: dict[str, Any] = {}
         for name in services.settings.tiers:
-            view, at = reports.get(name, ({}, 0.0))
-            stale = services.clock() - at > oldest
-            tiers[name] = {"healthy": bool(view.get("healthy")) and not stale, "reason": view.get("reason", "")}
+            view = views.get(name, NEVER_SEEN)
+            stale = view.seen_at is None or services.clock() - view.seen_at > oldest
+            tiers[name] = {"healthy": view.healthy and not stale, "reason": view.reason}
             if stale:
                 tiers[name]["reason"] = f"the dispatcher has not looked at this tier for {oldest:g} s"
         return self.answer({"status": "ready", "settings": in_force(services.live), "tiers": tiers})

@@ -16,7 +16,6 @@ from tornado.web import stream_request_body
 from server.http.base import BaseHandler
 from server.http.public.preference import LONGEST_WAIT, Preference
 from server.http.public.representation import describe, ended_badly, path_of
-from server.http.wakeups import wait
 from server.intake import formats as body
 from server.points import Point, reached
 from server.problems import Problem
@@ -34,22 +33,17 @@ FULL_RETRY_SECONDS = (1, 2, 3, 4, 5)
 
 class _PredictionHandler(BaseHandler):
     async def until_final(self, prediction_id: str, first: Awaitable[Prediction], seconds: float) -> Prediction:
-        """What ``first`` gives, once it is final or as it is after ``seconds``; its end is listened for from before."""
-        topic, wakeups, loop = f"final:{prediction_id}", self.services.wakeups, asyncio.get_running_loop()
+        """What ``first`` gives, as soon as it is final, or as it is after ``seconds``."""
+        wakeups, loop = self.services.wakeups, asyncio.get_running_loop()
         end = loop.time() + seconds
-        while True:
-            ended = wakeups.expect(topic)
-            try:
-                prediction = await first
-                left = 0.0 if wakeups.draining.is_set() else end - loop.time()
-                if prediction.id != prediction_id or prediction.status in FINAL or left <= 0:
+        with wakeups.for_end(prediction_id) as waiter:  # from before it is there: its end cannot be missed
+            prediction = await first
+            while prediction.id == prediction_id and prediction.status not in FINAL:
+                left = 0.0 if wakeups.draining else end - loop.time()
+                if left <= 0:
                     break
-                if await wait(ended, left) and (news := ended.result()):
-                    prediction = news
-                    break
-            finally:
-                wakeups.forget(topic, ended)
-            first = self._read_again(prediction)  # time is up, or something may have happened
+                await waiter.wait(left)
+                prediction = waiter.ended or await self._read_again(prediction)
         if prediction.id != prediction_id:  # an idempotency key led to an older one
             prediction = await self.until_final(prediction.id, self.read(prediction.id), seconds)
         return prediction

@@ -12,7 +12,7 @@ from server.http.base import Services
 from server.problems import Problem
 from server.queue.asking import asked
 from server.queue.facts.errors import QueueError
-from server.queue.facts.records import Pace, Prediction
+from server.queue.facts.records import NEVER_SEEN, Pace, Prediction
 from server.queue.facts.states import Status
 
 SAMPLE_SMALLEST = 10
@@ -74,13 +74,13 @@ async def _queue(prediction: Prediction, services: Services) -> dict[str, Any] |
     if place is None:
         return None
     pace = await asked(services.queue.pace(prediction.tier))
-    view, _ = (await services.reports.get()).get(prediction.tier, ({}, 0.0))
+    view = (await services.views.get()).get(prediction.tier, NEVER_SEEN)
     queue = {
         "position": place.position,
         "ahead": place.ahead,
-        "reason": view.get("reason", "waiting for the dispatcher"),
+        "reason": view.reason,
     }
-    seconds = eta(place.ahead, pace, view.get("running", 0))
+    seconds = eta(place.ahead, pace, view.running)
     return queue if seconds is None else {**queue, "eta_seconds": seconds}
 
 

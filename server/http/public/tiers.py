@@ -11,6 +11,7 @@ from server.engines.base import EngineError
 from server.http.base import BaseHandler, in_force
 from server.problems import Problem
 from server.queue.asking import asked
+from server.queue.facts.records import NEVER_SEEN
 from server.settings.values import Tier
 
 
@@ -28,17 +29,17 @@ class TiersHandler(BaseHandler):
     async def _describe(self, tier: Tier) -> dict[str, Any]:
         services = self.services
         depth = (await services.depths.get()).get(tier.name)
-        view, _ = (await services.reports.get()).get(tier.name, ({}, 0.0))
+        view = (await services.views.get()).get(tier.name, NEVER_SEEN)
         pace = await asked(services.queue.pace(tier.name))
         return {
             "name": tier.name,
             "model": asdict(tier.model),
             "queued": depth.queued if depth else 0,
             "predicting": depth.leased if depth else 0,
-            "workers": view.get("running", 0),
-            "room": view.get("room", 0),
-            "quota": view.get("quota", {}),
-            "reason": view.get("reason", ""),
+            "workers": view.running,
+            "room": view.room,
+            "quota": {name: asdict(usage) for name, usage in view.quota.items()},
+            "reason": view.reason,
             "wait_seconds": {"sample": pace.sample, "p50": pace.wait_p50, "p95": pace.wait_p95},
             "limits": {
                 "queued": tier.limits.queue,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from server.queue.facts.states import Status
+from server.settings.quantity import Usage
 
 ATTEMPTS = 3  # leases that may be lost before a prediction fails, where a tier does not say otherwise
 
@@ -138,3 +140,24 @@ class Strikes:
     count: int
     last_reason: str
     last_ended_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class TierView:
+    """What the leader last saw of a tier.
+
+    ``running`` counts its live Jobs, the ``starting`` ones among them, which have not asked for work yet; ``room`` says
+    how many more the engine would take. ``quota`` is by resource. ``healthy`` tells whether Jobs could be started;
+    ``reason`` says why not, or why a prediction waits. ``seen_at`` is when that was reported, None when it never was.
+    """
+
+    running: int = 0
+    starting: int = 0
+    room: int = 0
+    quota: Mapping[str, Usage] = field(default_factory=dict, hash=False)
+    healthy: bool = False
+    reason: str = "waiting for the dispatcher"
+    seen_at: float | None = None
+
+
+NEVER_SEEN = TierView()

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import asdict
 
 import sqlalchemy as sa
 
-from server.queue.facts.records import Depth, Pace
+from server.queue.facts.records import Depth, Pace, TierView
 from server.queue.facts.states import Status
 from server.queue.operations.intake import oldest
 from server.queue.operations.moves import bind
 from server.queue.store.tables import depths, predictions, reports
 from server.queue.store.transactions import Operations, Transaction, read, write
+from server.settings.quantity import Usage
 
 PACE_SAMPLE = 100
 PACE_SECONDS = 3600.0
@@ -54,16 +55,27 @@ class Figures(Operations):
         return Pace(len(rows), quantile(took, 0.5), quantile(waits, 0.5), quantile(waits, 0.95))
 
     @write
-    def report(self, tx: Transaction, tier: str, view: dict[str, Any]) -> None:
-        """Keep what the dispatcher last saw of a tier, in place of what it saw before."""
-        values = {"of": tier, "new_view": json.dumps(view), "now": tx.now}
+    def report(self, tx: Transaction, tier: str, view: TierView) -> None:
+        """Keep what the leader saw of a tier, in place of what it saw before."""
+        values = {"of": tier, "new_view": _text(view), "now": tx.now}
         if tx.change(_REPORT, values) == 0:
             tx.change(_FIRST_REPORT, values)
 
     @read
-    def reports(self, tx: Transaction) -> dict[str, tuple[dict[str, Any], float]]:
-        """What the dispatcher last saw of each tier, and when."""
-        return {row.tier: (json.loads(row.view), row.at) for row in tx.rows(_REPORTS)}
+    def views(self, tx: Transaction) -> dict[str, TierView]:
+        """What the leader last saw of each tier."""
+        return {row.tier: _view(row.view, row.at) for row in tx.rows(_REPORTS)}
+
+
+def _text(view: TierView) -> str:
+    return json.dumps({name: value for name, value in asdict(view).items() if name != "seen_at"})
+
+
+def _view(text: str, at: float) -> TierView:
+    """A server of another version may have written more, or less."""
+    told = {name: value for name, value in json.loads(text).items() if name in TierView.__slots__}
+    quota = {name: Usage(of["hard"], of["used"]) for name, of in told.pop("quota", {}).items()}
+    return TierView(**told, quota=quota, seen_at=at)
 
 
 def quantile(values: Sequence[float], share: float) -> float | None:

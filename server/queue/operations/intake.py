@@ -9,6 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from server.queue.facts.errors import KeyReused, QueueFull
+from server.queue.facts.news import Available
 from server.queue.facts.records import Place, Prediction, Submission
 from server.queue.facts.states import FINAL, Status
 from server.queue.operations.moves import Moves, bind
@@ -95,7 +96,7 @@ class Intake(Operations):
             found = tx.first(_DEPTH, tier=submission.tier)
             depth = int(found[0] or 0) if found else 0
             raise QueueFull(submission.tier, depth, limit, oldest(tx, submission.tier))
-        tx.touch(f"tier:{submission.tier}")
+        tx.tell(Available(submission.tier))
         del values["idempotency_key"]
         return Prediction(status=Status.QUEUED, **values), True
 

@@ -12,6 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from server.queue.facts.errors import UnknownJob
+from server.queue.facts.news import Available, Ended
 from server.queue.facts.records import Completion, Leased
 from server.queue.facts.states import FINAL, Status
 from server.queue.operations.intake import READ, prediction_of
@@ -97,7 +98,7 @@ class Leases(Operations):
         moves.run()
         tx.change(_GOT, {"job": job, "now": tx.now})
         if len(chosen) < len(queue) or (len(queue) == most and tx.first(_WAITS, tier=tier) is not None):
-            tx.touch(f"tier:{tier}")
+            tx.tell(Available(tier))
         return leased
 
     @write
@@ -197,4 +198,4 @@ def _finish(tx: Transaction, moves: Moves, row: sa.Row[Any], job: str, completio
         error=completion.error,
         predict_ms=completion.predict_ms,
     )
-    tx.touch(f"final:{row.id}", ended)
+    tx.tell(Ended(ended))

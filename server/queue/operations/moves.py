@@ -10,6 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from server.queue.facts.errors import Lost
+from server.queue.facts.news import Available, Moved
 from server.queue.facts.states import EDGES, FINAL, Status
 from server.queue.store.tables import literal, predictions
 from server.queue.store.transactions import Transaction
@@ -100,12 +101,11 @@ class Moves:
             self._freed[row.tier] = self._freed.get(row.tier, False) or row.solo
         if to in FINAL:
             values["now"] = self._tx.now
-            self._tx.touch(f"final:{row.id}")
         self._rows[moves[source, to]].append(values)
         self.counts[to] += 1
-        self._tx.touch(f"prediction:{row.id}", (row.tier, to))
+        self._tx.tell(Moved(row.id, row.tier, to))
         if to is Status.QUEUED:
-            self._tx.touch(f"tier:{row.tier}")
+            self._tx.tell(Available(row.tier))
 
     def end(self, row: sa.Row[Any], to: Status, code: str = "", detail: str = "") -> None:
         """End one row by a decision of ours, not by a result; without a code it has no error."""
@@ -130,4 +130,4 @@ class Moves:
         for tier, solo in self._freed.items():
             # A Job that held this lease may have been kept from work until now by the rule of leasing alone.
             if solo or self._tx.first(_HEAD_IS_SOLO, tier=tier) is not None:
-                self._tx.touch(f"tier:{tier}")
+                self._tx.tell(Available(tier))

@@ -7,7 +7,7 @@ import functools
 import logging
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -16,6 +16,7 @@ import sqlalchemy as sa
 
 from server.points import Point, reached
 from server.queue.facts import errors
+from server.queue.facts.news import Listener, News
 from server.queue.facts.states import Clock
 from server.queue.store.lanes import Lane, Task
 from server.queue.store.transactions import Transaction
@@ -26,7 +27,6 @@ R = TypeVar("R")
 
 Begin = Callable[[], contextlib.AbstractContextManager[sa.Connection]]  # a transaction, committed when it is left
 
-ANYTHING = ""  # the topic that stands for every other one
 READERS = 2
 GROUP = 64  # operations that share one commit at most: bounds what one slow group can hold up
 WAITING = 2000  # operations that may wait for each lane: about a second of work
@@ -46,7 +46,8 @@ class Database(ABC):
         """Use ``open`` of the kind that is wanted."""
         self.clock = clock
         self._resources = resources
-        self._listeners: list[Callable[[Mapping[str, Any]], None]] = []
+        self._listeners: list[Listener] = []
+        self._own_listeners: list[Listener] = []
         serve = functools.partial
         self._writing: Lane[Transaction] = Lane("writer", [serve(self._serve, write)], WAITING, GROUP)
         self._reading: Lane[Transaction] = Lane("readers", [serve(self._serve, read)] * READERS, WAITING)
@@ -63,9 +64,12 @@ class Database(ABC):
         """Run it on a read connection: it sees every write that was resolved before this call."""
         return self._reading.put(operation)
 
-    def listen(self, callback: Callable[[Mapping[str, Any]], None]) -> None:
-        """Call this with what each commit touched, news by topic, on a thread of the database's: it must be quick."""
-        self._listeners.append(callback)
+    def listen(self, listener: Listener, *, own: bool = False) -> None:
+        """Call this with the news of each commit, on a thread of the database's: it must be quick.
+
+        ``own``: only of the commits of this process, not of other servers on the same database.
+        """
+        (self._own_listeners if own else self._listeners).append(listener)
 
     def leads(self) -> bool:
         """Whether this process is the one that may dispatch now. Blocks for as long as asking takes."""
@@ -91,8 +95,8 @@ class Database(ABC):
         """Whether the same operation may succeed when it is tried again at once."""
         return False
 
-    def _tell_others(self, topics: Mapping[str, Any]) -> None:  # noqa: B027 (there need not be others)
-        """Tell other processes with the same database what a commit touched."""
+    def _tell_others(self, news: Sequence[News]) -> None:  # noqa: B027 (there need not be others)
+        """Tell other processes with the same database the news of a commit."""
 
     def _serve(self, begin: Begin, tasks: list[Task[Transaction]], tries: int = AGAIN) -> None:
         """Run a group in one transaction and resolve it; when one operation spoils it, each gets its own."""
@@ -112,7 +116,8 @@ class Database(ABC):
             return
         reached(Point.ROWS_COMMITTED)
         if transaction.news:
-            self._announce(transaction.news)  # first: a client waits for its labels, a worker for a receipt
+            # First: a client waits for its labels, a worker for a receipt.
+            self._announce(transaction.news, self._listeners + self._own_listeners)
         for task, (result, refusal) in zip(tasks, outcomes, strict=True):
             if refusal is None:
                 task.future.set_result(result)
@@ -136,10 +141,10 @@ class Database(ABC):
         else:
             tasks[0].future.set_exception(error)
 
-    def _announce(self, topics: Mapping[str, Any]) -> None:
-        for listener in self._listeners:
+    def _announce(self, news: Sequence[News], listeners: Sequence[Listener]) -> None:
+        for listener in listeners:
             try:
-                listener(topics)
+                listener(news)
             except Exception:
                 log.exception("a listener of the queue failed")
 

@@ -4,31 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 import logging
-import secrets
-import threading
 import time
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import psycopg
 import sqlalchemy as sa
 
 from server.queue.facts import errors
+from server.queue.facts.news import News
 from server.queue.facts.states import Clock
 from server.queue.store import tables
-from server.queue.store.database import ANYTHING, READERS, Database
-from server.queue.store.sessions import CHANNEL, CONNECT_SECONDS, LOCK, Leadership, Notices, engine
+from server.queue.store.database import READERS, Database
+from server.queue.store.leadership import Leadership
+from server.queue.store.notices import Notices
+from server.queue.store.sessions import LOCK, engine
 
 log = logging.getLogger(__name__)
 
 DRIVER = "postgresql+psycopg"
 MIGRATING = 1  # the lock of whoever makes the tables
 CLOCK_SECONDS = 60.0
-RETRY_SECONDS = 1.0
-LISTEN_SECONDS = 1.0  # how long closing may have to wait for a listener that cannot be woken
-GOODBYE = "bye"
 
 
 class PostgreSQL(Database):
@@ -75,19 +71,12 @@ class PostgreSQL(Database):
         resources: contextlib.ExitStack,
     ) -> None:
         """Use ``PostgreSQL.open``."""
-        self._name = secrets.token_hex(8)
-        self._others = others
-        self._notices = resources.enter_context(contextlib.closing(Notices(others)))
+        self._notices = Notices(others, lambda news: self._announce(news, self._listeners))
         self._leadership = resources.enter_context(contextlib.closing(Leadership(writers.url)))
-        self._stopping, self._hearing = threading.Event(), threading.Event()
-        self._listener = threading.Thread(target=self._hear_others, name="listener", daemon=True)
-        resources.callback(self._listener.join)
-        resources.callback(self._notices.send, self._name, [GOODBYE])  # wakes the listener
-        resources.callback(self._stopping.set)
+        resources.callback(self._notices.close)
         write = functools.partial(_begin, writers, clock if isinstance(clock, _FollowedClock) else None)
         super().__init__(write, functools.partial(_begin, readers, None), clock, resources)
-        self._listener.start()
-        self._hearing.wait(CONNECT_SECONDS)
+        self._notices.start()
 
     def leads(self) -> bool:
         """Whether this process holds the one lock of dispatchers, or could just take it."""
@@ -103,33 +92,8 @@ class PostgreSQL(Database):
         error.__cause__ = cause
         return error
 
-    def _tell_others(self, topics: Mapping[str, Any]) -> None:
-        told = [topic for topic in topics if not topic.startswith("prediction:")]
-        self._notices.send(self._name, told)
-
-    def _hear_others(self) -> None:
-        while not self._stopping.is_set():
-            try:
-                with self._others.connect() as connection:
-                    driver = connection.connection.driver_connection
-                    assert isinstance(driver, psycopg.Connection)
-                    channel = connection.exec_driver_sql(CHANNEL).scalar_one()
-                    driver.execute(psycopg.sql.SQL("LISTEN {}").format(psycopg.sql.Identifier(channel)))
-                    if self._hearing.is_set():
-                        self._announce({ANYTHING: None})  # what was told while nobody listened
-                    self._hearing.set()
-                    while not self._stopping.is_set():
-                        for notice in driver.notifies(timeout=LISTEN_SECONDS, stop_after=1):
-                            self._heard(notice.payload)
-            except (psycopg.Error, sa.exc.DBAPIError) as error:
-                if not self._stopping.is_set():
-                    log.warning("not hearing from other servers, trying again: %s", str(error).splitlines()[0])
-                    self._stopping.wait(RETRY_SECONDS)
-
-    def _heard(self, payload: str) -> None:
-        sender, *topics = json.loads(payload)
-        if sender != self._name:
-            self._announce(dict.fromkeys(topics))
+    def _tell_others(self, news: Sequence[News]) -> None:
+        self._notices.send(news)
 
 
 class _FollowedClock:

@@ -9,6 +9,8 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import sqlalchemy as sa
 
+from server.queue.facts.news import Available, Listener, News
+
 _COUNTED = {"preserve_rowcount": True}
 
 P = ParamSpec("P")
@@ -21,11 +23,16 @@ class Transaction:
     def __init__(self, connection: sa.Connection, now: float) -> None:
         self._connection = connection
         self.now = now
-        self.news: dict[str, Any] = {}
+        self.news: list[News] = []
+        self._available: set[Available] = set()
 
-    def touch(self, topic: str, news: Any = None) -> None:
-        """Wake those who wait for this topic once the transaction is committed, with the news if there is any."""
-        self.news[topic] = news
+    def tell(self, news: News) -> None:
+        """Have it told once the transaction is committed; that a tier has work is told once."""
+        if isinstance(news, Available):
+            if news in self._available:
+                return
+            self._available.add(news)
+        self.news.append(news)
 
     def rows(self, statement: sa.Select[Any], **values: object) -> Sequence[sa.Row[Any]]:
         """Every row of a SELECT."""
@@ -52,8 +59,8 @@ class Transactions(Protocol):
     def read(self, operation: Callable[[Transaction], R]) -> Future[R]:
         """Run it where nothing can be changed."""
 
-    def listen(self, callback: Callable[[Mapping[str, Any]], None]) -> None:
-        """Hear what commits touched."""
+    def listen(self, listener: Listener, *, own: bool = False) -> None:
+        """Hear the news of commits."""
 
     def leads(self) -> bool:
         """Whether this process may dispatch now."""

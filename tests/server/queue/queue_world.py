@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from server.queue import Completion, Database, Leased, Prediction, Queue, SQLite, Status, Submission, new_id
+from server.queue import Completion, Database, Leased, News, Prediction, Queue, SQLite, Status, Submission, new_id
 from server.queue.store.postgresql import PostgreSQL
 from tests.postgres import Postgres, need_postgres
 
@@ -51,8 +51,8 @@ class World:
     def start(self) -> None:
         self.database = self.open()
         self.queue = Queue(self.database)
-        self.topics: list[frozenset[str]] = []
-        self.queue.listen(lambda news: self.topics.append(frozenset(news)))
+        self.told: list[Sequence[News]] = []
+        self.queue.listen(self.told.append)
 
     def stop(self) -> None:
         self.database.close()
@@ -110,11 +110,11 @@ class World:
     def status(self, prediction_id: str) -> Status:
         return self.get(prediction_id).status
 
-    def heard(self) -> set[str]:
-        """Every topic since the last call. Only meaningful once the writer has done something after it."""
-        self.database.write(lambda _: None).result()
-        heard = set[str]().union(*self.topics)
-        self.topics.clear()
+    def heard(self) -> list[News]:
+        """All news since the last call."""
+        self.database.write(lambda _: None).result()  # what was committed before it has been told
+        heard = [news for told in self.told for news in told]
+        self.told.clear()
         return heard
 
 

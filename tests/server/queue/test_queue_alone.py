@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from server.queue import Status
+from server.queue import Available, Ended, Moved, Status
 from tests.server.queue.queue_world import World
 
 TIERS = {"free": 3, "premium": 3}
@@ -65,7 +65,8 @@ def test_a_job_freed_of_its_lone_lease_wakes_its_tier(world: World) -> None:
     assert world.lease() == []
     world.heard()
     world.complete(alone)
-    assert world.heard() == {"tier:free", f"prediction:{alone.id}", f"final:{alone.id}"}
+    ended = Ended(world.get(alone.id))
+    assert world.heard() == [Moved(alone.id, "free", Status.SUCCEEDED), ended, Available("free")]
 
 
 @pytest.mark.parametrize("freed", ["complete", "cancel", "reclaim"])
@@ -84,7 +85,9 @@ def test_a_job_freed_for_what_is_to_be_alone_wakes_its_tier(world: World, freed:
         world.queue.cancel(held).result()
     else:
         world.queue.reclaim(TIERS).result()
-    assert world.heard() == {"tier:free", f"prediction:{held}", f"final:{held}"}
+    heard = world.heard()
+    assert Moved(held, "free", world.status(held)) in heard
+    assert Available("free") in heard
 
 
 def test_an_ordinary_completion_wakes_no_worker(world: World) -> None:
@@ -93,4 +96,4 @@ def test_an_ordinary_completion_wakes_no_worker(world: World) -> None:
     (leased,) = world.lease(most=1)
     world.heard()
     world.complete(leased)
-    assert world.heard() == {f"prediction:{one}", f"final:{one}"}
+    assert world.heard() == [Moved(one, "free", Status.SUCCEEDED), Ended(world.get(one))]

@@ -6,7 +6,7 @@ import random
 import resource
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import CancelledError, Future
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from server.queue import (
+    Available,
     DatabaseBusy,
     DatabaseClosed,
     Prediction,
@@ -61,7 +62,7 @@ def test_operations_that_wait_together_are_committed_together(world: World) -> N
     for future in futures:
         future.result()
     world.database.write(lambda _: None).result()
-    assert world.topics == [frozenset(f"tier:tier-{number}" for number in range(10))]
+    assert world.told == [[Available(f"tier-{number}") for number in range(10)]]
 
 
 def test_time_stands_still_within_a_transaction(tmp_path: Path) -> None:
@@ -95,13 +96,13 @@ def test_an_operation_given_up_in_time_is_not_done(world: World) -> None:
 
 
 def test_a_listener_that_fails_stops_nothing(world: World, caplog: pytest.LogCaptureFixture) -> None:
-    def fail(_: Mapping[str, object]) -> None:
+    def fail(_: object) -> None:
         raise ZeroDivisionError
 
     world.queue.listen(fail)
     world.submit()
     world.submit()
-    assert world.heard() == {"tier:free"}
+    assert world.heard() == [Available("free"), Available("free")]
     assert "listener" in caplog.text
 
 

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from server.queue import Conflict, KeyReused, Place, QueueFull, Status, id_time, new_id
+from server.queue import Available, Conflict, KeyReused, Moved, Place, QueueFull, Status, id_time, new_id
 from tests.server.queue.queue_world import MANY, RESULTS, World
 
 
@@ -178,9 +178,9 @@ def test_cancel_leaves_a_final_prediction_as_it_is(world: World) -> None:
 
 def test_submitting_wakes_the_tier_and_ending_wakes_the_readers(world: World) -> None:
     one = world.submit()
-    assert world.heard() == {"tier:free"}
+    assert world.heard() == [Available("free")]
     world.queue.cancel(one).result()
-    assert world.heard() == {f"prediction:{one}", f"final:{one}"}
+    assert world.heard() == [Moved(one, "free", Status.CANCELED)]
 
 
 def test_ids_sort_by_time_and_tell_it(world: World) -> None:

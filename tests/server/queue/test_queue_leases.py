@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from server.queue import Completion, Status, UnknownJob
+from server.queue import Available, Completion, Status, UnknownJob
 from tests.server.queue.queue_world import RESULTS, World, pairs
 
 TIERS = {"free": 3, "premium": 3}
@@ -44,7 +44,7 @@ def test_others_hear_of_what_a_lease_leaves_waiting(world: World) -> None:
     for most, left in ((1, True), (2, True), (1, False)):
         world.heard()
         assert len(world.lease(most=most, most_bytes=100)) == 1
-        assert ("tier:free" in world.heard()) is left
+        assert (Available("free") in world.heard()) is left
 
 
 def test_a_tier_is_leased_by_its_own_jobs_only(world: World) -> None:

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 
 from server import points
 from server.points import Point
 from server.queue import (
-    ANYTHING,
+    Anything,
+    Available,
     CannotOpen,
     Completion,
+    Moved,
     NewerSchema,
+    News,
     OutcomeUnknown,
     Queue,
     Status,
@@ -59,37 +63,65 @@ def submission(database: PostgreSQL, **changes: Any) -> Submission:
     return Submission(new_id(database.clock), "free", "lite0", 1, 1000, 5, 0, 600.0, owner="anna", **given)
 
 
-def test_what_one_server_commits_wakes_those_who_wait_at_another(world: TwoServersWorld) -> None:
-    heard: list[Mapping[str, Any]] = []
+def flat(told: Sequence[Sequence[News]]) -> list[News]:
+    return [news for one in told for news in one]
+
+
+def test_what_one_server_commits_is_heard_at_another(world: TwoServersWorld) -> None:
+    heard: list[Sequence[News]] = []
     world.second.listen(heard.append)
     queue = Queue(world.database)
     one, _ = queue.submit(world.submission(), MANY).result()
-    eventually(lambda: {"tier:free": None} in heard)
+    eventually(lambda: flat(heard) == [Available("free")])
     queue.cancel(one.id).result()
-    eventually(lambda: {f"final:{one.id}": None} in heard)
+    eventually(lambda: flat(heard) == [Available("free"), Moved(one.id, "free", Status.CANCELED)])
 
 
 def test_a_server_hears_its_own_commits_once(world: TwoServersWorld) -> None:
     Queue(world.database).submit(world.submission(), MANY).result()
-    heard: list[Mapping[str, Any]] = []
+    heard: list[Sequence[News]] = []
     world.second.listen(heard.append)
     Queue(world.database).submit(world.submission(), MANY).result()
     eventually(lambda: heard)
-    assert world.heard() == {"tier:free"}
-    assert [set(topics) for topics in world.topics] == []
+    assert world.heard() == [Available("free"), Available("free")]
 
 
-def test_many_topics_are_told_in_several_notices(world: TwoServersWorld) -> None:
-    heard: set[str] = set()
-    world.second.listen(heard.update)
-    topics = [f"final:{number:040}" for number in range(1000)]
+def test_who_asks_for_its_own_commits_hears_no_others(world: TwoServersWorld) -> None:
+    heard, own = list[Sequence[News]](), list[Sequence[News]]()
+    world.second.listen(heard.append)
+    world.second.listen(own.append, own=True)
+    Queue(world.database).submit(world.submission(), MANY).result()
+    eventually(lambda: heard)
+    assert own == []
+    Queue(world.second).submit(world.submission(), MANY).result()
+    eventually(lambda: own)
 
-    def touch(tx: Transaction) -> None:
-        for topic in topics:
-            tx.touch(topic)
 
-    world.database.write(touch).result()
-    eventually(lambda: heard >= set(topics))
+def test_much_news_is_told_in_several_notices(world: TwoServersWorld) -> None:
+    heard: list[Sequence[News]] = []
+    world.second.listen(heard.append)
+    news = [Moved(f"{number:040}", "free", Status.EXPIRED) for number in range(1000)]
+
+    def tell(tx: Transaction) -> None:
+        for one in news:
+            tx.tell(one)
+
+    world.database.write(tell).result()
+    eventually(lambda: flat(heard) == news)
+    assert len(heard) > 1
+
+
+@pytest.mark.parametrize(
+    "payload", ["", "{", "7", "{}", '["x", ["moved", "a", "free", "lost"]]', '["x", ["newer"]]', "[" * 5000]
+)
+def test_a_notice_that_is_none_of_ours_may_stand_for_anything(world: TwoServersWorld, payload: str) -> None:
+    heard: list[Sequence[News]] = []
+    world.second.listen(heard.append)
+    with psycopg.connect(world.url, autocommit=True) as connection:
+        connection.execute("SELECT pg_notify('tierserve_' || current_schema(), %s)", (payload,))
+    eventually(lambda: Anything() in flat(heard))
+    Queue(world.database).submit(world.submission(), MANY).result()
+    eventually(lambda: Available("free") in flat(heard))
 
 
 def test_one_server_leads_until_it_goes(world: TwoServersWorld) -> None:
@@ -149,8 +181,8 @@ def test_a_deadlock_between_two_servers_is_nobodys_error(world: TwoServersWorld)
 
 
 def test_a_database_that_goes_and_comes_back(fragile: Postgres, database: PostgreSQL) -> None:
-    queue, heard = Queue(database), set[str]()
-    queue.listen(heard.update)
+    queue, heard = Queue(database), list[Sequence[News]]()
+    queue.listen(heard.append)
     before, _ = queue.submit(submission(database), MANY).result()
     assert database.leads()
     fragile.stop()
@@ -165,7 +197,7 @@ def test_a_database_that_goes_and_comes_back(fragile: Postgres, database: Postgr
     queue.submit(submission(database), MANY).result()
     assert queue.depths().result()["free"].queued == 2
     assert database.leads()
-    eventually(lambda: ANYTHING in heard)
+    eventually(lambda: Anything() in flat(heard))
 
 
 def test_what_was_acknowledged_survives_a_crash_of_the_database(fragile: Postgres, database: PostgreSQL) -> None:

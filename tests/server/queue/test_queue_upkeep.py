@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from server.queue import Depth, Pace, Reclaimed, Status, Strikes
+from server.queue import Available, Depth, Pace, Reclaimed, Status, Strikes, TierView
+from server.settings.quantity import Usage
 from tests.server.queue.queue_world import World, pairs
 
 TIERS = {"free": 3, "premium": 3}
@@ -23,7 +24,7 @@ def test_a_lease_nobody_extends_is_taken_back(world: World) -> None:
     assert world.queue.reclaim(TIERS).result() == Reclaimed()
     world.clock.advance(0.1)
     assert world.queue.reclaim(TIERS).result() == Reclaimed(requeued=1)
-    assert "tier:free" in world.heard()
+    assert Available("free") in world.heard()
     seen = world.get(one)
     assert (seen.status, seen.attempts, seen.job) == (Status.QUEUED, 1, None)
     assert "worker" in seen.reason
@@ -250,12 +251,12 @@ def test_pace_is_that_of_the_last_successes_within_the_hour(world: World) -> Non
 
 
 def test_what_the_dispatcher_saw_can_be_read_after_a_restart(world: World) -> None:
-    world.queue.report("free", {"room": 1}).result()
+    world.queue.report("free", TierView(room=1)).result()
     world.clock.advance(1)
-    world.queue.report("free", {"room": 2, "reason": "busy"}).result()
-    world.queue.report("premium", {}).result()
+    world.queue.report("free", TierView(room=2, quota={"cpu": Usage(2.0, 0.9)}, reason="busy")).result()
+    world.queue.report("premium", TierView()).result()
     world.restart()
-    assert world.queue.reports().result() == {
-        "free": ({"room": 2, "reason": "busy"}, world.clock.now),
-        "premium": ({}, world.clock.now),
+    assert world.queue.views().result() == {
+        "free": TierView(room=2, quota={"cpu": Usage(2.0, 0.9)}, reason="busy", seen_at=world.clock.now),
+        "premium": TierView(seen_at=world.clock.now),
     }
