@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from server.settings.values import DEFAULT_VALUES, TEMPLATES, ConfigError, Settings, Tier, load
+from server.settings.records import Settings, Tier
+from server.settings.values import DEFAULT_VALUES, TEMPLATES, ConfigError, load
 
 if TYPE_CHECKING:
     from server.app import Server
@@ -116,7 +117,7 @@ def serve(
         if internal_url is not None:
             workers, ready = cluster_workers(live, internal_url), _log_ready
         else:
-            workers, ready = local_workers(live.settings, state, models or state / "models"), _greet
+            workers, ready = local_workers(live.current.settings, state, models or state / "models"), _greet
         server = Server(live, Storage(state / "data", database_url, blobs_url), workers)
         _rarely_collect()
         asyncio.run(serve(server, ready))

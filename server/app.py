@@ -37,7 +37,8 @@ from server.queue import FINAL, Anything, Available, Moved, News
 from server.queue.asking import Recent
 from server.queue.queue import Queue
 from server.settings.live import Live
-from server.settings.values import ROOT, Settings
+from server.settings.records import Settings
+from server.settings.values import ROOT
 from server.storage import Storage
 
 log = logging.getLogger(__name__)
@@ -95,7 +96,7 @@ def cluster_workers(live: Live, server_url: str) -> Workers:
         raise CannotServe(str(error)) from error
 
     def namespaces() -> dict[str, str]:
-        return {tier.namespace: tier.name for tier in live.settings.tiers.values()}
+        return {tier.namespace: tier.name for tier in live.current.settings.tiers.values()}
 
     return Workers(KubernetesEngine(cluster), WorkerReviews(cluster, namespaces), server_url)
 
@@ -105,7 +106,7 @@ class Server:
 
     def __init__(self, live: Live, storage: Storage, workers: Workers) -> None:
         """Take the storage and the ports. Raises ``CannotServe`` or ``server.queue.facts.errors.CannotOpen``."""
-        settings = live.settings
+        settings = live.current.settings
         # The storage first: it may have to be waited for, and who connects meanwhile shall not wait along.
         self._database = storage.open_database()
         blobs = storage.open_blobs(self._database.clock)

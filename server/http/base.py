@@ -27,7 +27,7 @@ from server.queue.facts.errors import DatabaseBusy, OutcomeUnknown, StorageError
 from server.queue.facts.records import Depth, TierView
 from server.queue.queue import Queue
 from server.settings.live import Live
-from server.settings.values import Settings
+from server.settings.records import Settings
 
 T = TypeVar("T")
 
@@ -58,7 +58,7 @@ class Services:
     @property
     def settings(self) -> Settings:
         """Those in force now."""
-        return self.live.settings
+        return self.live.current.settings
 
 
 class BaseHandler(RequestHandler):

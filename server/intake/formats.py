@@ -13,7 +13,7 @@ from typing import Any
 from tornado.httputil import HTTPFile, HTTPHeaders, HTTPInputError, ParseMultipartConfig, parse_multipart_form_data
 
 from server.problems import Problem, json_object
-from server.settings.values import Limits
+from server.settings.records import Limits
 
 TOP_K_DEFAULT, TOP_K_MOST = 5, 100
 MULTIPART_PART_OVERHEAD = 16 * 1024

@@ -27,8 +27,8 @@ from server.queue.facts.records import Depth, JobRow, Strikes, TierView
 from server.queue.queue import Queue
 from server.settings.live import Live
 from server.settings.manifests import BadManifest, Manifest, job_name
+from server.settings.records import Tier
 from server.settings.render import SAMPLE_RUN, RenderError
-from server.settings.values import Tier
 
 T = TypeVar("T")
 
@@ -85,9 +85,9 @@ class Dispatcher:
             except (QueueError, EngineError, TimeoutError) as error:
                 log.error("the dispatcher could not look: %s", error)
             except Exception:
-                log.exception("the dispatcher stumbled; it looks again in %g s", self._live.settings.tick)
+                log.exception("the dispatcher stumbled; it looks again in %g s", self._live.current.settings.tick)
             self._stopping.wait(QUIET_SECONDS)
-            self._nudged.wait(self._live.settings.tick - QUIET_SECONDS)
+            self._nudged.wait(self._live.current.settings.tick - QUIET_SECONDS)
             self._nudged.clear()
         self._engine.close()
 
@@ -98,7 +98,7 @@ class Dispatcher:
             return
         now = self._clock()
         if now >= self._reclaim_at:
-            self._reclaim_at = now + self._live.settings.lease.reclaim
+            self._reclaim_at = now + self._live.current.settings.lease.reclaim
             self._reclaim(leases=now >= self._leases_count_at)
         if now >= self._tidy_at:
             self._tidy_at = now + TIDY_SECONDS
@@ -106,7 +106,7 @@ class Dispatcher:
         rows: dict[str, list[JobRow]] = {}
         for row in _ask(self._queue.jobs()):
             rows.setdefault(row.tier, []).append(row)
-        tiers = self._live.settings.tiers
+        tiers = self._live.current.settings.tiers
         running = {name: self._settle(tier, rows.get(name, [])) for name, tier in tiers.items()}
         depths = _ask(self._queue.depths())
         for name, tier in tiers.items():
@@ -123,7 +123,7 @@ class Dispatcher:
         if leads and not led:
             log.info("dispatching from now on")
             # Leases may have run out while no server, or no database, was there to renew them.
-            self._leases_count_at = self._clock() + self._live.settings.lease.seconds
+            self._leases_count_at = self._clock() + self._live.current.settings.lease.seconds
             self._reported.clear()
         elif led and not leads:
             log.warning("no longer dispatching: another server does, or the database is away")
@@ -157,7 +157,7 @@ class Dispatcher:
                 late = f"it asked for no work within {tier.waits.start:g} s"
                 self._give_up(row, tier, tier.waits.start, f"{late}{': ' + job.reason if job.reason else ''}")
             elif self._silent(row):
-                seconds = self._live.settings.lease.seconds
+                seconds = self._live.current.settings.lease.seconds
                 self._give_up(row, tier, seconds, f"nothing was heard of it for {seconds:g} s")
             else:
                 running.append((row, job))
@@ -171,7 +171,7 @@ class Dispatcher:
 
     def _silent(self, row: JobRow) -> bool:
         now = self._clock()
-        longest = self._live.settings.lease.seconds
+        longest = self._live.current.settings.lease.seconds
         return row.heard_at is not None and now >= self._leases_count_at and now - row.heard_at > longest
 
     def _give_up(self, row: JobRow, tier: Tier, unheard: float, reason: str) -> None:
@@ -183,7 +183,7 @@ class Dispatcher:
     def _end(self, name: str, tier: str, reason: str, phase: Phase = Phase.RUNNING, *, blame: bool = True) -> None:
         if blame:
             log.warning("Job %s ended: %s", name, reason)
-        tiers = self._live.settings.tiers
+        tiers = self._live.current.settings.tiers
         attempts = tiers[tier].limits.attempts if tier in tiers else 1
         _ask(self._queue.end_job(name, reason, blame=blame, attempts=attempts))
         if phase is not Phase.FAILED:
@@ -222,7 +222,7 @@ class Dispatcher:
         """A Job of the tier, to ask for room with: rendered now and then, not with every look, and tried out once."""
         manifest, at = self._samples.get(tier.name, (None, -math.inf))
         if manifest is None or self._clock() - at > SAMPLE_SECONDS:
-            manifest = self._live.renderer.job(tier, SAMPLE_RUN, self._server_url)
+            manifest = self._live.current.renderer.job(tier, SAMPLE_RUN, self._server_url)
             if manifest != self._tried.get(tier.name):
                 self._engine.check(manifest)
                 self._tried[tier.name] = manifest
@@ -235,7 +235,7 @@ class Dispatcher:
             run = secrets.token_hex(RUN_BYTES)
             name = job_name(tier.name, run)
             try:
-                manifest = self._live.renderer.job(tier, run, self._server_url)
+                manifest = self._live.current.renderer.job(tier, run, self._server_url)
             except RenderError as error:
                 return started, str(error)
             _ask(self._queue.open_job(name, tier.name, run))
@@ -263,17 +263,17 @@ class Dispatcher:
         now = self._clock()
         if view.healthy != before.healthy:
             log.warning("tier %s is %s", tier, "well again" if view.healthy else f"unhealthy: {view.reason}")
-        if view != before or now - at >= 3 * self._live.settings.tick:
+        if view != before or now - at >= 3 * self._live.current.settings.tick:
             _ask(self._queue.report(tier, view))
             self._reported[tier] = (view, now)
 
     def _reclaim(self, *, leases: bool) -> None:
-        attempts = {tier.name: tier.limits.attempts for tier in self._live.settings.tiers.values()}
+        attempts = {tier.name: tier.limits.attempts for tier in self._live.current.settings.tiers.values()}
         while _ask(self._queue.reclaim(attempts, leases=leases)).more:
             pass
 
     def _tidy(self) -> None:
-        kept = {tier.name: tier.waits.results for tier in self._live.settings.tiers.values()}
+        kept = {tier.name: tier.waits.results for tier in self._live.current.settings.tiers.values()}
         try:
             while gone := _ask(self._queue.purge(kept)):
                 self._blobs.delete(gone)

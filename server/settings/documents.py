@@ -52,7 +52,7 @@ class DocumentError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Location:
     """Where a value stands. ``line`` is 0 where the source has no lines."""
 
     file: str
@@ -61,22 +61,22 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A value of the JSON kinds, and the places of its parts by JSON pointer."""
+    """A value of the JSON kinds, and the locations of its parts by JSON pointer."""
 
     value: Any
     file: str
-    places: Mapping[str, Place] = field(repr=False)
+    locations: Mapping[str, Location] = field(repr=False)
 
-    def place(self, pointer: str) -> Place:
-        """The place of ``pointer``, or of the nearest part around it that has one."""
-        while pointer and pointer not in self.places:
+    def location(self, pointer: str) -> Location:
+        """The location of ``pointer``, or of the nearest part around it that has one."""
+        while pointer and pointer not in self.locations:
             pointer = pointer.rpartition("/")[0]
-        return self.places.get(pointer, Place(self.file, 0))
+        return self.locations.get(pointer, Location(self.file, 0))
 
     def finding(self, pointer: str, rule: str, message: str) -> Finding:
         """A finding at ``pointer``."""
-        place = self.place(pointer)
-        return Finding(place.file, place.line, pointer, rule, message)
+        at = self.location(pointer)
+        return Finding(at.file, at.line, pointer, rule, message)
 
 
 def pointer(*keys: str | int) -> str:
@@ -128,11 +128,11 @@ class _Reading(yaml.SafeLoader):
     def __init__(self, text: str, file: str) -> None:
         super().__init__(text)
         self.file = file
-        self.places: dict[str, Place] = {}
+        self.locations: dict[str, Location] = {}
 
     def document(self) -> Document:
         node = self.get_single_node()
-        return Document(self._value(node, "") if node else None, self.file, self.places)
+        return Document(self._value(node, "") if node else None, self.file, self.locations)
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
@@ -140,7 +140,7 @@ class _Reading(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
     def _value(self, node: yaml.Node, at: str) -> Any:
-        self.places.setdefault(at, Place(self.file, node.start_mark.line + 1))
+        self.locations.setdefault(at, Location(self.file, node.start_mark.line + 1))
         if isinstance(node, yaml.MappingNode) and node.tag == "tag:yaml.org,2002:map":
             return {self._key(key, at): self._value(value, at + pointer(key.value)) for key, value in node.value}
         if isinstance(node, yaml.SequenceNode) and node.tag == "tag:yaml.org,2002:seq":
@@ -151,9 +151,9 @@ class _Reading(yaml.SafeLoader):
         if node.tag != "tag:yaml.org,2002:str":
             raise yaml.MarkedYAMLError(None, None, "a key must be text: put it in quotes", node.start_mark)
         place = at + pointer(node.value)
-        if place in self.places:
+        if place in self.locations:
             raise yaml.MarkedYAMLError(None, None, f'the key "{node.value}" is there twice', node.start_mark)
-        self.places[place] = Place(self.file, node.start_mark.line + 1)
+        self.locations[place] = Location(self.file, node.start_mark.line + 1)
         return str(node.value)
 
     def _scalar(self, node: yaml.Node) -> Any:
@@ -173,9 +173,9 @@ _Reading.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+012
 
 
 def merge(base: Document, over: Document) -> Document:
-    """``base`` with ``over`` upon it, as Helm lays values files: mappings merge, null deletes, all else replaces."""
+    """``base`` with ``over`` upon it, as Helm lays values files: mappings merge, null deletes, all else relocations."""
     value = _merged(base.value, {} if over.value is None else over.value)
-    return Document(value, over.file, {**base.places, **over.places})
+    return Document(value, over.file, {**base.locations, **over.locations})
 
 
 def _merged(base: Any, over: Any) -> Any:

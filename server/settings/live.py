@@ -6,23 +6,34 @@ import logging
 import math
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from server.settings.manifests import BadManifest, Manifest
+from server.settings.records import Settings
 from server.settings.render import SAMPLE_RUN, SAMPLE_URL, Renderer, RenderError, check
-from server.settings.values import TEMPLATE_SUFFIX, TEMPLATES, ConfigError, Settings
+from server.settings.values import TEMPLATE_SUFFIX, TEMPLATES, ConfigError
 
 log = logging.getLogger(__name__)
 
 AGAIN_SECONDS = 10.0
 
 
+@dataclass(frozen=True, slots=True)
+class InForce:
+    """Settings and the templates that belong to them."""
+
+    settings: Settings
+    renderer: Renderer
+
+
 class Live:
     """``read`` gives the settings that ``files`` hold now. Raises ``ConfigError`` when the first reading fails.
 
-    ``settings`` and ``renderer`` always belong together. ``problem`` says why the files as they are now are not in
-    force, and is empty when they are. A template that was wrong from the start concerns its tier alone: it keeps no
-    change from being taken up. ``clock`` is monotonic, in seconds.
+    ``current`` is one record, swapped as a whole: whoever needs settings and renderer together reads it once.
+    ``problem`` says why the files as they are now are not in force, and is empty when they are. A template that was
+    wrong from the start concerns its tier alone: it keeps no change from being taken up. ``clock`` is monotonic, in
+    seconds.
     """
 
     def __init__(
@@ -34,23 +45,23 @@ class Live:
     ) -> None:
         self._read, self._files, self._templates, self._clock = read, files, templates, clock
         self._seen, self._again_at = self._state(), math.inf
-        self.settings, self.renderer = read(), Renderer(templates)
-        self._broken = set(check(self.settings, self.renderer))
+        self.current = InForce(read(), Renderer(templates))
+        self._broken = set(check(self.current.settings, self.current.renderer))
         self.problem = ""
 
     def refresh(self, try_out: Callable[[Manifest], None]) -> bool:
         """Take the files up if they have changed and are right; whether they were.
 
         ``try_out`` raises ``BadManifest`` for a Job that could not start: it is tried again now and then, for a new
-        tier's namespace and rights may come after its values. Any other ``EngineError`` of its goes to the caller, and
+        tier's namespace and rights may come after its values. Any error of an engine goes to the caller, and
         the files are looked at again next time.
         """
         state = self._state()
         if state == self._seen and self._clock() < self._again_at:
             return False
         try:
-            settings, renderer = self._read(), Renderer(self._templates)
-            broken = self._judge(settings, renderer, try_out)
+            changed = InForce(self._read(), Renderer(self._templates))
+            broken = self._judge(changed, try_out)
         except (ConfigError, RenderError, BadManifest, OSError) as error:
             if str(error) != self.problem:
                 log.error("changed settings or templates are not used, the last good ones are kept: %s", error)
@@ -58,19 +69,19 @@ class Live:
             self._seen, self.problem = state, str(error)
             return False
         self._seen, self._again_at, self.problem = state, math.inf, ""
-        self.settings, self.renderer, self._broken = settings, renderer, broken
-        log.info("changed settings and templates are in force; tiers: %s", ", ".join(settings.tiers))
+        self.current, self._broken = changed, broken
+        log.info("changed settings and templates are in force; tiers: %s", ", ".join(changed.settings.tiers))
         return True
 
-    def _judge(self, settings: Settings, renderer: Renderer, try_out: Callable[[Manifest], None]) -> set[str]:
+    def _judge(self, changed: InForce, try_out: Callable[[Manifest], None]) -> set[str]:
         """The tiers whose Jobs are wrong and were wrong before. Raises for any other one that is wrong."""
-        broken = check(settings, renderer)
+        broken = check(changed.settings, changed.renderer)
         for name, findings in broken.items():
             if name not in self._broken:
                 raise RenderError(findings)
-        for name, tier in settings.tiers.items():
+        for name, tier in changed.settings.tiers.items():
             if name not in broken:
-                try_out(renderer.job(tier, SAMPLE_RUN, SAMPLE_URL))
+                try_out(changed.renderer.job(tier, SAMPLE_RUN, SAMPLE_URL))
         return set(broken)
 
     def _state(self) -> list[tuple[Path, int, int, int]]:

@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 from server.settings import documents
-from server.settings.documents import Document, DocumentError, Finding, Place, Schema, pointer
+from server.settings.documents import Document, DocumentError, Finding, Location, Schema, pointer
 
 
 def override(flag: str) -> Document:
@@ -26,8 +26,8 @@ def override(flag: str) -> Document:
             value = documents.parse(text, source).value
     for key in reversed(keys):
         value = {key: value}
-    places = {pointer(*keys[:depth]): Place(source, 0) for depth in range(len(keys) + 1)}
-    return Document(value, source, places)
+    locations = {pointer(*keys[:depth]): Location(source, 0) for depth in range(len(keys) + 1)}
+    return Document(value, source, locations)
 
 
 def _kinds(keys: Sequence[str]) -> Sequence[str]:

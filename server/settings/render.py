@@ -21,7 +21,8 @@ from server.settings import documents
 from server.settings.documents import Document, DocumentError, Finding, pointer
 from server.settings.manifests import SERVICE_ACCOUNT, Manifest, job_labels, job_name
 from server.settings.quantity import parse_quantity
-from server.settings.values import TEMPLATE_SUFFIX, TEMPLATES, Settings, Tier
+from server.settings.records import Settings, Tier
+from server.settings.values import TEMPLATE_SUFFIX, TEMPLATES
 
 if TYPE_CHECKING:
     from jinja2 import Environment

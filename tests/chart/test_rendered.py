@@ -13,6 +13,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from server.settings import records
 from server.settings import values as config
 from server.settings.manifests import SERVICE_ACCOUNT
 from server.settings.render import Renderer
@@ -25,7 +26,7 @@ CUSTOM = {"HTTPRoute", "ServiceMonitor"}
 CLUSTER_WIDE = {"Namespace", "ClusterRole", "ClusterRoleBinding"}
 
 
-def settings(objects: list[Object], folder: Path) -> tuple[config.Settings, Path]:
+def settings(objects: list[Object], folder: Path) -> tuple[records.Settings, Path]:
     """What the server reads in its pod: the settings, and the folder with values and Job templates."""
     deployment = only(objects, "Deployment")
     volumes = {each["name"]: each for each in deployment["spec"]["template"]["spec"]["volumes"]}

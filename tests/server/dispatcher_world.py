@@ -105,7 +105,7 @@ class World:
         self.blobs = DirectoryBlobs(folder / "blobs")
         self.engine = engine
         self.live = Live(lambda: load(values, base=None, templates=templates), [values], templates, self.clock)
-        self.settings = self.live.settings
+        self.settings = self.live.current.settings
         self.dispatcher = Dispatcher(self.live, self.queue, self.blobs, engine, "http://127.0.0.1:1", self.clock)
 
     def submit(self, tier: str = "free", deadline: float = 3000) -> str:

@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import settings as effort
 from hypothesis import strategies as st
 
-from server.settings import documents, reference
+from server.settings import documents, records, reference
 from server.settings import values as config
 from server.settings.documents import Schema
-from server.settings.values import ConfigError, Settings, load
+from server.settings.records import Settings
+from server.settings.values import ConfigError, load
 
 VALUES = Path(__file__).parent / "values"
 
@@ -26,15 +27,15 @@ def lines(error: ConfigError) -> list[str]:
 def test_the_defaults() -> None:
     settings = load()
     assert (settings.host, settings.port, settings.internal_port, settings.tick) == ("127.0.0.1", 8080, 8081, 1.0)
-    assert settings.lease == config.Lease(seconds=30.0, heartbeat=10.0, reclaim=5.0)
+    assert settings.lease == records.LeaseTimes(seconds=30.0, heartbeat=10.0, reclaim=5.0)
     assert list(settings.tiers) == ["free", "premium"]
-    assert settings.tiers["free"] == config.Tier(
+    assert settings.tiers["free"] == records.Tier(
         name="free",
         namespace="tierserve-free",
         template="free.yaml.j2",
-        model=config.ModelChoice("tf_efficientnet_lite0", "int8", "onnx"),
+        model=records.ModelChoice(name="tf_efficientnet_lite0", variant="int8", runtime="onnx"),
         quota={"cpu": "2", "memory": "2Gi", "pods": "10"},
-        job=config.JobShape(
+        job=records.JobShape(
             image="tierserve-worker:0.1.0",
             image_pull_policy="IfNotPresent",
             cpu="900m",
@@ -47,10 +48,12 @@ def test_the_defaults() -> None:
             tolerations=(),
             priority_class_name="",
         ),
-        limits=config.Limits(queue=1000, images=8, image_bytes=10485760, image_pixels=24000000, attempts=3),
-        waits=config.Waits(sync=30.0, queue=3600.0, results=86400.0, idle=30.0, start=60.0),
+        limits=records.Limits(queue=1000, images=8, image_bytes=10485760, image_pixels=24000000, attempts=3),
+        waits=records.Waits(sync=30.0, queue=3600.0, results=86400.0, idle=30.0, start=60.0),
     )
-    assert settings.tiers["premium"].model == config.ModelChoice("tf_efficientnet_lite2", "fp32", "onnx")
+    assert settings.tiers["premium"].model == records.ModelChoice(
+        name="tf_efficientnet_lite2", variant="fp32", runtime="onnx"
+    )
 
 
 BAD = documents.read(VALUES / "bad.yaml").value

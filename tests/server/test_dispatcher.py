@@ -264,7 +264,7 @@ def test_a_removed_tier_ends_its_jobs_and_its_predictions_with_a_reason(editable
     text = (tmp_path / "values.yaml").read_text()
     (tmp_path / "values.yaml").write_text(text[: text.index("  premium:")])
     world.look()
-    assert list(world.live.settings.tiers) == ["free"]
+    assert list(world.live.current.settings.tiers) == ["free"]
     assert world.engine.running == {}
     for one, status in ((key, Status.FAILED), (waiting, Status.ABORTED)):
         found = world.get(one)
@@ -274,7 +274,7 @@ def test_a_removed_tier_ends_its_jobs_and_its_predictions_with_a_reason(editable
 def test_changed_values_are_taken_up_while_it_runs(editable: World, tmp_path: Path) -> None:
     edit(tmp_path / "values.yaml", "queue: 1000 ", "queue: 7 ")
     editable.look()
-    assert editable.live.settings.tiers["free"].limits.queue == 7
+    assert editable.live.current.settings.tiers["free"].limits.queue == 7
     assert editable.live.problem == ""
 
 
@@ -299,18 +299,18 @@ def test_a_new_tier_is_served_at_once(editable: World, tmp_path: Path) -> None:
 def test_bad_changes_keep_the_last_good_ones_and_say_so(
     editable: World, tmp_path: Path, file: str, old: str, new: str, said: str
 ) -> None:
-    before = editable.live.settings
+    before = editable.live.current.settings
     edit(tmp_path / file, old, new)
     edit(tmp_path / "values.yaml", "attempts: 3 ", "attempts: 2 ")
     editable.submit("free")
     editable.look()
-    assert editable.live.settings is before
+    assert editable.live.current.settings is before
     assert said in editable.live.problem
     assert len(editable.engine.started) == 1, "the last good template still works"
     edit(tmp_path / file, new, old)
     editable.look()
     assert editable.live.problem == ""
-    assert editable.live.settings.tiers["free"].limits.attempts == 2
+    assert editable.live.current.settings.tiers["free"].limits.attempts == 2
 
 
 def test_a_change_that_the_cluster_would_refuse_is_not_taken_up(editable: World, tmp_path: Path) -> None:
@@ -318,11 +318,11 @@ def test_a_change_that_the_cluster_would_refuse_is_not_taken_up(editable: World,
     edit(tmp_path / "values.yaml", 'priorityClassName: ""', "priorityClassName: none-such")
     editable.look()
     assert "refused" in editable.live.problem
-    assert editable.live.settings.tiers["free"].job.priority_class_name == ""
+    assert editable.live.current.settings.tiers["free"].job.priority_class_name == ""
     editable.engine.refused = ""
     editable.look(AGAIN_SECONDS)
     assert editable.live.problem == "", "what a cluster refuses now it may take later"
-    assert editable.live.settings.tiers["free"].job.priority_class_name == "none-such"
+    assert editable.live.current.settings.tiers["free"].job.priority_class_name == "none-such"
 
 
 def test_a_template_that_is_wrong_from_the_start_stops_only_its_tier(tmp_path: Path, worlds: list[World]) -> None:

@@ -11,16 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from server.settings import documents
-from server.settings.documents import DocumentError, Finding, Place
+from server.settings.documents import DocumentError, Finding, Location
 
 
 def test_a_value_and_where_it_stands() -> None:
     document = documents.parse("a:\n  b/c: 1\n  d~:\n    - x\n    - {y: 2.5}\n", "some.yaml")
     assert document.value == {"a": {"b/c": 1, "d~": ["x", {"y": 2.5}]}}
-    assert document.place("/a/b~1c") == Place("some.yaml", 2)
-    assert document.place("/a/d~0") == Place("some.yaml", 3)
-    assert document.place("/a/d~0/1/y") == Place("some.yaml", 5)
-    assert document.place("/a/d~0/1/not/there") == Place("some.yaml", 5)
+    assert document.location("/a/b~1c") == Location("some.yaml", 2)
+    assert document.location("/a/d~0") == Location("some.yaml", 3)
+    assert document.location("/a/d~0/1/y") == Location("some.yaml", 5)
+    assert document.location("/a/d~0/1/not/there") == Location("some.yaml", 5)
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_every_part_has_a_place(value: object) -> None:
     document = documents.parse(json.dumps(value, indent=1), "x.json")
 
     def walk(part: object, keys: tuple[str | int, ...]) -> None:
-        assert documents.pointer(*keys) in document.places
+        assert documents.pointer(*keys) in document.locations
         inner = part.items() if isinstance(part, dict) else enumerate(part) if isinstance(part, list) else ()
         for key, item in inner:
             walk(item, (*keys, key))

@@ -16,8 +16,8 @@ from server.settings import documents, render
 from server.settings import values as config
 from server.settings.documents import Document, Finding
 from server.settings.manifests import job_labels
+from server.settings.records import Tier
 from server.settings.render import Renderer, RenderError, Verdict
-from server.settings.values import Tier
 
 RUN, URL = "0k3f9a", "http://10.0.0.7:8081"
 TIERS = config.load().tiers

@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kubernetes.client import V1Job
 
-from server.settings import documents
+from server.settings import documents, records
 from server.settings import values as config
 from server.settings.documents import Document
+from server.settings.records import Tier
 from server.settings.render import Renderer, RenderError
-from server.settings.values import Tier
 
 RUN, URL = "0k3f9a", "http://10.0.0.7:8081"
 FREE = config.load().tiers["free"]
@@ -33,14 +33,14 @@ legal_tiers = st.builds(
     namespace=names(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", 63),
     template=st.sampled_from(["base.yaml.j2", "free.yaml.j2", "premium.yaml.j2"]),
     model=st.builds(
-        config.ModelChoice,
+        records.ModelChoice,
         name=names(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", 100),
         variant=st.sampled_from(["fp32", "int8"]),
         runtime=st.sampled_from(["onnx", "timm"]),
     ),
     quota=st.just({"cpu": "1", "memory": "8Gi"}) | st.just({}),
     job=st.builds(
-        config.JobShape,
+        records.JobShape,
         image=names(r"[a-z0-9]{1,20}([._:/-][a-z0-9]{1,20}){0,3}:[A-Za-z0-9_][A-Za-z0-9_.-]{0,20}", 200),
         cpu=quantities,
         memory=st.sampled_from(["64Mi", "1e9", "8Gi"]),
@@ -60,14 +60,16 @@ legal_tiers = st.builds(
         priority_class_name=st.sampled_from(["", "system-cluster-critical"]),
     ),
     limits=st.builds(
-        config.Limits,
+        records.Limits,
         queue=st.just(1),
         images=st.just(1),
         image_bytes=st.just(1),
         image_pixels=st.integers(1, 10**9),
         attempts=st.just(1),
     ),
-    waits=st.builds(config.Waits, *[st.just(1.0)] * 3, idle=seconds, start=st.just(1.0)),
+    waits=st.builds(
+        records.Waits, sync=st.just(1.0), queue=st.just(1.0), results=st.just(1.0), idle=seconds, start=st.just(1.0)
+    ),
 )
 RENDERER = Renderer()
 

@@ -23,7 +23,7 @@ from server.queue.asking import asked, chained
 from server.queue.facts.errors import KeyReused, OutcomeUnknown, QueueError, QueueFull
 from server.queue.facts.records import Prediction, Submission
 from server.queue.facts.states import FINAL, Status, id_time, new_id
-from server.settings.values import Tier
+from server.settings.records import Tier
 
 KEY_LONGEST = 255
 LINGER_BYTES = 4 * 1024 * 1024

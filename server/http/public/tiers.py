@@ -12,7 +12,7 @@ from server.http.base import BaseHandler, in_force
 from server.problems import Problem
 from server.queue.asking import asked
 from server.queue.facts.records import NEVER_SEEN
-from server.settings.values import Tier
+from server.settings.records import Tier
 
 
 class TiersHandler(BaseHandler):

@@ -1,0 +1,96 @@
+"""What must hold between values, beyond what the schema says of each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from server.settings.documents import pointer
+from server.settings.quantity import parse_quantity
+from server.settings.records import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """A rule that does not hold between the values at ``pointers``."""
+
+    pointers: tuple[str, ...]
+    rule: str
+    message: str
+
+
+def ports_differ(settings: Settings) -> Iterator[Broken]:
+    """The two listeners have different ports (or 0, any free one)."""
+    if settings.port == settings.internal_port != 0:
+        message = f"server.port and server.internalPort are both {settings.port}"
+        yield Broken(("/server/internalPort", "/server/port"), "ports", message)
+
+
+def heartbeat_within_lease(settings: Settings) -> Iterator[Broken]:
+    """A worker's heartbeat comes before its lease runs out."""
+    lease = settings.lease
+    if lease.heartbeat >= lease.seconds:
+        message = f"the heartbeat of {lease.heartbeat:g} s must be shorter than the lease of {lease.seconds:g} s"
+        yield Broken(("/server/lease/heartbeatSeconds", "/server/lease/seconds"), "lease", message)
+
+
+def namespaces_differ(settings: Settings) -> Iterator[Broken]:
+    """No two tiers share a namespace, for the quota is a namespace's."""
+    owners: dict[str, str] = {}
+    for tier in settings.tiers.values():
+        owner = owners.setdefault(tier.namespace, tier.name)
+        if owner != tier.name:
+            pointers = tuple(pointer("tiers", name, "namespace", "name") for name in (tier.name, owner))
+            message = f'the tiers {owner} and {tier.name} share the namespace "{tier.namespace}"'
+            yield Broken(pointers, "namespace", message)
+
+
+def jobs_fit_quotas(settings: Settings) -> Iterator[Broken]:
+    """One Job of a tier fits into the tier's quota, unless that is 0: a paused tier, which accepts but starts nothing.
+
+    A Job's CPU is above zero and its memory at least 64Mi.
+    """
+    for tier in settings.tiers.values():
+        at = pointer("tiers", tier.name)
+        if parse_quantity(tier.job.cpu) <= 0:
+            yield Broken((f"{at}/job/cpu",), "job", "must be more than 0")
+        if parse_quantity(tier.job.memory) < parse_quantity("64Mi"):
+            message = f"{tier.job.memory} is too little for a worker: at least 64Mi"
+            yield Broken((f"{at}/job/memory",), "job", message)
+        for key, wanted in {"cpu": tier.job.cpu, "memory": tier.job.memory}.items():
+            quota = tier.quota.get(key)
+            if quota is not None and parse_quantity(wanted) > parse_quantity(quota) > 0:
+                message = f"a Job takes {wanted} of {key}, the tier's quota is {quota}: no Job could ever start"
+                yield Broken((f"{at}/job/{key}", f"{at}/quota/{key}"), "quota", message)
+
+
+def waits_agree(settings: Settings) -> Iterator[Broken]:
+    """A Job's deadline is longer than its start, idle time and grace; no request is held longer than it may queue."""
+    for tier in settings.tiers.values():
+        at, deadline, waits = pointer("tiers", tier.name), tier.job.deadline, tier.waits
+        spans = {"waits/startSeconds": waits.start, "waits/idleSeconds": waits.idle, "job/graceSeconds": tier.job.grace}
+        for key, seconds in spans.items():
+            if seconds >= deadline:
+                message = f"{seconds:g} s must be shorter than the Job's deadline of {deadline} s"
+                yield Broken((f"{at}/{key}", f"{at}/job/deadlineSeconds"), "deadline", message)
+        if waits.sync > waits.queue:
+            message = f"{waits.sync:g} s of holding a request must not exceed {waits.queue:g} s of queueing"
+            yield Broken((f"{at}/waits/syncSeconds", f"{at}/waits/queueSeconds"), "waits", message)
+
+
+def variants_run(settings: Settings) -> Iterator[Broken]:
+    """The runtime ``timm`` runs the variant ``fp32`` only."""
+    for tier in settings.tiers.values():
+        if (tier.model.runtime, tier.model.variant) == ("timm", "int8"):
+            at = pointer("tiers", tier.name, "model")
+            yield Broken((f"{at}/variant", f"{at}/runtime"), "model", "the runtime timm runs the variant fp32 only")
+
+
+CHECKS: tuple[Callable[[Settings], Iterator[Broken]], ...] = (
+    ports_differ,
+    heartbeat_within_lease,
+    namespaces_differ,
+    jobs_fit_quotas,
+    waits_agree,
+    variants_run,
+)
