@@ -77,6 +77,9 @@ class Postgres:
         return psycopg.connect(where, autocommit=True, connect_timeout=5)
 
     def start(self) -> None:
+        """Return when it answers; one that runs is left as it is, for two faults may have ended it at the same time."""
+        if self._process is not None and self._process.poll() is None:
+            return
         settings = {"listen_addresses": "127.0.0.1", "port": self.port, "unix_socket_directories": self._folder}
         words = [f"--{name}={value}" for name, value in {**settings, **self._settings}.items()]
         program = str((programs() or Path()) / "postgres")
