@@ -14,14 +14,16 @@ ARGS ?=
 BIN := .venv/bin
 SERVE := $(BIN)/python -m server serve --state $(STATE) --models $(MODELS) $(if $(VALUES),--values $(VALUES)) \
 	--set server.host=$(HOST) --set server.port=$(PORT) --set server.internalPort=$(INTERNAL_PORT) $(ARGS)
+TESTED := TIERSERVE_MODELS=$(abspath $(MODELS))
 BUILT := $(MODELS)/.built
 BUILDER := model/build.py model/quantize.py model/samples.py model/weights.py model/description.py
 
-.PHONY: help run models images test test-faults soak test-cluster cluster cluster-down lint format bench docs lock clean
+.PHONY: help run models images test test-faults soak test-cluster test-one cluster-parts cluster cluster-down lint format bench docs lock clean
 
 help: ## Show what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 	@echo "  PORT= HOST= STATE= VALUES=file ARGS='--set key=value' go with make run"
+	@echo "  ARGS='-k word -x' and other options of pytest go with make test, test-faults, test-cluster and test-one"
 
 run: .venv/.run $(BUILT) ## Set up, build the models the first time, serve on 127.0.0.1:8080
 	@exec $(SERVE)
@@ -32,19 +34,30 @@ images: .venv/.test $(BUILT) ## Build the images server and worker with buildah,
 	@$(BIN)/python -m tests.cluster.images --models $(MODELS) $(ARGS)
 
 test: .venv/.test $(BUILT) ## Set up and run the tests
-	@TIERSERVE_MODELS=$(abspath $(MODELS)) $(BIN)/pytest -m "not cluster and not faults" $(ARGS)
+	@$(TESTED) $(BIN)/pytest -m "not cluster and not faults" $(ARGS)
 
 test-faults: .venv/.test $(BUILT) ## Break servers, workers, disks and connections on purpose, for a few minutes
-	@TIERSERVE_MODELS=$(abspath $(MODELS)) $(BIN)/pytest -m faults tests/faults $(ARGS)
+	@$(TESTED) $(BIN)/pytest -m faults tests/faults $(ARGS)
 
 soak: .venv/.test $(BUILT) ## The same at random, for SECONDS=600 with SEED= DATABASE=sqlite|postgresql
-	@TIERSERVE_MODELS=$(abspath $(MODELS)) $(BIN)/python -m tests.faults run --seconds $(SECONDS) --database $(DATABASE) \
+	@$(TESTED) $(BIN)/python -m tests.faults run --seconds $(SECONDS) --database $(DATABASE) \
 		$(if $(SEED),--seed $(SEED)) $(ARGS)
 
-test-cluster: .venv/.test $(BUILT) ## Test on a real cluster; needs root and Go, 15 minutes more the first time
+test-cluster: cluster-parts ## Test on a real cluster; needs root and Go, 15 minutes more the first time
+	@$(TESTED) $(BIN)/pytest -m cluster tests/chart tests/cluster tests/images tests/e2e $(ARGS)
+
+test-one: .venv/.test $(BUILT) ## Run one test, whatever it needs: TEST=tests/e2e/test_quota.py::test_name
+	@! $(BIN)/pytest --collect-only -qq -m cluster "$$TEST" >/dev/null 2>&1 || $(MAKE) --no-print-directory cluster-parts
+	@$(TESTED) $(BIN)/pytest "$$TEST" $(ARGS)
+
+cluster-parts: .venv/.test $(BUILT)
 	@$(BIN)/python -m tests.cluster binaries --all >/dev/null
 	@$(BIN)/python -m tests.cluster.images --models $(MODELS)
-	@TIERSERVE_MODELS=$(abspath $(MODELS)) $(BIN)/pytest -m cluster -rfEs tests/chart tests/cluster tests/images tests/e2e $(ARGS)
+
+cluster: .venv/.test $(BUILT) ## Test on a real cluster; needs root and Go, 15 minutes more the first time
+	@$(BIN)/python -m tests.cluster binaries --all >/dev/null
+	@$(BIN)/python -m tests.cluster.images --models $(MODELS)
+	@$(TESTED) $(BIN)/pytest -m cluster -rfEs tests/chart tests/cluster tests/images tests/e2e $(ARGS)
 
 cluster: .venv/.test ## Start a two-node Kubernetes on this machine; needs root and Go
 	@$(BIN)/python -m tests.cluster up --dir $(STATE)/cluster

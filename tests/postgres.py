@@ -48,7 +48,7 @@ class Postgres:
             os.chown(self._folder, self._account.pw_uid, self._account.pw_gid)
         self._process: subprocess.Popen[bytes] | None = None
         self.port = free_port()
-        self.log = self._folder / "log"
+        self.log = Path(os.environ.get("TIERSERVE_LOGS", self._folder)) / f"{self._folder.name}.log"
         try:
             secret = self._folder / "password"
             secret.write_text(PASSWORD)
@@ -93,7 +93,8 @@ class Postgres:
                 self.connect("postgres").close()
             except psycopg.OperationalError:
                 if time.monotonic() > end or self._process.poll() is not None:
-                    raise RuntimeError(self.log.read_text()) from None
+                    said = self.log.read_text().splitlines()[-3:]  # the file may go with the folder
+                    raise RuntimeError("\n".join(said)) from None
                 time.sleep(0.05)
             else:
                 return

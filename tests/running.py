@@ -58,7 +58,7 @@ class Service:
         self.process: psutil.Popen | None = None
 
     def start(self) -> None:
-        """Start it and wait until it answers. Raises ``RuntimeError`` with its log when it does not."""
+        """Start it and wait until it answers. Raises ``RuntimeError`` when it does not."""
         self.state.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
             self.process = psutil.Popen(self.command, cwd=ROOT, stdout=log, stderr=log)
@@ -68,8 +68,8 @@ class Service:
                 if self.get("/healthz").status == 200:
                     return
             time.sleep(0.02)
-        self.kill()
-        raise RuntimeError(self.log.read_text())
+        status = self.kill()
+        raise RuntimeError(f"no answer within {START_SECONDS:g} s, ended with {status}: see {self.log}")
 
     def stop(self) -> int:
         """End it as an operator does, and return its status."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -54,7 +53,6 @@ def own_cluster(folder: Path, grace_seconds: int = GRACE_SECONDS) -> Iterator[Cl
         before = signal.signal(signal.SIGTERM, interrupt)
         try:
             down(folder)
-            binaries.ensure(NEEDED)
             yield up(folder, grace_seconds=grace_seconds)
         finally:
             down(folder)
@@ -67,6 +65,6 @@ def obstacle() -> str | None:
         return "root is needed for a cluster: sudo make test-cluster"
     if absent := packages.missing():
         return f"missing packages ({' '.join(absent)}): python -m tests.cluster packages --install"
-    if binaries.absent(NEEDED) and shutil.which("go") is None:
-        return "go is needed to build Kubernetes: install it from https://go.dev/dl, then make test-cluster"
+    if binaries.absent(NEEDED):
+        return "programs are not built: python -m tests.cluster binaries --all (needs Go, takes 15 minutes)"
     return None

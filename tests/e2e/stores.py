@@ -11,13 +11,13 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 import psycopg
-from moto.server import ThreadedMotoServer
 from psycopg.conninfo import make_conninfo
 
 from tests.cluster.cluster import Cluster
 from tests.cluster.postgresql import ACCOUNT, NAME, postgresql_image
 from tests.e2e.deployment import NAMESPACE, VOLUME
 from tests.running import eventually
+from tests.s3 import s3
 
 SPACE = "tierserve-stores"
 USER, PASSWORD, BUCKET = "tierserve", "not-a-secret", "pictures"
@@ -166,13 +166,11 @@ class Stores:
 
 @contextmanager
 def stores(cluster: Cluster) -> Iterator[Stores]:
-    """Both, for as long as the block lasts. The S3 server is part of this process, on the cluster's own wire."""
-    moto = ThreadedMotoServer(ip_address=cluster.network.host, port=0, verbose=False)
-    moto.start()
-    found = Stores(cluster, moto.get_host_and_port())
-    try:
-        found.start()
-        yield found
-    finally:
-        found.remove()
-        moto.stop()
+    """Both, for as long as the block lasts. The S3 server listens on the cluster's own wire."""
+    with s3(cluster.network.host, cluster.logs / "s3.log") as address:
+        found = Stores(cluster, address)
+        try:
+            found.start()
+            yield found
+        finally:
+            found.remove()

@@ -199,7 +199,7 @@ def _long_life(world: World, seconds: float, figures: Figures) -> None:
     figures.lives += 1
     world.wait_up()
     if life.ended.wait(seconds):
-        raise RuntimeError(f"a server ended by itself with {life.status}: {world.log.read_text()[-3000:]}")
+        raise RuntimeError(f"a server ended by itself with {life.status}: see {world.log}")
     world.end(signal.SIGKILL)
     figures.kills[RANDOM] += 1
 
@@ -220,5 +220,5 @@ def _one_life(world: World, point: Point, chance: random.Random, figures: Figure
     else:
         world.end(signal.SIGKILL)
     if life.status != -signal.SIGKILL:
-        raise RuntimeError(f"a server ended by itself with {life.status}: {world.log.read_text()[-3000:]}")
+        raise RuntimeError(f"a server ended by itself with {life.status}: see {world.log}")
     figures.kills[life.point or RANDOM] += 1

@@ -122,7 +122,7 @@ class World:
                 self.up.set()
                 return True
             if time.monotonic() > end:
-                raise TimeoutError(f"no answer within {seconds:g} s: {self.log.read_text()[-2000:]}")
+                raise TimeoutError(f"no answer within {seconds:g} s: see {self.log}")
             time.sleep(POLL_SECONDS)
         return False
 

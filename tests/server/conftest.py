@@ -10,8 +10,8 @@ from tests.server.object_store import Proxy, running
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Proxy]:
-    with running() as proxy:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
+    with running(tmp_path_factory.mktemp("s3") / "s3.log") as proxy:
         yield proxy
 
 

@@ -10,10 +10,12 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
-from moto.server import ThreadedMotoServer
+
+from tests.s3 import s3
 
 KEY_ID, SECRET = "AKIDOFTHETESTS", "secret-of-the-tests"
 HOP_BY_HOP = {"connection", "transfer-encoding", "host"}
@@ -167,14 +169,12 @@ class Proxy(ThreadingHTTPServer):
 
 
 @contextmanager
-def running() -> Iterator[Proxy]:
+def running(log: Path) -> Iterator[Proxy]:
     """The server, its proxy, and an environment that leads to them."""
-    moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    moto.start()
-    proxy = Proxy(moto.get_host_and_port())
-    thread = threading.Thread(target=proxy.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    with pytest.MonkeyPatch.context() as environment:
+    with s3("127.0.0.1", log) as address, pytest.MonkeyPatch.context() as environment:
+        proxy = Proxy(address)
+        thread = threading.Thread(target=proxy.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
         for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):
             environment.delenv(name, raising=False)
         environment.setenv("AWS_ACCESS_KEY_ID", KEY_ID)
@@ -183,8 +183,7 @@ def running() -> Iterator[Proxy]:
         environment.setenv("AWS_ENDPOINT_URL", proxy.url)
         proxy.write(proxy.bucket, b"")
         yield proxy
-    proxy.released.set()
-    proxy.shutdown()
-    thread.join()
-    proxy.server_close()
-    moto.stop()
+        proxy.released.set()
+        proxy.shutdown()
+        thread.join()
+        proxy.server_close()

@@ -26,7 +26,7 @@ def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     if request.param == "directory":
         yield lambda: f"file://{tmp_path_factory.mktemp('place')}/blobs"
     else:
-        with running() as proxy:
+        with running(tmp_path_factory.mktemp("s3") / "s3.log") as proxy:
             yield lambda: f"s3://{proxy.place()}"
 
 

@@ -1,0 +1,1 @@
+"""The whole check: every suite one after another, their output in files, and a summary of what failed."""

@@ -1,0 +1,46 @@
+"""``python -m tests.gate``: every suite, or those named."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+from tempfile import mkdtemp
+
+import click
+
+from tests.cluster.shell import interrupt
+from tests.gate.gate import check
+from tests.gate.suite import Suite, make, make_one
+from tests.running import ROOT
+
+HOUR = 3600.0
+PACKAGES = (sys.executable, "-m", "tests.cluster", "packages", "--install")
+CLUSTERS = (ROOT / ".tierserve" / "e2e", ROOT / ".tierserve" / "harness")
+SUITES = [
+    Suite("lint", make("lint"), tests=False, vital=True),
+    Suite("packages", lambda _: PACKAGES, tests=False),
+    Suite("test", make("test"), seconds=HOUR),
+    Suite("test-faults", make("test-faults"), make_one, seconds=HOUR),
+    Suite("test-cluster", make("test-cluster"), make_one, seconds=3 * HOUR, clusters=CLUSTERS),
+]
+"""The limits are for a suite that hangs: each is several times what a slow machine takes."""
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--logs", type=click.Path(file_okay=False, path_type=Path), help="An empty folder. [default: a new one]")
+@click.argument("names", nargs=-1, type=click.Choice([suite.name for suite in SUITES]), metavar="[SUITE]...")
+def main(logs: Path | None, names: tuple[str, ...]) -> None:
+    """Run every suite, or those named, and sum up what failed: see docs/testing.md."""
+    folder = Path(mkdtemp(prefix="tierserve-gate-")) if logs is None else logs.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    if any(folder.iterdir()):
+        raise click.UsageError(f"{folder} is not empty")
+    suites = [suite for suite in SUITES if not names or suite.name in names]
+    sys.exit(0 if check(suites, folder, click.echo) else 1)
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, interrupt)
+    signal.signal(signal.SIGINT, interrupt)  # which whoever started this may have had ignored
+    main(prog_name="python -m tests.gate")
