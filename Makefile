@@ -46,18 +46,14 @@ soak: .venv/.test $(BUILT) ## The same at random, for SECONDS=600 with SEED= DAT
 test-cluster: cluster-parts ## Test on a real cluster; needs root and Go, 15 minutes more the first time
 	@$(TESTED) $(BIN)/pytest -m cluster tests/chart tests/cluster tests/images tests/e2e $(ARGS)
 
-test-one: .venv/.test $(BUILT) ## Run one test, whatever it needs: TEST=tests/e2e/test_quota.py::test_name
+test-one: .venv/.test $(BUILT) ## Run one test of any suite: TEST=tests/e2e/test_quota.py::test_name
+	@[ -n "$$TEST" ] || { echo "which? make test-one TEST=tests/e2e/test_quota.py::test_name"; exit 2; }
 	@! $(BIN)/pytest --collect-only -qq -m cluster "$$TEST" >/dev/null 2>&1 || $(MAKE) --no-print-directory cluster-parts
 	@$(TESTED) $(BIN)/pytest "$$TEST" $(ARGS)
 
 cluster-parts: .venv/.test $(BUILT)
 	@$(BIN)/python -m tests.cluster binaries --all >/dev/null
 	@$(BIN)/python -m tests.cluster.images --models $(MODELS)
-
-cluster: .venv/.test $(BUILT) ## Test on a real cluster; needs root and Go, 15 minutes more the first time
-	@$(BIN)/python -m tests.cluster binaries --all >/dev/null
-	@$(BIN)/python -m tests.cluster.images --models $(MODELS)
-	@$(TESTED) $(BIN)/pytest -m cluster -rfEs tests/chart tests/cluster tests/images tests/e2e $(ARGS)
 
 cluster: .venv/.test ## Start a two-node Kubernetes on this machine; needs root and Go
 	@$(BIN)/python -m tests.cluster up --dir $(STATE)/cluster

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from tests.running import lacking
 
 GIVEN = "TIERSERVE_E2E_KUBECONFIG"
 NEEDED = [*binaries.CLUSTER, "helm"]
+UNBUILT = "Kubernetes is not built: python -m tests.cluster binaries --all, which takes 15 minutes"
 
 
 @contextmanager
@@ -42,7 +44,7 @@ def own_cluster(folder: Path, grace_seconds: int = GRACE_SECONDS) -> Iterator[Cl
 
     Skips the test where no cluster can be, and says how one could; fails it with ``CI=true``.
     """
-    if (reason := obstacle()) is not None:
+    if (reason := obstacle() or (UNBUILT if binaries.absent(NEEDED) else None)) is not None:
         lacking(reason)
     folder.parent.mkdir(exist_ok=True)
     with folder.with_suffix(".lock").open("w") as lock:
@@ -65,6 +67,6 @@ def obstacle() -> str | None:
         return "root is needed for a cluster: sudo make test-cluster"
     if absent := packages.missing():
         return f"missing packages ({' '.join(absent)}): python -m tests.cluster packages --install"
-    if binaries.absent(NEEDED):
-        return "programs are not built: python -m tests.cluster binaries --all (needs Go, takes 15 minutes)"
+    if binaries.absent(NEEDED) and shutil.which("go") is None:
+        return "go is needed to build Kubernetes: install it from https://go.dev/dl, then make test-cluster"
     return None
