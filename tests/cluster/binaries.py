@@ -1,4 +1,4 @@
-"""Kubernetes, etcd, CoreDNS, Helm and the chart's checkers, compiled once from pinned Go modules into a cache."""
+"""Kubernetes and its storage, Helm and the chart's checkers, compiled once from pinned Go modules into a cache."""
 
 from __future__ import annotations
 
@@ -47,6 +47,7 @@ PROGRAMS = [
     *(Program(name, f"k8s.io/kubernetes/cmd/{name}", flags=KUBERNETES_FLAGS) for name in KUBERNETES),
     Program("etcd", "go.etcd.io/etcd/server/v3"),
     Program("coredns", "github.com/coredns/coredns@v1.14.7"),
+    Program("local-path-provisioner", "github.com/rancher/local-path-provisioner@v0.0.30"),
     Program("helm", f"helm.sh/helm/v4/cmd/helm@{HELM_VERSION}"),
     Program("kubeconform", "github.com/yannh/kubeconform/cmd/kubeconform@v0.8.0"),
     Program("kube-score", "github.com/zegl/kube-score/cmd/kube-score@v1.20.0"),
@@ -54,17 +55,31 @@ PROGRAMS = [
     Program("cyclonus", "github.com/mattfenwick/cyclonus/cmd/cyclonus@v0.5.6"),
 ]
 NAMES = [program.name for program in PROGRAMS]
-CLUSTER = [*KUBERNETES, "etcd", "coredns"]
+CLUSTER = [*KUBERNETES, "etcd", "coredns", "local-path-provisioner", "helm"]
 
 
 def folder() -> Path:
     """Where the binaries of these versions are, or are to be."""
-    digest = hashlib.sha256()
-    for name in ("go.mod", "go.sum"):
-        digest.update((MODULE / name).read_bytes())
-    digest.update(repr(PROGRAMS).encode())
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return cache / "tierserve" / "bin" / digest.hexdigest()[:12]
+    digest = hashlib.sha256("".join(key(program) for program in PROGRAMS).encode())
+    return _cache() / digest.hexdigest()[:12]
+
+
+def key(program: Program) -> str:
+    """What a binary is made of, as a name: another one for one program leaves the others as they are."""
+    digest = hashlib.sha256(repr(program).encode())
+    if program.module is None and "@" not in program.package:
+        for name in ("go.mod", "go.sum"):
+            digest.update((MODULE / name).read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def _cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tierserve" / "bin"
+
+
+def _built(program: Program) -> Path:
+    """Where a binary lies once it is built; the folders of all versions that have it link to it."""
+    return _cache() / "built" / f"{program.name}-{key(program)}"
 
 
 def absent(names: Collection[str] = CLUSTER) -> list[str]:
@@ -79,20 +94,24 @@ def ensure(names: Collection[str] = CLUSTER, say: Say = lambda line: None) -> Pa
     output = folder()
     if not absent(names):
         return output
-    if shutil.which("go") is None:
-        raise ClusterError("go is needed to build Kubernetes: install Go 1.26 or later from https://go.dev/dl")
     output.mkdir(parents=True, exist_ok=True)
-    with locked(output / ".lock", say):
-        todo = [program for program in PROGRAMS if program.name in absent(names)]
+    with locked(_cache() / ".lock", say):
+        wanted = [program for program in PROGRAMS if program.name in absent(names)]
+        todo = [program for program in wanted if not _built(program).exists()]
+        if todo and shutil.which("go") is None:
+            raise ClusterError("go is needed to build Kubernetes: install Go 1.26 or later from https://go.dev/dl")
         for number, program in enumerate(todo, start=1):
-            _build(program, output, say, f"[{number}/{len(todo)}] {program.name}")
+            _build(program, say, f"[{number}/{len(todo)}] {program.name}")
+        for program in wanted:
+            os.link(_built(program), output / program.name)
     return output
 
 
-def _build(program: Program, output: Path, say: Say, title: str) -> None:
-    began = time.monotonic()
+def _build(program: Program, say: Say, title: str) -> None:
+    began, built = time.monotonic(), _built(program)
+    built.parent.mkdir(exist_ok=True)
     say(f"{title}: building {program.module or program.package}")
-    with tempfile.TemporaryDirectory(dir=output, prefix=".building-") as name:
+    with tempfile.TemporaryDirectory(dir=built.parent, prefix=".building-") as name:
         target = Path(name) / program.name
         env = os.environ | {"CGO_ENABLED": "0", "GOFLAGS": "-trimpath", "GOBIN": name}
         argv = ["go", "build", "-o", str(target), "-ldflags", program.flags, program.package]
@@ -103,7 +122,7 @@ def _build(program: Program, output: Path, say: Say, title: str) -> None:
             told = run("go", "mod", "download", "-json", program.module, timeout=BUILD_SECONDS)
             where = Path(json.loads(told)["Dir"])
         _compile(argv, where, env, lambda: say(f"{title}: still building, {time.monotonic() - began:.0f} s"))
-        target.rename(output / program.name)
+        target.rename(built)
     say(f"{title}: built in {time.monotonic() - began:.0f} s")
 
 

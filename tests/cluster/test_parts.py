@@ -8,11 +8,13 @@ import os
 import subprocess
 import sys
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.cluster import binaries, claims, packages
+from tests.cluster.base import contents
 from tests.cluster.busybox import BUSYBOX, PAUSE, write_archive
 from tests.cluster.cluster import NODES, up
 from tests.cluster.network import Network, free_network
@@ -34,6 +36,9 @@ def test_the_archive_names_both_images_and_every_blob_by_its_digest(tmp_path: Pa
     assert json.loads(content.pop("oci-layout")) == {"imageLayoutVersion": "1.0.0"}
     names = [entry["annotations"]["io.containerd.image.name"] for entry in index["manifests"]]
     assert names == [PAUSE, BUSYBOX]
+    assert list(contents(tmp_path / "images.tar").items()) == [
+        (name, entry["digest"]) for name, entry in zip(names, index["manifests"], strict=True)
+    ]
     for name, blob in content.items():
         assert name == f"blobs/sha256/{hashlib.sha256(blob).hexdigest()}"
     for entry in index["manifests"]:
@@ -84,6 +89,32 @@ def test_without_go_it_says_where_to_get_it(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(ClusterError, match="no such binary: kubctl"):
         binaries.ensure(["kubctl"])
     assert obstacle() is not None
+
+
+def test_a_binary_is_built_again_only_for_what_it_is_made_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    programs = {program.name: program for program in binaries.PROGRAMS}
+    before = {name: binaries.key(program) for name, program in programs.items()}
+    assert len(set(before.values())) == len(before)
+    for name in ("go.mod", "go.sum"):
+        (tmp_path / name).write_bytes((binaries.MODULE / name).read_bytes() + b"\n")
+    monkeypatch.setattr(binaries, "MODULE", tmp_path)
+    changed = {name for name, program in programs.items() if binaries.key(program) != before[name]}
+    assert changed == {*binaries.KUBERNETES, "etcd"}
+    assert binaries.key(replace(programs["helm"], flags="")) != before["helm"]
+
+
+def test_what_other_versions_have_built_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("PATH", str(tmp_path))  # without Go
+    helm = next(program for program in binaries.PROGRAMS if program.name == "helm")
+    built = tmp_path / "tierserve" / "bin" / "built" / f"helm-{binaries.key(helm)}"
+    built.parent.mkdir(parents=True)
+    built.write_text("built")
+    first = binaries.ensure(["helm"])
+    monkeypatch.setattr(binaries, "PROGRAMS", [helm, replace(helm, name="other")])
+    second = binaries.ensure(["helm"])
+    assert first != second
+    assert [(folder / "helm").read_text() for folder in (first, second)] == ["built", "built"]
 
 
 @pytest.mark.skipif(obstacle() is not None, reason="what a cluster needs is missing")
