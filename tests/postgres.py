@@ -24,7 +24,7 @@ from tests.running import free_port, lacking
 
 MISSING = "no PostgreSQL programs: apt-get install --no-install-recommends postgresql"
 USER, PASSWORD, NAME = "tierserve", "not-a-secret", "tierserve"
-START_SECONDS = 30.0
+START_SECONDS = 60.0
 
 
 @cache
@@ -91,10 +91,10 @@ class Postgres:
         while True:
             try:
                 self.connect("postgres").close()
-            except psycopg.OperationalError:
+            except psycopg.OperationalError as error:
                 if time.monotonic() > end or self._process.poll() is not None:
                     said = self.log.read_text().splitlines()[-3:]  # the file may go with the folder
-                    raise RuntimeError("\n".join(said)) from None
+                    raise RuntimeError("\n".join([f"no PostgreSQL: {error}", *said])) from None
                 time.sleep(0.05)
             else:
                 return

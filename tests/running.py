@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ import psutil
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-START_SECONDS = 20.0
+START_SECONDS = 60.0
 ANSWER_SECONDS = 60.0
 
 
@@ -62,14 +62,20 @@ class Service:
         self.state.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
             self.process = psutil.Popen(self.command, cwd=ROOT, stdout=log, stderr=log)
-        end = time.monotonic() + START_SECONDS
+        end, seen = time.monotonic() + START_SECONDS, ""
         while time.monotonic() < end and self.process.poll() is None:
-            with suppress(OSError, http.client.HTTPException):
-                if self.get("/healthz").status == 200:
+            try:
+                answer = self.get("/healthz")
+                if answer.status == 200:
                     return
+                seen = repr(answer)
+            except (OSError, http.client.HTTPException) as error:
+                seen = repr(error)
             time.sleep(0.02)
-        status = self.kill()
-        raise RuntimeError(f"no answer within {START_SECONDS:g} s, ended with {status}: see {self.log}")
+        status = self.process.poll()
+        self.kill()
+        what = f"no answer within {START_SECONDS:g} s: status {status}, last seen {seen}"
+        raise RuntimeError(f"{what}; see {self.log}")
 
     def stop(self) -> int:
         """End it as an operator does, and return its status."""
@@ -126,16 +132,6 @@ def service(
         yield found
     finally:
         found.stop()
-
-
-def eventually(condition: Callable[[], Any], seconds: float = 20.0, what: str = "") -> Any:
-    """The first true value of ``condition``, asked again and again; fails when there is none in time."""
-    end = time.monotonic() + seconds
-    while True:
-        if value := condition():
-            return value
-        assert time.monotonic() < end, f"not within {seconds:g} s: {what or condition}"
-        time.sleep(0.02)
 
 
 def free_port() -> int:

@@ -23,7 +23,7 @@ from tests.cluster.shell import ROOT, ClusterError, Say, direct, run, until
 FOLDER = ROOT / ".tierserve" / "cluster"
 NODES = ("n1", "n2")
 CPUS = 2
-READY_SECONDS = 90.0
+READY_SECONDS = 150.0
 GRACE_SECONDS = 50  # after which a node that says nothing is not ready: Kubernetes' own default
 HIDDEN = (Path("/run"), Path("/var/lib"), Path("/var/log"), Path("/proc"))  # nodes have their own
 PARTS = ("pki", "etcd", "audit.yaml", "Corefile", "busybox.tar", "kubeconfig", "ready", *NODES)
@@ -129,13 +129,13 @@ class Cluster(Kubernetes):
             node.start_daemons()
         self._wait_ready(set(self.nodes), began)
         account = ("get", "serviceaccount", "default")  # without it no pod can be made
-        until(lambda: bool(self.kubectl(*account)), READY_SECONDS, "no service account in namespace default")
+        until(lambda: self.kubectl(*account), READY_SECONDS, "the namespace default has a service account")
         (self.folder / "ready").write_text(str(self.binaries))  # last: with it the cluster counts as up
 
     def _wait_ready(self, nodes: set[str], since: datetime) -> None:
         """Return once nodes have said, since then, that they are ready. Raises ``ClusterError`` when they do not."""
-        complaint = f"not ready ({', '.join(sorted(nodes))}), see {self.logs},"
-        until(lambda: nodes <= self._ready(since), READY_SECONDS, complaint)
+        what = f"the nodes {', '.join(sorted(nodes))} are ready, see {self.logs}"
+        until(lambda: self._ready(since), READY_SECONDS, what, lambda found: nodes <= found)
 
     def _ready(self, since: datetime) -> set[str]:
         found = set()

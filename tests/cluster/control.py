@@ -9,7 +9,7 @@ from tests.cluster.machine import Machine
 from tests.cluster.network import CONTROL, Network
 from tests.cluster.shell import direct, run, until
 
-READY_SECONDS = 60.0
+READY_SECONDS = 120.0
 # Who asked what, of the service accounts that tierserve has there and of nobody else.
 AUDIT = """apiVersion: audit.k8s.io/v1
 kind: Policy
@@ -121,8 +121,13 @@ class Control:
     def wait_ready(self) -> None:
         """Return once the API server says that it is ready. Raises ``ClusterError`` when it does not."""
         kubectl: list[str | Path] = [self.binaries / "kubectl", f"--kubeconfig={self.kubeconfig('admin')}"]
-        complaint = f"no API server, see {self.machine.logs / 'kube-apiserver.log'},"
-        until(lambda: run(*kubectl, "get", "--raw=/readyz", timeout=10, env=direct()) == "ok", READY_SECONDS, complaint)
+        what = f"the API server is ready, see {self.machine.logs / 'kube-apiserver.log'}"
+        until(
+            lambda: run(*kubectl, "get", "--raw=/readyz", timeout=10, env=direct()),
+            READY_SECONDS,
+            what,
+            lambda said: said == "ok",
+        )
 
     def start_controllers(self, grace_seconds: int) -> None:
         """Start what works on the API server: controllers, scheduler, DNS."""

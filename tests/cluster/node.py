@@ -13,7 +13,7 @@ from tests.cluster.machine import Machine
 from tests.cluster.shell import until
 
 SOCKET = "/run/containerd/containerd.sock"
-SOCKET_SECONDS = 20.0
+SOCKET_SECONDS = 60.0
 CONTAINERD = """version = 2
 [plugins."io.containerd.internal.v1.opt"]
   path = "/var/lib/containerd/opt"
@@ -73,8 +73,8 @@ class Node:
 
     def wait_containerd(self) -> None:
         """Return once containerd answers. Raises ``ClusterError`` when it does not."""
-        complaint = f"no containerd on {self.name}, see {self.machine.logs},"
-        until(lambda: bool(self.machine.run("ctr", "version", timeout=10)), SOCKET_SECONDS, complaint)
+        what = f"containerd answers on {self.name}, see {self.machine.logs}"
+        until(lambda: self.machine.run("ctr", "version", timeout=10), SOCKET_SECONDS, what)
 
     def load_image(self, archive: Path, timeout: float) -> None:
         """Put the images of an OCI archive on it."""

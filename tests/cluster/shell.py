@@ -5,17 +5,19 @@ from __future__ import annotations
 import fcntl
 import os
 import subprocess
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import NoReturn, TypeVar
+
+from tests.waiting import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
 PROXIES = {"http_proxy", "https_proxy", "all_proxy"}
 
 Say = Callable[[str], None]
+T = TypeVar("T")
 
 
 class ClusterError(Exception):
@@ -39,18 +41,12 @@ def run(*argv: str | Path, stdin: str | None = None, timeout: float = 60, env: M
     return done.stdout
 
 
-def until(check: Callable[[], bool], seconds: float, complaint: str) -> None:
-    """Return once a check is true. Raises ``ClusterError`` when it is not in time, with what the check last raised."""
-    end, reason = time.monotonic() + seconds, ""
-    while True:
-        try:
-            if check():
-                return
-        except ClusterError as error:
-            reason = f": {error}"
-        if time.monotonic() > end:
-            raise ClusterError(f"{complaint} within {seconds:g} s{reason}")
-        time.sleep(0.1)
+def until(look: Callable[[], T], seconds: float, what: str, enough: Callable[[T], object] = bool) -> T:
+    """As ``eventually``, also despite a ``ClusterError``. Raises one, which says what was seen last."""
+    try:
+        return eventually(look, seconds, what, enough, (ClusterError,))
+    except AssertionError as error:
+        raise ClusterError(str(error)) from None
 
 
 def direct() -> dict[str, str]:

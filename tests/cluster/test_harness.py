@@ -19,7 +19,8 @@ from tests.cluster.cluster import Cluster, attach, down
 from tests.cluster.shell import ROOT, ClusterError
 from tests.cluster.testing import own_cluster
 from tests.cluster.traces import daemons, host_settings, pod_processes, traces
-from tests.running import alive, eventually
+from tests.running import alive
+from tests.waiting import eventually
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]
 
@@ -37,7 +38,8 @@ def cluster() -> Iterator[Cluster]:
 def namespace(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[str]:
     name = request.node.name.replace("_", "-")[:60].strip("-")
     cluster.kubectl("create", "namespace", name)
-    eventually(lambda: "default" in cluster.kubectl("get", "serviceaccounts", "-n", name))
+    accounts = ("get", "serviceaccounts", "-n", name)
+    eventually(lambda: cluster.kubectl(*accounts), 60, "a pod can be made", lambda found: "default" in found)
     yield name
     cluster.kubectl("delete", "namespace", name, "--wait=false")
 
@@ -67,7 +69,11 @@ def apply(cluster: Cluster, namespace: str, *documents: dict[str, Any]) -> None:
 
 
 def wait(cluster: Cluster, namespace: str, what: str, condition: str) -> None:
-    cluster.kubectl("wait", "-n", namespace, what, f"--for={condition}", "--timeout=50s")
+    try:
+        cluster.kubectl("wait", "-n", namespace, what, f"--for={condition}", "--timeout=100s", timeout=110)
+    except ClusterError as error:
+        error.add_note(cluster.kubectl("describe", "-n", namespace, what))
+        raise
 
 
 def test_two_nodes_with_two_cpus_are_ready(cluster: Cluster) -> None:
@@ -99,10 +105,10 @@ def test_a_quota_refuses_the_third_pod_with_an_event(cluster: Cluster, namespace
         refused = [event for event in found if event["reason"] == "FailedCreate"]
         return [event["message"] for event in refused if event["involvedObject"]["name"] == "three"]
 
-    messages = eventually(refusals, 20)
+    messages = eventually(refusals, 60, "a pod is refused")
     assert "exceeded quota: two, requested: requests.cpu=900m, used: requests.cpu=1800m" in messages[0]
-    pods = cluster.kubectl("get", "pods", "-n", namespace, "--output=name").split()
-    assert len(pods) == 2
+    pods = ("get", "pods", "-n", namespace, "--output=name")
+    eventually(lambda: cluster.kubectl(*pods).split(), 60, "two pods are there", lambda found: len(found) == 2)
 
 
 def test_a_token_for_an_audience_is_reviewed(cluster: Cluster) -> None:
@@ -111,6 +117,11 @@ def test_a_token_for_an_audience_is_reviewed(cluster: Cluster) -> None:
     review = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": spec}
     told = json.loads(cluster.kubectl("create", "-f", "-", "--output=json", stdin=json.dumps(review)))["status"]
     assert (told["authenticated"], told["user"]["username"]) == (True, "system:serviceaccount:default:default")
+
+
+def read(url: str) -> bytes:
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        return bytes(answer.read())
 
 
 def test_pods_are_reached_across_nodes_and_from_the_host(cluster: Cluster, namespace: str) -> None:
@@ -129,8 +140,8 @@ def test_pods_are_reached_across_nodes_and_from_the_host(cluster: Cluster, names
     wait(cluster, namespace, "pod/client", "jsonpath={.status.phase}=Succeeded")
     assert "found" in cluster.kubectl("logs", "-n", namespace, "client")
     for address in (spec["clusterIP"], f"{cluster.network.address('n2')}:{spec['ports'][0]['nodePort']}"):
-        with urllib.request.urlopen(f"http://{address}", timeout=10) as answer:
-            assert answer.read() == b"found\n"
+        page = eventually(lambda: read(f"http://{address}"), 60, f"{address} answers", bool, (OSError,))  # noqa: B023
+        assert page == b"found\n"
     assert (folder / "written").stat().st_uid == 10001
 
 
@@ -170,7 +181,7 @@ def test_the_api_server_goes_and_comes_back(cluster: Cluster) -> None:
 
 def test_a_second_up_says_that_it_is_up(cluster: Cluster) -> None:
     done = command("up", cluster.folder)
-    assert done.wait(60) == 0
+    assert done.wait(90) == 0
     said, complained = done.communicate()
     assert f"export KUBECONFIG={cluster.kubeconfig}" in said
     assert complained.strip() == "it is up already"
@@ -183,11 +194,12 @@ def test_an_interrupted_up_leaves_nothing(cluster: Cluster, number: signal.Signa
     folder, before = ROOT / ".tierserve" / "interrupted", host_settings()
     down(folder)
     process = command("up", folder)
-    link = eventually(lambda: claimed_link(folder))
+    link = eventually(lambda: claimed_link(folder), 60, "it has a number")
+    assert link is not None
     assert link != cluster.network.link
     time.sleep(seconds)
     process.send_signal(number)
-    assert process.wait(60) != 0
+    assert process.wait(90) != 0
     process.communicate()
     if number == signal.SIGKILL:
         assert traces(folder, link)

@@ -10,9 +10,10 @@ from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any, TypeVar
 
-from tests.e2e.deployment import TIERS, Deployment
+from tests.e2e.deployment import ANSWER_SECONDS, TIERS, Deployment
 from tests.e2e.pictures import PICTURES, SLOW_TYPE, slow
-from tests.running import Answer, eventually
+from tests.running import Answer
+from tests.waiting import eventually
 
 LABELS = {"cat": ("tabby", "tiger cat", "Egyptian cat"), "espresso": ("espresso",), "camera": ("tripod",)}
 QUICK = {name: (PICTURES / f"{name}.jpg").read_bytes() for name in LABELS}
@@ -54,7 +55,8 @@ class Clients:
         """Ask nothing more; returns when the last answer is there."""
         self._over.set()
         for thread in self._threads:
-            thread.join(90)
+            thread.join(ANSWER_SECONDS + 10)
+            assert not thread.is_alive(), f"a client still waits for its last answer: {self.account()}"
 
     def submit_slow(self, count: int, tier: str = "free") -> list[str]:
         """Predictions that take a worker seconds each; the account has them too."""
@@ -69,14 +71,29 @@ class Clients:
     def gap(self, since: float, seconds: float = 120.0) -> float:
         """The longest time since a moment in which nobody was accepted, once somebody is again."""
         now = time.monotonic()
-        eventually(lambda: self.accepted[-1] > now, seconds, "requests are accepted again")
+        again = "requests are accepted again"
+        eventually(self.account, seconds, again, lambda _: self.accepted and self.accepted[-1] > now)
         moments = [since, *(moment for moment in list(self.accepted) if moment > since)]
         return max(later - earlier for earlier, later in pairwise(moments))
 
     def serves(self, tier: str, since: float, seconds: float = 120.0) -> None:
         """Return when a waiting client of the tier has had its labels since a moment."""
         served = self.served[tier]
-        eventually(lambda: served and served[-1][0] > since, seconds, f"{tier} answers")
+        eventually(self.account, seconds, f"{tier} answers", lambda _: served and served[-1][0] > since)
+
+    def account(self) -> dict[str, Any]:
+        """What came of it so far: how much, how long ago for the last time, and the last bad answers."""
+        now = time.monotonic()
+        return {
+            "accepted": (len(self.accepted), [f"{now - moment:.1f} s ago" for moment in self.accepted[-1:]]),
+            "served": {
+                tier: (len(served), [f"{now - moment:.1f} s ago" for moment, _ in served[-1:]])
+                for tier, served in self.served.items()
+            },
+            "unanswered": (len(self.unanswered), self.unanswered[-2:]),
+            "refused": (len(self.refused), self.refused[-2:]),
+            "wrong": self.wrong[-2:],
+        }
 
     def slowest(self, since: float) -> float:
         """The most seconds that a client had to wait for its labels since a moment."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import operator
 import os
 import re
 import subprocess
@@ -18,8 +19,10 @@ from tests.cluster import binaries
 from tests.cluster.cluster import Cluster, Kubernetes
 from tests.cluster.images import build
 from tests.cluster.shell import ClusterError, run
+from tests.e2e.things import Thing
 from tests.e2e.watching import Watch
-from tests.running import ROOT, Answer, eventually
+from tests.running import ROOT, Answer
+from tests.waiting import eventually
 
 CHART = ROOT / "chart"
 GIVEN_VALUES = "TIERSERVE_E2E_SET"  # key=value words for a cluster elsewhere: its images, its storage class
@@ -29,6 +32,8 @@ HELM_SECONDS = 180.0
 CONNECT_SECONDS = 2.5  # a packet that was lost with a pod is sent again after 1 s, 3 s, 7 s ...: a new try is faster
 ANSWER_SECONDS = 120.0
 TIERS = ("free", "premium")
+BROKEN = (OSError, http.client.HTTPException)  # a connection that broke, or could not be made
+SERVERS = "app.kubernetes.io/component=server"
 IMAGES = (
     "server.image.repository=localhost/tierserve-server",
     "worker.image.repository=localhost/tierserve-worker",
@@ -75,8 +80,10 @@ class Deployment:
         files = ("--values", str(values)) if values else ()
         said = self.helm("upgrade", RELEASE, str(CHART), *files, *self.flags(), "--wait", "--timeout=2m")
         # A kubelet hands changed ConfigMaps on when a pod of its changes, and else once a minute.
-        pods = [pod["metadata"]["name"] for pod in self.server_pods()]
-        self.kubectl("annotate", "pod", *pods, f"tierserve.dev/synced={time.monotonic_ns()}", "--overwrite")
+        mark = ("annotate", "pods", f"--selector={SERVERS}", f"tierserve.dev/synced={time.monotonic_ns()}")
+        eventually(
+            lambda: self.kubectl(*mark, "--overwrite"), 30, "the servers' pods are marked", despite=(ClusterError,)
+        )
         return said
 
     def uninstall(self) -> str:
@@ -102,14 +109,7 @@ class Deployment:
 
     def wait_ready(self, seconds: float = 90.0) -> None:
         """Return when the server answers."""
-
-        def ready() -> bool:
-            try:
-                return self.get("/readyz").status == 200
-            except (OSError, http.client.HTTPException):
-                return False
-
-        eventually(ready, seconds, "the server is ready")
+        eventually(lambda: self.get("/readyz"), seconds, "the server is ready", lambda said: said.status == 200, BROKEN)
 
     def post(self, tier: str, body: bytes, headers: Mapping[str, str] | None = None, query: str = "") -> Answer:
         """POST a picture to a tier."""
@@ -130,15 +130,17 @@ class Deployment:
         return found
 
     def ended(self, key: str, seconds: float = 120.0) -> dict[str, Any]:
-        """A prediction, once it has come to an end."""
+        """A prediction, once it has come to an end; while the server is away or answers 503, this waits."""
 
-        def final() -> dict[str, Any] | None:
-            with suppress(OSError, http.client.HTTPException):
-                found = self.prediction(key)
-                return found if found["queue"] is None and found["status"] not in ("queued", "leased") else None
-            return None
+        def look() -> Answer:
+            answer = self.get(f"/v1/predictions/{key}")
+            assert answer.status in (200, 503), answer
+            return answer
 
-        found: dict[str, Any] = eventually(final, seconds, f"{key} ends")
+        def final(answer: Answer) -> bool:
+            return answer.status == 200 and answer.json["completed_at"] is not None
+
+        found: dict[str, Any] = eventually(look, seconds, f"the prediction {key} ends", final, BROKEN).json
         return found
 
     def get(self, path: str) -> Answer:
@@ -177,28 +179,27 @@ class Deployment:
         """Run kubectl in a namespace."""
         return self.cluster.kubectl("--namespace", namespace, *words, stdin=stdin, timeout=timeout)
 
-    def items(self, kind: str, namespace: str | None, labels: str = "", fields: str = "") -> list[dict[str, Any]]:
+    def items(self, kind: str, namespace: str | None, labels: str = "", fields: str = "") -> list[Thing]:
         """Objects of the cluster."""
         where = ("--namespace", namespace) if namespace else ()
         what = ("get", kind, "-o", "json", f"--selector={labels}", f"--field-selector={fields}")
-        found: list[dict[str, Any]] = json.loads(self.cluster.kubectl(*where, *what))["items"]
-        return found
+        return [Thing(item) for item in json.loads(self.cluster.kubectl(*where, *what))["items"]]
 
-    def pods(self, tier: str) -> list[dict[str, Any]]:
+    def pods(self, tier: str) -> list[Thing]:
         """The worker pods of a tier that have not ended."""
         pods = self.items("pods", f"tierserve-{tier}", "app.kubernetes.io/managed-by=tierserve")
         return [pod for pod in pods if pod["status"]["phase"] in ("Pending", "Running")]
 
-    def jobs(self, tier: str) -> list[dict[str, Any]]:
+    def jobs(self, tier: str) -> list[Thing]:
         """The worker Jobs of a tier, ended ones too."""
         return self.items("jobs", f"tierserve-{tier}", "app.kubernetes.io/managed-by=tierserve")
 
-    def server_pods(self) -> list[dict[str, Any]]:
+    def server_pods(self) -> list[Thing]:
         """The servers' pods, without those that are on their way out."""
-        pods = self.items("pods", NAMESPACE, "app.kubernetes.io/component=server")
+        pods = self.items("pods", NAMESPACE, SERVERS)
         return [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
 
-    def server_pod(self) -> dict[str, Any]:
+    def server_pod(self) -> Thing:
         """The server's pod, or one of several."""
         return next(iter(self.server_pods()))
 
@@ -212,7 +213,7 @@ class Deployment:
 
     def idle(self, tier: str, seconds: float = 90.0) -> None:
         """Return when no worker of the tier is left."""
-        eventually(lambda: not self.pods(tier) and not self.jobs(tier), seconds, f"{tier} has no worker left")
+        eventually(lambda: self.pods(tier) + self.jobs(tier), seconds, f"no worker of {tier} is left", operator.not_)
 
     @contextmanager
     def watching(self, tier: str, kind: str = "pods") -> Iterator[Watch]:

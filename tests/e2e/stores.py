@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import http.client
 import json
+import operator
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from typing import Any
+from contextlib import contextmanager
 
 import psycopg
 from psycopg.conninfo import make_conninfo
@@ -16,8 +16,9 @@ from psycopg.conninfo import make_conninfo
 from tests.cluster.cluster import Cluster
 from tests.cluster.postgresql import ACCOUNT, NAME, postgresql_image
 from tests.e2e.deployment import NAMESPACE, VOLUME
-from tests.running import eventually
+from tests.e2e.things import Thing
 from tests.s3 import s3
+from tests.waiting import eventually
 
 SPACE = "tierserve-stores"
 USER, PASSWORD, BUCKET = "tierserve", "not-a-secret", "pictures"
@@ -127,8 +128,12 @@ class Stores:
         self._cluster.kubectl("delete", "persistentvolume", SPACE, "--ignore-not-found")
 
     def wait_ready(self) -> None:
-        """Return once PostgreSQL answers."""
-        self._cluster.kubectl("-n", SPACE, "rollout", "status", "deployment/postgresql", "--timeout=100s", timeout=110)
+        """Return once PostgreSQL's pod is ready."""
+
+        def ready(pods: list[Thing]) -> bool:
+            return any(state["ready"] for pod in pods for state in pod["status"].get("containerStatuses", ()))
+
+        eventually(self.pods, 100, "PostgreSQL is ready", ready)
 
     def scale(self, replicas: int) -> None:
         """So many pods of PostgreSQL: one or none. Returns when that is so."""
@@ -136,28 +141,23 @@ class Stores:
         if replicas:
             self.wait_ready()
         else:
-            eventually(lambda: not self.pods(), 60, "PostgreSQL has ended")
+            eventually(self.pods, 60, "PostgreSQL has ended", operator.not_)
 
-    def pods(self) -> list[dict[str, Any]]:
+    def pods(self) -> list[Thing]:
         """The pods of PostgreSQL."""
-        found: list[dict[str, Any]] = json.loads(
-            self._cluster.kubectl("-n", SPACE, "get", "pods", "--selector=app=postgresql", "-o", "json")
-        )["items"]
-        return found
+        told = self._cluster.kubectl("-n", SPACE, "get", "pods", "--selector=app=postgresql", "-o", "json")
+        return [Thing(item) for item in json.loads(told)["items"]]
 
     def dispatching(self) -> str:
         """The address of the pod that holds the lock of dispatchers; empty when none does."""
         where = make_conninfo(host=self._database, user=USER, password=PASSWORD, dbname="postgres")
-        with psycopg.connect(where, connect_timeout=5) as connection:
+        with psycopg.connect(where, connect_timeout=10) as connection:
             row = connection.execute(HOLDER).fetchone()
         return str(row[0]) if row else ""
 
-    def answers(self) -> bool:
-        """Whether PostgreSQL takes connections."""
-        with suppress(psycopg.OperationalError):
-            self.dispatching()
-            return True
-        return False
+    def wait_answers(self) -> None:
+        """Return once PostgreSQL takes connections."""
+        eventually(self.dispatching, 90, "PostgreSQL answers", lambda _: True, (psycopg.OperationalError,))
 
     def _secret(self, name: str, **texts: str) -> None:
         literals = [f"--from-literal={key}={text}" for key, text in texts.items()]

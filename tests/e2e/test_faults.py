@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
-from contextlib import suppress
-from typing import Any
 
 import pytest
 
@@ -15,7 +13,9 @@ from tests.e2e.clients import ASYNC, QUICK, Clients, asking
 from tests.e2e.deployment import TIERS, Deployment, deploy
 from tests.e2e.figures import tell
 from tests.e2e.processes import send
-from tests.running import eventually
+from tests.e2e.things import Thing
+from tests.e2e.workers import begun_again, gone, name_of, ready, taken_up, under_way, workers, workers_on
+from tests.waiting import eventually
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
 
@@ -53,41 +53,8 @@ def whole(own_cluster: Cluster) -> Iterator[Cluster]:
     own_cluster.kubectl("uncordon", "n1", "n2")
 
 
-def name_of(thing: dict[str, Any]) -> str:
-    return str(thing["metadata"]["name"])
-
-
 def job_of(pod: str) -> str:
     return pod.rpartition("-")[0]
-
-
-def ready(deployment: Deployment, tier: str) -> dict[str, dict[str, Any]]:
-    """The worker pods of a tier that run, by name."""
-    return {
-        name_of(pod): pod
-        for pod in deployment.pods(tier)
-        if "deletionTimestamp" not in pod["metadata"]
-        and any(status["ready"] for status in pod["status"].get("containerStatuses", ()))
-    }
-
-
-def workers(deployment: Deployment, tier: str, count: int) -> dict[str, dict[str, Any]]:
-    """The tier's worker pods, once so many run."""
-    found: dict[str, dict[str, Any]] = eventually(
-        lambda: len(found := ready(deployment, tier)) >= count and found, 120, f"{count} workers of {tier}"
-    )
-    return found
-
-
-def workers_on(deployment: Deployment, *nodes: str) -> list[str]:
-    """The pods of free, once there is one on each of these nodes and no other."""
-
-    def there() -> list[str]:
-        found = ready(deployment, "free")
-        return list(found) if sorted(pod["spec"]["nodeName"] for pod in found.values()) == list(nodes) else []
-
-    found: list[str] = eventually(there, 120, f"workers of free on {nodes}")
-    return found
 
 
 def workers_on_n2(deployment: Deployment, cluster: Cluster, clients: Clients) -> list[str]:
@@ -101,49 +68,24 @@ def workers_on_n2(deployment: Deployment, cluster: Cluster, clients: Clients) ->
     return found
 
 
-def under_way(deployment: Deployment, keys: list[str]) -> list[str]:
-    """The predictions that workers hold, once two do."""
-
-    def held() -> list[str]:
-        return [key for key in keys if deployment.prediction(key)["status"] == "leased"]
-
-    found: list[str] = eventually(lambda: len(found := held()) >= 2 and found, 90, "two are under way")
-    return found
-
-
-def taken_up(deployment: Deployment, keys: list[str], since: float) -> list[float]:
-    """Seconds until each of these was done, or begun for the second time."""
-    waiting, took = set(keys), []
-    while waiting:
-        for key in list(waiting):
-            found = deployment.prediction(key)
-            if found["completed_at"] or found["attempts"] > 1:
-                waiting.discard(key)
-                took.append(time.monotonic() - since)
-        assert time.monotonic() < since + 180, f"{len(waiting)} of {len(keys)} were not taken up"
-        time.sleep(0.05)
-    return took
-
-
 def attempts(deployment: Deployment, keys: list[str]) -> list[int]:
     return [deployment.ended(key, 180)["attempts"] for key in keys]
 
 
-def process_of(pod: dict[str, Any]) -> str:
-    return str(pod["status"]["containerStatuses"][0]["containerID"])
+def process_of(pod: Thing) -> str:
+    """The container that runs now, empty while none does."""
+    (status, *_) = pod["status"].get("containerStatuses") or [{}]
+    return str(status.get("containerID", "")) if status.get("ready") else ""
 
 
-def server_is_replaced(deployment: Deployment, clients: Clients, before: dict[str, Any]) -> float:
+def server_is_replaced(deployment: Deployment, clients: Clients, before: Thing) -> float:
     """Wait for the next server; returns how long nobody was accepted."""
     began = time.monotonic()
 
-    def replaced() -> bool:
-        with suppress(StopIteration, KeyError):
-            pod = deployment.server_pod()
-            return bool(pod["status"]["containerStatuses"][0]["ready"]) and process_of(pod) != process_of(before)
-        return False
+    def replaced(pods: list[Thing]) -> bool:
+        return any(process_of(pod) not in ("", process_of(before)) for pod in pods)
 
-    eventually(replaced, 120, "the server's pod is ready again")
+    eventually(deployment.server_pods, 120, "the server's pod is ready again", replaced)
     return clients.gap(began)
 
 
@@ -178,28 +120,28 @@ def test_what_lost_workers_held_is_taken_up(deployment: Deployment, whole: Clust
         else:
             for pod in lost.values():
                 send(whole, pod, "SIGKILL")
-        took = max(taken_up(deployment, held, began))
+        took = taken_up(deployment, held, began)
         tell(f"all workers {how}: what was under way was done or taken up within {took:.1f} s")
         assert took < TAKEN_UP_SECONDS
         assert max(attempts(deployment, keys)) <= 2
-        assert not set(lost) & set(ready(deployment, "free"))
+        gone(deployment, set(lost))
 
 
 @pytest.mark.parametrize("how", ["drained", "evicted"])
 def test_a_worker_that_must_go_hands_back_its_work(deployment: Deployment, whole: Cluster, how: str) -> None:
     with asking(deployment) as clients:
-        gone = set(workers_on_n2(deployment, whole, clients))
+        leaving = set(workers_on_n2(deployment, whole, clients))
         keys = clients.submit_slow(4)
         held = under_way(deployment, keys)
         began = time.monotonic()
         if how == "drained":
             whole.kubectl("drain", "n2", "--ignore-daemonsets", "--delete-emptydir-data", timeout=120)
         else:
-            gone = {next(iter(gone))}
-            evict(deployment, *gone)
-            eventually(lambda: not gone & set(map(name_of, deployment.pods("free"))), 60, "the evicted pod is gone")
+            leaving = {leaving.pop()}
+            evict(deployment, *leaving)
+        gone(deployment, leaving)
         left = time.monotonic() - began
-        took = max(taken_up(deployment, held, began))
+        took = taken_up(deployment, held, began)
         tell(f"worker {how}: gone after {left:.1f} s, what it held was done or taken up within {took:.1f} s")
         assert set(attempts(deployment, keys)) == {1}
         whole.kubectl("uncordon", "n2")
@@ -226,16 +168,12 @@ def test_work_of_a_lost_node_goes_on_elsewhere(deployment: Deployment, whole: Cl
         under_way(deployment, keys)
         began = time.monotonic()
         whole.stop_node("n2")
-        took = eventually(lambda: begun_again(deployment, keys) and time.monotonic() - began, 180, "work goes on")
+        took = begun_again(deployment, keys) - began
         tell(f"node lost with {quota} of the quota: what it held was taken up after {took:.1f} s")
         assert took < TAKEN_UP_SECONDS
-        assert not set(lost) & {name_of(pod) for pod in deployment.pods("free")}, "no pod of it holds any quota"
+        gone(deployment, set(lost))  # by force, in the dispatcher's next look: else they would hold quota
         assert set(attempts(deployment, keys)) == {1, 2}
         whole.start_node("n2")
-
-
-def begun_again(deployment: Deployment, keys: list[str]) -> bool:
-    return any(deployment.prediction(key)["attempts"] > 1 for key in keys)
 
 
 def test_an_api_server_that_is_away_stops_no_client(deployment: Deployment, whole: Cluster) -> None:
@@ -246,7 +184,7 @@ def test_an_api_server_that_is_away_stops_no_client(deployment: Deployment, whol
         whole.control.machine.run("iptables", "-I", "INPUT", *UNHEARD)
         whole.stop_api()  # nothing refuses a connection either: whoever asks waits
         began = time.monotonic()
-        reason = eventually(lambda: told(deployment), 60, "each tier says that the cluster does not answer")
+        reason = silence(deployment)
         while time.monotonic() < began + OUTAGE_SECONDS:
             asked = time.monotonic()
             answer = deployment.get("/readyz")
@@ -269,27 +207,31 @@ def test_an_api_server_that_is_away_stops_no_client(deployment: Deployment, whol
         )
 
 
-def told(deployment: Deployment) -> str:
-    tiers = deployment.get("/readyz").json["tiers"].values()
-    if any(tier["healthy"] or "the API server does not answer" not in tier["reason"] for tier in tiers):
-        return ""
-    return str(next(iter(tiers))["reason"])
+def silence(deployment: Deployment) -> str:
+    """The reason, once each tier says that the cluster does not answer."""
+    tiers = eventually(
+        lambda: [(tier["healthy"], tier["reason"]) for tier in deployment.get("/readyz").json["tiers"].values()],
+        60,
+        "each tier says that the API server does not answer",
+        lambda found: all(not healthy and "the API server does not answer" in why for healthy, why in found),
+    )
+    return str(tiers[0][1])
 
 
 @pytest.mark.parametrize("what", ["job", "namespace"])
 def test_deleted_jobs_cost_only_time(deployment: Deployment, what: str) -> None:
     with asking(deployment) as clients:
         keys = clients.submit_slow(6)
-        gone = set(workers(deployment, "free", 2))
+        deleted = set(workers(deployment, "free", 2))
         under_way(deployment, keys)
         began = time.monotonic()
         if what == "job":
-            gone = {next(iter(gone))}
-            deployment.kubectl("delete", "job", job_of(*gone), namespace=FREE)
+            deleted = {deleted.pop()}
+            deployment.kubectl("delete", "job", job_of(*deleted), namespace=FREE)
         else:
             deployment.kubectl("delete", "jobs,pods", "--all", namespace=FREE)
         tries = attempts(deployment, keys)
         tell(f"{what} deleted: all {len(keys)} slow ones done after {time.monotonic() - began:.1f} s")
         assert set(tries) == {1}, "what was taken back counts no attempt"
-        eventually(lambda: not gone & set(ready(deployment, "free")), 60, "the pods are gone too")
+        gone(deployment, deleted)
         clients.serves("free", time.monotonic())

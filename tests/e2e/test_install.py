@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import operator
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -10,12 +11,14 @@ from typing import Any
 import pytest
 
 from tests.cluster.cluster import Kubernetes
-from tests.e2e.deployment import NAMESPACE, RELEASE, TIERS, Deployment, deploy
+from tests.e2e.deployment import NAMESPACE, RELEASE, SERVERS, TIERS, Deployment, deploy
 from tests.e2e.pictures import CAT, PICTURES
-from tests.running import eventually
 from tests.service.test_classify import is_cat
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.cluster
+
+Pods = list[dict[str, str]]
 
 
 @pytest.fixture(scope="module")
@@ -36,17 +39,19 @@ def test_both_tiers_answer_with_the_right_label(deployment: Deployment) -> None:
 
 
 def test_config_lists_every_pod_as_the_nodes_report_it(deployment: Deployment) -> None:
-    deployment.many("free", [CAT] * 4)
-    deployment.post("premium", CAT)
-
-    def agree() -> bool:
-        """A worker may have answered before its kubelet has told that it runs."""
+    def look() -> tuple[Pods, Pods]:
+        """The pods that run, and those shown. A worker may have answered before its kubelet has told that it runs."""
+        for tier in TIERS:  # so that a worker of each is there
+            deployment.post(tier, CAT)
         pods = [*deployment.pods("free"), *deployment.pods("premium"), deployment.server_pod()]
         running = [as_shown(pod) for pod in pods if pod["status"]["phase"] == "Running"]
-        shown = deployment.get("/config").json["pods"]
+        return running, deployment.get("/config").json["pods"]
+
+    def agree(seen: tuple[Pods, Pods]) -> bool:
+        running, shown = seen
         return len(running) >= 3 and all(pod in shown for pod in running)
 
-    eventually(agree, what="/config shows every pod as the nodes report it")
+    eventually(look, 60, "/config shows every pod as the nodes report it", agree)
 
 
 def as_shown(pod: dict[str, Any]) -> dict[str, str]:
@@ -66,11 +71,13 @@ def test_helm_test_classifies_a_picture_in_each_tier(deployment: Deployment) -> 
 
 
 def test_idle_workers_go_away_and_their_jobs_with_them(deployment: Deployment) -> None:
-    deployment.post("free", CAT)
-    assert deployment.pods("free")
+    with deployment.watching("free") as watch:
+        deployment.post("free", CAT)
+        watch.settled("a worker came", lambda found: found[0])
     for tier in TIERS:
         deployment.idle(tier)
-        assert deployment.tier(tier)["quota"]["cpu"]["used"] == 0
+        used = f"nothing of the quota of {tier} is used"
+        eventually(lambda: deployment.tier(tier)["quota"], 30, used, lambda quota: not quota["cpu"]["used"])  # noqa: B023
 
 
 def test_a_caller_sees_nothing_of_the_cluster_but_in_config(deployment: Deployment) -> None:
@@ -87,8 +94,7 @@ def test_the_release_comes_and_goes_and_the_tiers_and_the_queue_stay(deployment:
     deployment.uninstall()
     names = {item["metadata"]["name"] for item in deployment.items("namespaces", None)}
     assert {"tierserve-free", "tierserve-premium"} <= names
-    server = "app.kubernetes.io/component=server"
-    eventually(lambda: not deployment.items("pods", NAMESPACE, server), 90, "the server is gone")
+    eventually(lambda: deployment.items("pods", NAMESPACE, SERVERS), 90, "the server is gone", operator.not_)
     deployment.helm("install", RELEASE, "chart", *deployment.flags(), "--wait", "--timeout=2m")
     deployment.wait_ready()
     assert deployment.prediction(key)["status"] == "succeeded", "the queue was kept"

@@ -51,7 +51,9 @@ def test_a_freed_slot_is_used_at_once(deployment: Deployment) -> None:
         keys = [deployment.submit("free", CAT) for _ in range(ROUNDS)]
         assert {deployment.ended(key)["status"] for key in keys} == {"succeeded"}
         deployment.idle("free")
-        assert (len(pods.seen), pods.most) == (ROUNDS, 1)
+        for watch in (pods, jobs):
+            watch.settled(f"{ROUNDS} came and went", lambda found: found == (ROUNDS, ROUNDS))
+            assert watch.most == 1
         began = sorted(jobs.began.values())[1:]
         ended = sorted(pods.ended.values())[:-1]
     told("a pod's end to the next Job", [after - before for before, after in zip(ended, began, strict=True)])

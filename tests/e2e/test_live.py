@@ -11,8 +11,8 @@ import yaml
 from tests.cluster.cluster import Kubernetes
 from tests.e2e.deployment import Deployment, deploy
 from tests.e2e.pictures import CAT
-from tests.running import eventually
 from tests.service.test_classify import is_cat
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.cluster
 
@@ -51,11 +51,14 @@ def values(tmp_path: Path) -> Path:
 
 def test_a_new_tier_by_values_alone(deployment: Deployment, values: Path) -> None:
     server = deployment.server_pod()["metadata"]["name"]
-    deployment.upgrade("tiers.free.limits.queue=77", values=values)
-    eventually(lambda: deployment.post("gold", CAT).status != 404, SPREAD_SECONDS, "the tier gold is known")
-    assert is_cat(deployment.post("gold", CAT))
-    assert deployment.tier("free")["limits"]["queued"] == 77
-    job = eventually(lambda: deployment.jobs("gold"))[0]
+    with deployment.watching("gold", "jobs") as watch:
+        deployment.upgrade("tiers.free.limits.queue=77", values=values)
+        known = "the tier gold is known"
+        eventually(lambda: deployment.post("gold", CAT), SPREAD_SECONDS, known, lambda answer: answer.status != 404)
+        assert is_cat(deployment.post("gold", CAT))
+        assert deployment.tier("free")["limits"]["queued"] == 77
+        watch.settled("a Job of gold came", lambda found: found[0])
+    job = next(iter(watch.last.values()))
     assert job["spec"]["template"]["metadata"]["annotations"]["example.org/tier"] == "gold"
     assert deployment.server_pod()["metadata"]["name"] == server
 
@@ -68,18 +71,27 @@ def test_a_bad_template_and_a_bad_value_keep_the_last_good_ones_and_say_so(
     broken = tmp_path / "broken.yaml"
     broken.write_text(yaml.safe_dump(bad))
     deployment.upgrade("tiers.free.limits.queue=78", values=broken)
-    said = eventually(
-        lambda: not (found := deployment.get("/readyz").json)["settings"]["current"] and found, SPREAD_SECONDS
-    )
-    assert "gold.yaml.j2:3" in said["settings"]["reason"]
-    assert "supper" in said["settings"]["reason"]
-    assert "supper" in deployment.log()
+    said = settings(deployment, current=False)
+    assert "gold.yaml.j2:3" in said
+    assert "supper" in said
+    eventually(deployment.log, 30, "the server's log has it too", lambda log: "supper" in log)
     assert deployment.tier("free")["limits"]["queued"] == 77, "nothing of the change is in force"
     for tier in ("gold", "free"):
         assert is_cat(deployment.post(tier, CAT))
     deployment.upgrade(values=values)
-    eventually(lambda: deployment.get("/readyz").json["settings"]["current"], SPREAD_SECONDS)
+    settings(deployment, current=True)
     assert deployment.tier("free")["limits"]["queued"] == 78
+
+
+def settings(deployment: Deployment, *, current: bool) -> str:
+    """What ``/readyz`` says of the settings, once they are those in force, or are not."""
+    found = eventually(
+        lambda: deployment.get("/readyz").json["settings"],
+        SPREAD_SECONDS,
+        "the change is in force" if current else "the change is refused",
+        lambda said: said["current"] == current,
+    )
+    return str(found["reason"])
 
 
 def test_a_removed_tier_ends_its_predictions_with_a_clear_reason(deployment: Deployment) -> None:
@@ -87,7 +99,7 @@ def test_a_removed_tier_ends_its_predictions_with_a_clear_reason(deployment: Dep
     deployment.kubectl(
         "patch", "resourcequota", "tierserve", "--patch", '{"spec":{"hard":{"pods":"0"}}}', namespace="tierserve-gold"
     )
-    eventually(lambda: deployment.tier("gold")["room"] == 0)
+    eventually(lambda: deployment.tier("gold"), 30, "gold has no room", lambda tier: tier["room"] == 0)
     key = deployment.submit("gold", CAT)
     deployment.upgrade()
     ended = deployment.ended(key, SPREAD_SECONDS)

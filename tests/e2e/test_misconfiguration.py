@@ -9,7 +9,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -20,18 +19,19 @@ from tests.cluster.shell import ClusterError
 from tests.e2e.deployment import TIERS, Deployment, deploy
 from tests.e2e.figures import tell
 from tests.e2e.pictures import CAT
+from tests.e2e.reasons import counted, health, in_force, reasons, told, work
 from tests.e2e.strangers import LIMITS, POLICY, PRIORITY, stranger
 from tests.e2e.watching import Watch
-from tests.running import ROOT, eventually
-from tests.service.test_classify import is_cat
+from tests.running import ROOT
+from tests.waiting import eventually
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
 
 START_SECONDS = 5
-REASON_SECONDS = 60.0
 MENDED_SECONDS = 180.0
-THREE = "the last 3 workers ended without taking work"
+THREE_OR_MORE = r"the last ([3-9]|\d\d) workers ended without taking work"
 FOUR_OR_MORE = r"the last ([4-9]|\d\d) workers ended without taking work"
+SUNDAYS = "no pods on Sundays"
 SPREAD_SECONDS = 120.0
 BASE = (ROOT / "jobtemplates" / "base.yaml.j2").read_text()
 
@@ -46,7 +46,7 @@ class Broken:
 
 BROKEN = {
     "nowhere": Broken(("job.nodeSelector.tierserve-test=none-such",), "Unschedulable: 0/"),
-    "refused": Broken((), "no pods on Sundays"),
+    "refused": Broken((), SUNDAYS),
     "classless": Broken(("job.priorityClassName=none-such",), "no PriorityClass with name none-such was found"),
 }
 
@@ -81,7 +81,9 @@ def watches(deployment: Deployment) -> Iterator[dict[str, Watch]]:
     """The Jobs of the broken tiers, from the first on, with all that breaks them."""
     deployment.kubectl("apply", "-f", "-", stdin=POLICY)
     deployment.kubectl("apply", "-f", "-", namespace=namespace("spare"), stdin=LIMITS)
-    eventually(lambda: refuses_pods(deployment, "tierserve-refused"), what="the policy is in force")
+    eventually(
+        lambda: try_pod(deployment, "tierserve-refused"), 60, "the policy is in force", lambda said: SUNDAYS in said
+    )
     with ExitStack() as stack:
         yield {name: stack.enter_context(deployment.watching(name, "jobs")) for name in BROKEN}
 
@@ -92,55 +94,13 @@ def waiting(deployment: Deployment, watches: dict[str, Watch]) -> dict[str, str]
     return {name: deployment.submit(name, CAT) for name in watches}
 
 
-def refuses_pods(deployment: Deployment, namespace: str) -> bool:
+def try_pod(deployment: Deployment, namespace: str) -> str:
+    """What comes of an attempt to make a pod."""
+    words = ("create", "--dry-run=server", "-f", "-")
     try:
-        deployment.kubectl("create", "--dry-run=server", "-f", "-", namespace=namespace, stdin=stranger("somebody"))
+        return deployment.kubectl(*words, namespace=namespace, stdin=stranger("somebody"))
     except ClusterError as error:
-        return "no pods on Sundays" in str(error)
-    return False
-
-
-def reasons(deployment: Deployment, tier: str, key: str) -> dict[str, str]:
-    """What a waiting caller, a client and an operator are told."""
-    queue = deployment.prediction(key)["queue"]
-    return {
-        "prediction": queue["reason"] if queue else "",
-        "/v1/tiers": deployment.tier(tier)["reason"],
-        "/readyz": health(deployment, tier)["reason"],
-    }
-
-
-def health(deployment: Deployment, tier: str) -> dict[str, Any]:
-    found: dict[str, Any] = deployment.get("/readyz").json["tiers"][tier]
-    return found
-
-
-def told(deployment: Deployment, tier: str, key: str, pattern: str, seconds: float = REASON_SECONDS) -> str:
-    """The reason, once it matches a pattern wherever it is told."""
-    found: dict[str, str] = {}
-
-    def everywhere() -> bool:
-        found.update(reasons(deployment, tier, key))
-        return all(re.search(pattern, reason) for reason in found.values())
-
-    try:
-        eventually(everywhere, seconds)
-    except AssertionError:
-        raise AssertionError(f"{tier} does not say {pattern!r} within {seconds:g} s, but: {found}") from None
-    return found["prediction"]
-
-
-def work(deployment: Deployment, *tiers: str) -> None:
-    """These tiers give the right label, and have nothing to complain of."""
-    for name in tiers:
-        assert is_cat(deployment.post(name, CAT)), name
-    well = {"healthy": True, "reason": ""}
-    eventually(lambda: all(health(deployment, name) == well for name in tiers), what=f"{tiers} are well")
-
-
-def in_force(deployment: Deployment) -> dict[str, Any]:
-    found: dict[str, Any] = deployment.get("/config").json["settings"]
-    return found
+        return str(error)
 
 
 @pytest.mark.parametrize("name", BROKEN)
@@ -160,12 +120,11 @@ def test_tiers_whose_pods_cannot_run_start_no_endless_jobs(
         assert f"the last one said: it asked for no work within {START_SECONDS} s" in reason
         assert broken.says in reason
         assert not health(deployment, name)["healthy"]
-        ended = int(reason.split()[2])
-        began = sorted(watches[name].began.values())
+        began = counted(reason, watches[name])
         rests = [later - earlier for earlier, later in pairwise(began[2:])]
-        assert ended <= len(began) <= ended + 1, f"{reason}, after {len(began)} Jobs"
         assert min(rests) > BREAKER_FIRST, f"it rests from the third Job on: {rests}"
-        assert len(deployment.jobs(name)) <= 1, "a Job that does not start is removed"
+        removed = f"the Jobs of {name} that do not start are removed"
+        eventually(lambda: deployment.jobs(name), 30, removed, lambda jobs: len(jobs) <= 1)  # noqa: B023
 
 
 def test_what_waited_completes_once_the_tiers_are_mended(deployment: Deployment, waiting: dict[str, str]) -> None:
@@ -183,7 +142,7 @@ def test_what_waited_completes_once_the_tiers_are_mended(deployment: Deployment,
 def test_a_limit_of_somebody_else_is_told_and_no_job_is_started(
     deployment: Deployment, watches: dict[str, Watch]
 ) -> None:
-    eventually(lambda: deployment.tier("spare")["room"] == 0, what="the LimitRange is known")
+    eventually(lambda: deployment.tier("spare"), 60, "the LimitRange is known", lambda tier: tier["room"] == 0)
     with deployment.watching("spare", "jobs") as watch:
         key = deployment.submit("spare", CAT)
         reason = told(deployment, "spare", key, "the LimitRange somebody allows at most 500m of cpu")
@@ -226,8 +185,9 @@ def refused(deployment: Deployment, pattern: str, *sets: str, values: Path | Non
     before = deployment.sets
     deployment.upgrade(*sets, "tiers.premium.limits.queue=77", values=values)
     deployment.sets = before
+    refusal = f"the settings are refused by {pattern!r}"
     said = eventually(
-        lambda: re.search(pattern, (found := in_force(deployment))["reason"]) and found, SPREAD_SECONDS, pattern
+        lambda: in_force(deployment), SPREAD_SECONDS, refusal, lambda found: re.search(pattern, found["reason"])
     )
     tell(f"not taken up: {said['reason']}")
     assert not said["current"]
@@ -251,20 +211,27 @@ def test_values_that_the_api_server_refuses_are_not_taken_up(deployment: Deploym
     pattern = "value must be empty when `operator` is 'Exists'"
     refused(deployment, pattern, *(f"tiers.free.job.tolerations[0].{pair}" for pair in toleration))
     deployment.upgrade()
-    eventually(lambda: in_force(deployment) == {"current": True, "reason": ""}, SPREAD_SECONDS)
+    good = {"current": True, "reason": ""}
+    eventually(lambda: in_force(deployment), SPREAD_SECONDS, "good settings are in force", lambda found: found == good)
 
 
 def test_a_model_that_is_not_in_the_image(deployment: Deployment) -> None:
     before = deployment.sets
     deployment.upgrade("tiers.spare.model.name=none-such")
-    eventually(lambda: deployment.tier("spare")["model"]["name"] == "none-such", SPREAD_SECONDS, "it is in force")
+    eventually(
+        lambda: deployment.tier("spare")["model"]["name"],
+        SPREAD_SECONDS,
+        "the other model is in force",
+        lambda name: name == "none-such",
+    )
     deployment.idle("spare")
     with deployment.watching("spare", "jobs") as watch:
         key = deployment.submit("spare", CAT)
-        tell(f"model none-such: {told(deployment, 'spare', key, THREE + r'.*none-such')}")
+        reason = told(deployment, "spare", key, THREE_OR_MORE + r".*none-such")
+        began = counted(reason, watch)
+        tell(f"model none-such: {reason}")
         work(deployment, *TIERS)
-        assert len(watch.seen) == 3
-    assert len(deployment.jobs("spare")) == 3, "failed ones can be looked at"
+    assert len(deployment.jobs("spare")) >= len(began), "failed ones can be looked at"
     deployment.sets = before
     deployment.upgrade()
     assert deployment.ended(key, MENDED_SECONDS)["status"] == "succeeded"
@@ -282,9 +249,10 @@ def test_an_image_that_does_not_exist(deployment: Deployment) -> None:
         for name, key in keys.items():
             reason = told(deployment, name, key, "tierserve-worker:none-such")
             assert any(f"{word}: " in reason for word in ("ErrImagePull", "ImagePullBackOff")), reason
-            told(deployment, name, key, THREE)
+            reason = told(deployment, name, key, THREE_OR_MORE)
+            if name == "free":
+                counted(reason, watch)
         tell(f"image none-such: {json.dumps(reasons(deployment, 'free', keys['free']))}")
-        assert len(watch.seen) == 3
     deployment.sets = before
     deployment.upgrade()
     for key in keys.values():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -14,7 +14,8 @@ from tests.cluster.cluster import Kubernetes
 from tests.e2e.deployment import Deployment, deploy
 from tests.e2e.figures import tell
 from tests.e2e.pictures import CAT, SLOW_TYPE, slow
-from tests.running import eventually
+from tests.e2e.things import Thing
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.cluster
 
@@ -58,16 +59,43 @@ def at(found: dict[str, Any], key: str) -> datetime:
     return datetime.fromisoformat(found[key])
 
 
+def waited(found: dict[str, Any]) -> float:
+    """For how many seconds a prediction has been there."""
+    return (datetime.now(UTC) - at(found, "created_at")).total_seconds()
+
+
+def workers(deployment: Deployment, count: int, seconds: float = 60) -> list[Thing]:
+    """The worker pods of free, once there are so many."""
+    return eventually(
+        lambda: deployment.pods("free"), seconds, f"{count} workers of free", lambda pods: len(pods) == count
+    )
+
+
+def reason(deployment: Deployment, key: str, part: str) -> str:
+    """Why a prediction waits, once this is a part of it."""
+    queue = eventually(
+        lambda: deployment.prediction(key)["queue"],
+        60,
+        f"the reason of {key} has {part!r}",
+        lambda found: found and part in found["reason"],
+    )
+    return str(queue["reason"])
+
+
 def test_twenty_slow_predictions_wait_in_order_for_two_workers(deployment: Deployment) -> None:
     positions: list[int] = []
     reasons: set[str] = set()
     with deployment.watching("free") as watch:
         keys = submit_slow(deployment, 20)
-        last = keys[-1]
-        while (found := deployment.prediction(last))["queue"] is not None:
-            positions.append(found["queue"]["position"])
-            reasons.add(found["queue"]["reason"])
-            time.sleep(0.2)
+
+        def look() -> dict[str, Any]:
+            found = deployment.prediction(keys[-1])
+            if found["queue"] is not None:
+                positions.append(found["queue"]["position"])
+                reasons.add(found["queue"]["reason"])
+            return found
+
+        eventually(look, 300, "the last one's turn comes", lambda found: found["queue"] is None)
         ended = [deployment.ended(key) for key in keys]
         most = watch.most
     assert {found["status"] for found in ended} == {"succeeded"}
@@ -92,7 +120,8 @@ def test_premium_goes_on_beside_a_full_free_tier(deployment: Deployment) -> None
     deployment.post("premium", CAT)
     before = p95(deployment)
     keys = submit_slow(deployment, 5)
-    eventually(lambda: deployment.tier("free")["predicting"] == 2, 60, "both workers of free are at work")
+    both = "both workers of free are at work"
+    eventually(lambda: deployment.tier("free"), 120, both, lambda tier: tier["predicting"] == 2)
     busy = p95(deployment)
     assert any(deployment.prediction(key)["queue"] for key in keys), "free was full for as long as premium was asked"
     for key in keys:
@@ -117,10 +146,10 @@ def test_a_raised_quota_acts_within_ten_seconds_and_restarts_nothing(deployment:
     deployment.idle("free")
     server = deployment.server_pod()["metadata"]["name"]
     keys = submit_slow(deployment, 30)
-    eventually(lambda: len(deployment.pods("free")) == 2)
+    workers(deployment, 2)
     deployment.upgrade("tiers.free.quota.cpu=3", "tiers.free.quota.memory=4Gi")
     began = time.monotonic()
-    eventually(lambda: len(deployment.pods("free")) == 3, 10, "a third worker")
+    workers(deployment, 3, 10)
     tell(f"a third worker {time.monotonic() - began:.1f} s after helm upgrade returned")
     assert all(deployment.ended(key)["status"] == "succeeded" for key in keys)
     assert deployment.server_pod()["metadata"]["name"] == server
@@ -130,15 +159,10 @@ def test_a_raised_quota_acts_within_ten_seconds_and_restarts_nothing(deployment:
 def test_a_lowered_quota_kills_no_worker_and_starts_none(deployment: Deployment) -> None:
     deployment.idle("free")
     keys = submit_slow(deployment, 30)
-    eventually(lambda: len(deployment.pods("free")) == 3)
-    before = {pod["metadata"]["name"] for pod in deployment.pods("free")}
+    before = {pod["metadata"]["name"] for pod in workers(deployment, 3)}
     with deployment.watching("free") as watch:
         deployment.upgrade("tiers.free.quota.cpu=1")
-        reason = eventually(
-            lambda: (queue := deployment.prediction(keys[-1])["queue"]) and "of 1 used" in queue["reason"] and queue,
-            what="the reason names the new quota",
-        )
-        assert "quota cpu: 2.7 of 1 used" in reason["reason"]
+        assert "quota cpu: 2.7 of 1 used" in reason(deployment, keys[-1], "of 1 used")
         assert all(deployment.ended(key)["status"] == "succeeded" for key in keys)
         assert watch.seen <= before, "workers that ran went on, no other started"
     deployment.upgrade("tiers.free.quota.cpu=2")
@@ -148,10 +172,13 @@ def test_a_quota_used_up_by_somebody_else_is_told_and_a_freed_one_is_used(deploy
     deployment.idle("free")
     pod = SOMEBODY.replace("IMAGE", deployment.server_image())
     deployment.kubectl("apply", "-f", "-", namespace="tierserve-free", stdin=pod)
-    key = deployment.submit("free", CAT)
-    reason = eventually(lambda: (queue := deployment.prediction(key)["queue"]) and queue["reason"])
-    assert reason == "no worker runs; quota cpu: 1.2 of 2 used, a worker takes 0.9"
-    time.sleep(3)
-    assert deployment.jobs("free") == [], "nothing waits inside Kubernetes"
-    deployment.kubectl("delete", "pod", "somebody", "--wait=false", namespace="tierserve-free")
-    assert deployment.ended(key, 20)["status"] == "succeeded"
+    with deployment.watching("free", "jobs") as watch:
+        key = deployment.submit("free", CAT)
+        assert reason(deployment, key, "quota").startswith(
+            "no worker runs; quota cpu: 1.2 of 2 used, a worker takes 0.9"
+        )
+        looks = "the dispatcher has looked three times"
+        eventually(lambda: waited(deployment.prediction(key)), 60, looks, lambda seconds: seconds > 3)
+        assert not watch.seen, "nothing waits inside Kubernetes"
+        deployment.kubectl("delete", "pod", "somebody", "--wait=false", namespace="tierserve-free")
+        assert deployment.ended(key, 30)["status"] == "succeeded"

@@ -8,7 +8,6 @@ import json
 import socket
 import ssl
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
@@ -21,8 +20,9 @@ from tests.e2e.pictures import CAT
 from tests.e2e.processes import send
 from tests.e2e.rights import Right, audited, granted, may, right
 from tests.e2e.strangers import stranger
-from tests.running import eventually
+from tests.e2e.things import Thing
 from tests.service.test_classify import is_cat
+from tests.waiting import eventually
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
@@ -39,7 +39,7 @@ HOST_VOLUME = {"name": "host", "hostPath": {"path": "/"}}
 
 @pytest.fixture(scope="module")
 def deployment(own_cluster: Cluster) -> Iterator[Deployment]:
-    leases = ("server.lease.seconds=6", "server.lease.heartbeatSeconds=2")
+    leases = ("server.lease.seconds=10", "server.lease.heartbeatSeconds=3", "server.lease.reclaimSeconds=1")
     found = deploy(own_cluster, *leases, *(f"tiers.{tier}.waits.idleSeconds=3" for tier in TIERS))
     try:
         yield found
@@ -64,10 +64,12 @@ def used(own_cluster: Cluster, deployment: Deployment) -> set[Right]:
         deployment.kubectl("delete", "serviceaccount", WORKER, namespace=space)
     keys = {tier: deployment.submit(tier, CAT) for tier in TIERS}
 
-    def without_account() -> bool:
-        return all(NO_ACCOUNT in deployment.prediction(key)["queue"]["reason"] for key in keys.values())
-
-    eventually(without_account, 60, NO_ACCOUNT)
+    eventually(
+        lambda: [deployment.prediction(key)["queue"] for key in keys.values()],
+        60,
+        f"each reason has {NO_ACCOUNT!r}",
+        lambda queues: all(queue and NO_ACCOUNT in queue["reason"] for queue in queues),
+    )
     deployment.upgrade()
     for space in SPACES.values():  # or their pods are tried again only after Kubernetes' back-off
         deployment.kubectl("delete", "jobs", "--all", namespace=space)
@@ -80,14 +82,13 @@ def used(own_cluster: Cluster, deployment: Deployment) -> set[Right]:
     return {right(event) for event in events}
 
 
-def running(deployment: Deployment, tier: str) -> dict[str, Any]:
+def running(deployment: Deployment, tier: str) -> Thing:
     """The tier's worker, once the API server knows that it runs: it may have answered before."""
 
-    def found() -> list[dict[str, Any]]:
-        return [pod for pod in deployment.pods(tier) if pod["status"]["phase"] == "Running"]
+    def runs(pods: list[Thing]) -> bool:
+        return bool(pods) and pods[0]["status"]["phase"] == "Running"
 
-    pods: list[dict[str, Any]] = eventually(found, 20, f"a worker of {tier} runs")
-    return pods[0]
+    return eventually(lambda: deployment.pods(tier), 60, f"a worker of {tier} runs", runs)[0]
 
 
 def test_the_server_may_do_exactly_what_it_does(deployment: Deployment, used: set[Right]) -> None:
@@ -143,10 +144,12 @@ def internal(deployment: Deployment) -> Internal:
 def workers(deployment: Deployment, used: set[Right]) -> dict[str, str]:
     """A running worker pod of each tier, which stays."""
     deployment.upgrade("tiers.free.limits.queue=77", *(f"tiers.{tier}.waits.idleSeconds=600" for tier in TIERS))
-    eventually(lambda: deployment.tier("free")["limits"]["queued"] == 77, 120, "the longer time is in force")
+    eventually(
+        lambda: deployment.tier("free")["limits"]["queued"], 120, "the new limit is in force", lambda most: most == 77
+    )
     for tier in TIERS:
         assert is_cat(deployment.post(tier, CAT))
-    return {tier: deployment.pods(tier)[0]["metadata"]["name"] for tier in TIERS}
+    return {tier: running(deployment, tier)["metadata"]["name"] for tier in TIERS}
 
 
 @pytest.fixture(scope="module")
@@ -231,9 +234,9 @@ def test_the_internal_port_takes_no_other_token(
 def test_a_worker_hands_in_for_its_own_tier_and_job_alone(
     deployment: Deployment, internal: Internal, tokens: dict[str, str]
 ) -> None:
+    other = bound(deployment, SPACES["premium"], "tierserve-premium-other-aaaaa", *FOR_US)
     held = internal.leased("premium", tokens["premium"])
     pair = [[held["id"], held["token"]]]
-    other = bound(deployment, SPACES["premium"], "tierserve-premium-other-aaaaa", *FOR_US)
     assert internal.lease(other).json["code"] == "unknown_job"
     for token in (tokens["free"], other):
         assert internal.complete(held, token).json["outcomes"] == ["unknown"]

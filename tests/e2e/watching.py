@@ -6,24 +6,35 @@ import json
 import subprocess
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Callable
 from typing import Any
 
 from tests.cluster.cluster import Kubernetes
+from tests.e2e.things import Thing
+from tests.waiting import eventually
+
+PATHS = {"pods": "/api/v1/namespaces/{}/pods", "jobs": "/apis/batch/v1/namespaces/{}/jobs"}
+OURS = "labelSelector=app.kubernetes.io/managed-by=tierserve"
+SETTLE_SECONDS = 30.0
 
 
 class Watch:
-    """A watch of a namespace's worker pods, or Jobs, by kubectl: which were there at the same time, and since when."""
+    """A namespace's worker pods, or Jobs, from the first moment on: which were there together, and since when."""
 
     def __init__(self, cluster: Kubernetes, namespace: str, kind: str) -> None:
-        words = ["--kubeconfig", str(cluster.kubeconfig), "--namespace", namespace, "get", kind, "--watch"]
-        words += ["--selector=app.kubernetes.io/managed-by=tierserve", "--output-watch-events", "-o", "json"]
-        command = [str(cluster.binaries / "kubectl"), *words]
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        path = f"{PATHS[kind].format(namespace)}?{OURS}"
+        listed = json.loads(cluster.kubectl("get", "--raw", path))
         self._live: set[str] = set()
         self.most = 0
         self.began: dict[str, float] = {}
         self.ended: dict[str, float] = {}
+        self.last: dict[str, Thing] = {}
+        for item in listed["items"]:
+            self._take("ADDED", item)
+        path += f"&watch=1&resourceVersion={listed['metadata']['resourceVersion']}"
+        command = [str(cluster.binaries / "kubectl"), "--kubeconfig", str(cluster.kubeconfig), "get", "--raw", path]
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=cluster.environment())
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
 
@@ -32,27 +43,32 @@ class Watch:
         """The names of all that there were."""
         return set(self.began)
 
+    def settled(self, what: str, enough: Callable[[tuple[int, int]], object]) -> None:
+        """Return once so many have come, and so many ended: a watch tells it a little later than a look."""
+        eventually(lambda: (len(self.began), len(self.ended)), SETTLE_SECONDS, what, enough)
+
     def stop(self) -> None:
-        """End the watch."""
+        """End the watch. Raises ``AssertionError`` where it had ended before, and so may not have seen everything."""
+        early = self._process.poll()
         self._process.terminate()
         self._process.wait(10)
         self._thread.join(10)
-        if self._process.stdout is not None:
-            self._process.stdout.close()
+        assert self._process.stdout is not None
+        assert self._process.stderr is not None
+        self._process.stdout.close()
+        with self._process.stderr as complaints:
+            assert early is None, f"the watch ended early with {early}: {complaints.read()}"
 
     def _read(self) -> None:
         assert self._process.stdout is not None
-        decoder, text = json.JSONDecoder(), ""
         for line in self._process.stdout:
-            text += line
-            with suppress(json.JSONDecodeError):
-                event, end = decoder.raw_decode(text.lstrip())
-                text = text.lstrip()[end:]
-                self._take(event["type"], event["object"])
+            event = json.loads(line)
+            self._take(event["type"], event["object"])
 
     def _take(self, kind: str, found: dict[str, Any]) -> None:
         name, now = found["metadata"]["name"], time.monotonic()
         self.began.setdefault(name, now)
+        self.last[name] = Thing(found)
         if kind == "DELETED" or found.get("status", {}).get("phase") in ("Succeeded", "Failed"):
             self._live.discard(name)
             self.ended.setdefault(name, now)

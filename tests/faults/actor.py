@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import threading
+import traceback
 from abc import ABC, abstractmethod
 
 STOP_SECONDS = 60.0
@@ -32,8 +34,13 @@ class Actor(threading.Thread, ABC):
         """Return when it has ended. Raises what ended it early."""
         self.over.set()
         self.join(STOP_SECONDS)
-        assert not self.is_alive(), f"{self.name} does not stop"
+        assert not self.is_alive(), f"{self.name} does not stop within {STOP_SECONDS:g} s, it is here:\n{self._where()}"
         self.check()
+
+    def _where(self) -> str:
+        """What its thread is doing."""
+        frame = sys._current_frames().get(self.ident or 0)
+        return "".join(traceback.format_stack(frame)) if frame is not None else "at its end"
 
     def check(self) -> None:
         """Raise what ended it early."""

@@ -21,8 +21,9 @@ from tests.faults.databases import Database
 from tests.faults.history import History
 from tests.faults.world import World
 from tests.faults.zygote import Zygote
-from tests.running import Answer, eventually
+from tests.running import Answer
 from tests.service.pictures import CAT
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.faults
 
@@ -43,8 +44,13 @@ def bearer(token: str) -> dict[str, str]:
 def leased(world: World) -> tuple[str, Lease]:
     """A prediction in this test's hands."""
     assert world.service.post("free", CAT, ASYNC).status == 202
-    token = eventually(world.doors.tokens)[-1]
-    answer = eventually(lambda: (got := work(world, "lease", {"most": 1, "wait": 1}, token)).status == 200 and got)
+    token = eventually(world.doors.tokens, 30, "a Job has told its token")[-1]
+    answer = eventually(
+        lambda: work(world, "lease", {"most": 1, "wait": 1}, token),
+        30,
+        "it has leased a prediction",
+        lambda got: got.status == 200,
+    )
     return token, unframe(answer.body)[0]
 
 
@@ -103,15 +109,15 @@ def test_36_slow_and_silent_clients_are_hung_up_on(impatient: World, words: byte
     with ExitStack() as stack:
         ends = [stack.enter_context(socket.create_connection(("127.0.0.1", impatient.service.port))) for _ in range(20)]
         for end in ends:
-            end.settimeout(10 * PATIENCE)
+            end.settimeout(40 * PATIENCE)
             end.sendall(words)
         assert impatient.service.post("free", CAT, ASYNC).status == 202
         for end in ends:
             with suppress(ConnectionResetError):
                 while end.recv(65536):
                     pass
-    assert time.monotonic() - began < 6 * PATIENCE
-    eventually(lambda: descriptors(impatient) <= before + 2)
+    assert time.monotonic() - began < 20 * PATIENCE
+    eventually(lambda: descriptors(impatient), 30, "all are closed", lambda found: found <= before + 2)
 
 
 def descriptors(world: World) -> int:

@@ -31,9 +31,10 @@ from tests.faults.pictures import POISON, Pictures
 from tests.faults.small_disk import small_disk
 from tests.faults.world import World
 from tests.faults.zygote import Zygote
-from tests.running import ROOT, Answer, Service, eventually, lacking
+from tests.running import ROOT, Answer, Service, lacking
 from tests.service.pictures import CAT
 from tests.service.test_classify import is_cat
+from tests.waiting import eventually
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(240)]
 
@@ -61,12 +62,12 @@ def no_fsync(world: World) -> Iterator[None]:
     with told.open("wb") as file:
         strace = subprocess.Popen(["strace", *words], stderr=file)
     try:
-        eventually(lambda: "attached" in told.read_text())
+        eventually(told.read_text, 30, "strace is attached", lambda text: "attached" in text)
         yield
     finally:
         strace.terminate()
         try:
-            strace.wait(3)
+            strace.wait(5)
         except subprocess.TimeoutExpired:
             strace.kill()
             strace.wait()
@@ -121,18 +122,18 @@ def test_03_a_server_that_cannot_greet_ends_or_serves(models: Path, tmp_path: Pa
     """It must not stay there with its port and its data, and answer nobody."""
     service = Service(tmp_path, models, [PAUSED])
 
-    def settled() -> bool:
-        with suppress(OSError):
-            return (
-                process.poll() is not None
-                or ask(("127.0.0.1", service.port), "GET", "/healthz", timeout=1).status == 200
-            )
-        return False
+    def look() -> int | Answer:
+        """How it ended, or what it answers."""
+        status: int | None = process.poll()
+        return ask(("127.0.0.1", service.port), "GET", "/healthz", timeout=5) if status is None else status
+
+    def settled(seen: int | Answer) -> bool:
+        return isinstance(seen, int) or seen.status == 200
 
     with Path("/dev/full").open("wb") as full, (tmp_path / "errors").open("wb") as errors:
         process = subprocess.Popen(service.command, cwd=ROOT, stdout=full, stderr=errors)
         try:
-            eventually(settled)
+            eventually(look, 60, "it has ended, or answers", settled, (OSError,))
         finally:
             process.kill()
             process.wait()
@@ -190,8 +191,8 @@ def test_12_a_sigterm_during_fifty_uploads_loses_none_that_was_accepted(begin: B
 
 
 def test_30_a_clock_that_jumps_ends_nothing_early(begin: Begin, zygote: Zygote) -> None:
-    settings = ("server.tickSeconds=0.3", "server.lease.seconds=20", "server.lease.reclaimSeconds=0.3")
-    world = begin(*settings, "tiers.free.waits.queueSeconds=1800")
+    settings = ("server.tickSeconds=0.3", "server.lease.seconds=60", "server.lease.reclaimSeconds=0.3")
+    world = begin(*settings, "tiers.free.waits.queueSeconds=1800", "tiers.premium.quota.pods=0")
     address = ("127.0.0.1", world.service.internal_port)
     token = ""
 
@@ -200,15 +201,15 @@ def test_30_a_clock_that_jumps_ends_nothing_early(begin: Begin, zygote: Zygote) 
         return ask(address, "POST", "/work/lease", b'{"most": 1, "wait": 0}', headers)
 
     ids = [world.service.post("free", CAT, ASYNC).json["id"] for _ in range(3)]
-    token = eventually(world.doors.tokens)[-1]
+    token = eventually(world.doors.tokens, 30, "a Job has told its token")[-1]
     assert lease().status == 200
     try:
         for jump in (HOUR, -HOUR, 0.0):
             zygote.shift(jump)
-            time.sleep(1)
+            late = world.service.post("premium", CAT, {"Cancel-After": "1s", "Prefer": "wait=30"})
+            assert (late.status, late.json["code"]) == (504, "deadline_passed"), "a second is a second"
             states = Counter(world.get(f"/v1/predictions/{key}").json["status"] for key in ids)
             assert states == {"leased": 1, "queued": 2}
-            assert world.service.post("premium", CAT, {"Prefer": "respond-async"}).status == 202
     finally:
         zygote.shift(0.0)
     assert lease().status == 200

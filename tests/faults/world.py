@@ -117,13 +117,16 @@ class World:
         assert self.life is not None
         end = time.monotonic() + seconds
         while not self.life.ended.is_set():
-            with suppress(OSError):
-                socket.create_connection(("127.0.0.1", self.service.port), 1).close()
+            try:
+                socket.create_connection(("127.0.0.1", self.service.port), 5).close()
+            except OSError as error:
+                if time.monotonic() > end:
+                    log = self.log.read_text()[-2000:]
+                    raise TimeoutError(f"life {self.lives}: no answer within {seconds:g} s: {error}; {log}") from None
+                time.sleep(POLL_SECONDS)
+            else:
                 self.up.set()
                 return True
-            if time.monotonic() > end:
-                raise TimeoutError(f"no answer within {seconds:g} s: see {self.log}")
-            time.sleep(POLL_SECONDS)
         return False
 
     def bury(self) -> Life:
@@ -141,8 +144,9 @@ class World:
         self.life.send(number)
         try:
             self.life.wait(seconds)
-        except TimeoutError:
+        except TimeoutError as error:
             self.life.send(signal.SIGKILL)
+            error.add_note(f"its log ends with: {self.log.read_text()[-2000:]}")
             raise
         return self.bury()
 

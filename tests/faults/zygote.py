@@ -75,7 +75,11 @@ class Zygote:
         order = {"arguments": list(arguments), "log": str(log), "kill": kill, "linger": linger}
         self._popen.stdin.write(json.dumps(order).encode() + b"\n")
         self._popen.stdin.flush()
-        return self._started.get(timeout=ANSWER_SECONDS)
+        try:
+            return self._started.get(timeout=ANSWER_SECONDS)
+        except queue.Empty:
+            status = self._popen.poll()
+            raise TimeoutError(f"no server within {ANSWER_SECONDS:g} s; the launcher's status: {status}") from None
 
     def shift(self, seconds: float) -> None:
         """Let the clock of the system, as servers see it, go so much ahead of the true one."""

@@ -45,16 +45,19 @@ print(json.dumps(top(runtime.predict([picture])[0], model.labels, 3)))
 
 SERVE = """
 import os, subprocess, sys, time, urllib.request
+from itertools import count
 with open("/tmp/kubeconfig", "w") as file:
     file.write("{kind: Config, current-context: x, contexts: [{name: x, context: {cluster: x, user: x}}],"
                "users: [{name: x, user: {token: x}}], clusters: [{name: x, cluster: {server: 'http://127.0.0.1:1'}}]}")
 serve = ["tierserve", "serve", "--engine", "kubernetes", "--internal-url", "http://x:8081", "--state", "/tmp/state"]
 server = subprocess.Popen(serve, env={**os.environ, "KUBECONFIG": "/tmp/kubeconfig"})
-for _ in range(200):
+for tried in count():
     try:
         urllib.request.urlopen("http://127.0.0.1:8080/healthz")
         break
-    except OSError:
+    except OSError as error:
+        if tried > 600 or server.poll() is not None:
+            sys.exit(f"no answer in {tried} tries, status {server.poll()}: {error}")
         time.sleep(0.1)
 picture = open("/srv/tierserve/model/pictures/cat.jpg", "rb").read()
 request = urllib.request.Request("http://127.0.0.1:8080/img-classification/free", picture, {"Prefer": "respond-async"})

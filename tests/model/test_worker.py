@@ -16,7 +16,7 @@ import pytest
 
 from model.client import Client, Dismissed, Interrupted, Lease, Refused, ServerGone, unframe
 from model.worker import AHEAD_MOST, Desk, Terms
-from tests.running import eventually
+from tests.waiting import eventually
 
 TERMS = Terms(idle=30, max_predictions=100, max_pixels=1000)
 
@@ -133,7 +133,7 @@ def test_a_reporter_asleep_until_a_later_heartbeat_is_woken_for_an_earlier_one()
     desk = Desk(TERMS)
     with ThreadPoolExecutor(1) as pool:
         told = pool.submit(desk.errand)
-        eventually(told.running)
+        eventually(told.running, 20, "the reporter waits")
         desk.put([replace(lease(1), renew=0.05)])
         assert told.result(timeout=10) == ([], [("p1", "t1")], False)
 

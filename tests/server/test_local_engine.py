@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import sys
 from collections.abc import Iterator, Mapping
@@ -14,7 +15,8 @@ import pytest
 from server.engines.base import EngineError, NoRoom, Phase
 from server.engines.local import LocalEngine
 from server.settings.manifests import BadManifest, job_labels, job_name
-from tests.running import alive, eventually
+from tests.running import alive
+from tests.waiting import eventually
 
 
 class Clock:
@@ -72,10 +74,15 @@ def phases(engine: LocalEngine) -> dict[str, Phase]:
     return {job.name.rpartition("-")[2]: job.phase for job in engine.jobs(FREE)}
 
 
+def reaches(engine: LocalEngine, phase: Phase) -> None:
+    """Return once the Job ``a``, and no other, is in a phase."""
+    eventually(lambda: phases(engine), 20, f"the Job a is {phase}", lambda found: found == {"a": phase})
+
+
 def test_command_arguments_and_environment_are_the_manifests(engine: LocalEngine, tmp_path: Path) -> None:
     script = "import os; open('seen', 'w').write(os.environ['GIVEN'] + ' ' + os.environ['TIERSERVE_TOKEN'])"
     engine.start(manifest("a", script))
-    eventually(lambda: phases(engine) == {"a": Phase.SUCCEEDED})
+    reaches(engine, Phase.SUCCEEDED)
     assert (tmp_path / "seen").read_text() == "by the manifest free/tierserve-free-a"
 
 
@@ -100,13 +107,13 @@ def test_the_quota_is_the_room(engine: LocalEngine) -> None:
 
 def test_a_failure_tells_its_last_words(engine: LocalEngine) -> None:
     engine.start(manifest("a", "print('first', flush=True); raise SystemExit('no model here')"))
-    eventually(lambda: phases(engine) == {"a": Phase.FAILED})
+    reaches(engine, Phase.FAILED)
     assert engine.jobs(FREE)[0].reason == "exit code 1: no model here"
 
 
 def test_what_has_ended_is_known_for_its_time_to_live(engine: LocalEngine, clock: Clock) -> None:
     engine.start(manifest("a", "raise SystemExit(1)"))
-    eventually(lambda: phases(engine) == {"a": Phase.FAILED})
+    reaches(engine, Phase.FAILED)
     clock.now = 99
     assert phases(engine) == {"a": Phase.FAILED}
     clock.now = 100
@@ -129,7 +136,7 @@ def test_a_command_that_is_not_there(engine: LocalEngine) -> None:
     except EngineError as error:
         assert "/no/such/program" in str(error)
     else:
-        eventually(lambda: phases(engine) == {"a": Phase.FAILED})
+        reaches(engine, Phase.FAILED)
         assert "/no/such/program" in engine.jobs(FREE)[0].reason
 
 
@@ -138,20 +145,21 @@ def test_a_deadline_ends_a_job(engine: LocalEngine, clock: Clock) -> None:
     assert phases(engine) == {"a": Phase.RUNNING}
     clock.now = 30
     engine.jobs(FREE)
-    eventually(lambda: phases(engine) == {"a": Phase.FAILED})
+    reaches(engine, Phase.FAILED)
     assert "deadline" in engine.jobs(FREE)[0].reason
 
 
 def test_what_ignores_sigterm_is_killed_after_its_grace(engine: LocalEngine, clock: Clock, tmp_path: Path) -> None:
     engine.start(manifest("a", STUBBORN, grace=5))
-    eventually(lambda: "on" in (tmp_path / "logs" / "tierserve-free-a.log").read_text())
+    log = tmp_path / "logs" / "tierserve-free-a.log"
+    eventually(log.read_text, 20, "it says that it ignores SIGTERM", lambda text: "on" in text)
     engine.stop("tierserve-free-a")
     assert engine.jobs(FREE) == []
     assert len(engine.pods([FREE])) == 1
     clock.now = 4.9
     assert len(engine.pods([FREE])) == 1
     clock.now = 5
-    eventually(lambda: not engine.pods([FREE]))
+    eventually(lambda: engine.pods([FREE]), 20, "it is killed", operator.not_)
 
 
 def test_stopping_what_is_not_there_is_success(engine: LocalEngine) -> None:

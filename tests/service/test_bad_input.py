@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+import operator
 import socket
-import time
 from contextlib import ExitStack, suppress
 
 import pytest
 from PIL import Image
 
-from tests.running import Answer, Service, eventually
+from tests.running import Answer, Service
 from tests.service import pictures
 from tests.service.test_classify import is_cat, multipart
+from tests.waiting import eventually
 
 HEAD = b"POST /img-classification/free HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\n"
 
@@ -167,31 +168,46 @@ def test_uploads_together_are_bounded_and_a_hung_up_one_counts_no_more(running: 
         for _ in range(3):
             connection = held.enter_context(socket.create_connection(("127.0.0.1", running.port), timeout=10))
             connection.sendall(head + b"--XX")
-        time.sleep(0.2)
-        assert exchange(running, head).startswith(b"HTTP/1.1 503 ")
+        refused = "a further upload is refused"
+        eventually(lambda: asked(running, head), 30, refused, lambda said: said.startswith(b"HTTP/1.1 503 "))
         assert is_cat(running.post("free", pictures.CAT))
-    eventually(lambda: is_accepted_so_far(running, head), what="the bytes of three lost uploads")
+    free = "the bytes of three lost uploads are free"
+    eventually(lambda: asked(running, head), 30, free, lambda said: said.startswith(b"HTTP/1.1 100 "))
 
 
-def is_accepted_so_far(running: Service, head: bytes) -> bool:
-    with socket.create_connection(("127.0.0.1", running.port), timeout=0.3) as connection:
-        connection.sendall(head)
-        try:
-            return not connection.recv(100)
-        except TimeoutError:
-            return True
+def asked(running: Service, head: bytes) -> bytes:
+    """What the server says to a client that asks whether it may send its body."""
+    with socket.create_connection(("127.0.0.1", running.port), timeout=10) as connection:
+        connection.sendall(head.replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n"))
+        return connection.recv(100)
 
 
 def test_a_body_shorter_than_its_length_leaves_nothing_behind(running: Service) -> None:
-    before = running.get("/v1/tiers").json
+    assert running.process is not None
+    process = running.process
     head = (
         b"POST /img-classification/free HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\nContent-Length: 5000\r\n\r\n"
     )
     with socket.create_connection(("127.0.0.1", running.port), timeout=10) as connection:
         connection.sendall(head + pictures.CAT[:1000])
-    time.sleep(0.15)
-    after = running.get("/v1/tiers").json
-    assert [tier["queued"] for tier in after["tiers"]] == [tier["queued"] for tier in before["tiers"]] == [0, 0]
+        port = connection.getsockname()[1]
+
+        def ends() -> list[str]:
+            """The server's ends of this connection."""
+            return [one.status for one in process.net_connections() if one.raddr and one.raddr.port == port]
+
+        eventually(ends, 20, "the server has the connection")
+    eventually(ends, 20, "the server has noticed that it broke", operator.not_)
+    empty = "nothing waits, and no picture is kept"
+    eventually(lambda: (waiting(running), kept(running)), 20, empty, lambda found: found == ([0, 0], []))
+
+
+def waiting(running: Service) -> list[int]:
+    return [tier["queued"] for tier in running.get("/v1/tiers").json["tiers"]]
+
+
+def kept(running: Service) -> list[str]:
+    return [path.name for path in (running.state / "data" / "blobs").rglob("*") if path.is_file()]
 
 
 def exchange(running: Service, data: bytes) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import random
 import resource
@@ -17,10 +18,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.running import ROOT, Service, alive, eventually, listening, service
+from tests.running import ROOT, Service, alive, listening, service
 from tests.service.conftest import PAUSED
 from tests.service.pictures import CAT, bomb
 from tests.service.test_classify import is_cat
+from tests.waiting import eventually
 
 KILLS = 20
 
@@ -63,7 +65,7 @@ def test_a_sigterm_answers_who_waits_and_leaves_no_process(models: Path, tmp_pat
         assert is_cat(found.post("premium", CAT))
         children = [child.pid for child in found.workers()]
         waiting = pool.submit(found.post, "free", CAT)
-        eventually(lambda: found.get("/v1/tiers").json["tiers"][0]["queued"] == 1)
+        eventually(lambda: found.get("/v1/tiers").json["tiers"][0]["queued"], 20, "one waits", lambda count: count == 1)
         assert found.stop() == 0
         assert waiting.result().status == 202
         assert not any(map(alive, children))
@@ -79,7 +81,7 @@ def test_an_upload_under_way_when_the_server_is_told_to_stop_is_taken(models: Pa
         connection.endheaders(CAT[:1000])
         assert found.process is not None
         found.process.send_signal(signal.SIGTERM)
-        eventually(lambda: not listening(found.port))
+        eventually(lambda: listening(found.port), 20, "it listens no more", operator.not_)
         connection.send(CAT[1000:])
         answer = connection.getresponse()
         assert (answer.status, answer.headers["Connection"]) == (202, "close")
@@ -91,8 +93,10 @@ def test_an_upload_under_way_when_the_server_is_told_to_stop_is_taken(models: Pa
 def test_a_drained_worker_hands_back_what_it_did_not_begin(models: Path, tmp_path: Path) -> None:
     with service(models, tmp_path, ["tiers.free.quota.pods=1"]) as found:
         urls = [found.post("free", CAT, {"Prefer": "respond-async"}).headers["Location"] for _ in range(60)]
-        (worker,) = eventually(found.workers)
-        eventually(lambda: found.get(urls[0]).json["status"] == "succeeded")
+        (worker,) = eventually(found.workers, 20, "a worker starts")
+        eventually(
+            lambda: found.get(urls[0]).json["status"], 30, "the first one is done", lambda now: now == "succeeded"
+        )
         worker.terminate()
         answers = [found.get(f"{url}?wait=30").json for url in urls]
         assert {answer["status"] for answer in answers} == {"succeeded"}
@@ -105,7 +109,7 @@ def test_workers_die_with_a_killed_server(models: Path, tmp_path: Path) -> None:
         children = [child.pid for child in found.workers()]
         assert children
         found.kill()
-        eventually(lambda: not any(map(alive, children)))
+        eventually(lambda: [pid for pid in children if alive(pid)], 20, "its workers have ended", operator.not_)
         found.start()
         assert is_cat(found.post("free", CAT))
 
@@ -132,7 +136,12 @@ def test_a_worker_that_dies_on_every_attempt_fails_the_prediction(models: Path, 
     with service(models, tmp_path, settings) as found:
         url = found.post("free", slow, {"Prefer": "respond-async"}).headers["Location"]
         for attempt in (1, 2):
-            eventually(lambda: stands(found, url) == ("leased", attempt))  # noqa: B023 (called at once)
+            eventually(
+                lambda: stands(found, url),
+                30,
+                f"attempt {attempt} is made",
+                lambda now: now == ("leased", attempt),  # noqa: B023
+            )
             found.workers()[0].kill()
         answer = found.get(f"{url}?wait=30").json
         assert answer["status"] == "failed"
@@ -153,7 +162,9 @@ def test_a_tier_whose_workers_cannot_start_says_why_and_rests(models: Path, tmp_
     with service(broken, tmp_path / "state") as found:
         (broken / "tf_efficientnet_lite0").unlink()
         url = found.post("free", CAT, {"Prefer": "respond-async"}).headers["Location"]
-        reason = eventually(lambda: "ended without taking work" in reason_of(found, url) and reason_of(found, url))
+        reason = eventually(
+            lambda: reason_of(found, url), 30, "the tier rests", lambda why: "ended without taking work" in why
+        )
         assert "python -m model build" in reason
         assert is_cat(found.post("premium", CAT))
         assert found.get("/readyz").json["tiers"]["free"]["healthy"] is False

@@ -14,10 +14,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from server.metrics import Metrics
 from server.settings.values import DEFAULT_VALUES
-from tests.running import ROOT, Answer, Service, eventually, service
+from tests.running import ROOT, Answer, Service, service
 from tests.service.conftest import PAUSED
 from tests.service.pictures import CAT
 from tests.service.test_classify import is_cat
+from tests.waiting import eventually
 
 Key = tuple[str, frozenset[tuple[str, str]]]
 CLASSIFY = "/img-classification/{tier}"
@@ -63,7 +64,13 @@ def series(found: Service) -> Series:
 def grown(before: Series, found: Service, times: int, name: str, **labels: str) -> None:
     """A counter, which starts at 0, has grown by so much."""
     expected = (before.of(name, **labels) or 0) + times
-    eventually(lambda: series(found).of(name, **labels) == expected, what=f"{name} {labels} is {expected}")
+    becomes(found, expected, name, **labels)
+
+
+def becomes(found: Service, expected: float, name: str, **labels: str) -> None:
+    """Return once a metric has a value: figures are some tenths of a second old."""
+    what = f"{name} {labels} is {expected:g}"
+    eventually(lambda: series(found).of(name, **labels), 20, what, lambda value: value == expected)
 
 
 def test_it_is_plain_prometheus_text_on_the_internal_port_only(measured: Service) -> None:
@@ -97,8 +104,13 @@ def test_the_tiers_are_shown(measured: Service) -> None:
         "tier_healthy": 1,
         "breaker_strikes": 0,
     }
-    eventually(lambda: expected == {name: series(measured).of(name, tier="free") for name in expected})
-    eventually(lambda: series(measured).of("quota_used", tier="free", resource="pods") == 1)
+    eventually(
+        lambda: {name: series(measured).of(name, tier="free") for name in expected},
+        20,
+        f"the figures of free are {expected}",
+        lambda figures: figures == expected,
+    )
+    becomes(measured, 1, "quota_used", tier="free", resource="pods")
     found = series(measured)
     assert found.of("quota_hard", tier="free", resource="cpu") == 2
     assert found.of("quota_used", tier="free", resource="cpu") == 0.9
@@ -120,8 +132,13 @@ def test_who_waits_and_who_is_sent_away_is_counted(measured: Service) -> None:
     before = series(measured)
     kept = measured.post("premium", CAT, {"Prefer": "respond-async"})
     assert kept.status == 202
-    eventually(lambda: series(measured).of("predictions_queued", tier="premium") == 1)
-    eventually(lambda: (series(measured).of("predictions_oldest_wait_seconds", tier="premium") or 0) > 0.2)
+    becomes(measured, 1, "predictions_queued", tier="premium")
+    eventually(
+        lambda: series(measured).of("predictions_oldest_wait_seconds", tier="premium"),
+        20,
+        "the oldest one has waited for a while",
+        lambda seconds: seconds and seconds > 0.2,
+    )
     assert measured.post("premium", CAT).status == 429
     refused_and_gone(measured)
     measured.ask("DELETE", kept.headers["Location"])
@@ -129,7 +146,7 @@ def test_who_waits_and_who_is_sent_away_is_counted(measured: Service) -> None:
     grown(before, measured, 2, "http_requests_total", route=CLASSIFY, method="POST", status="429")
     grown(before, measured, 2, "rejected_requests_total", tier="premium", code="queue_full")
     grown(before, measured, 1, "predictions_ended_total", tier="premium", status="canceled")
-    eventually(lambda: series(measured).of("predictions_queued", tier="premium") == 0)
+    becomes(measured, 0, "predictions_queued", tier="premium")
 
 
 def refused_and_gone(found: Service) -> None:
@@ -177,7 +194,7 @@ def test_a_wrong_change_of_the_settings_shows(models: Path, tmp_path: Path) -> N
     with service(models, tmp_path / "state", PAUSED, values) as found:
         assert series(found).of("settings_in_force") == 1
         values.write_text("tiers: 1\n")
-        eventually(lambda: series(found).of("settings_in_force") == 0)
+        becomes(found, 0, "settings_in_force")
 
 
 def test_a_queue_that_cannot_be_read_leaves_the_rest(models: Path, tmp_path: Path) -> None:
@@ -186,7 +203,7 @@ def test_a_queue_that_cannot_be_read_leaves_the_rest(models: Path, tmp_path: Pat
         for name in ("queue.db", "queue.db-wal"):
             with (tmp_path / "data" / name).open("r+b") as file:
                 file.write(os.urandom(os.fstat(file.fileno()).st_size))
-        eventually(lambda: series(found).of("queue_readable") == 0)
+        becomes(found, 0, "queue_readable")
         now = series(found)
         assert now.of("predictions_queued", tier="free") is None
         assert (now.of("http_requests_total", route="/metrics", method="GET", status="200") or 0) >= 1

@@ -6,14 +6,17 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
+from psycopg import Connection
 
 from tests.postgres import Postgres, need_postgres
-from tests.running import Answer, Service, eventually, listening, service
+from tests.running import Answer, Service, listening, service
 from tests.service.conftest import PAUSED
 from tests.service.pictures import CAT
 from tests.service.test_classify import is_cat
+from tests.waiting import eventually
 
 ASYNC = {"Prefer": "respond-async"}
 
@@ -25,6 +28,23 @@ def postgres() -> Iterator[Postgres]:
         yield server
 
 
+def says(server: Service, words: str) -> None:
+    """Return once a server's log has these words."""
+    eventually(server.log.read_text, 30, f"it says {words!r}", lambda log: words in log, (FileNotFoundError,))
+
+
+def dispatches(server: Service) -> None:
+    says(server, "dispatching")
+
+
+def rows_are(connection: Connection[Any], count: int) -> None:
+    """Return once the queue has so many predictions."""
+    query = "SELECT count(*) FROM predictions"
+    eventually(
+        lambda: connection.execute(query).fetchone(), 20, f"{count} predictions are kept", lambda row: row == (count,)
+    )
+
+
 @pytest.fixture
 def pair(models: Path, tmp_path: Path, postgres: Postgres) -> Iterator[list[Service]]:
     """The first one dispatches."""
@@ -33,7 +53,7 @@ def pair(models: Path, tmp_path: Path, postgres: Postgres) -> Iterator[list[Serv
         started = []
         for name in ("first", "second"):
             started.append(stack.enter_context(service(models, tmp_path / name, options=options)))
-            eventually(lambda: "dispatching" in (tmp_path / "first" / "server.log").read_text())
+            dispatches(started[0])
         yield started
 
 
@@ -53,7 +73,7 @@ def test_when_the_server_that_dispatches_is_killed_another_does(pair: list[Servi
     assert not second.workers()
     keys = [first.post("free", CAT, ASYNC).headers["Location"] for _ in range(8)]
     first.kill()
-    eventually(lambda: "dispatching" in second.log.read_text(), 15)
+    dispatches(second)
     assert all(is_cat(second.get(f"{key}?wait=60")) for key in keys)
     first.start()
     assert is_cat(first.post("premium", CAT))
@@ -71,7 +91,7 @@ def test_a_server_that_stops_leaves_no_waiting_client_without_an_answer(
     for client in clients:
         client.start()
     with postgres.connect() as rows:
-        eventually(lambda: rows.execute("SELECT count(*) FROM predictions").fetchone() == (8,))
+        rows_are(rows, 8)
     first.stop()
     for client in clients:
         client.join(60)
@@ -87,7 +107,7 @@ def test_a_server_waits_for_its_database(models: Path, tmp_path: Path, postgres:
     starting = threading.Thread(target=server.start)
     starting.start()
     try:
-        eventually(lambda: server.log.exists() and "waiting for the database" in server.log.read_text())
+        says(server, "waiting for the database")
         assert not listening(server.port)
         assert "not-a-secret" not in server.log.read_text()
         postgres.start()
@@ -106,7 +126,7 @@ def test_a_client_that_waits_while_the_database_goes_knows_that_it_was_accepted(
         client = threading.Thread(target=lambda: answers.append(server.post("free", CAT, {"Prefer": "wait=3"})))
         client.start()
         with postgres.connect() as rows:
-            eventually(lambda: rows.execute("SELECT count(*) FROM predictions").fetchone() == (1,))
+            rows_are(rows, 1)
         postgres.kill()
         client.join(30)
         assert (answers[0].status, answers[0].json["queue"]) == (202, None)
@@ -124,4 +144,5 @@ def test_while_the_database_is_away_nothing_is_promised(pair: list[Service], pos
         assert "Retry-After" in refused.headers
         assert one.get("/healthz").status == 200
     postgres.start()
-    eventually(lambda: is_cat(second.post("free", CAT)), 60)
+    again = "predictions are made again"
+    assert is_cat(eventually(lambda: second.post("free", CAT), 60, again, lambda answer: answer.status == 200))

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import operator
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from server.queue.facts.states import new_id
-from tests.running import Answer, Service, eventually, service
+from server.queue import new_id
+from tests.running import Answer, Service, service
 from tests.service.conftest import PAUSED
+from tests.waiting import eventually
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +30,7 @@ def paused(paused_service: Service) -> Iterator[Service]:
     yield paused_service
     while MADE:
         paused_service.ask("DELETE", MADE.pop())
-    eventually(lambda: queued(paused_service) == 0)  # figures may be 0.1 s old
+    eventually(lambda: queued(paused_service), 20, "nothing waits", operator.not_)  # figures may be 0.1 s old
 
 
 def queued(paused: Service) -> int:
@@ -49,8 +51,12 @@ def test_position_and_reason_are_told(paused: Service, tiny: bytes) -> None:
     places = [paused.get(url).json["queue"] for url in urls]
     assert [(place["position"], place["ahead"]) for place in places] == [(1, 0), (2, 1), (3, 2)]
     assert "eta_seconds" not in places[0]
-    time.sleep(1.2)  # the dispatcher looks once a second
-    assert "quota pods: 0 of 0 used" in paused.get(urls[0]).json["queue"]["reason"]
+    eventually(
+        lambda: paused.get(urls[0]).json["queue"]["reason"],  # the dispatcher looks once a second
+        20,
+        "the reason names the quota",
+        lambda reason: "quota pods: 0 of 0 used" in reason,
+    )
     paused.ask("DELETE", urls[0])
     assert paused.get(urls[2]).json["queue"]["position"] == 2
 
@@ -69,9 +75,13 @@ def test_a_full_queue_says_429_before_the_body(paused: Service, tiny: bytes) -> 
     assert answer.json["code"] == "queue_full"
     assert (answer.json["limit_queued"], answer.json["queued"]) == (20, 20)
     assert int(answer.headers["Retry-After"]) >= 1
-    time.sleep(0.15)
-    early = paused.ask("POST", "/img-classification/free", None, {"Content-Length": "1000"})
-    assert early.status == 429
+    early = eventually(
+        lambda: paused.ask("POST", "/img-classification/free", None, {"Content-Length": "1000"}),
+        20,
+        "a body is not waited for",
+        lambda answer: answer.status == 429,
+    )
+    assert early.json["code"] == "queue_full"
 
 
 def test_the_same_key_is_the_same_prediction(paused: Service, tiny: bytes) -> None:
@@ -108,8 +118,9 @@ def test_an_old_id_is_gone_and_a_strange_one_was_never_there(paused: Service) ->
 
 def test_the_tiers_tell_the_same(paused: Service, tiny: bytes) -> None:
     submit(paused, tiny)
-    time.sleep(0.15)
-    free, premium = paused.get("/v1/tiers").json["tiers"]
-    assert (free["name"], free["queued"], free["room"]) == ("free", 1, 0)
+    free, premium = eventually(
+        lambda: paused.get("/v1/tiers").json["tiers"], 20, "one waits", lambda tiers: tiers[0]["queued"] == 1
+    )
+    assert (free["name"], free["room"]) == ("free", 0)
     assert free["quota"]["pods"] == {"hard": 0, "used": 0}
     assert (premium["queued"], premium["room"]) == (0, 4)

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from tests.running import Answer, Service, eventually, service
+from tests.running import Answer, Service, service
 from tests.service.pictures import CAT
 from tests.service.test_classify import is_cat
+from tests.waiting import eventually
 
 
 @pytest.fixture(scope="module")
@@ -88,4 +89,9 @@ def test_somebody_elses_prediction_is_not_completed(serving: Service, token: str
 
 def test_a_job_that_ended_is_dismissed(serving: Service, token: str) -> None:
     serving.workers()[0].kill()
-    eventually(lambda: work(serving, "lease", {"most": 1, "wait": 0}, token).status == 410)
+    eventually(
+        lambda: work(serving, "lease", {"most": 1, "wait": 0}, token),
+        30,
+        "the Job that was killed is dismissed",
+        lambda answer: answer.status == 410,
+    )

@@ -34,8 +34,8 @@ from server.queue.store.postgresql import PostgreSQL
 from server.queue.store.tables import predictions
 from server.queue.store.transactions import Transaction
 from tests.postgres import Postgres, need_postgres
-from tests.running import eventually
 from tests.server.queue.queue_world import MANY, RESULTS, PostgresWorld, TwoServersWorld
+from tests.waiting import eventually
 
 
 @pytest.fixture
@@ -72,9 +72,10 @@ def test_what_one_server_commits_is_heard_at_another(world: TwoServersWorld) -> 
     world.second.listen(heard.append)
     queue = Queue(world.database)
     one, _ = queue.submit(world.submission(), MANY).result()
-    eventually(lambda: flat(heard) == [Available("free")])
+    eventually(lambda: flat(heard), 20, "the commit is heard", [Available("free")].__eq__)
     queue.cancel(one.id).result()
-    eventually(lambda: flat(heard) == [Available("free"), Moved(one.id, "free", Status.CANCELED)])
+    ended = [Available("free"), Moved(one.id, "free", Status.CANCELED)]
+    eventually(lambda: flat(heard), 20, "its end is heard", ended.__eq__)
 
 
 def test_a_server_hears_its_own_commits_once(world: TwoServersWorld) -> None:
@@ -82,7 +83,7 @@ def test_a_server_hears_its_own_commits_once(world: TwoServersWorld) -> None:
     heard: list[Sequence[News]] = []
     world.second.listen(heard.append)
     Queue(world.database).submit(world.submission(), MANY).result()
-    eventually(lambda: heard)
+    eventually(lambda: heard, 20, "the commit is heard")
     assert world.heard() == [Available("free"), Available("free")]
 
 
@@ -91,10 +92,10 @@ def test_who_asks_for_its_own_commits_hears_no_others(world: TwoServersWorld) ->
     world.second.listen(heard.append)
     world.second.listen(own.append, own=True)
     Queue(world.database).submit(world.submission(), MANY).result()
-    eventually(lambda: heard)
+    eventually(lambda: heard, 20, "the other's commit is heard")
     assert own == []
     Queue(world.second).submit(world.submission(), MANY).result()
-    eventually(lambda: own)
+    eventually(lambda: own, 20, "its own commit is heard")
 
 
 def test_much_news_is_told_in_several_notices(world: TwoServersWorld) -> None:
@@ -107,7 +108,7 @@ def test_much_news_is_told_in_several_notices(world: TwoServersWorld) -> None:
             tx.tell(one)
 
     world.database.write(tell).result()
-    eventually(lambda: flat(heard) == news)
+    eventually(lambda: flat(heard), 20, "all news is heard", news.__eq__)
     assert len(heard) > 1
 
 
@@ -119,9 +120,9 @@ def test_a_notice_that_is_none_of_ours_may_stand_for_anything(world: TwoServersW
     world.second.listen(heard.append)
     with psycopg.connect(world.url, autocommit=True) as connection:
         connection.execute("SELECT pg_notify('tierserve_' || current_schema(), %s)", (payload,))
-    eventually(lambda: Anything() in flat(heard))
+    eventually(lambda: flat(heard), 20, "it is heard as anything", lambda news: Anything() in news)
     Queue(world.database).submit(world.submission(), MANY).result()
-    eventually(lambda: Available("free") in flat(heard))
+    eventually(lambda: flat(heard), 20, "the listener goes on", lambda news: Available("free") in news)
 
 
 def test_one_server_leads_until_it_goes(world: TwoServersWorld) -> None:
@@ -130,7 +131,7 @@ def test_one_server_leads_until_it_goes(world: TwoServersWorld) -> None:
     assert world.database.leads()
     third = world.open()
     world.database.close()
-    eventually(world.second.leads)  # PostgreSQL ends the session a moment after its client
+    eventually(world.second.leads, 20, "the second one leads")  # PostgreSQL ends the session a moment after its client
     assert not third.leads()
     third.close()
     world.database = world.open()
@@ -143,7 +144,7 @@ def test_a_server_that_lost_its_session_leads_no_more(fragile: Postgres, databas
             held = connection.execute("SELECT pid FROM pg_locks WHERE locktype = 'advisory'").fetchone()
             assert held is not None
             connection.execute("SELECT pg_terminate_backend(%s)", held)
-        eventually(other.leads)
+        eventually(other.leads, 20, "the other one leads")
         assert not database.leads()
 
 
@@ -197,7 +198,7 @@ def test_a_database_that_goes_and_comes_back(fragile: Postgres, database: Postgr
     queue.submit(submission(database), MANY).result()
     assert queue.depths().result()["free"].queued == 2
     assert database.leads()
-    eventually(lambda: Anything() in flat(heard))
+    eventually(lambda: flat(heard), 20, "that anything may have happened is heard", lambda news: Anything() in news)
 
 
 def test_what_was_acknowledged_survives_a_crash_of_the_database(fragile: Postgres, database: PostgreSQL) -> None:
@@ -241,15 +242,15 @@ def test_a_database_that_became_read_only_refuses_and_recovers(fragile: Postgres
             connection.execute(f"ALTER SYSTEM SET default_transaction_read_only = {value}")
             connection.execute("SELECT pg_reload_conf()")
             wanted = "SELECT setting FROM pg_file_settings WHERE name = 'default_transaction_read_only' AND applied"
-            eventually(lambda: connection.execute(wanted).fetchone() == (value,))
+            eventually(lambda: connection.execute(wanted).fetchone(), 20, f"it is {value}", lambda row: row == (value,))
 
-    def refused() -> bool:
-        return isinstance(queue.submit(submission(database), MANY).exception(), StorageError)
+    def error() -> BaseException | None:
+        return queue.submit(submission(database), MANY).exception()
 
     read_only("on")
-    eventually(refused)
+    eventually(error, 20, "it refuses", lambda found: isinstance(found, StorageError))
     read_only("off")
-    eventually(lambda: not refused())
+    eventually(error, 20, "it takes predictions again", lambda found: not isinstance(found, StorageError))
 
 
 def test_connections_are_bounded(fragile: Postgres, database: PostgreSQL) -> None:

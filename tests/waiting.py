@@ -1,0 +1,48 @@
+"""Waiting for the world: for what, for how long, and, where it was in vain, what was seen last."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.02, 1.0
+SHOWN = 3000
+
+T = TypeVar("T")
+
+
+def eventually(
+    look: Callable[[], T],
+    seconds: float,
+    what: str,
+    enough: Callable[[T], object] = bool,
+    despite: tuple[type[Exception], ...] = (),
+) -> T:
+    """What ``look`` sees, once it is enough; looks again and again, also ``despite`` such errors.
+
+    The last look begins when the time is over. Raises ``AssertionError`` with what was waited for and seen last.
+    """
+    end = time.monotonic() + seconds
+    while True:
+        began = time.monotonic()
+        try:
+            seen = look()
+            if enough(seen):
+                return seen
+            shown = repr(seen)
+        except despite as error:
+            shown = repr(error)
+        except Exception as error:
+            error.add_note(f"while waiting up to {seconds:g} s: {what}")
+            raise
+        now = time.monotonic()
+        if began >= end:
+            raise AssertionError(f"not within {seconds:g} s: {what}; last seen: {shortened(shown)}")
+        time.sleep(min(max(now - began, SHORTEST_PAUSE), LONGEST_PAUSE, max(end - now, 0)))
+
+
+def shortened(text: str) -> str:
+    """Of a long text its beginning and its end."""
+    half = SHOWN // 2
+    return text if len(text) <= SHOWN else f"{text[:half]} ... {text[-half:]}"
