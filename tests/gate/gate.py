@@ -55,4 +55,4 @@ def _again(suite: Suite, result: Result, most: int, say: Say, every: float) -> N
 def _signs(name: str, say: Say) -> Say:
     """Says that a suite is at work, with its last line."""
     began = time.monotonic()
-    return lambda line: say(f"{name}: at work for {clock(time.monotonic() - began)}: {line.strip()}")
+    return lambda line: say(f"{name}: at work for {clock(time.monotonic() - began)}: {line}")

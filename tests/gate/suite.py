@@ -19,6 +19,7 @@ from tests.running import ROOT
 
 END_SECONDS = 60.0
 TAIL_BYTES = 65536
+SIGN_WIDTH = 100
 TESTS_FAILED = 1
 MAKE_STATUS = re.compile(r"make(?:\[\d+\])?: \*\*\* .* Error (\d+)$", re.MULTILINE)
 
@@ -150,7 +151,7 @@ def _execute(suite: Suite, words: Words, output: Path, every: float, say: Say) -
         while (left := end - time.monotonic()) > 0:
             with suppress(subprocess.TimeoutExpired):
                 return _status(process.wait(min(every, left)), output)
-            say(f"  {next(iter(tail(output, 1)), 'no output yet')[:100]}")
+            say(" ".join(tail(output, 2))[-SIGN_WIDTH:] or "no output yet")
         return None
     finally:
         _end(process)

@@ -66,6 +66,12 @@ class Gate:
         return lines
 
 
+def by_make(suite: Suite) -> Suite:
+    """The same, run by make, and no test twice."""
+    (suite.checkout / "Makefile").write_text(f"test:\n\t@{' '.join(PYTEST)} $(ARGS)\n")
+    return replace(suite, command=make("test"), alone=None)
+
+
 @pytest.fixture
 def gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Gate:
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # they cost more than the tests
@@ -157,10 +163,10 @@ def test_a_module_that_cannot_be_read(gate: Gate) -> None:
 
 def test_a_suite_that_hangs_is_ended_and_gives_signs_until_then(gate: Gate) -> None:
     gate.add("def test_a(): pass\n", "def test_b():\n    time.sleep(600)\n")
-    gate.suites[0] = replace(gate.suites[0], seconds=3.0)
+    gate.suites[0] = replace(by_make(gate.suites[0]), seconds=5.0)
     assert not gate.check(every=0.5)
     assert any(line.startswith("tiny: at work for 0:0") for line in gate.said)
-    assert "FAILED tiny: not done within 3 s" in gate.summary
+    assert "FAILED tiny: not done within 5 s" in gate.summary
     assert gate.summary[-1] == "1 passed, 1 failed, 0 skipped"
 
 
@@ -221,9 +227,7 @@ def test_cluster_logs_of_a_failed_run_are_kept(gate: Gate, tmp_path: Path) -> No
 
 @pytest.mark.parametrize(("test", "trouble"), [("assert False", "0 passed, 1 failed"), ("os._exit(3)", "ended with 3")])
 def test_a_suite_that_make_runs(gate: Gate, test: str, trouble: str) -> None:
-    suite = gate.add(f"def test_a():\n    {test}\n")
-    (suite.checkout / "Makefile").write_text(f"test:\n\t@{' '.join(PYTEST)} $(ARGS)\n")
-    gate.suites[0] = replace(suite, command=make("test"), alone=None)
+    gate.suites[0] = by_make(gate.add(f"def test_a():\n    {test}\n"))
     assert not gate.check()
     assert trouble in gate.summary[0]
 
