@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 MOUNT = Path("/sys/fs/cgroup")
-EMPTY_SECONDS = 10.0
+EMPTY_SECONDS = 60.0
 
 
 def create(name: str) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from tests.cluster.network import NETNS
 from tests.cluster.shell import ClusterError, direct, run
 
-END_SECONDS = 20.0
+END_SECONDS = 60.0
 PROC = Path("/proc")
 BIND = """[ -e "$2" ] || {  # a link may lead into an empty directory
   mkdir -p "$(dirname "$(readlink -m "$2")")" && if [ -d "$1" ]; then mkdir "$2"; else touch "$2"; fi

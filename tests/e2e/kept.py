@@ -24,6 +24,7 @@ class Kept(threading.Thread):
         self._deployment, self._tier = deployment, tier
         self._over = threading.Event()
         self._connection = http.client.HTTPConnection(*deployment.address(), timeout=ANSWER_SECONDS)
+        self._under_way: dict[str, Any] = {}
         self.labelled = 0
         self.repeated: list[str] = []
         self.failures: list[str] = []
@@ -45,14 +46,15 @@ class Kept(threading.Thread):
         """Return when its last picture has its labels."""
         self._over.set()
         self.join(ANSWER_SECONDS)
+        assert not self.is_alive(), f"{self._tier}: the labels of {self._under_way} are not there"
 
     def _label(self, name: str) -> str:
         headers = {**ASYNC, "Idempotency-Key": uuid.uuid4().hex, "Content-Type": "application/octet-stream"}
         answer = self._ask("POST", f"/img-classification/{self._tier}", QUICK[name], headers)
-        found: dict[str, Any] = answer.json
-        while found["completed_at"] is None:
-            found = self._ask("GET", f"{answer.headers['Location']}?wait={POLL_SECONDS}", None, {}).json
-        return str(found["results"][0]["labels"][0]["label"])
+        self._under_way = answer.json
+        while self._under_way["completed_at"] is None:
+            self._under_way = self._ask("GET", f"{answer.headers['Location']}?wait={POLL_SECONDS}", None, {}).json
+        return str(self._under_way["results"][0]["labels"][0]["label"])
 
     def _ask(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> Answer:
         if self._connection.sock is not None:
