@@ -1,1 +1,1 @@
-"""The tierserve service: HTTP, durable queue, Job renderer, dispatcher and engines."""
+"""The tierserve service: HTTP, durable queue, Job renderer, leader and engines."""

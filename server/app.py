@@ -11,7 +11,6 @@ import secrets
 import signal
 import socket
 import sys
-import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -31,7 +30,7 @@ from server.http.internal import metrics, worker
 from server.http.public import health, predictions, tiers
 from server.http.wakeups import Wakeups
 from server.intake.admission import Budget, Gate
-from server.leader.dispatcher import Dispatcher
+from server.leader.leader import Leader
 from server.metrics import Metrics
 from server.queue import FINAL, Anything, Available, Moved, News
 from server.queue.asking import Recent
@@ -136,8 +135,7 @@ class Server:
             clock=self._database.clock,
         )
         url = workers.server_url or f"http://{_reachable(settings.host)}:{_port(self._internal_sockets)}"
-        self._dispatcher = Dispatcher(live, queue, blobs, workers.engine, url, self._database.clock)
-        self._thread = threading.Thread(target=self._dispatcher.run, name="dispatcher")
+        self._leader = Leader(live, queue, blobs, workers.engine, url, self._database.clock)
 
     @property
     def url(self) -> str:
@@ -145,7 +143,7 @@ class Server:
         return f"http://{_reachable(self.settings.host)}:{_port(self._public_sockets)}"
 
     def start(self) -> None:
-        """Serve and dispatch."""
+        """Serve, and lead when no other server does."""
         loop = asyncio.get_running_loop()
         self._public = _listen(_public_application(self.services), self._public_sockets, UNBOUNDED)
         self._internal = _listen(_internal_application(self.services), self._internal_sockets, INTERNAL_BODY_BYTES)
@@ -153,7 +151,7 @@ class Server:
         def hear(news: Sequence[News]) -> None:
             loop.call_soon_threadsafe(self._wakeups.hear, news)
             if any(isinstance(one, Available | Anything) for one in news):
-                self._dispatcher.nudge()
+                self._leader.nudge()
 
         def count(news: Sequence[News]) -> None:
             for one in news:
@@ -162,15 +160,15 @@ class Server:
 
         self._database.listen(hear)
         self._database.listen(count, own=True)
-        self._thread.start()
+        self._leader.start()
 
     async def stop(self) -> None:
         """Answer who waits, let workers finish and end them, close everything. Nothing accepted is lost."""
         loop = asyncio.get_running_loop()
         self._wakeups.drain()
         self._public.stop()
-        self._dispatcher.stop()
-        await loop.run_in_executor(None, self._thread.join)
+        self._leader.stop()
+        await loop.run_in_executor(None, self._leader.join)
         await self._answered(loop.time() + LAST_ANSWERS_SECONDS)
         for server in (self._public, self._internal):
             server.stop()

@@ -1,4 +1,4 @@
-"""What every engine offers the dispatcher."""
+"""What every engine offers."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
 
 from server.settings.manifests import Manifest
 from server.settings.quantity import Usage, parse_quantity
+from server.settings.records import Tier
 
 UNLIMITED = 1000
 ROUNDING = 1e-9  # 1.8 + 0.2 must fit 2
@@ -23,29 +23,13 @@ class NoRoom(EngineError):
     """The tier's quota refuses one more Job now: a normal answer, to be asked again later."""
 
 
-class Place(Protocol):
-    """Where a tier's Jobs run, and what they may use together. A ``config.Tier`` is one."""
-
-    @property
-    def name(self) -> str:
-        """The tier's name."""
-
-    @property
-    def namespace(self) -> str:
-        """Where its Jobs are."""
-
-    @property
-    def quota(self) -> Mapping[str, str]:
-        """``cpu``, ``memory`` and ``pods`` as quantities, each only where it is limited."""
-
-
 class Phase(StrEnum):
-    """How far a Job has come. ``REFUSED``: it was taken, but the quota lets it have no pod."""
+    """How far a Job has come. ``OVER_QUOTA``: it was taken, but the quota lets it have no pod."""
 
     RUNNING = "running"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
-    REFUSED = "refused"
+    OVER_QUOTA = "over quota"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,23 +63,26 @@ class Pod:
 
 
 class Engine(ABC):
-    """Runs Jobs. Every call blocks, is bounded by a timeout, and raises ``EngineError`` when it cannot answer."""
+    """Runs Jobs. Every call blocks, is bounded by a timeout, and raises ``EngineError`` when it cannot answer.
+
+    Jobs are looked at and started on one thread; ended, and shown as pods, on any.
+    """
 
     @abstractmethod
     def check(self, manifest: Manifest) -> None:
         """Whether this Job could be started if there were room. Raises ``BadManifest`` when it never could."""
 
     @abstractmethod
-    def room(self, place: Place, manifest: Manifest) -> Room:
+    def room(self, tier: Tier, manifest: Manifest) -> Room:
         """How many more Jobs like ``manifest`` the tier's quota takes now."""
 
     @abstractmethod
-    def jobs(self, place: Place) -> Sequence[Job]:
+    def jobs(self, tier: Tier) -> Sequence[Job]:
         """Every Job of the tier that is still known, finished ones too."""
 
     @abstractmethod
-    def start(self, manifest: Manifest) -> None:
-        """Start the Job; a Job of that name already there is success. Raises ``NoRoom`` over quota."""
+    def start(self, tier: Tier, manifest: Manifest) -> None:
+        """Start a Job of the tier; one of that name already there is success. Raises ``NoRoom`` over quota."""
 
     @abstractmethod
     def stop(self, name: str, *, at_once: bool = False) -> None:
@@ -105,7 +92,7 @@ class Engine(ABC):
         """
 
     @abstractmethod
-    def pods(self, places: Sequence[Place]) -> Sequence[Pod]:
+    def pods(self, tiers: Sequence[Tier]) -> Sequence[Pod]:
         """The pods of these tiers, and those of the service itself where it runs in pods."""
 
     @abstractmethod

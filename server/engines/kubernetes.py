@@ -7,23 +7,25 @@ live ResourceQuota has no room for, and nothing ever waits inside Kubernetes.
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from server.engines import quotas
-from server.engines.base import Engine, EngineError, Job, NoRoom, Phase, Place, Pod, Room
+from server.engines.base import Engine, EngineError, Job, NoRoom, Phase, Pod, Room
 from server.engines.cluster import ApiError, Cluster, Object
 from server.settings.manifests import APP, LABEL_MANAGED_BY, LABEL_NAME, LABEL_TIER, BadManifest, Manifest
+from server.settings.records import Tier
 
 log = logging.getLogger(__name__)
 
 SETTLE_SECONDS = 2.0  # so long a new Job may be without a pod, and a new pod unready, before anybody asks why
 LIMITS_SECONDS = 10.0
-OVER_QUOTA = "exceeded quota"
+QUOTA_EXCEEDED = "exceeded quota"  # in the words of the API server
 FORBIDDEN, NOT_FOUND, CONFLICT = 403, 404, 409
-REFUSED = (400, FORBIDDEN, NOT_FOUND, 422)
+NEVER_ACCEPTED = (400, FORBIDDEN, NOT_FOUND, 422)
 
 
 @dataclass(slots=True)
@@ -42,6 +44,7 @@ class KubernetesEngine(Engine):
     def __init__(self, cluster: Cluster, clock: Callable[[], float] = time.monotonic) -> None:
         self._cluster = cluster
         self._clock = clock
+        self._lock = threading.Lock()  # guards which Jobs are known
         self._known: dict[str, dict[str, _Known]] = {}
         self._limits: dict[str, tuple[list[Object], float]] = {}
 
@@ -52,34 +55,37 @@ class KubernetesEngine(Engine):
         except NoRoom:
             return
 
-    def room(self, place: Place, manifest: Manifest) -> Room:
+    def room(self, tier: Tier, manifest: Manifest) -> Room:
         """What the live quotas leave, less what our Jobs without a pod will take, within the limits of one pod."""
-        for what, item in self._limit_items(place.namespace):
+        for what, item in self._limit_items(tier.namespace):
             if reason := quotas.beyond(item, manifest):
                 return Room(0, f"the LimitRange {what} allows {reason}", {})
-        podless = sum(not known.had_pod for known in self._known.get(place.name, {}).values())
-        return quotas.room(self._cluster.quotas(place.namespace), manifest, podless)
+        with self._lock:
+            podless = sum(not known.had_pod for known in self._known.get(tier.name, {}).values())
+        return quotas.room(self._cluster.quotas(tier.namespace), manifest, podless)
 
-    def jobs(self, place: Place) -> Sequence[Job]:
+    def jobs(self, tier: Tier) -> Sequence[Job]:
         """By one labelled list; pods and events are asked only for what does not get on, and for what failed."""
-        labels = f"{LABEL_MANAGED_BY}={APP},{LABEL_TIER}={place.name}"
+        labels = f"{LABEL_MANAGED_BY}={APP},{LABEL_TIER}={tier.name}"
         try:
-            found = {job["metadata"]["name"]: job for job in self._cluster.jobs(place.namespace, labels)}
+            found = {job["metadata"]["name"]: job for job in self._cluster.jobs(tier.namespace, labels)}
         except ApiError as error:
             if error.status != FORBIDDEN:
                 raise
-            gone = f"the namespace {place.namespace} is gone, or our rights there (helm upgrade brings both back)"
+            gone = f"the namespace {tier.namespace} is gone, or our rights there (helm upgrade brings both back)"
             raise EngineError(f"{gone}: {error}") from error
-        before = self._known.get(place.name, {})
-        known = {name: before.get(name) or _Known(place.namespace, self._clock()) for name in found}
-        self._known[place.name] = known
-        return [self._job(place, name, job, known[name]) for name, job in found.items()]
+        with self._lock:
+            before = self._known.get(tier.name, {})
+            known = {name: before.get(name) or _Known(tier.namespace, self._clock()) for name in found}
+            self._known[tier.name] = dict(known)  # stop takes from it, on another thread
+        return [self._job(tier, name, job, known[name]) for name, job in found.items()]
 
-    def start(self, manifest: Manifest) -> None:
+    def start(self, tier: Tier, manifest: Manifest) -> None:
         """Create the Job; 409 is success. Until it is seen with a pod, room counts it as one without."""
         self._create(manifest)
-        tier, name = manifest["metadata"]["labels"][LABEL_TIER], manifest["metadata"]["name"]
-        self._known.setdefault(tier, {})[name] = _Known(manifest["metadata"]["namespace"], self._clock())
+        with self._lock:
+            known = self._known.setdefault(tier.name, {})
+            known[manifest["metadata"]["name"]] = _Known(tier.namespace, self._clock())
 
     def stop(self, name: str, *, at_once: bool = False) -> None:
         """Delete the Job and, in the background, its pod, which gets its grace.
@@ -87,7 +93,8 @@ class KubernetesEngine(Engine):
         ``at_once``: the pod by force. On a node that is lost it would hold its part of the quota until Kubernetes gives
         the node up.
         """
-        known = next((jobs.pop(name) for jobs in self._known.values() if name in jobs), None)
+        with self._lock:
+            known = next((jobs[name] for jobs in self._known.values() if name in jobs), None)
         if known is None:
             return
         try:
@@ -100,10 +107,13 @@ class KubernetesEngine(Engine):
                 raise
             # Its tier was removed, and our rights there with it.
             log.warning("Job %s stays in namespace %s: %s", name, known.namespace, error)
+        with self._lock:
+            for jobs in self._known.values():
+                jobs.pop(name, None)
 
-    def pods(self, places: Sequence[Place]) -> Sequence[Pod]:
+    def pods(self, tiers: Sequence[Tier]) -> Sequence[Pod]:
         """The workers' pods and the server's own, with the status that ``kubectl get pods`` shows."""
-        wanted = [(place.namespace, f"{LABEL_MANAGED_BY}={APP}") for place in places]
+        wanted = [(tier.namespace, f"{LABEL_MANAGED_BY}={APP}") for tier in tiers]
         if self._cluster.namespace:
             wanted.append((self._cluster.namespace, f"{LABEL_NAME}={APP}"))
         found: list[Pod] = []
@@ -123,46 +133,46 @@ class KubernetesEngine(Engine):
         try:
             self._cluster.create_job(manifest["metadata"]["namespace"], manifest, dry_run=dry_run)
         except ApiError as error:
-            if error.status == FORBIDDEN and OVER_QUOTA in str(error):
+            if error.status == FORBIDDEN and QUOTA_EXCEEDED in str(error):
                 raise NoRoom(str(error)) from error
-            if error.status in REFUSED:
+            if error.status in NEVER_ACCEPTED:
                 raise BadManifest(str(error)) from error
             if error.status != CONFLICT:
                 raise
 
-    def _job(self, place: Place, name: str, job: Object, known: _Known) -> Job:
+    def _job(self, tier: Tier, name: str, job: Object, known: _Known) -> Job:
         status = job.get("status", {})
         ended = {one["type"]: one for one in status.get("conditions", ()) if one["status"] == "True"}
         known.had_pod |= bool(ended or status.get("active") or status.get("succeeded") or status.get("failed"))
         if "Complete" in ended:
-            return Job(name, place.name, Phase.SUCCEEDED)
+            return Job(name, tier.name, Phase.SUCCEEDED)
         if "Failed" in ended:
-            known.failure = known.failure or self._failure(place, name, ended["Failed"])
-            return Job(name, place.name, Phase.FAILED, known.failure)
+            known.failure = known.failure or self._failure(tier, name, ended["Failed"])
+            return Job(name, tier.name, Phase.FAILED, known.failure)
         if status.get("ready") or self._clock() - known.since < SETTLE_SECONDS:
-            return Job(name, place.name, Phase.RUNNING)
+            return Job(name, tier.name, Phase.RUNNING)
         if known.had_pod:
-            return Job(name, place.name, Phase.RUNNING, self._pod_trouble(place, name))
-        refusal = self._refusal(place, name)
-        return Job(name, place.name, Phase.REFUSED if OVER_QUOTA in refusal else Phase.RUNNING, refusal)
+            return Job(name, tier.name, Phase.RUNNING, self._pod_trouble(tier, name))
+        reason = self._no_pod(tier, name)
+        return Job(name, tier.name, Phase.OVER_QUOTA if QUOTA_EXCEEDED in reason else Phase.RUNNING, reason)
 
-    def _refusal(self, place: Place, name: str) -> str:
+    def _no_pod(self, tier: Tier, name: str) -> str:
         """Why the Job got no pod."""
-        events = self._cluster.events(place.namespace, name, "FailedCreate")
+        events = self._cluster.events(tier.namespace, name, "FailedCreate")
         latest = max(events, key=lambda event: event.get("lastTimestamp") or "", default=None)
         return str(latest["message"]) if latest else ""
 
-    def _pod_trouble(self, place: Place, name: str) -> str:
+    def _pod_trouble(self, tier: Tier, name: str) -> str:
         """What keeps the Job's pod from running; empty when it is only slow."""
-        for pod in self._pods_of(place.namespace, name):
+        for pod in self._pods_of(tier.namespace, name):
             if trouble := _trouble(pod):
                 return trouble
         return ""
 
-    def _failure(self, place: Place, name: str, condition: Object) -> str:
+    def _failure(self, tier: Tier, name: str, condition: Object) -> str:
         if condition.get("reason") == "DeadlineExceeded":
             return "it ran into its deadline (activeDeadlineSeconds)"
-        endings = [ending for pod in self._pods_of(place.namespace, name) if (ending := _ending(pod))]
+        endings = [ending for pod in self._pods_of(tier.namespace, name) if (ending := _ending(pod))]
         return endings[-1] if endings else str(condition.get("message", "it failed"))
 
     def _pods_of(self, namespace: str, name: str) -> list[Object]:

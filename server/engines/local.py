@@ -14,14 +14,15 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from server.engines.base import Engine, Job, NoRoom, Phase, Place, Pod, Room, fit, needs
-from server.settings.manifests import LABEL_TIER, BadManifest, Manifest
+from server.engines.base import Engine, Job, NoRoom, Phase, Pod, Room, fit, needs
+from server.settings.manifests import BadManifest, Manifest
 from server.settings.quantity import parse_quantity
+from server.settings.records import Tier
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +57,6 @@ class LocalEngine(Engine):
         workdir: Path,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._quotas: dict[str, Mapping[str, str]] = {}
         self._base = base
         self._token = token
         self._logs = logs
@@ -72,38 +72,35 @@ class LocalEngine(Engine):
         if shutil.which(program, path=self._base.get("PATH")) is None:
             raise BadManifest(f"cannot start {program}: this machine has no such program")
 
-    def room(self, place: Place, manifest: Manifest) -> Room:
+    def room(self, tier: Tier, manifest: Manifest) -> Room:
         """What the tier's quota leaves beside the processes that still run."""
-        self._quotas[place.name] = place.quota
-        return self._room(place.name, needs(manifest))
-
-    def _room(self, tier: str, needed: Mapping[str, str]) -> Room:
         with self._lock:
             self._poll()
-            running = [process.needs for process in self._of(tier) if process.popen.returncode is None]
-        hard = {key: float(parse_quantity(value)) for key, value in self._quotas.get(tier, {}).items()}
+            mine = [one for one in self._processes.values() if one.tier == tier.name]
+        running = [one.needs for one in mine if one.popen.returncode is None]
+        hard = {key: float(parse_quantity(value)) for key, value in tier.quota.items()}
         used = {key: float(sum(parse_quantity(one.get(key, "0")) for one in running)) for key in hard}
-        return fit(hard, used, needed)
+        return fit(hard, used, needs(manifest))
 
-    def jobs(self, place: Place) -> Sequence[Job]:
+    def jobs(self, tier: Tier) -> Sequence[Job]:
         """Every Job of the tier not yet stopped and forgotten; one that has ended is known for its time to live."""
         with self._lock:
             self._poll()
-            mine = [(name, one) for name, one in self._processes.items() if one.tier == place.name]
+            mine = [(name, one) for name, one in self._processes.items() if one.tier == tier.name]
             return [_job(name, process) for name, process in mine if not process.forgotten]
 
-    def start(self, manifest: Manifest) -> None:
+    def start(self, tier: Tier, manifest: Manifest) -> None:
         """Start the manifest's first container as a process group of its own."""
-        name, tier = manifest["metadata"]["name"], manifest["metadata"]["labels"][LABEL_TIER]
+        name = manifest["metadata"]["name"]
         with self._lock:
             if name in self._processes:
                 return
-        room = self._room(tier, needs(manifest))
+        room = self.room(tier, manifest)
         if room.jobs < 1:
             raise NoRoom(room.reason)
         container = _container(manifest)
         command = [*container["command"], *container.get("args", [])]
-        environment = {**self._base, "TIERSERVE_TOKEN": self._token(tier, name)}
+        environment = {**self._base, "TIERSERVE_TOKEN": self._token(tier.name, name)}
         environment |= {pair["name"]: pair["value"] for pair in container.get("env", [])}
         output = self._logs / f"{name}.log"
         try:
@@ -120,7 +117,7 @@ class LocalEngine(Engine):
         except OSError as error:
             raise BadManifest(f"cannot start {command[0]}: {error.strerror}") from error
         process = _Process(
-            tier=tier,
+            tier=tier.name,
             namespace=manifest["metadata"]["namespace"],
             needs=needs(manifest),
             popen=popen,
@@ -144,9 +141,9 @@ class LocalEngine(Engine):
                     process.kill_at = self._clock()
                 self._poll()
 
-    def pods(self, places: Sequence[Place]) -> Sequence[Pod]:
+    def pods(self, tiers: Sequence[Tier]) -> Sequence[Pod]:
         """One pod a process, on a node named after this machine."""
-        wanted = {place.name for place in places}
+        wanted = {tier.name for tier in tiers}
         phases = {Phase.RUNNING: "Running", Phase.SUCCEEDED: "Succeeded", Phase.FAILED: "Failed"}
         with self._lock:
             self._poll()
@@ -168,9 +165,6 @@ class LocalEngine(Engine):
                 if not self._processes:
                     return
             time.sleep(POLL_SECONDS)
-
-    def _of(self, tier: str) -> Iterable[_Process]:
-        return (process for process in self._processes.values() if process.tier == tier)
 
     def _terminate(self, process: _Process) -> None:
         if process.kill_at is None and process.popen.poll() is None:

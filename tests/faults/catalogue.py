@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 ROWS = 44
-HERE, DISPATCH = "tests/faults/test_faults.py", "tests/faults/test_dispatching.py"
+HERE, STARTING = "tests/faults/test_faults.py", "tests/faults/test_starting_faults.py"
 KILLS, CALLERS = "tests/faults/test_kills.py", "tests/faults/test_callers.py"
 SERVICE, QUEUE, SERVER, MODEL, E2E = "tests/service", "tests/server/queue", "tests/server", "tests/model", "tests/e2e"
 
@@ -129,12 +129,12 @@ CATALOGUE: tuple[Row, ...] = (
         ("server-term",),
     ),
     Row(13, "API server away", (f"{E2E}/test_faults.py::test_an_api_server_that_is_away_stops_no_client",)),
-    Row(14, "API server fails at random", (f"{DISPATCH}::test_14_an_engine_that_fails_at_random_gets_no_job_twice",)),
+    Row(14, "API server fails at random", (f"{STARTING}::test_14_an_engine_that_fails_at_random_gets_no_job_twice",)),
     Row(
         15,
         "a Job is created and the answer is lost",
         (
-            f"{DISPATCH}::test_14_an_engine_that_fails_at_random_gets_no_job_twice",
+            f"{STARTING}::test_14_an_engine_that_fails_at_random_gets_no_job_twice",
             f"{SERVER}/test_kubernetes_engine.py::test_a_job_that_is_there_already_is_started",
         ),
     ),
@@ -148,7 +148,7 @@ CATALOGUE: tuple[Row, ...] = (
     Row(
         18,
         "the server's own token rotated or expired",
-        (f"{SERVER}/test_dispatcher.py::test_an_engine_that_cannot_be_asked_stops_nothing_else",),
+        (f"{SERVER}/leader/test_starting.py::test_an_engine_that_cannot_be_asked_stops_nothing_else",),
         reason="the client reads the file anew each minute; a 401 is an engine that cannot be asked",
     ),
     Row(
@@ -170,7 +170,7 @@ CATALOGUE: tuple[Row, ...] = (
     Row(
         21,
         "a Job that gets no pod",
-        (f"{SERVER}/test_dispatcher.py::test_a_job_that_the_quota_gave_no_pod_is_withdrawn_without_blame",),
+        (f"{SERVER}/leader/test_starting.py::test_a_job_that_the_quota_gave_no_pod_is_withdrawn_without_blame",),
     ),
     Row(
         22,
@@ -185,7 +185,7 @@ CATALOGUE: tuple[Row, ...] = (
         "a pod that cannot be scheduled",
         (
             f"{E2E}/test_misconfiguration.py::test_a_tier_whose_pods_cannot_run_says_why_and_the_work",
-            f"{SERVER}/test_dispatcher.py::test_a_job_that_asks_for_no_work_is_replaced",
+            f"{SERVER}/leader/test_starting.py::test_a_job_that_asks_for_no_work_is_replaced",
         ),
     ),
     Row(24, "a lost node", (f"{E2E}/test_faults.py::test_work_of_a_lost_node_goes_on_elsewhere",)),
@@ -201,7 +201,7 @@ CATALOGUE: tuple[Row, ...] = (
         26,
         "a bad template or value while it runs",
         (
-            f"{SERVER}/test_dispatcher.py::test_bad_changes_keep_the_last_good_ones_and_say_so",
+            f"{SERVER}/leader/test_starting.py::test_bad_changes_keep_the_last_good_ones_and_say_so",
             f"{E2E}/test_live.py::test_a_bad_template_and_a_bad_value_keep_the_last_good_ones_and_say_so",
         ),
     ),
@@ -217,7 +217,7 @@ CATALOGUE: tuple[Row, ...] = (
         28,
         "two servers, one of them killed",
         (
-            f"{SERVICE}/test_replicas.py::test_when_the_server_that_dispatches_is_killed_another_does",
+            f"{SERVICE}/test_replicas.py::test_when_the_server_that_leads_is_killed_another_does",
             f"{QUEUE}/test_queue_postgresql.py::test_one_server_leads_until_it_goes",
         ),
     ),

@@ -45,7 +45,7 @@ def prepare(secret: bytes, orphans: float, patience: float) -> None:
     from server import app
     from server.access.workers import WorkerTokens
     from server.http.internal import worker
-    from server.leader import dispatcher
+    from server.leader import sweeping
     from server.settings.live import Live
     from server.settings.values import DEFAULT_VALUES, TEMPLATES, load
 
@@ -53,7 +53,7 @@ def prepare(secret: bytes, orphans: float, patience: float) -> None:
     for definition in ("lease", "leases", "complete"):
         worker._validator(definition)
     mock.patch.object(app, "WorkerTokens", lambda _: WorkerTokens(secret)).start()
-    mock.patch.object(dispatcher, "ORPHAN_SECONDS", orphans).start()
+    mock.patch.object(sweeping, "ORPHAN_SECONDS", orphans).start()
     if patience:
         mock.patch.multiple(app, BODY_SECONDS=patience, IDLE_SECONDS=patience).start()
 

@@ -162,7 +162,7 @@ def test_no_job_is_started_that_a_limit_range_would_refuse(
 
 def test_a_job_without_a_pod_is_counted_before_the_quota_counts_it(engine: KubernetesEngine, told: Told) -> None:
     told.said["quotas"] = [quota({"requests.cpu": "2", "count/jobs.batch": "9"}, {"requests.cpu": "0"})]
-    engine.start(JOB)
+    engine.start(FREE, JOB)
     assert engine.room(FREE, JOB).quota["cpu"].used == 0.9
     told.said["jobs"] = [job()]
     engine.jobs(FREE)
@@ -230,7 +230,7 @@ def test_a_job_without_a_pod_is_counted_before_the_quota_counts_it(engine: Kuber
         ),
     ],
 )
-def test_a_job_as_the_dispatcher_sees_it(
+def test_a_job_as_starting_sees_it(
     engine: KubernetesEngine,
     told: Told,
     clock: Clock,
@@ -251,7 +251,7 @@ def test_a_job_as_the_dispatcher_sees_it(
 @pytest.mark.parametrize(
     ("message", "phase"),
     [
-        ('pods "x" is forbidden: exceeded quota: tierserve, requested: pods=1', Phase.REFUSED),
+        ('pods "x" is forbidden: exceeded quota: tierserve, requested: pods=1', Phase.OVER_QUOTA),
         ('pods "x" is forbidden: violates PodSecurity "restricted:latest"', Phase.RUNNING),
     ],
 )
@@ -283,12 +283,12 @@ def test_a_refused_job(
 ) -> None:
     told.refusal = ApiError(status, message)
     with pytest.raises(error, match=message):
-        engine.start(JOB)
+        engine.start(FREE, JOB)
 
 
 def test_a_job_that_is_there_already_is_started(engine: KubernetesEngine, told: Told) -> None:
     told.refusal = ApiError(409, "already exists")
-    engine.start(JOB)
+    engine.start(FREE, JOB)
 
 
 def test_checking_is_a_dry_run_that_a_full_quota_does_not_fail(engine: KubernetesEngine, told: Told) -> None:
@@ -308,11 +308,21 @@ def test_a_silent_job_goes_with_its_pod_by_force(engine: KubernetesEngine, told:
 
 @pytest.mark.parametrize("status", [403, 404])
 def test_stopping_what_is_gone_or_no_longer_ours_is_success(engine: KubernetesEngine, told: Told, status: int) -> None:
-    engine.start(JOB)
+    engine.start(FREE, JOB)
     told.refusal = ApiError(status, "no")
     engine.stop(NAME)
     engine.stop(NAME)
     assert told.deleted == [("tierserve-free", NAME)]
+
+
+def test_stopping_what_could_not_be_stopped_is_tried_again(engine: KubernetesEngine, told: Told) -> None:
+    engine.start(FREE, JOB)
+    told.refusal = ApiError(500, "etcd is slow")
+    with pytest.raises(ApiError):
+        engine.stop(NAME)
+    told.refusal = None
+    engine.stop(NAME)
+    assert told.deleted == 2 * [("tierserve-free", NAME)]
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import operator
 import os
 import sys
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import pytest
 from server.engines.base import EngineError, NoRoom, Phase
 from server.engines.local import LocalEngine
 from server.settings.manifests import BadManifest, job_labels, job_name
+from server.settings.values import load
 from tests.running import alive
 from tests.waiting import eventually
 
@@ -44,14 +45,7 @@ def manifest(run: str, script: str, *, cpu: str = "1", deadline: int = 60, grace
     }
 
 
-@dataclass(frozen=True)
-class Tier:
-    name: str = "free"
-    namespace: str = "tierserve-free"
-    quota: Mapping[str, str] = field(default_factory=lambda: {"cpu": "2", "memory": "1Gi"})
-
-
-FREE = Tier()
+FREE = replace(load().tiers["free"], quota={"cpu": "2", "memory": "1Gi"})
 SLEEP = "import time; time.sleep(60)"
 STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('on', flush=True); time.sleep(60)"
 
@@ -81,38 +75,44 @@ def reaches(engine: LocalEngine, phase: Phase) -> None:
 
 def test_command_arguments_and_environment_are_the_manifests(engine: LocalEngine, tmp_path: Path) -> None:
     script = "import os; open('seen', 'w').write(os.environ['GIVEN'] + ' ' + os.environ['TIERSERVE_TOKEN'])"
-    engine.start(manifest("a", script))
+    engine.start(FREE, manifest("a", script))
     reaches(engine, Phase.SUCCEEDED)
     assert (tmp_path / "seen").read_text() == "by the manifest free/tierserve-free-a"
 
 
 def test_the_same_job_starts_once(engine: LocalEngine) -> None:
-    engine.start(manifest("a", SLEEP))
-    engine.start(manifest("a", SLEEP))
+    engine.start(FREE, manifest("a", SLEEP))
+    engine.start(FREE, manifest("a", SLEEP))
     assert len(engine.jobs(FREE)) == len(engine.pods([FREE])) == 1
 
 
 def test_the_quota_is_the_room(engine: LocalEngine) -> None:
     wanted = manifest("x", SLEEP, cpu="900m")
     assert engine.room(FREE, wanted).jobs == 2
-    assert engine.room(Tier("open", quota={}), wanted).jobs == 1000
-    assert engine.room(Tier("paused", quota={"cpu": "0"}), wanted).jobs == 0
-    engine.start(manifest("a", SLEEP, cpu="900m"))
-    engine.start(manifest("b", SLEEP, cpu="900m"))
+    assert engine.room(replace(FREE, name="open", quota={}), wanted).jobs == 1000
+    assert engine.room(replace(FREE, name="paused", quota={"cpu": "0"}), wanted).jobs == 0
+    engine.start(FREE, manifest("a", SLEEP, cpu="900m"))
+    engine.start(FREE, manifest("b", SLEEP, cpu="900m"))
     room = engine.room(FREE, wanted)
     assert (room.jobs, room.reason) == (0, "quota cpu: 1.8 of 2 used, a worker takes 0.9")
     with pytest.raises(NoRoom, match=r"1\.8 of 2"):
-        engine.start(wanted)
+        engine.start(FREE, wanted)
+
+
+def test_a_start_keeps_to_the_quota_that_nobody_asked_for_before(engine: LocalEngine) -> None:
+    with pytest.raises(NoRoom, match="quota cpu: 0 of 2 used, a worker takes 3"):
+        engine.start(FREE, manifest("a", SLEEP, cpu="3"))
+    assert engine.jobs(FREE) == []
 
 
 def test_a_failure_tells_its_last_words(engine: LocalEngine) -> None:
-    engine.start(manifest("a", "print('first', flush=True); raise SystemExit('no model here')"))
+    engine.start(FREE, manifest("a", "print('first', flush=True); raise SystemExit('no model here')"))
     reaches(engine, Phase.FAILED)
     assert engine.jobs(FREE)[0].reason == "exit code 1: no model here"
 
 
 def test_what_has_ended_is_known_for_its_time_to_live(engine: LocalEngine, clock: Clock) -> None:
-    engine.start(manifest("a", "raise SystemExit(1)"))
+    engine.start(FREE, manifest("a", "raise SystemExit(1)"))
     reaches(engine, Phase.FAILED)
     clock.now = 99
     assert phases(engine) == {"a": Phase.FAILED}
@@ -132,7 +132,7 @@ def test_a_command_that_is_not_there(engine: LocalEngine) -> None:
     broken = manifest("a", "")
     broken["spec"]["template"]["spec"]["containers"][0]["command"] = ["/no/such/program"]
     try:
-        engine.start(broken)
+        engine.start(FREE, broken)
     except EngineError as error:
         assert "/no/such/program" in str(error)
     else:
@@ -141,7 +141,7 @@ def test_a_command_that_is_not_there(engine: LocalEngine) -> None:
 
 
 def test_a_deadline_ends_a_job(engine: LocalEngine, clock: Clock) -> None:
-    engine.start(manifest("a", SLEEP, deadline=30))
+    engine.start(FREE, manifest("a", SLEEP, deadline=30))
     assert phases(engine) == {"a": Phase.RUNNING}
     clock.now = 30
     engine.jobs(FREE)
@@ -150,7 +150,7 @@ def test_a_deadline_ends_a_job(engine: LocalEngine, clock: Clock) -> None:
 
 
 def test_what_ignores_sigterm_is_killed_after_its_grace(engine: LocalEngine, clock: Clock, tmp_path: Path) -> None:
-    engine.start(manifest("a", STUBBORN, grace=5))
+    engine.start(FREE, manifest("a", STUBBORN, grace=5))
     log = tmp_path / "logs" / "tierserve-free-a.log"
     eventually(log.read_text, 20, "it says that it ignores SIGTERM", lambda text: "on" in text)
     engine.stop("tierserve-free-a")
@@ -168,7 +168,7 @@ def test_stopping_what_is_not_there_is_success(engine: LocalEngine) -> None:
 
 def test_close_leaves_no_process(engine: LocalEngine, clock: Clock) -> None:
     for run in "ab":
-        engine.start(manifest(run, SLEEP))
+        engine.start(FREE, manifest(run, SLEEP))
     children = [process.popen.pid for process in engine._processes.values()]
     assert all(map(alive, children))
     clock.now += 1000

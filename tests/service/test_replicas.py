@@ -33,8 +33,8 @@ def says(server: Service, words: str) -> None:
     eventually(server.log.read_text, 30, f"it says {words!r}", lambda log: words in log, (FileNotFoundError,))
 
 
-def dispatches(server: Service) -> None:
-    says(server, "dispatching")
+def leads(server: Service) -> None:
+    says(server, "this server leads")
 
 
 def rows_are(connection: Connection[Any], count: int) -> None:
@@ -47,13 +47,13 @@ def rows_are(connection: Connection[Any], count: int) -> None:
 
 @pytest.fixture
 def pair(models: Path, tmp_path: Path, postgres: Postgres) -> Iterator[list[Service]]:
-    """The first one dispatches."""
+    """The first one leads."""
     options = ["--database", postgres.url, "--blobs", str(tmp_path / "blobs")]
     with ExitStack() as stack:
         started = []
         for name in ("first", "second"):
             started.append(stack.enter_context(service(models, tmp_path / name, options=options)))
-            dispatches(started[0])
+            leads(started[0])
         yield started
 
 
@@ -66,14 +66,14 @@ def test_what_one_server_accepts_another_answers(pair: list[Service]) -> None:
     assert first.post("free", CAT, key).json["id"] == second.post("free", CAT, key).json["id"]
 
 
-def test_when_the_server_that_dispatches_is_killed_another_does(pair: list[Service]) -> None:
+def test_when_the_server_that_leads_is_killed_another_does(pair: list[Service]) -> None:
     first, second = pair
     assert is_cat(first.post("free", CAT))
     assert first.workers()
     assert not second.workers()
     keys = [first.post("free", CAT, ASYNC).headers["Location"] for _ in range(8)]
     first.kill()
-    dispatches(second)
+    leads(second)
     assert all(is_cat(second.get(f"{key}?wait=60")) for key in keys)
     first.start()
     assert is_cat(first.post("premium", CAT))

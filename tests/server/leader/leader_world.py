@@ -1,4 +1,4 @@
-"""A dispatcher on the real queue and real blobs, and engines that fail on purpose."""
+"""A leader on the real queue and real blobs, and engines that fail on purpose."""
 
 from __future__ import annotations
 
@@ -6,15 +6,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from server.blobs import DirectoryBlobs
-from server.engines.base import Engine, EngineError, Job, NoRoom, Phase, Place, Pod, Room
-from server.leader.dispatcher import Dispatcher
-from server.queue.facts.records import Leased, Prediction, Submission, TierView
-from server.queue.facts.states import new_id
-from server.queue.queue import Queue
-from server.queue.store.sqlite import SQLite
+from server.blobs import Blobs, DirectoryBlobs
+from server.engines.base import Engine, EngineError, Job, NoRoom, Phase, Pod, Room
+from server.leader.leader import Leader
+from server.leader.term import Term
+from server.queue import Completion, Leased, Prediction, Queue, SQLite, Submission, TierView, new_id
 from server.settings.live import Live
 from server.settings.manifests import BadManifest, Manifest
+from server.settings.records import Tier
 from server.settings.values import DEFAULT_VALUES, TEMPLATES, load
 
 
@@ -40,16 +39,16 @@ class Obedient(Engine):
         if self.refused and self.refused in str(manifest):
             raise BadManifest(f"{self.refused}: refused")
 
-    def room(self, place: Place, manifest: Manifest) -> Room:
+    def room(self, tier: Tier, manifest: Manifest) -> Room:
         left = self.most - len(self.running)
         return Room(left, f"{len(self.running)} of {self.most} taken", {})
 
-    def jobs(self, place: Place) -> Sequence[Job]:
-        return [job for job in self.running.values() if job.tier == place.name]
+    def jobs(self, tier: Tier) -> Sequence[Job]:
+        return [job for job in self.running.values() if job.tier == tier.name]
 
-    def start(self, manifest: Manifest) -> None:
+    def start(self, tier: Tier, manifest: Manifest) -> None:
         name = manifest["metadata"]["name"]
-        self.running[name] = Job(name, manifest["metadata"]["labels"]["tierserve.dev/tier"], Phase.RUNNING)
+        self.running[name] = Job(name, tier.name, Phase.RUNNING)
         self.started.append(name)
 
     def stop(self, name: str, *, at_once: bool = False) -> None:
@@ -57,7 +56,7 @@ class Obedient(Engine):
             self.stopped_at_once.append(name)
         self.running.pop(name, None)
 
-    def pods(self, places: Sequence[Place]) -> Sequence[Pod]:
+    def pods(self, tiers: Sequence[Tier]) -> Sequence[Pod]:
         return []
 
     def close(self) -> None:
@@ -70,43 +69,52 @@ class Obedient(Engine):
 class Refusing(Obedient):
     """Says there is room, and refuses the second Job of each look: somebody else was faster."""
 
-    def start(self, manifest: Manifest) -> None:
+    def start(self, tier: Tier, manifest: Manifest) -> None:
         if len(self.running) % 2:
             raise NoRoom("somebody else took the quota")
-        super().start(manifest)
+        super().start(tier, manifest)
 
 
 class Unreachable(Obedient):
     """Cannot be asked at all."""
 
-    def jobs(self, place: Place) -> Sequence[Job]:
+    def jobs(self, tier: Tier) -> Sequence[Job]:
         raise EngineError("no answer")
 
 
 class Stillborn(Obedient):
     """Every Job of the tier free fails before it asks for work."""
 
-    def start(self, manifest: Manifest) -> None:
-        super().start(manifest)
+    def start(self, tier: Tier, manifest: Manifest) -> None:
+        super().start(tier, manifest)
         name = manifest["metadata"]["name"]
-        if "-free-" in name:
+        if tier.name == "free":
             self.finish(name, Phase.FAILED, "exit code 1: no model here")
 
 
 class World:
-    """A dispatcher and what it works on."""
+    """A leader and what it works on."""
 
     def __init__(
-        self, folder: Path, engine: Obedient, values: Path = DEFAULT_VALUES, templates: Path = TEMPLATES
+        self,
+        folder: Path,
+        engine: Obedient,
+        values: Path = DEFAULT_VALUES,
+        templates: Path = TEMPLATES,
+        blobs: Blobs | None = None,
     ) -> None:
         self.clock = Clock()
         self.database = SQLite.open(folder / "data", self.clock)
         self.queue = Queue(self.database)
-        self.blobs = DirectoryBlobs(folder / "blobs")
+        self.blobs = blobs or DirectoryBlobs(folder / "blobs")
         self.engine = engine
         self.live = Live(lambda: load(values, base=None, templates=templates), [values], templates, self.clock)
         self.settings = self.live.current.settings
-        self.dispatcher = Dispatcher(self.live, self.queue, self.blobs, engine, "http://127.0.0.1:1", self.clock)
+        self.leader = self.another()
+
+    def another(self, queue: Queue | None = None) -> Leader:
+        """The leader of a server that has just started."""
+        return Leader(self.live, queue or self.queue, self.blobs, self.engine, "http://127.0.0.1:1", self.clock)
 
     def submit(self, tier: str = "free", deadline: float = 3000) -> str:
         key = new_id(self.clock)
@@ -121,11 +129,34 @@ class World:
         return found
 
     def look(self, seconds: float = 1.0) -> None:
+        """Let time pass; then one turn of all that the leader does each tick."""
         self.clock.now += seconds
-        self.dispatcher.tick()
+        term = self.leader.ask()
+        if term is not None:
+            self.leader.upkeep.step(term)
+        self.leader.starting.step(term)
+
+    def term(self) -> Term:
+        term = self.leader.ask()
+        assert term is not None
+        return term
+
+    def sweep(self, seconds: float = 0.0) -> None:
+        self.clock.now += seconds
+        self.leader.sweeping.step(self.term())
 
     def view(self, tier: str = "free") -> TierView:
         return self.queue.views().result(10)[tier]
 
     def lease(self, name: str, most: int = 1, tier: str = "free") -> list[Leased]:
         return self.queue.lease(tier, name, most, 1 << 20, 30.0).result(10)
+
+    def finish(self, tier: str = "free") -> str:
+        """A prediction that has succeeded, through a Job of its own."""
+        key = self.submit(tier)
+        self.queue.open_job(f"job-of-{key}", tier, key).result(10)
+        (leased,) = self.lease(f"job-of-{key}", tier=tier)
+        done = Completion(leased.id, leased.token, [{}], None, 1.0)
+        assert self.queue.complete(f"job-of-{key}", [done]).result(10) == ["accepted"]
+        self.queue.end_job(f"job-of-{key}", "done", blame=False).result(10)
+        return leased.id

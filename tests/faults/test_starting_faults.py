@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from server.engines.base import EngineError, Job, Place, Room
-from server.queue.facts.records import Completion
+from server.engines.base import EngineError, Job, Room
+from server.queue import Completion
 from server.settings.manifests import Manifest
-from tests.server.dispatcher_world import Obedient, World
+from server.settings.records import Tier
+from tests.server.leader.leader_world import Obedient, World
 
 pytestmark = pytest.mark.faults
 
@@ -30,17 +31,17 @@ class Fickle(Obedient):
         self._may_fail("429 Too Many Requests")
         super().check(manifest)
 
-    def room(self, place: Place, manifest: Manifest) -> Room:
+    def room(self, tier: Tier, manifest: Manifest) -> Room:
         self._may_fail("500 Internal Server Error")
-        return super().room(place, manifest)
+        return super().room(tier, manifest)
 
-    def jobs(self, place: Place) -> Sequence[Job]:
+    def jobs(self, tier: Tier) -> Sequence[Job]:
         self._may_fail("no answer within 30 s")
-        return super().jobs(place)
+        return super().jobs(tier)
 
-    def start(self, manifest: Manifest) -> None:
+    def start(self, tier: Tier, manifest: Manifest) -> None:
         self._may_fail("no answer within 30 s")
-        super().start(manifest)
+        super().start(tier, manifest)
         self._may_fail("the answer was lost")
 
     def stop(self, name: str, *, at_once: bool = False) -> None:

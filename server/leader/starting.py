@@ -1,0 +1,144 @@
+"""Starts Jobs: look at every tier, plan for all of them, act. It can be killed and re-run at any moment.
+
+Everything it knows is asked anew each time, from the queue's tables and from the engine; all that it keeps is how fast
+it may start, and what it told and tried. Handlers never start anything: they nudge, and a lost nudge costs one tick.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import secrets
+from collections import defaultdict
+from collections.abc import Callable
+
+from server.engines.base import Engine, EngineError, NoRoom
+from server.leader.answers import answer
+from server.leader.jobs import Crew, Jobs
+from server.leader.planning import Demand, Plan, plan
+from server.leader.reports import Reports
+from server.leader.term import Term
+from server.points import Point, reached
+from server.queue import Depth, JobRow, Queue, TierView
+from server.settings.live import InForce, Live
+from server.settings.manifests import BadManifest, Manifest, job_name
+from server.settings.records import Tier
+from server.settings.render import SAMPLE_RUN, Renderer, RenderError
+
+log = logging.getLogger(__name__)
+
+REPORT_TICKS = 3
+RUN_BYTES = 5
+TROUBLE = (EngineError, RenderError, BadManifest)  # of one tier; the others go on
+EMPTY = Depth(0, 0, None)
+
+
+class Starting:
+    """Works for one thread. ``clock`` gives epoch seconds, as the queue's rows have them."""
+
+    def __init__(self, live: Live, queue: Queue, engine: Engine, server_url: str, clock: Callable[[], float]) -> None:
+        self._live, self._queue, self._engine = live, queue, engine
+        self._server_url, self._clock = server_url, clock
+        self._jobs = Jobs(queue, engine, clock)
+        self._term: Term | None = None
+        self._reports = Reports(queue, clock)
+        self._pace: dict[str, int] = {}
+        self._samples: dict[str, tuple[Renderer, Manifest]] = {}
+
+    def step(self, term: Term | None) -> None:
+        """Take changed settings up; then, if this server leads, start what is needed and tell what was seen."""
+        self._take_up_changes()
+        if term is None or term.over:
+            return
+        if term is not self._term:
+            self._term, self._reports = term, Reports(self._queue, self._clock)
+        current = self._live.current
+        found = self._look(current, term)
+        plans = plan(self._clock(), {name: seen for name, seen in found.items() if isinstance(seen, Demand)})
+        for name, seen in found.items():
+            if isinstance(seen, Demand):
+                seen = self._act(current.settings.tiers[name], current.renderer, seen, plans[name])
+            self._reports.tell(name, seen, REPORT_TICKS * current.settings.tick)
+
+    def _take_up_changes(self) -> None:
+        try:
+            self._live.refresh(self._engine.check)
+        except EngineError as error:
+            log.warning("changed settings and templates wait until they can be tried: %s", error)
+
+    def _look(self, current: InForce, term: Term) -> dict[str, Demand | TierView]:
+        """Every tier, as it can be planned for, or as it is told of because it cannot be."""
+        rows: dict[str, list[JobRow]] = defaultdict(list)
+        for row in answer(self._queue.jobs()):
+            rows[row.tier].append(row)
+        silence = current.settings.lease.seconds if term.leases_count(self._clock()) else math.inf
+        tiers = current.settings.tiers
+        crews = {name: self._reconcile(tier, rows[name], silence) for name, tier in tiers.items()}
+        depths = answer(self._queue.depths())  # now: what ended Jobs held waits again
+        return {
+            name: crew
+            if isinstance(crew, TierView)
+            else self._weigh(tiers[name], crew, depths.get(name, EMPTY), current)
+            for name, crew in crews.items()
+        }
+
+    def _reconcile(self, tier: Tier, rows: list[JobRow], silence: float) -> Crew | TierView:
+        try:
+            return self._jobs.reconcile(tier, rows, silence)
+        except EngineError as error:
+            return TierView(reason=str(error))
+
+    def _weigh(self, tier: Tier, crew: Crew, depth: Depth, current: InForce) -> Demand | TierView:
+        try:
+            room = self._engine.room(tier, self._sample(tier, current.renderer))
+        except TROUBLE as error:
+            return TierView(crew.running, crew.starting, reason=str(error))
+        strikes, pace = answer(self._queue.strikes(tier.name)), self._pace.get(tier.name, 1)
+        return Demand(depth, room, strikes, crew.running, crew.starting, crew.held_up, pace)
+
+    def _sample(self, tier: Tier, renderer: Renderer) -> Manifest:
+        """A Job of the tier, to ask for room with: rendered and tried out once for each state of the templates."""
+        kept = self._samples.get(tier.name)
+        if kept is not None and kept[0] is renderer:
+            return kept[1]
+        manifest = renderer.job(tier, SAMPLE_RUN, self._server_url)
+        self._engine.check(manifest)
+        self._samples[tier.name] = renderer, manifest
+        return manifest
+
+    def _act(self, tier: Tier, renderer: Renderer, demand: Demand, planned: Plan) -> TierView:
+        """Start what was planned; returns what readers shall see of the tier."""
+        started, obstacle = self._start(tier, renderer, planned.starts)
+        kept_up = planned.healthy and 0 < started == planned.starts
+        self._pace[tier.name] = 2 * demand.pace if kept_up else 1
+        return TierView(
+            running=demand.running + started,
+            starting=demand.starting + started,
+            room=demand.room.jobs,
+            quota=demand.room.quota,
+            healthy=planned.healthy,
+            reason=obstacle or planned.reason,
+        )
+
+    def _start(self, tier: Tier, renderer: Renderer, count: int) -> tuple[int, str]:
+        """Start Jobs until one cannot be; how many started, and why no more."""
+        for started in range(count):
+            try:
+                self._start_one(tier, renderer)
+            except TROUBLE as error:
+                return started, str(error)
+        return count, ""
+
+    def _start_one(self, tier: Tier, renderer: Renderer) -> None:
+        run = secrets.token_hex(RUN_BYTES)
+        name = job_name(tier.name, run)
+        manifest = renderer.job(tier, run, self._server_url)
+        answer(self._queue.open_job(name, tier.name, run))
+        reached(Point.JOB_OPENED)
+        try:
+            self._engine.start(tier, manifest)
+        except (NoRoom, BadManifest) as error:  # whether any other one kept it from starting, the next look shows
+            self._jobs.end(name, tier, str(error), blame=isinstance(error, BadManifest))
+            raise
+        reached(Point.JOB_STARTED)
+        log.info("Job %s started", name)

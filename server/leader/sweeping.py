@@ -1,0 +1,31 @@
+"""Removes what nobody needs any more: old results with their pictures, and pictures without a prediction."""
+
+from __future__ import annotations
+
+from itertools import islice
+
+from server.blobs import Blobs
+from server.leader.answers import answer
+from server.leader.term import Term
+from server.queue import Queue
+from server.settings.live import Live
+
+ORPHAN_SECONDS = 3600.0
+PAGE = 500
+
+
+class Sweeping:
+    """Works for one thread, for as long as it takes; it stops between two pages once the term is over."""
+
+    def __init__(self, live: Live, queue: Queue, blobs: Blobs) -> None:
+        self._live, self._queue, self._blobs = live, queue, blobs
+
+    def step(self, term: Term) -> None:
+        """Sweep once. Raises ``BlobError`` or ``OSError``; the next sweep finds what this one left."""
+        kept = {name: tier.waits.results for name, tier in self._live.current.settings.tiers.items()}
+        while not term.over and (gone := answer(self._queue.purge(kept))):
+            self._blobs.delete(gone)
+        old = self._blobs.older_than(ORPHAN_SECONDS)
+        while not term.over and (page := list(islice(old, PAGE))):
+            known = answer(self._queue.known(page))
+            self._blobs.delete(key for key in page if key not in known)

@@ -1,0 +1,111 @@
+"""What is planned, from figures alone."""
+
+from __future__ import annotations
+
+import pytest
+
+from server.engines.base import Room
+from server.leader.planning import Demand, Plan, breaker_seconds, plan
+from server.queue import Depth, Strikes
+
+NOW = 100.0
+FULL = "quota cpu: 2 of 2 used, a worker takes 1"
+WELL = Strikes(0, "", None)
+
+
+def demand(
+    queued: int = 0,
+    leased: int = 0,
+    waited: float = 0.0,
+    starting: int = 0,
+    running: int = 0,
+    room: int = 5,
+    pace: int = 1,
+    strikes: Strikes = WELL,
+    held_up: str = "",
+) -> Demand:
+    depth = Depth(queued, leased, NOW - waited if queued else None)
+    return Demand(depth, Room(room, FULL, {}), strikes, running, starting, held_up, pace)
+
+
+@pytest.mark.parametrize(
+    ("queued", "leased", "waited", "starting", "running", "room", "pace", "starts"),
+    [
+        (0, 0, 0, 0, 0, 5, 1, 0),  # nothing to do
+        (1, 0, 0, 0, 0, 5, 1, 1),
+        (9, 0, 0, 0, 0, 5, 1, 1),  # slow start
+        (9, 0, 0, 1, 1, 5, 2, 2),
+        (9, 0, 0, 3, 3, 2, 4, 2),  # room bounds it
+        (9, 0, 0, 0, 5, 0, 4, 0),  # no room
+        (1, 0, 0, 1, 1, 5, 1, 0),  # the starting one will take it
+        (2, 0, 0, 1, 1, 5, 1, 1),
+        (1, 0, 0, 0, 1, 5, 1, 0),  # the idle one will take it
+        (1, 0, 2, 0, 1, 5, 1, 1),  # it did not: it has hung
+        (1, 1, 0, 0, 1, 5, 1, 1),  # the only one is busy
+        (1, 4, 0, 0, 2, 5, 1, 1),  # both hold more than one
+    ],
+)
+def test_one_tier(
+    queued: int, leased: int, waited: float, starting: int, running: int, room: int, pace: int, starts: int
+) -> None:
+    asked = demand(queued, leased, waited, starting, running, room, pace)
+    assert plan(NOW, {"free": asked})["free"].starts == starts
+
+
+@pytest.mark.parametrize(
+    ("asked", "planned"),
+    [
+        (demand(), Plan(0, "")),
+        (demand(held_up="ErrImagePull"), Plan(0, "")),
+        (demand(queued=1), Plan(1, "a worker is starting")),
+        (demand(queued=1, room=0), Plan(0, f"no worker runs; {FULL}")),
+        (demand(queued=3, leased=1, running=1, room=0), Plan(0, f"1 worker busy; {FULL}")),
+        (demand(queued=3, leased=2, running=2, room=0), Plan(0, f"2 workers busy; {FULL}")),
+        (
+            demand(queued=1, starting=1, running=1, held_up="ErrImagePull"),
+            Plan(0, "a worker is starting: ErrImagePull"),
+        ),
+        (demand(queued=9, pace=4, strikes=Strikes(2, "exit code 1", NOW)), Plan(4, "a worker is starting")),
+        (
+            demand(queued=9, strikes=Strikes(3, "exit code 1", NOW - 4)),
+            Plan(
+                0,
+                "the last 3 workers ended without taking work; the next one starts in 6 s; "
+                "the last one said: exit code 1",
+                healthy=False,
+            ),
+        ),
+        (  # rested, one is tried
+            demand(queued=9, pace=4, strikes=Strikes(3, "exit code 1", NOW - 10)),
+            Plan(1, "a worker is starting", healthy=False),
+        ),
+        (demand(strikes=Strikes(3, "exit code 1", NOW - 10)), Plan(0, "", healthy=False)),
+    ],
+)
+def test_why_it_waits_and_how_it_is(asked: Demand, planned: Plan) -> None:
+    assert plan(NOW, {"free": asked}) == {"free": planned}
+
+
+@pytest.mark.parametrize(
+    ("demands", "starts"),
+    [
+        ({}, {}),
+        ({"free": demand(), "premium": demand()}, {"free": 0, "premium": 0}),
+        ({"free": demand(queued=9, pace=2), "premium": demand()}, {"free": 2, "premium": 0}),
+        ({"free": demand(queued=9, room=0), "premium": demand(queued=1)}, {"free": 0, "premium": 1}),
+        (
+            {
+                "free": demand(queued=9, strikes=Strikes(4, "exit code 1", NOW)),
+                "premium": demand(queued=9, leased=3, running=3, pace=8),
+                "batch": demand(queued=3, starting=2, running=2, pace=2),
+            },
+            {"free": 0, "premium": 5, "batch": 1},
+        ),
+    ],
+)
+def test_several_tiers(demands: dict[str, Demand], starts: dict[str, int]) -> None:
+    assert {name: one.starts for name, one in plan(NOW, demands).items()} == starts
+
+
+def test_breaker_seconds_are_bounded() -> None:
+    assert [breaker_seconds(strikes) for strikes in (0, 2, 3, 4, 50)] == [0, 0, 10, 20, 300]
