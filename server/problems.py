@@ -7,16 +7,15 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, NoReturn
 
-from tornado.web import HTTPError
 
-
-class Problem(HTTPError):
+class Problem(Exception):
     """An answer of RFC 9457 (application/problem+json): a status, a stable ``code``, a sentence, and the numbers."""
 
     def __init__(
         self, status: HTTPStatus, code: str, detail: str, *, retry_after: float | None = None, **numbers: Any
     ) -> None:
-        super().__init__(status, detail.replace("%", "%%"))
+        super().__init__(detail)
+        self.status = status
         self.body = {"title": status.phrase, "status": int(status), "code": code, "detail": detail, **numbers}
         self.retry_after = retry_after
 

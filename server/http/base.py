@@ -1,4 +1,4 @@
-"""What every handler shares: the services it may use, JSON out, problems out, blocking work off the loop."""
+"""What every handler shares: what it declares of its callers, JSON out, problems out."""
 
 from __future__ import annotations
 
@@ -6,67 +6,34 @@ import asyncio
 import json
 import logging
 import secrets
-import time
-from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Mapping
 from http import HTTPStatus
-from typing import Any, NoReturn, TypeVar
+from typing import Any, ClassVar, NoReturn
 
-from tornado.web import HTTPError, RequestHandler
+from tornado.web import RequestHandler
 
-from server.access.workers import Credentials
-from server.blobs import BlobError, Blobs, FreshBlobs
-from server.engines.base import Engine
-from server.http.wakeups import Wakeups
-from server.intake.admission import Budget, Gate
-from server.metrics import OTHER, Metrics
+from server.access.workers import Worker
+from server.http.callers import Anyone, Callers, Workers
+from server.http.errors import as_problem
+from server.http.schemas import Schema
+from server.http.services import Services
+from server.metrics import OTHER
 from server.problems import Problem
-from server.queue.asking import Recent
-from server.queue.facts.errors import DatabaseBusy, OutcomeUnknown, StorageError
-from server.queue.facts.records import Depth, TierView
-from server.queue.queue import Queue
-from server.settings.live import Live
-from server.settings.records import Settings
-
-T = TypeVar("T")
 
 log = logging.getLogger("server.http")
 
 
-@dataclass(frozen=True, slots=True)
-class Services:
-    """What handlers work with. ``disk`` and ``cluster`` are apart, so that a sick engine cannot starve requests."""
-
-    live: Live
-    queue: Queue
-    blobs: Blobs
-    fresh: FreshBlobs
-    engine: Engine
-    credentials: Credentials
-    wakeups: Wakeups
-    disk: Executor
-    cluster: Executor
-    depths: Recent[dict[str, Depth]]
-    gate: Gate
-    uploads: Budget
-    views: Recent[dict[str, TierView]]
-    metrics: Metrics
-    clock: Callable[[], float] = time.time
-    underway: set[RequestHandler] = field(default_factory=set)
-
-    @property
-    def settings(self) -> Settings:
-        """Those in force now."""
-        return self.live.current.settings
-
-
 class BaseHandler(RequestHandler):
-    """A handler body reads: check, do one thing, answer."""
+    """A handler declares who may ask and what the body must be; its body reads: check, do one thing, answer."""
+
+    callers: ClassVar[Callers[Any]]
+    schema: ClassVar[Schema | None] = None
 
     services: Services
     route: str
     request_id: str
+    caller: Any
+    asked_for: Mapping[str, Any]
     counted = False
 
     def initialize(self, services: Services, route: str = OTHER) -> None:
@@ -74,9 +41,26 @@ class BaseHandler(RequestHandler):
         self.services, self.route = services, route
         services.underway.add(self)
 
+    async def prepare(self) -> None:
+        """Called by Tornado before the method: who asks, and for what, by what the class declares."""
+        try:
+            self.caller = await self.callers.recognize(self.request.headers, self.services)
+            if self.schema is not None:
+                self.asked_for = self.schema.read(self.request.body)
+            await self.admit()
+        except Problem as problem:
+            self.refuse(problem)
+
+    async def admit(self) -> None:
+        """What must hold besides, before a body is read that is taken as it comes. Raises ``Problem``."""
+
+    def refuse(self, problem: Problem) -> None:
+        """Answer with what kept the request from its method."""
+        raise problem
+
     def finish(self, chunk: str | bytes | dict[str, Any] | None = None) -> asyncio.Future[None]:
         """As Tornado's; a server that is about to stop asks its clients to come back on another connection."""
-        if self.services.wakeups.draining and not self._headers_written:
+        if self.services.wakeups.draining:
             self.set_header("Connection", "close")
         return super().finish(chunk)
 
@@ -86,6 +70,7 @@ class BaseHandler(RequestHandler):
 
     def on_connection_close(self) -> None:
         """Called by Tornado when the client hung up before its answer."""
+        super().on_connection_close()
         self.services.underway.discard(self)
 
     def set_default_headers(self) -> None:
@@ -106,18 +91,6 @@ class BaseHandler(RequestHandler):
         self.set_header("Server-Timing", f"total;dur={milliseconds:.1f}")
         self.finish(json.dumps(body, separators=(",", ":")))
 
-    async def off_loop(self, work: Callable[..., T], *arguments: Any) -> T:
-        """Run blocking disk work in its pool."""
-        return await asyncio.get_running_loop().run_in_executor(self.services.disk, work, *arguments)
-
-    async def forget(self, keys: Sequence[str]) -> None:
-        """Delete blobs that nobody needs any more; what is left of them is swept later."""
-        self.services.fresh.forget(keys)
-        try:
-            await self.off_loop(self.services.blobs.delete, keys)
-        except (BlobError, OSError) as error:
-            log.warning("blobs are left for the sweep: %s", error)
-
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """Send whatever was raised as a problem; of an unexpected error only its request id leaves the server."""
         error = kwargs.get("exc_info", (None, None, None))[1]
@@ -127,7 +100,7 @@ class BaseHandler(RequestHandler):
     def write_problem(self, problem: Problem) -> None:
         """Write a problem as the whole answer, without finishing the request."""
         data = json.dumps({"type": "about:blank", **problem.body, "request_id": self.request_id}).encode()
-        self.set_status(problem.status_code)
+        self.set_status(problem.status)
         self.set_header("Content-Type", "application/problem+json")
         self.set_header("Content-Length", len(data))
         if problem.retry_after is not None:
@@ -152,11 +125,11 @@ class BaseHandler(RequestHandler):
     def send_error(self, status_code: int = 500, **kwargs: Any) -> None:
         """As Tornado's, with the status of the problem that the error stands for."""
         error = kwargs.get("exc_info", (None, None, None))[1]
-        super().send_error(as_problem(error, HTTPStatus(status_code)).status_code, **kwargs)
+        super().send_error(as_problem(error, HTTPStatus(status_code)).status, **kwargs)
 
     def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
         """Only what nobody foresaw is an error in the log."""
-        if as_problem(value, HTTPStatus.INTERNAL_SERVER_ERROR).status_code == HTTPStatus.INTERNAL_SERVER_ERROR:
+        if as_problem(value, HTTPStatus.INTERNAL_SERVER_ERROR).status == HTTPStatus.INTERNAL_SERVER_ERROR:
             log.error("request %s: %s %s", self.request_id, self.request.method, self.request.path, exc_info=value)
 
     def data_received(self, chunk: bytes) -> Awaitable[None] | None:
@@ -164,38 +137,24 @@ class BaseHandler(RequestHandler):
         return None
 
 
-class NotFoundHandler(BaseHandler):
+class PublicHandler(BaseHandler):
+    """Anyone may ask; ``caller`` is the owner of what is kept."""
+
+    callers = Anyone()
+    caller: str
+
+
+class WorkerHandler(BaseHandler):
+    """A worker asks; ``caller`` is what its token proves."""
+
+    callers = Workers()
+    caller: Worker
+
+
+class NotFoundHandler(PublicHandler):
     """Every path that is no route."""
 
-    def prepare(self) -> NoReturn:
-        """Whatever the method."""
+    def _tell(self) -> NoReturn:
         raise Problem(HTTPStatus.NOT_FOUND, "no_such_route", f"there is nothing at {self.request.path}")
 
-
-def as_problem(error: BaseException | None, status: HTTPStatus) -> Problem:
-    """The problem that an error stands for; ``status`` where nothing better is known."""
-    match error:
-        case Problem():
-            return error
-        case OutcomeUnknown():
-            detail = f"{error}; ask again with the same Idempotency-Key, and it is done once"
-            return Problem(HTTPStatus.SERVICE_UNAVAILABLE, "outcome_unknown", detail, retry_after=5)
-        case StorageError() | BlobError():
-            return Problem(
-                HTTPStatus.SERVICE_UNAVAILABLE, "storage_unavailable", f"nothing was kept: {error}", retry_after=5
-            )
-        case DatabaseBusy():
-            return Problem(HTTPStatus.SERVICE_UNAVAILABLE, "busy", "too many requests wait for the disk", retry_after=1)
-        case HTTPError() if error.status_code < HTTPStatus.INTERNAL_SERVER_ERROR:
-            known = HTTPStatus(error.status_code)
-            return Problem(known, known.name.lower(), error.log_message or known.phrase)
-        case _ if status < HTTPStatus.INTERNAL_SERVER_ERROR:
-            return Problem(status, status.name.lower(), status.phrase)
-    return Problem(
-        HTTPStatus.INTERNAL_SERVER_ERROR, "internal_error", "this is a fault of the server; its log says more"
-    )
-
-
-def in_force(live: Live) -> dict[str, Any]:
-    """Whether the files as they are now are what the server works by, and why not."""
-    return {"current": not live.problem, "reason": live.problem}
+    delete = get = head = options = patch = post = put = _tell

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import secrets
 from collections import Counter
+from http import HTTPStatus
 
+from server.problems import Problem
+from server.queue import Depth
 from server.queue.asking import Recent
-from server.queue.facts.records import Depth
+
+FULL_RETRY_SECONDS = (1, 2, 3, 4, 5)
 
 
 class Gate:
@@ -19,16 +24,15 @@ class Gate:
         self._counted: dict[str, Depth] = {}
         self._since: Counter[str] = Counter()
 
-    async def enter(self, tier: str, limit: int) -> int:
-        """Let one in and return 0, or return how many wait when that is ``limit`` or more."""
+    async def enter(self, tier: str, limit: int) -> None:
+        """Let one in. Raises ``Problem`` when ``limit`` or more wait, and what the queue raises."""
         counted = await self._depths.get()
         if counted is not self._counted:
             self._counted, self._since = counted, Counter()
         queued = self._since[tier] + (counted[tier].queued if tier in counted else 0)
         if queued >= limit:
-            return queued
+            raise queue_full(tier, queued, limit)
         self._since[tier] += 1
-        return 0
 
 
 class Budget:
@@ -37,13 +41,22 @@ class Budget:
     def __init__(self, most: int) -> None:
         self.most = self._left = most
 
-    def take(self, size: int) -> bool:
-        """Whether there were so many left; they are no longer."""
+    def take(self, size: int) -> None:
+        """Reserve so many. Raises ``Problem`` when fewer are left."""
         if size > self._left:
-            return False
+            detail = f"uploads under way take the {self.most} bytes that all of them may; nothing was kept"
+            raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "busy", detail, retry_after=1, limit_bytes=self.most)
         self._left -= size
-        return True
 
     def give_back(self, size: int) -> None:
         """They are free again."""
         self._left += size
+
+
+def queue_full(tier: str, queued: int, limit: int) -> Problem:
+    """The problem of one who finds no place in a tier's queue."""
+    detail = f"{queued} predictions wait in the tier {tier}; {limit} may"
+    spread = secrets.choice(FULL_RETRY_SECONDS)  # not all of them back at once
+    return Problem(
+        HTTPStatus.TOO_MANY_REQUESTS, "queue_full", detail, retry_after=spread, limit_queued=limit, queued=queued
+    )

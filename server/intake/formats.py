@@ -5,12 +5,12 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
-from tornado.httputil import HTTPFile, HTTPHeaders, HTTPInputError, ParseMultipartConfig, parse_multipart_form_data
+from tornado.httputil import HTTPFile, HTTPInputError, ParseMultipartConfig, parse_multipart_form_data
 
 from server.problems import Problem, json_object
 from server.settings.records import Limits
@@ -31,7 +31,7 @@ class Request:
     top_k: int
 
 
-def media_type(headers: HTTPHeaders) -> str:
+def media_type(headers: Mapping[str, str]) -> str:
     """The Content-Type without its parameters, lower case."""
     return headers.get("Content-Type", "").partition(";")[0].strip().lower()
 
@@ -45,7 +45,7 @@ def most_bytes(kind: str, limits: Limits) -> int:
     return limits.images * (4 * limits.image_bytes // 3 + 4) + JSON_OVERHEAD
 
 
-def read(headers: HTTPHeaders, chunks: Sequence[bytes], top_k: str | None, limits: Limits) -> Request:
+def read(headers: Mapping[str, str], chunks: Sequence[bytes], top_k: str | None, limits: Limits) -> Request:
     """The request in a body; ``top_k`` is the query's. Raises ``Problem`` with 400, 413, 415 or 422."""
     kind = media_type(headers)
     if not any(chunks):

@@ -6,16 +6,18 @@ import asyncio
 import logging
 
 from server.http.base import BaseHandler
+from server.http.callers import Anyone
 from server.metrics import CONTENT_TYPE, TierFigures
+from server.queue import NEVER_SEEN, Depth, QueueError, TierView
 from server.queue.asking import asked
-from server.queue.facts.errors import QueueError
-from server.queue.facts.records import NEVER_SEEN, Depth, TierView
 
 log = logging.getLogger(__name__)
 
 
 class MetricsHandler(BaseHandler):
     """``GET /metrics``."""
+
+    callers = Anyone()
 
     async def get(self) -> None:
         """What the process counted is told also when the queue cannot be read."""

@@ -5,15 +5,14 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Any
 
-from server.http.base import BaseHandler, in_force
+from server.http.base import PublicHandler
+from server.queue import NEVER_SEEN, QueueError
 from server.queue.asking import asked
-from server.queue.facts.errors import QueueError
-from server.queue.facts.records import NEVER_SEEN
 
 STALE_TICKS = 10
 
 
-class HealthHandler(BaseHandler):
+class HealthHandler(PublicHandler):
     """``GET /healthz``: the loop turns."""
 
     def get(self) -> None:
@@ -21,7 +20,7 @@ class HealthHandler(BaseHandler):
         self.answer({"status": "ok"})
 
 
-class ReadyHandler(BaseHandler):
+class ReadyHandler(PublicHandler):
     """``GET /readyz``: accepting works, tier by tier what the dispatcher says."""
 
     async def get(self) -> None:
@@ -41,4 +40,4 @@ class ReadyHandler(BaseHandler):
             tiers[name] = {"healthy": view.healthy and not stale, "reason": view.reason}
             if stale:
                 tiers[name]["reason"] = f"the dispatcher has not looked at this tier for {oldest:g} s"
-        return self.answer({"status": "ready", "settings": in_force(services.live), "tiers": tiers})
+        return self.answer({"status": "ready", "settings": services.in_force, "tiers": tiers})

@@ -8,12 +8,10 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any
 
-from server.http.base import Services
+from server.http.services import Services
 from server.problems import Problem
+from server.queue import NEVER_SEEN, Pace, Prediction, QueueError, Status
 from server.queue.asking import asked
-from server.queue.facts.errors import QueueError
-from server.queue.facts.records import NEVER_SEEN, Pace, Prediction
-from server.queue.facts.states import Status
 
 SAMPLE_SMALLEST = 10
 ENDED_BADLY = {

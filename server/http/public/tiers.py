@@ -8,14 +8,14 @@ from http import HTTPStatus
 from typing import Any
 
 from server.engines.base import EngineError
-from server.http.base import BaseHandler, in_force
+from server.http.base import PublicHandler
 from server.problems import Problem
+from server.queue import NEVER_SEEN
 from server.queue.asking import asked
-from server.queue.facts.records import NEVER_SEEN
 from server.settings.records import Tier
 
 
-class TiersHandler(BaseHandler):
+class TiersHandler(PublicHandler):
     """``GET /v1/tiers``."""
 
     async def get(self) -> None:
@@ -65,7 +65,7 @@ class ConfigHandler(TiersHandler):
             raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "engine_unavailable", str(error), retry_after=5) from error
         self.answer(
             {
-                "settings": in_force(services.live),
+                "settings": services.in_force,
                 "tiers": await self.tiers(),
                 "pods": [asdict(pod) for pod in pods],
             }

@@ -1,0 +1,33 @@
+"""What is answered when something was raised."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+from tornado.web import HTTPError
+
+from server.blobs import BlobError
+from server.problems import Problem
+from server.queue import DatabaseBusy, OutcomeUnknown, StorageError
+
+
+def as_problem(error: BaseException | None, status: HTTPStatus) -> Problem:
+    """The problem that an error stands for; ``status`` where nothing better is known."""
+    match error:
+        case Problem():
+            return error
+        case OutcomeUnknown():
+            detail = f"{error}; ask again with the same Idempotency-Key, and it is done once"
+            return Problem(HTTPStatus.SERVICE_UNAVAILABLE, "outcome_unknown", detail, retry_after=5)
+        case StorageError() | BlobError():
+            detail = f"nothing was kept: {error}"
+            return Problem(HTTPStatus.SERVICE_UNAVAILABLE, "storage_unavailable", detail, retry_after=5)
+        case DatabaseBusy():
+            return Problem(HTTPStatus.SERVICE_UNAVAILABLE, "busy", "too many requests wait for the disk", retry_after=1)
+        case HTTPError() if error.status_code < HTTPStatus.INTERNAL_SERVER_ERROR:
+            known = HTTPStatus(error.status_code)
+            return Problem(known, known.name.lower(), error.log_message or known.phrase)
+        case _ if status < HTTPStatus.INTERNAL_SERVER_ERROR:
+            return Problem(status, status.name.lower(), status.phrase)
+    detail = "this is a fault of the server; its log says more"
+    return Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "internal_error", detail)

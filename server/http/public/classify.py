@@ -1,0 +1,74 @@
+"""``/img-classification/{tier}``: pictures in, labels out."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+from server.http.public.ends import until_final
+from server.http.public.preference import Preference
+from server.http.public.representation import describe, ended_badly, path_of
+from server.http.public.uploads import UploadHandler
+from server.intake import formats
+from server.intake.wishes import Wishes
+from server.points import Point, reached
+from server.problems import Problem
+from server.queue import Prediction, Status, new_id
+from server.settings.records import Tier
+
+
+class ClassifyHandler(UploadHandler):
+    """``POST``: keep pictures, then answer with their labels or with where they stand."""
+
+    tier: Tier
+
+    async def admit(self) -> None:
+        """Refuse before the body is read what can be refused then."""
+        if self.request.method != "POST":
+            raise Problem(HTTPStatus.METHOD_NOT_ALLOWED, "method_not_allowed", "pictures are sent with POST")
+        self.tier = self._tier()
+        self.upload.expect(self.tier.limits)
+        await self.services.gate.enter(self.tier.name, self.tier.limits.queue)
+        self.upload.reserve()
+
+    async def post(self, tier: str) -> None:
+        """Keep the pictures on disk, wait as long as the client wants to, answer."""
+        if self.upload.refused:
+            return  # answered already
+        reached(Point.BODY_READ)
+        preference = Preference.of(self.request.headers.get_list("Prefer"), self.tier.waits.sync)
+        if preference.applied:
+            self.set_header("Preference-Applied", preference.applied)
+        prediction_id = new_id(self.services.clock)
+        kept = self._keep(prediction_id)
+        await self._answer(await until_final(prediction_id, kept, preference.seconds, self.services))
+
+    async def _keep(self, prediction_id: str) -> Prediction:
+        """The accepted prediction; its pictures are on disk then, and need not wait for their labels in memory."""
+        headers, tier = self.request.headers, self.tier
+        try:
+            top_k = self.get_query_argument("top_k", None)
+            request = formats.read(headers, self.upload.take(), top_k, tier.limits)
+            wishes = Wishes.of(headers, tier.waits.queue)
+            return await self.services.submissions.submit(prediction_id, self.caller, tier, request, wishes)
+        finally:
+            self.upload.release()
+
+    async def _answer(self, prediction: Prediction) -> None:
+        reached(Point.ANSWER_READY)
+        resource = await describe(prediction, self.services)
+        if problem := ended_badly(prediction, resource):
+            raise problem
+        self.set_header("Location", path_of(prediction.id))
+        if prediction.status is Status.SUCCEEDED:
+            return self.answer(resource)
+        seconds = (resource["queue"] or {}).get("eta_seconds", 1)
+        self.set_header("Retry-After", str(max(1, round(seconds))))
+        return self.answer(resource, HTTPStatus.ACCEPTED)
+
+    def _tier(self) -> Tier:
+        name = self.path_args[0]
+        tiers = self.services.settings.tiers
+        if name not in tiers:
+            detail = f"there is no tier {name[:80]!r}; the tiers are {', '.join(tiers)}"
+            raise Problem(HTTPStatus.NOT_FOUND, "no_such_tier", detail, tiers=list(tiers))
+        return tiers[name]

@@ -1,0 +1,52 @@
+"""Reading predictions, and waiting for their ends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from http import HTTPStatus
+
+from server.http.services import Services
+from server.problems import Problem
+from server.queue import FINAL, Prediction, QueueError, id_time
+from server.queue.asking import asked
+
+
+async def read(prediction_id: str, services: Services) -> Prediction:
+    """The prediction as it is. Raises ``Problem``: 404 when it never was, 410 when it was and is no longer kept."""
+    prediction = await asked(services.queue.get(prediction_id))
+    if prediction is not None:
+        return prediction
+    born = id_time(prediction_id)
+    kept = min(tier.waits.results for tier in services.settings.tiers.values())
+    if born is not None and born + kept < services.clock():
+        detail = f"results are kept for {kept:g} s after the end; send the picture again"
+        raise Problem(HTTPStatus.GONE, "result_gone", detail, kept_seconds=kept)
+    raise Problem(HTTPStatus.NOT_FOUND, "no_such_prediction", f"there is no prediction {prediction_id[:80]}")
+
+
+async def until_final(
+    prediction_id: str, first: Awaitable[Prediction], seconds: float, services: Services
+) -> Prediction:
+    """What ``first`` gives, as soon as it is final, or as it is after ``seconds``."""
+    wakeups, loop = services.wakeups, asyncio.get_running_loop()
+    end = loop.time() + seconds
+    with wakeups.for_end(prediction_id) as waiter:  # from before it is there: its end cannot be missed
+        prediction = await first
+        while prediction.id == prediction_id and prediction.status not in FINAL:
+            left = 0.0 if wakeups.draining else end - loop.time()
+            if left <= 0:
+                break
+            await waiter.wait(left)
+            prediction = waiter.ended or await _read_again(prediction, services)
+    if prediction.id != prediction_id:  # an idempotency key led to an older one
+        prediction = await until_final(prediction.id, read(prediction.id, services), seconds, services)
+    return prediction
+
+
+async def _read_again(last: Prediction, services: Services) -> Prediction:
+    """What it is now, or was when it could last be read: a caller who waits is not told that nothing was kept."""
+    try:
+        return await read(last.id, services)
+    except QueueError:
+        return last

@@ -1,0 +1,71 @@
+"""Which handler answers which path on which port, and what a connection may cost."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping
+
+from tornado.httpserver import HTTPServer
+from tornado.web import Application
+
+from server.http.base import BaseHandler, NotFoundHandler
+from server.http.internal.metrics import MetricsHandler
+from server.http.internal.worker import CompleteHandler, ExtendHandler, LeaseHandler, ReleaseHandler
+from server.http.public.classify import ClassifyHandler
+from server.http.public.health import HealthHandler, ReadyHandler
+from server.http.public.predictions import PredictionHandler
+from server.http.public.tiers import ConfigHandler, TiersHandler
+from server.http.services import Services
+
+log = logging.getLogger(__name__)
+
+BODY_SECONDS, IDLE_SECONDS = 60.0, 75.0
+UNBOUNDED = 1 << 40  # our own handlers bound bodies, with an answer instead of a closed connection
+INTERNAL_BODY_BYTES = 16 * 1024 * 1024
+
+PUBLIC: Mapping[str, type[BaseHandler]] = {
+    "/img-classification/{tier}": ClassifyHandler,
+    "/v1/predictions/{id}": PredictionHandler,
+    "/v1/tiers": TiersHandler,
+    "/config": ConfigHandler,
+    "/healthz": HealthHandler,
+    "/readyz": ReadyHandler,
+}
+INTERNAL: Mapping[str, type[BaseHandler]] = {
+    "/work/lease": LeaseHandler,
+    "/work/complete": CompleteHandler,
+    "/work/extend": ExtendHandler,
+    "/work/release": ReleaseHandler,
+    "/metrics": MetricsHandler,
+}
+
+
+def public_server(services: Services) -> HTTPServer:
+    """What clients reach, once it has sockets."""
+    return _server(services, PUBLIC, UNBOUNDED)
+
+
+def internal_server(services: Services) -> HTTPServer:
+    """What workers and operators reach, once it has sockets."""
+    return _server(services, INTERNAL, INTERNAL_BODY_BYTES)
+
+
+def _server(services: Services, routes: Mapping[str, type[BaseHandler]], most_bytes: int) -> HTTPServer:
+    given = {"services": services}
+    application = Application(
+        [(re.sub(r"{\w+}", "([^/]+)", route), handler, {**given, "route": route}) for route, handler in routes.items()],
+        default_handler_class=NotFoundHandler,
+        default_handler_args=given,
+        log_function=_log_request,
+    )
+    return HTTPServer(
+        application, max_body_size=most_bytes, body_timeout=BODY_SECONDS, idle_connection_timeout=IDLE_SECONDS
+    )
+
+
+def _log_request(handler: BaseHandler) -> None:
+    handler.count()
+    if handler.get_status() >= 500:
+        request = handler.request
+        log.warning("%s %s answered %d", request.method, request.path, handler.get_status())

@@ -1,0 +1,46 @@
+"""The pictures of predictions, from being kept to being needed no more."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from typing import TypeVar
+
+from server.blobs import BlobError, BlobMissing, Blobs, FreshBlobs
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class Pictures:
+    """Those of a prediction are one blob, under its id: durable, and for a moment in memory too."""
+
+    def __init__(self, blobs: Blobs, disk: Executor) -> None:
+        self._blobs, self._fresh, self._disk = blobs, FreshBlobs(), disk
+
+    def keep(self, key: str, pictures: Sequence[Sequence[bytes]]) -> int:
+        """The blob's size, once it is durable. Blocks on the disk. Raises ``BlobError``."""
+        size = self._blobs.put(key, pictures)
+        self._fresh.remember(key, pictures)
+        return size
+
+    async def read(self, keys: Sequence[str], use: Callable[[Sequence[bytes | BlobMissing]], T]) -> T:
+        """What ``use`` makes of the blobs: here and now when all are in memory, else on the thread that reads them.
+
+        Raises ``BlobError``.
+        """
+        fresh = self._fresh.take(keys)
+        if fresh is not None:
+            return use(fresh)
+        return await asyncio.get_running_loop().run_in_executor(self._disk, lambda: use(self._blobs.get_each(keys)))
+
+    async def forget(self, keys: Sequence[str]) -> None:
+        """Delete blobs that nobody needs any more; what is left of them is swept later."""
+        self._fresh.forget(keys)
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._disk, self._blobs.delete, keys)
+        except (BlobError, OSError) as error:
+            log.warning("blobs are left for the sweep: %s", error)

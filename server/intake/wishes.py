@@ -1,0 +1,44 @@
+"""What a client wishes of its prediction, as its headers tell."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+
+from server.problems import Problem
+
+KEY_LONGEST = 255
+UNITS = {"s": 1, "m": 60, "h": 3600}
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """How its sender knows it again, if at all, and how many seconds it may take."""
+
+    idempotency_key: str | None
+    deadline: float
+
+    @classmethod
+    def of(cls, headers: Mapping[str, str], longest: float) -> Wishes:
+        """Read ``Idempotency-Key`` and ``Cancel-After``, which is ``longest`` at most. Raises ``Problem``."""
+        return cls(_key(headers.get("Idempotency-Key")), _seconds(headers.get("Cancel-After"), longest))
+
+
+def _key(given: str | None) -> str | None:
+    if given is not None and not 0 < len(given) <= KEY_LONGEST:
+        detail = f"Idempotency-Key must have 1 to {KEY_LONGEST} characters"
+        raise Problem(HTTPStatus.BAD_REQUEST, "bad_idempotency_key", detail, limit_characters=KEY_LONGEST)
+    return given
+
+
+def _seconds(given: str | None, longest: float) -> float:
+    if given is None:
+        return longest
+    match = re.fullmatch(r"(\d{1,7}(?:\.\d{1,3})?)(s|m|h)?", given.strip())
+    seconds = float(match[1]) * UNITS[match[2] or "s"] if match else 0.0
+    if not 1 <= seconds <= longest:
+        detail = f"Cancel-After is {given[:40]!r}; it must be from 1s to {longest:g}s, as in 90s, 5m or 1h"
+        raise Problem(HTTPStatus.BAD_REQUEST, "bad_cancel_after", detail, limit_seconds=longest)
+    return seconds
