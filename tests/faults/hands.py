@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from model.client import unframe
+from model.connection import unframe
 from tests.faults.actor import Actor
 from tests.faults.clients import ask
 from tests.faults.history import History
@@ -104,11 +104,11 @@ class Hand(Actor):
         except (struct.error, IndexError):
             self._history.answer(number, status=answer.status, leases=[["", "", "unreadable"]])
             return []
-        noted = [[lease.id, lease.token, digest(lease.images[0])] for lease in leases]
+        noted = [[lease.id, lease.token, digest(lease.pictures[0])] for lease in leases]
         if answer.status:
             self._history.answer(number, status=answer.status, leases=noted)
         label = self._pictures.label
-        return [Held(worker, lease.id, lease.token, label(lease.images[0]), self._score()) for lease in leases]
+        return [Held(worker, lease.id, lease.token, label(lease.pictures[0]), self._score()) for lease in leases]
 
     def _hand_in(self, held: Held, *, forged: bool = False) -> None:
         """One whose answer was lost is handed in again, later."""

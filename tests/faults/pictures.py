@@ -56,7 +56,7 @@ def digest(data: bytes | memoryview) -> str:
 
 
 def _classified(models: Path, pictures: dict[str, bytes]) -> dict[str, tuple[str, float]]:
-    from model.client import Lease
+    from model.connection import Lease
     from model.runtimes.base import read_model
     from model.runtimes.onnx import OnnxRuntime
     from model.worker import predict
@@ -65,7 +65,8 @@ def _classified(models: Path, pictures: dict[str, bytes]) -> dict[str, tuple[str
     runtime.setup(model, "int8")
     found = {}
     for name, data in pictures.items():
-        done = predict(Lease("", "", 1, 0.0, (memoryview(data),)), model, runtime, 24_000_000)
+        lease = Lease(id="", token="", top_k=1, renew=0.0, pictures=(memoryview(data),))
+        done = predict(lease, model, runtime, 24_000_000)
         best = done["results"][0]["labels"][0]
         found[name] = best["label"], best["score"]
     return found

@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
-from model.client import Lease, unframe
+from model.connection import Lease, unframe
 from tests.faults.clients import ask
 from tests.faults.conftest import Begin
 from tests.faults.databases import Database

@@ -1,4 +1,4 @@
-"""The worker's desk and its client: when it takes work, when it goes, what it does when the server is not there."""
+"""The worker's desk and its connection: when it takes work, when it ends, what it does without a server."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from model.client import Client, Dismissed, Interrupted, Lease, Refused, ServerGone, unframe
+from model.connection import Dismissed, Interrupted, Lease, RequestRejected, ServerConnection, ServerGone, unframe
 from model.worker import AHEAD_MOST, Desk, Terms
 from tests.waiting import eventually
 
@@ -33,7 +33,7 @@ class Clock:
 
 
 def lease(number: int) -> Lease:
-    return Lease(f"p{number}", f"t{number}", 5, 10.0, (memoryview(b"picture"),))
+    return Lease(id=f"p{number}", token=f"t{number}", top_k=5, renew=10.0, pictures=(memoryview(b"picture"),))
 
 
 def result(one: Lease, milliseconds: float = 5.0) -> dict[str, object]:
@@ -56,7 +56,7 @@ def work_off(desk: Desk, count: int, milliseconds: float) -> None:
         taken = desk.next()
         assert taken is not None
         desk.finish(result(taken, milliseconds))
-        desk.errand()
+        desk.next_report()
 
 
 def test_an_unknown_speed_takes_one(desk: Desk) -> None:
@@ -101,7 +101,7 @@ def test_it_ends_after_its_last_prediction_with_every_result_handed_in(clock: Cl
         desk.finish(result(taken))
     assert desk.next() is None
     desk.close()
-    finished, _, closed = desk.errand()
+    finished, _, closed = desk.next_report()
     assert ([one["id"] for one in finished], closed) == (["p1", "p2", "p3"], True)
     assert desk.leftovers() == []
 
@@ -115,14 +115,14 @@ def test_told_to_go_it_hands_back_what_it_has_not_begun(desk: Desk) -> None:
     desk.finish(result(begun))
     assert desk.next() is None
     desk.close()
-    desk.errand()
+    desk.next_report()
     assert desk.leftovers() == [("p2", "t2"), ("p3", "t3")]
 
 
 def test_leases_are_renewed_each_heartbeat(desk: Desk, clock: Clock) -> None:
     desk.put([lease(1), lease(2)])
     clock.now = 10
-    assert desk.errand() == ([], [("p1", "t1"), ("p2", "t2")], False)
+    assert desk.next_report() == ([], [("p1", "t1"), ("p2", "t2")], False)
     desk.forget({"p1"})
     taken = desk.next()
     assert taken is not None
@@ -132,7 +132,7 @@ def test_leases_are_renewed_each_heartbeat(desk: Desk, clock: Clock) -> None:
 def test_a_reporter_asleep_until_a_later_heartbeat_is_woken_for_an_earlier_one() -> None:
     desk = Desk(TERMS)
     with ThreadPoolExecutor(1) as pool:
-        told = pool.submit(desk.errand)
+        told = pool.submit(desk.next_report)
         eventually(told.running, 20, "the reporter waits")
         desk.put([replace(lease(1), renew=0.05)])
         assert told.result(timeout=10) == ([], [("p1", "t1")], False)
@@ -144,7 +144,7 @@ def test_the_last_result_is_handed_in_without_gathering(desk: Desk) -> None:
         one = desk.next()
         assert one is not None
         desk.finish(result(one))
-    assert len(desk.errand()[0]) == 2
+    assert len(desk.next_report()[0]) == 2
 
 
 def test_a_frame_holds_every_picture_of_every_prediction() -> None:
@@ -154,7 +154,7 @@ def test_a_frame_holds_every_picture_of_every_prediction() -> None:
     ]
     head = json.dumps({"predictions": entries}).encode()
     leases = unframe(struct.pack(">I", len(head)) + head + b"".join(blobs))
-    assert [[bytes(image) for image in one.images] for one in leases] == [[b"a", b"bcd"], [b""]]
+    assert [[bytes(picture) for picture in one.pictures] for one in leases] == [[b"a", b"bcd"], [b""]]
 
 
 Script = list[tuple[int, bytes] | None]
@@ -194,15 +194,15 @@ def scripted() -> Iterator[Callable[[Script], str]]:
         server.server_close()
 
 
-def client(url: str, clock: Clock) -> Client:
-    return Client(url, lambda: "token", clock, clock.sleep)
+def connect(url: str, clock: Clock) -> ServerConnection:
+    return ServerConnection(url, lambda: "token", clock, clock.sleep)
 
 
 def test_a_dropped_connection_and_a_server_error_are_tried_again(
     scripted: Callable[[Script], str], clock: Clock
 ) -> None:
     url = scripted([None, (503, b"{}"), (500, b"?"), (200, b'{"lost": ["p1"]}')])
-    with closing(client(url, clock)) as one:
+    with closing(connect(url, clock)) as one:
         assert one.extend([("p1", "t")]) == {"p1"}
     assert clock.now > 0
 
@@ -210,7 +210,7 @@ def test_a_dropped_connection_and_a_server_error_are_tried_again(
 @pytest.mark.parametrize("status", [401, 403, 410])
 def test_a_worker_that_is_not_wanted_is_dismissed(scripted: Callable[[Script], str], clock: Clock, status: int) -> None:
     url = scripted([(status, b'{"detail": "who are you?"}')])
-    with closing(client(url, clock)) as one, pytest.raises(Dismissed, match="who are you"):
+    with closing(connect(url, clock)) as one, pytest.raises(Dismissed, match="who are you"):
         one.lease(1, 0)
 
 
@@ -218,28 +218,28 @@ def test_a_server_that_takes_an_answer_for_wrong_ends_the_worker(
     scripted: Callable[[Script], str], clock: Clock
 ) -> None:
     url = scripted([(422, b'{"detail": "no labels"}')])
-    with closing(client(url, clock)) as one, pytest.raises(Refused, match="no labels"):
+    with closing(connect(url, clock)) as one, pytest.raises(RequestRejected, match="no labels"):
         one.complete([])
 
 
 def test_a_server_that_stays_away_is_gone(clock: Clock) -> None:
     with pytest.raises(ServerGone, match=r"127\.0\.0\.1"):
-        client("http://127.0.0.1:1", clock).lease(1, 0)
+        connect("http://127.0.0.1:1", clock).lease(1, 0)
     assert clock.now >= 10
 
 
 def test_a_connection_that_nobody_answers_is_given_up_long_before_a_reply(
     clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("model.client.CONNECT_SECONDS", 0.02)
+    monkeypatch.setattr("model.connection.CONNECT_SECONDS", 0.02)
     with socket.create_server(("127.0.0.1", 0), backlog=0) as full, socket.create_connection(full.getsockname()):
-        one = client(f"http://127.0.0.1:{full.getsockname()[1]}", clock)
+        one = connect(f"http://127.0.0.1:{full.getsockname()[1]}", clock)
         with pytest.raises(ServerGone, match="timed out"):
             one.lease(1, 3600)
 
 
-def test_an_interrupted_client_begins_nothing(clock: Clock) -> None:
-    one = client("http://127.0.0.1:1", clock)
+def test_an_interrupted_connection_begins_nothing(clock: Clock) -> None:
+    one = connect("http://127.0.0.1:1", clock)
     one.interrupt()
     with pytest.raises(Interrupted):
         one.lease(1, 0)

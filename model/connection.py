@@ -1,9 +1,9 @@
-"""The worker's side of the worker protocol: HTTP to the server's internal port, over one kept connection a thread.
+"""The worker's side of the worker protocol: HTTP to the server's internal port, one keep-alive connection per thread.
 
-A lease answers 200 with a frame: a big-endian uint32 length, that many bytes of JSON, then one blob a prediction (see
-``unpack``), or 204 when nothing came in time. Requests are repeated on a fresh connection while the server cannot be
-reached: results and renewals name their lease's token, so repeating them does no harm, and a lease whose answer was
-lost runs out by itself.
+A lease request is answered with 200 and a frame (a big-endian uint32 length, that many bytes of JSON, then one blob per
+prediction, see ``unpack``), or with 204 when no prediction arrived in time. A request that got no answer is sent again
+on a new connection. That is safe: results and renewals carry the token of their lease, and a lease whose answer was
+lost expires by itself.
 """
 
 from __future__ import annotations
@@ -19,18 +19,19 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-CONNECT_SECONDS = 3.0  # a packet that was lost with the server's pod is sent again ever later: a new try is faster
+# A SYN that was lost with the server's old pod is retransmitted at ever longer intervals: a new attempt is faster.
+CONNECT_SECONDS = 3.0
 REPLY_SECONDS = 10.0
 RETRY_FIRST, RETRY_MOST = 0.05, 1.0
-GONE_SECONDS = 60.0  # a server that is replaced takes half of that to come back
+GONE_SECONDS = 60.0  # twice as long as a server that is replaced takes to come back
 
 
 class ServerGone(Exception):
-    """The server could not be reached for so long that the worker should end."""
+    """The server has been unreachable for ``GONE_SECONDS``; the worker should end."""
 
 
-class Refused(Exception):
-    """The server cannot take what this worker sends: the two do not fit together."""
+class RequestRejected(Exception):
+    """The server rejects a request of this worker as invalid; sending it again would not help."""
 
 
 class Interrupted(Exception):
@@ -38,22 +39,30 @@ class Interrupted(Exception):
 
 
 class Dismissed(Exception):
-    """The server no longer wants this worker: its token or its Job is not known (any more)."""
+    """The server does not know this worker's token or Job (any more); the worker should end."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """A prediction held for a while, to be renewed each ``renew`` seconds: its pictures, and the token of the hold."""
+    """A prediction that this worker holds for a limited time."""
 
     id: str
+    """The prediction's id."""
     token: str
+    """Proof that this worker holds the lease; every later request about it must carry it."""
     top_k: int
+    """How many labels the client asks for."""
     renew: float
-    images: tuple[memoryview, ...]
+    """Seconds between two renewals."""
+    pictures: tuple[memoryview, ...]
+    """The bytes of each picture, as the client sent them."""
 
 
-class Client:
-    """One connection: use it from one thread; only ``interrupt`` may come from another."""
+class ServerConnection:
+    """A connection to the server. Only ``interrupt`` may be called from another thread than the one that uses it.
+
+    Every request raises ``Dismissed``, ``RequestRejected``, ``ServerGone`` or ``Interrupted`` when it cannot succeed.
+    """
 
     def __init__(
         self,
@@ -70,28 +79,29 @@ class Client:
         self._connection: http.client.HTTPConnection | None = None
 
     def lease(self, most: int, wait: float) -> list[Lease]:
-        """Up to ``most`` predictions, waiting up to ``wait`` seconds for the first."""
+        """Lease up to ``most`` predictions; waits up to ``wait`` seconds for the first, and returns none after that."""
         body = self._post("/work/lease", {"most": most, "wait": wait}, wait + REPLY_SECONDS)
         return unframe(body) if body else []
 
     def complete(self, completions: Sequence[dict[str, Any]]) -> None:
-        """Hand in results; the server keeps each unless the prediction has ended already."""
+        """Send results; the server keeps each one unless its prediction has already ended."""
         self._post("/work/complete", {"completions": completions}, REPLY_SECONDS)
 
     def extend(self, leases: Sequence[tuple[str, str]]) -> set[str]:
-        """Hold the leases longer; returns the ids that are ours no more."""
+        """Renew leases, given as (id, token); returns the ids of those that were lost."""
         body = self._post("/work/extend", {"leases": [list(lease) for lease in leases]}, REPLY_SECONDS)
         return set(json.loads(body)["lost"])
 
     def release(self, leases: Sequence[tuple[str, str]]) -> None:
-        """Hand predictions back unworked: they keep their place and their attempts."""
+        """Return leases, given as (id, token), unused: the predictions keep their place and their attempts."""
         self._post("/work/release", {"leases": [list(lease) for lease in leases]}, REPLY_SECONDS)
 
     def interrupt(self) -> None:
-        """End the request under way in another thread, and begin none from now on: ``Interrupted`` there."""
+        """Make the current request of the other thread, and every later one, raise ``Interrupted``."""
         self._interrupted = True
         connection = self._connection
         if connection is not None and connection.sock is not None:
+            # Closing the socket would not wake a thread that is blocked in recv(); shutting it down does.
             with suppress(OSError):
                 connection.sock.shutdown(socket.SHUT_RDWR)
 
@@ -111,7 +121,7 @@ class Client:
             if status in (401, 403, 410):
                 raise Dismissed(_detail(answer))
             if 400 <= status < 500 and status != 429:
-                raise Refused(f"POST {path} answered {status}: {_detail(answer)}")
+                raise RequestRejected(f"POST {path} answered {status}: {_detail(answer)}")
             now = self._clock()
             failing_since = now if failing_since is None else failing_since
             if now - failing_since >= GONE_SECONDS:
@@ -120,16 +130,18 @@ class Client:
             pause = min(2 * pause, RETRY_MOST)
 
     def close(self) -> None:
-        """Drop the connection; the next request makes a new one."""
+        """Close the connection; the next request opens a new one."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
 
     def _once(self, path: str, data: bytes, timeout: float) -> tuple[int, bytes]:
-        if self._connection is None or self._connection.sock is None:  # the server may have closed it after its answer
+        # http.client sets sock to None after an answer with "Connection: close".
+        if self._connection is None or self._connection.sock is None:
             self._connection = http.client.HTTPConnection(*self._address, timeout=CONNECT_SECONDS)
             self._connection.connect()
         connection = self._connection
+        # The short limit was for connecting; a lease request may wait much longer for its answer.
         connection.sock.settimeout(timeout)
         headers = {"Authorization": f"Bearer {self._token()}", "Content-Type": "application/json"}
         connection.request("POST", path, data, headers)
@@ -138,7 +150,7 @@ class Client:
 
 
 def unframe(frame: bytes) -> list[Lease]:
-    """The predictions in a lease answer."""
+    """Return the predictions in the answer to a lease request."""
     view = memoryview(frame)
     (length,) = struct.unpack_from(">I", view)
     offset = 4 + length
@@ -146,19 +158,27 @@ def unframe(frame: bytes) -> list[Lease]:
     for entry in json.loads(bytes(view[4:offset]))["predictions"]:
         blob = view[offset : offset + entry["size"]]
         offset += entry["size"]
-        leases.append(Lease(entry["id"], entry["token"], entry["top_k"], entry["renew"], unpack(blob)))
+        leases.append(
+            Lease(
+                id=entry["id"],
+                token=entry["token"],
+                top_k=entry["top_k"],
+                renew=entry["renew"],
+                pictures=unpack(blob),
+            )
+        )
     return leases
 
 
 def unpack(blob: memoryview) -> tuple[memoryview, ...]:
-    """The pictures of a blob: a big-endian uint32 count, a uint32 size each, then the pictures."""
+    """Return the pictures of a blob: a big-endian uint32 count, the uint32 size of each, then the pictures."""
     (count,) = struct.unpack_from(">I", blob)
     sizes = struct.unpack_from(f">{count}I", blob, 4)
-    images, offset = [], 4 + 4 * count
+    pictures, offset = [], 4 + 4 * count
     for size in sizes:
-        images.append(blob[offset : offset + size])
+        pictures.append(blob[offset : offset + size])
         offset += size
-    return tuple(images)
+    return tuple(pictures)
 
 
 def _detail(answer: bytes) -> str:
