@@ -1,1 +1,1 @@
-"""The classifier and its worker. Never imports ``server``: the two meet over HTTP only."""
+"""The classifier and its worker. They talk to ``server`` over HTTP and never import it."""

@@ -1,4 +1,4 @@
-"""The model directory's record: what ``python -m model build`` writes into ``model.json`` and every runtime reads."""
+"""The file ``model.json`` of a model directory: ``python -m model build`` writes it, and every runtime reads it."""
 
 import dataclasses
 import hashlib
@@ -14,19 +14,19 @@ RECORD = "model.json"
 
 
 class ModelError(Exception):
-    """A model directory that cannot be used; the message is a sentence that names the next command to type."""
+    """A model directory cannot be used; the message says why, and with which command to mend it."""
 
 
 class BuildError(Exception):
-    """A model that cannot be built; the message is a sentence that says why and what to choose instead."""
+    """A model cannot be built; the message says why, and what to choose instead."""
 
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """One file of weights and what it was measured to do."""
+    """One file of weights, and how close to timm it was measured to be."""
 
     runtime: str
-    """``onnx`` or ``timm``: which runtime loads it."""
+    """The runtime that loads it: ``onnx`` or ``timm``."""
     name: str
     """``fp32`` or ``int8``."""
     file: str
@@ -36,11 +36,11 @@ class Variant:
     sha256: str
     """Checksum of the file, hexadecimal."""
     top1_agreement: float
-    """Share of the held-out pictures, 0 to 1, for which its best class is timm's own."""
+    """Share of the held-out pictures, 0 to 1, for which its best class is timm's."""
     sure_top1_agreement: float
-    """The same over the held-out pictures of which timm is sure."""
+    """The same over the held-out pictures that timm is sure of."""
     max_logit_difference: float
-    """Largest difference to timm's own output in any logit of any held-out picture."""
+    """Largest difference from timm's output in any logit of any held-out picture."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +54,9 @@ class Model:
     labels: tuple[str, ...]
     """A readable, unique name for each class, by class number."""
     preprocessing: Preprocessing
-    """How pictures become its input."""
+    """How pictures are turned into its input."""
     variants: tuple[Variant, ...]
-    """The files of weights there are."""
+    """Its files of weights."""
     build: Mapping[str, Any]
     """How it was made: builder version, weights and licence, package versions, what agreement was measured on."""
 
@@ -79,7 +79,7 @@ class Model:
 
 
 def read_model(directory: Path) -> Model:
-    """Read a model directory; the files' presence and sizes are checked here, their checksums when they are loaded.
+    """Read a model directory. Presence and sizes of its files are checked here, their checksums when they are loaded.
 
     Raises ``ModelError``, whose message names the command that makes the directory.
     """

@@ -1,9 +1,9 @@
-"""From picture bytes to the network's input: decode, crop, resize, turn and normalise, as cheaply as Pillow can.
+"""Turn the bytes of a picture into the network's input: decode, crop, resize, rotate and normalise it with Pillow.
 
-The geometry is that of timm's evaluation transform (short side to ``size / crop_pct``, then the central square), but in
-one resize call with a crop box on a picture that libjpeg has already scaled down ("draft mode"): a third of the time,
-the same class. Bytes come from strangers, so only four decoders are open to them, the header's size is checked before
-any pixel is decoded, and every failure is an ``ImageError``.
+The geometry is that of timm's evaluation transform (short side to ``size / crop_pct``, then the central square), in
+one resize call with a crop box, on a picture that libjpeg has already scaled down ("draft mode"). That takes a third of
+the time and gives the same class. The bytes are untrusted: only four decoders may read them, the size that the header
+tells is checked before any pixel is decoded, and every failure is an ``ImageError``.
 """
 
 import io
@@ -29,7 +29,7 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-# What Pillow's readers of these four formats raise on damaged bytes; anything else would be a fault of ours.
+# What Pillow's readers of these four formats raise on damaged bytes; anything else would be a bug of ours.
 _DAMAGE = (
     OSError,
     EOFError,
@@ -43,17 +43,17 @@ _DAMAGE = (
     zlib.error,
 )
 
+# Pillow raises an error for pictures of more than twice its own limit of pixels, but only warns between once and twice.
 warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
-warnings.filterwarnings(
-    "ignore", category=UserWarning, module=r"PIL\."
-)  # remarks on damaged metadata: not our business
+# These warn of damaged metadata, which does not matter here.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 
 class ImageError(Exception):
-    """Bytes that cannot be classified.
+    """The bytes of a picture cannot be classified.
 
     ``code`` is stable: ``image_empty``, ``image_unsupported``, ``image_too_large``, ``image_truncated`` or
-    ``image_broken``. ``detail`` is a plain sentence, with the number that was exceeded where there is one.
+    ``image_broken``, or ``image_too_slow`` from the worker. ``detail`` is a sentence, with the limit that was exceeded.
     """
 
     def __init__(self, code: str, detail: str) -> None:
@@ -64,7 +64,7 @@ class ImageError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Preprocessing:
-    """How a model wants its pictures."""
+    """How pictures are prepared for a model."""
 
     size: int
     """Side of the square input, in pixels."""
@@ -81,13 +81,13 @@ class Preprocessing:
 def load(data: bytes, how: Preprocessing, max_pixels: int) -> NDArray[np.float32]:
     """Decode a JPEG, PNG, WEBP or GIF (first frame) into an array of shape ``(3, size, size)``.
 
-    The array is float32, normalised and C-contiguous. EXIF orientation is obeyed. Transparency is dropped, not blended,
-    as by ``Image.convert("RGB")`` and so by timm's own data loader. 16-bit greys keep their upper byte.
+    The array is float32, normalised and C-contiguous. The EXIF orientation is applied. Transparency is dropped, not
+    blended, as ``Image.convert("RGB")`` and so timm's own data loader do it. 16-bit greys keep their upper byte.
 
-    Peak memory by pixel of the picture: JPEG next to none (progressive 3 to 6 bytes), PNG and GIF 1 to 6 bytes, with
-    transparency 8, WEBP 16.
+    Peak memory per pixel of the picture: almost none for JPEG (progressive: 3 to 6 bytes), 1 to 6 bytes for PNG and GIF
+    (with transparency: 8), 16 bytes for WEBP.
 
-    Raises ``ImageError``, and nothing else, for bytes that are no such picture or have more than ``max_pixels`` pixels.
+    Raises ``ImageError``, and nothing else, for bytes that are not such a picture or have more than ``max_pixels``.
     """
     return normalise(_decode(data, how, max_pixels), how)
 
@@ -97,6 +97,7 @@ def normalise(picture: Image.Image, how: Preprocessing) -> NDArray[np.float32]:
     pixels = np.asarray(picture).transpose(2, 0, 1)
     std = np.asarray(how.std, np.float32).reshape(3, 1, 1)
     mean = np.asarray(how.mean, np.float32).reshape(3, 1, 1)
+    # (pixels / 255 - mean) / std in two passes; the array of its own is contiguous, which the transposed view is not.
     out = np.empty(pixels.shape, np.float32)
     np.multiply(pixels, 1 / (255 * std), out=out)
     out -= mean / std
@@ -139,21 +140,21 @@ def _square(picture: Image.Image, how: Preprocessing) -> Image.Image:
     to_width, to_height = (short * side // min(width, height) for side in (width, height))
     left, top = (round((side - how.size) / 2) for side in (to_width, to_height))
     orientation = _orientation(picture)
-    if picture.format in ("JPEG", "MPO"):
+    if picture.format in ("JPEG", "MPO"):  # MPO: what Pillow calls a JPEG file that holds more pictures than one
         picture.draft(None, (to_width, to_height))
-    # libjpeg may now give fewer pixels: the box is in theirs.
+    # The draft may have fewer pixels than the header says: the crop box is in the pixels of the draft.
     across, down = picture.width / to_width, picture.height / to_height
     box = (left * across, top * down, (left + how.size) * across, (top + how.size) * down)
     small = _resizable(picture).resize(
         (how.size, how.size), _INTERPOLATION[how.interpolation], box=box, reducing_gap=2.0
     )
-    if orientation in _UPRIGHT:  # the square is central, so it can be turned after it has become small
+    if orientation in _UPRIGHT:  # the square is central, so it can as well be rotated when it is small
         small = small.transpose(_UPRIGHT[orientation])
     return small if small.mode == "RGB" else small.convert("RGB")
 
 
 def _orientation(picture: Image.Image) -> int:
-    if "exif" not in picture.info:
+    if "exif" not in picture.info:  # getexif() would look for it by decoding the whole of a PNG
         return 1
     try:
         return int(picture.getexif().get(ExifTags.Base.Orientation, 1))
@@ -162,7 +163,7 @@ def _orientation(picture: Image.Image) -> int:
 
 
 def _resizable(picture: Image.Image) -> Image.Image:
-    """Decode, and change modes that Pillow cannot resize smoothly (or would blend) into ones that it can."""
+    """Decode a picture into a mode that Pillow can resize with a filter and without blending transparency."""
     if picture.mode in ("RGB", "L", "CMYK"):
         return picture
     if picture.mode.startswith("I"):  # 16-bit greys: convert() would clip them at 255
@@ -173,7 +174,7 @@ def _resizable(picture: Image.Image) -> Image.Image:
 
 
 def _is_cut_webp(data: bytes) -> bool:
-    """Say what libwebp does not: whether there are fewer bytes than the file's own length field counts."""
+    """Whether a WEBP file has fewer bytes than its length field says. libwebp does not tell that from other damage."""
     return data.startswith(b"RIFF") and len(data) < 8 + int.from_bytes(data[4:8], "little")
 
 

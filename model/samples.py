@@ -1,4 +1,4 @@
-"""Network inputs made from the committed pictures, for calibrating and judging a build: the same ones every time."""
+"""Network inputs made from the committed pictures, to calibrate and check a build; they are the same every time."""
 
 from pathlib import Path
 
@@ -17,12 +17,12 @@ def calibration(how: Preprocessing, per_picture: int = 6) -> NDArray[np.float32]
 
 
 def held_out(how: Preprocessing, per_picture: int = 12) -> NDArray[np.float32]:
-    """Return varied crops of the right half of every picture, which calibration never sees."""
+    """Return crops like those of ``calibration``, but of the right half of every picture, which it never sees."""
     return _crops(how, per_picture, (0.5, 1.0))
 
 
 def _crops(how: Preprocessing, per_picture: int, across: tuple[float, float]) -> NDArray[np.float32]:
-    random = np.random.default_rng(20)
+    random = np.random.default_rng(20)  # a fixed seed, and sorted files: every build sees the same crops
     made = []
     for file in sorted(PICTURES.glob("*.jpg")):
         with Image.open(file) as opened:

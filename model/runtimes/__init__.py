@@ -1,1 +1,1 @@
-"""The engines that run a model's network: ``onnx`` on CPUs, ``timm`` (torch) on GPUs and as the reference."""
+"""The libraries that run a model's network: ``onnx`` on CPUs; ``timm`` (torch) on GPUs, and as the reference."""

@@ -1,4 +1,4 @@
-"""The seam between the worker and the libraries that run networks."""
+"""The interface between the worker and the libraries that run networks."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ __all__ = ["Model", "ModelError", "Runtime", "Variant", "read_model", "softmax",
 
 
 class Runtime(ABC):
-    """Runs one model; made, set up once, then asked as often as there are pictures."""
+    """Runs one model: call ``setup`` once, then ``predict`` as often as there are pictures."""
 
     @abstractmethod
     def setup(self, model: Model, variant: str, device: str = "cpu") -> None:
@@ -25,13 +25,14 @@ class Runtime(ABC):
     def predict(self, batch: list[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
         """Classify pictures as ``model.images.load`` returns them: float32, ``(3, size, size)`` each.
 
-        Returns, in the same order, float32 probabilities of shape ``(classes,)`` that sum to 1. Always lists, of any
-        length.
+        Returns one array per picture, in the same order: float32 probabilities of shape ``(classes,)`` that sum to 1.
+        ``batch`` may have any length, 0 included.
         """
 
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     """Turn logits into probabilities along the last axis; same shape."""
+    # Less the largest logit, which changes no probability: exp() of a large number would overflow.
     powers: NDArray[np.float32] = np.exp(logits - logits.max(axis=-1, keepdims=True))
     powers /= powers.sum(axis=-1, keepdims=True)
     return powers
@@ -39,5 +40,5 @@ def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def top(probabilities: NDArray[np.float32], labels: Sequence[str], k: int) -> list[tuple[str, float]]:
     """Return the ``k`` most probable classes (fewer if there are fewer) as (label, probability), best first."""
-    order = np.argsort(-probabilities, kind="stable")[:k]
+    order = np.argsort(-probabilities, kind="stable")[:k]  # stable: classes that tie keep their order
     return [(labels[i], float(probabilities[i])) for i in order]

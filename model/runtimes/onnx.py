@@ -1,4 +1,4 @@
-"""ONNX Runtime on one CPU thread: starts in a third of a second and needs no torch."""
+"""ONNX Runtime on one CPU thread. It starts in a third of a second and needs no torch."""
 
 import numpy as np
 import onnxruntime
@@ -8,10 +8,10 @@ from model.runtimes.base import Model, ModelError, Runtime, softmax
 
 
 class OnnxRuntime(Runtime):
-    """Serves ``model.onnx`` (``fp32``) and ``model-int8.onnx`` (``int8``)."""
+    """Runs ``model.onnx`` (``fp32``) and ``model-int8.onnx`` (``int8``)."""
 
     def setup(self, model: Model, variant: str, device: str = "cpu") -> None:
-        """Load the graph; one thread, because one process per CPU beats threads."""
+        """Load the graph with one thread: several processes of one thread are faster than one process of several."""
         if device != "cpu":
             raise ModelError(f"The onnx runtime runs on cpu only, not on {device}; use runtime timm for a GPU.")
         options = onnxruntime.SessionOptions()
@@ -25,5 +25,5 @@ class OnnxRuntime(Runtime):
         self._input = self._session.get_inputs()[0].name
 
     def predict(self, batch: list[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
-        """Classify one by one: on a CPU a batch is no faster (measured) and takes more memory."""
+        """Classify one picture after another: on a CPU a batch is no faster (measured) and takes more memory."""
         return [softmax(self._session.run(None, {self._input: picture[np.newaxis]})[0][0]) for picture in batch]

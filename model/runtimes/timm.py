@@ -1,4 +1,4 @@
-"""timm's own network in torch: for GPUs, for models that do not export, and as the reference of the other runtime."""
+"""timm's own network in torch: for GPUs, for models that cannot be exported, and as the reference for ``onnx``."""
 
 import gc
 from typing import Any
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from model.runtimes.base import Model, ModelError, Runtime
 
-# Importing torch and timm makes a million lasting objects; collecting garbage meanwhile only costs time.
+# Importing torch and timm makes a million objects that stay; looking for garbage among them would only cost time.
 gc.disable()
 import timm  # noqa: E402
 import torch  # noqa: E402
@@ -19,7 +19,7 @@ gc.enable()
 
 
 class TimmRuntime(Runtime):
-    """Serves ``model.safetensors`` (``fp32``) on ``cpu``, one thread, or ``cuda``."""
+    """Runs ``model.safetensors`` (``fp32``) on ``cpu``, with one thread, or on ``cuda``."""
 
     def setup(self, model: Model, variant: str, device: str = "cpu") -> None:
         """Load the network, fold its batch norms and move it to the device."""
@@ -47,10 +47,11 @@ class TimmRuntime(Runtime):
 def fold_batch_norms(network: torch.nn.Module, size: int) -> None:
     """Fold each batch norm that directly follows a convolution into it, in place; ``network`` is in evaluation mode.
 
-    Which follows which is seen in one pass over an empty picture of ``size`` x ``size`` pixels, not guessed from names.
+    What follows what is observed in one pass over an empty picture of ``size`` x ``size`` pixels, because the names of
+    layers do not tell.
     """
     made_by: dict[int, torch.nn.Conv2d] = {}
-    kept = []  # outputs stay alive, so that no id comes twice
+    kept = []  # keeps every output alive: the id of one that was freed could be given to a later one
     pairs: list[tuple[torch.nn.Conv2d, torch.nn.BatchNorm2d]] = []
 
     def note_convolution(module: torch.nn.Conv2d, _: Any, output: torch.Tensor) -> None:

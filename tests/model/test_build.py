@@ -18,7 +18,7 @@ from model import build as builder
 from model import quantize, samples
 from model.build import BuildError, build, judge
 from model.images import Preprocessing
-from model.weights import PACKAGES, labels, network, preprocessing
+from model.weights import PACKAGES, labels, load_network, preprocessing
 
 NAME = "tf_efficientnet_lite0"
 LITE0 = Preprocessing(224, 0.875, "bicubic", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
@@ -159,7 +159,7 @@ def test_weights_come_from_a_file_by_name_or_by_position(tmp_path: Path) -> None
     save_file(state, tmp_path / "named.safetensors")
     torch.save({f"other.{number}": tensor for number, tensor in enumerate(state.values())}, tmp_path / "placed.pth")
     for file in ("named.safetensors", "placed.pth"):
-        model, source = network("test_resnet", str(tmp_path / file))
+        model, source = load_network("test_resnet", str(tmp_path / file))
         assert not model.training
         assert source.weights == file
         assert all(torch.equal(tensor, state[key]) for key, tensor in model.state_dict().items())
@@ -175,10 +175,10 @@ def test_weights_that_do_not_fit_or_cannot_be_read_are_refused(tmp_path: Path) -
     (tmp_path / "noise.pth").write_bytes(b"noise")
     for file in ("shape.pth", "fewer.pth"):
         with pytest.raises(BuildError, match="does not fit the network"):
-            network("test_resnet", str(tmp_path / file))
+            load_network("test_resnet", str(tmp_path / file))
     for file in ("code.pth", "noise.safetensors", "noise.pth", "missing.pth"):
         with pytest.raises(BuildError, match="cannot be read as weights"):
-            network("test_resnet", str(tmp_path / file))
+            load_network("test_resnet", str(tmp_path / file))
 
 
 def test_the_hub_is_asked_for_the_right_architecture(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,10 +188,10 @@ def test_the_hub_is_asked_for_the_right_architecture(monkeypatch: pytest.MonkeyP
 
     real = timm.create_model
     monkeypatch.setattr(timm, "create_model", create)
-    model, source = network("test_resnet", "hf-hub:timm/test_resnet.r160_in1k")
+    model, source = load_network("test_resnet", "hf-hub:timm/test_resnet.r160_in1k")
     assert source.licence == model.pretrained_cfg["license"]
     with pytest.raises(BuildError, match="is a test_resnet, not a resnet18"):
-        network("resnet18", "hf-hub:timm/test_resnet.r160_in1k")
+        load_network("resnet18", "hf-hub:timm/test_resnet.r160_in1k")
 
 
 def test_an_unreachable_hub_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -200,7 +200,7 @@ def test_an_unreachable_hub_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(timm, "create_model", create)
     with pytest.raises(BuildError, match="cannot be downloaded: no route"):
-        network("resnet18", "hf-hub:timm/resnet18.a1_in1k")
+        load_network("resnet18", "hf-hub:timm/resnet18.a1_in1k")
 
 
 def test_inputs_that_load_cannot_make_are_refused() -> None:

@@ -17,7 +17,7 @@ from model.images import load
 from model.runtimes.base import Model, ModelError, Runtime, read_model, softmax, top
 from model.runtimes.onnx import OnnxRuntime
 from model.runtimes.timm import TimmRuntime, fold_batch_norms
-from model.weights import network
+from model.weights import load_network
 
 PICTURES = Path(__file__).parents[2] / "model" / "pictures"
 CATS = ("tabby", "tiger cat", "Egyptian cat", "Persian cat", "Siamese cat")
@@ -106,8 +106,8 @@ def test_softmax_does_not_overflow() -> None:
 
 
 def test_folding_changes_nothing_but_the_number_of_layers() -> None:
-    reference, _ = network("tf_efficientnet_lite0", None)
-    folded, _ = network("tf_efficientnet_lite0", None)
+    reference, _ = load_network("tf_efficientnet_lite0", None)
+    folded, _ = load_network("tf_efficientnet_lite0", None)
     fold_batch_norms(folded, 224)
     assert not [module for module in folded.modules() if isinstance(module, torch.nn.BatchNorm2d)]
     noise = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(1))
