@@ -1,7 +1,7 @@
-"""Every metric by name: what this process counts, and gauges of what the caller shows at each scrape.
+"""All metrics: the counters of this process, and gauges of figures that the caller gives at each scrape.
 
-Label values are routes, methods, statuses, problem codes, tiers and resources that the server knows: a client's text
-never becomes one.
+The values of labels are routes, methods, statuses, problem codes, tiers and resources that the server knows. What a
+client sends never becomes one, as it could make any number of time series.
 """
 
 from __future__ import annotations
@@ -21,7 +21,10 @@ BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 
 
 @dataclass(frozen=True, slots=True)
 class TierFigures:
-    """One tier at one moment. ``quota`` is (hard, used) by resource; ``report_age`` is None before the first report."""
+    """The figures of one tier at one moment. ``oldest_wait`` and ``report_age`` are in seconds.
+
+    ``quota`` is (hard, used) by resource; ``report_age`` is None before the first report.
+    """
 
     queued: int
     leased: int
@@ -57,7 +60,7 @@ TIER_GAUGES: tuple[tuple[str, str, Callable[[TierFigures], float | None]], ...] 
 
 
 class Metrics:
-    """The counters of one server; safe from any thread. ``statuses`` are those that a prediction can end with."""
+    """The metrics of one server; safe from any thread. ``statuses`` are those that a prediction can end with."""
 
     def __init__(self, version: str, statuses: Sequence[str]) -> None:
         self._version, self._statuses = version, statuses
@@ -87,23 +90,24 @@ class Metrics:
         ProcessCollector(registry=self._registry)
 
     def answered(self, route: str, method: str, status: int, seconds: float) -> None:
-        """A request was answered; ``route`` is its pattern, not its path."""
+        """Count a request that was answered within ``seconds``; ``route`` is its pattern, not its path."""
         self._requests.labels(route, method if method in METHODS else OTHER, status).inc()
         self._seconds.labels(route).observe(seconds)
 
     def rejected(self, tier: str, code: str) -> None:
-        """It was answered with a problem."""
+        """Count a request that was answered with the problem ``code``."""
         self._rejected.labels(tier, code).inc()
 
     def ended(self, tier: str, status: str) -> None:
-        """A prediction has got its final status."""
+        """Count a prediction that has reached its final status."""
         self._ended.labels(tier, status).inc()
 
     def exposition(self, tiers: Mapping[str, TierFigures] | None, *, in_force: bool) -> bytes:
-        """All metrics as ``CONTENT_TYPE``; ``tiers`` is None when the queue could not be read."""
+        """Return all metrics in the format ``CONTENT_TYPE``; ``tiers`` is None when the queue could not be read."""
         for tier in tiers or ():
             for status in self._statuses:
-                self._ended.labels(tier, status)  # there from the start, with 0: rate() misses no first one
+                # A counter that first appears with 1 hides its first event from Prometheus' rate(): begin with 0.
+                self._ended.labels(tier, status)
         gauges = [
             _gauge("tierserve_queue_readable", "1 when the queue's figures could be read.", tiers is not None),
             _gauge("tierserve_settings_in_force", "1 when the files as they are now are what counts.", in_force),
@@ -114,7 +118,7 @@ class Metrics:
 
 
 class _Scrape:
-    """The registry's metrics and some more. The time series ``..._created``, which nobody reads, are left out."""
+    """The registry's metrics and some more, without the time series ``..._created``, which nothing reads."""
 
     def __init__(self, registry: CollectorRegistry, more: Sequence[Metric]) -> None:
         self._registry, self._more = registry, more

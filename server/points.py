@@ -1,4 +1,4 @@
-"""Named moments around everything that makes work durable, so that tests can end the process at each of them."""
+"""Named moments around every step that makes work durable, so that tests can kill the process at each of them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class Point(StrEnum):
-    """A moment just after something was done, and before anything that follows from it."""
+    """The moment just after the step that it is named after, before anything else happens."""
 
     BODY_READ = "body.read"
     BLOB_OPENED = "blob.opened"
@@ -30,12 +30,12 @@ _watcher: Callable[[Point], None] | None = None
 
 
 def reached(point: Point) -> None:
-    """Tell whoever watches; nobody does outside tests."""
+    """Call the watcher, if there is one; only tests set one."""
     if _watcher is not None:
         _watcher(point)
 
 
 def watch(watcher: Callable[[Point], None]) -> None:
-    """Have each moment told to ``watcher``, on the thread that reaches it."""
+    """Set the function that is called at each moment, on the thread that reaches it."""
     global _watcher
     _watcher = watcher

@@ -1,4 +1,4 @@
-"""Where the queue and the pictures are kept."""
+"""Opens the database and the blob store."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from server.queue import CannotOpen, Database, DatabaseAway, SQLite
 
 log = logging.getLogger(__name__)
 
-DATABASE_SECONDS, DATABASE_LOOK = 30.0, 1.0
+DATABASE_SECONDS, DATABASE_LOOK = 30.0, 1.0  # how long a database is waited for, and how often it is tried
 
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """Where the queue and the pictures are kept: in ``directory``, or wherever a URL says."""
+    """Where the queue and the pictures are stored: in ``directory``, or at a URL where one is given."""
 
     directory: Path
     database_url: str = ""
     blobs_url: str = ""
 
     def open_database(self) -> Database:
-        """PostgreSQL by URL, waited for as it may start at the same time, else SQLite.
+        """Open PostgreSQL if there is a URL, else SQLite. Raises ``CannotOpen``.
 
-        Raises ``CannotOpen``.
+        PostgreSQL may be starting at the same time as this server, so it is waited for.
         """
         if not self.database_url:
             return SQLite.open(self.directory)
@@ -46,5 +46,8 @@ class Storage:
                 time.sleep(DATABASE_LOOK)
 
     def open_blobs(self, clock: Callable[[], float]) -> Blobs:
-        """By URL, else files. Raises ``BlobsUnusable``."""
+        """Open the blob store at the URL, or else in the directory; ``clock`` returns seconds since the epoch.
+
+        Raises ``BlobsUnusable``.
+        """
         return open_blobs(self.blobs_url or str(self.directory / "blobs"), clock)

@@ -1,4 +1,4 @@
-"""Who a worker is. On one machine: a token that names its tier and Job, signed with a secret of the server's."""
+"""Authenticates workers. On one machine a worker's token names its tier and its Job, signed with a server secret."""
 
 from __future__ import annotations
 
@@ -9,46 +9,46 @@ from dataclasses import dataclass
 
 
 class AccessDenied(Exception):
-    """The caller showed no token, or not one of ours."""
+    """The caller sent no token, or one that is not valid."""
 
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """What a token proves: the Job and the tier it may work for."""
+    """The worker that a token stands for: its Job, and the tier that it may work for."""
 
     tier: str
     job: str
 
 
 class AccessUnknown(Exception):
-    """Whoever could say whose token it is does not answer."""
+    """The token cannot be checked now, because what checks it (the Kubernetes API server) does not answer."""
 
 
 class Credentials(ABC):
-    """What tells whose token it is."""
+    """Finds the worker that a token belongs to."""
 
     @abstractmethod
     def recall(self, token: str) -> Worker | None:
-        """Who shows this token, as far as that needs no asking; never blocks."""
+        """Return the token's worker if it is known without a request to another server, else None; never blocks."""
 
     @abstractmethod
     def check(self, token: str) -> Worker:
-        """Who shows this token; may block. Raises ``AccessDenied`` or ``AccessUnknown``."""
+        """Return the token's worker; may block. Raises ``AccessDenied`` or ``AccessUnknown``."""
 
 
 class WorkerTokens(Credentials):
-    """Mints and checks ``tier.job.signature`` (HMAC-SHA256). Job names hold no dot, so the parts are unambiguous."""
+    """Makes and checks tokens ``tier.job.signature`` (HMAC-SHA256). Job names have no dot, so the parts are clear."""
 
     def __init__(self, secret: bytes) -> None:
         self._secret = secret
 
     def mint(self, tier: str, job: str) -> str:
-        """The token of one Job."""
+        """Return the token for one Job."""
         claim = f"{tier}.{job}"
         return f"{claim}.{self._sign(claim)}"
 
     def recall(self, token: str) -> Worker | None:
-        """Who shows this token; compares in constant time."""
+        """Return the token's worker, or None; compares signatures in constant time."""
         claim, _, signature = token.rpartition(".")
         if not hmac.compare_digest(signature.encode(), self._sign(claim).encode()):
             return None
@@ -56,7 +56,7 @@ class WorkerTokens(Credentials):
         return Worker(tier, job)
 
     def check(self, token: str) -> Worker:
-        """Who shows this token. Raises ``AccessDenied``."""
+        """Return the token's worker. Raises ``AccessDenied``."""
         worker = self.recall(token)
         if worker is None:
             raise AccessDenied("the worker token is not one of this server's")

@@ -1,4 +1,4 @@
-"""The pictures of predictions, each prediction's packed into one blob: in a directory, or in an object store."""
+"""Stores the pictures of each prediction as one blob, in a directory or in an object store."""
 
 from server.blobs.base import BlobError, BlobMissing, Blobs, BlobsUnusable, pack_header
 from server.blobs.directory import DirectoryBlobs

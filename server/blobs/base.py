@@ -1,7 +1,8 @@
-"""What keeps the pictures of predictions: its verbs, its errors, and the bytes of a blob.
+"""The interface of a blob store, its errors, and the format of a blob.
 
-A blob is what the worker gets as it is: a big-endian uint32 count, a uint32 size each, then the pictures.
-A blob without a row in the queue is an orphan of a crash, to be swept; so no rename is needed: the row makes it real.
+A blob is sent to the worker as it is: a big-endian uint32 count of pictures, the uint32 size of each, the pictures.
+It counts only once the queue has a row for it. A crash before that leaves an orphan, which is deleted later; so a blob
+can be written in place, without the usual rename at the end.
 """
 
 from __future__ import annotations
@@ -12,33 +13,33 @@ from collections.abc import Iterable, Iterator, Sequence
 
 
 class BlobError(Exception):
-    """The storage could not keep or give a blob: the text says why."""
+    """A blob could not be written or read; the message says why."""
 
 
 class BlobMissing(BlobError):
-    """There is no blob of that key."""
+    """There is no blob with this key."""
 
 
 class BlobsUnusable(Exception):
-    """No blobs can be kept there at all: the text tells an operator why."""
+    """The place cannot store blobs at all; the message tells an operator why."""
 
 
 class Blobs(ABC):
-    """Blobs by their keys. Every method blocks on a disk or a network: call it off the event loop, from any thread."""
+    """A store of blobs by key. Every method may block on a disk or a network; it can be called from any thread."""
 
     @abstractmethod
     def put(self, key: str, pictures: Sequence[Sequence[bytes]]) -> int:
-        """Keep pictures, each given as its chunks; returns the blob's size once it is durable. Raises ``BlobError``.
+        """Store pictures, each given as chunks of bytes, as one blob; return its size in bytes once it is durable.
 
-        A key is used for one put: what a second does is not defined.
+        Raises ``BlobError``. What a second ``put`` with the same key does is not defined.
         """
 
     @abstractmethod
     def get(self, key: str) -> bytes:
-        """The blob's bytes. Raises ``BlobMissing`` or ``BlobError``."""
+        """Return the bytes of a blob. Raises ``BlobMissing`` or ``BlobError``."""
 
     def get_each(self, keys: Sequence[str]) -> list[bytes | BlobMissing]:
-        """The bytes of several blobs, or that one is missing. Raises ``BlobError``."""
+        """Return the bytes of several blobs, with a ``BlobMissing`` for each missing one. Raises ``BlobError``."""
         return [self._found(key) for key in keys]
 
     def _found(self, key: str) -> bytes | BlobMissing:
@@ -49,24 +50,24 @@ class Blobs(ABC):
 
     @abstractmethod
     def delete(self, keys: Iterable[str]) -> None:
-        """Remove blobs; those already gone are success."""
+        """Delete blobs; one that does not exist is no error."""
 
     @abstractmethod
     def older_than(self, seconds: float) -> Iterator[str]:
-        """The keys of blobs written at least ``seconds`` ago, found as the iteration goes."""
+        """Iterate over the keys of blobs written at least ``seconds`` ago."""
 
     @abstractmethod
     def close(self) -> None:
-        """Let the storage go; nothing can be kept afterwards."""
+        """Release the store's resources; it cannot be used afterwards."""
 
 
 def pack_header(sizes: Sequence[int]) -> bytes:
-    """The bytes that stand before pictures of these sizes."""
+    """Return the header of a blob whose pictures have these sizes in bytes."""
     return struct.pack(f">{1 + len(sizes)}I", len(sizes), *sizes)
 
 
 def pack(pictures: Sequence[Sequence[bytes]]) -> list[bytes]:
-    """A blob of pictures, in chunks."""
+    """Return a blob of these pictures, as chunks of bytes."""
     return [
         pack_header([sum(map(len, each)) for each in pictures]),
         *(chunk for each in pictures for chunk in each),
@@ -74,19 +75,19 @@ def pack(pictures: Sequence[Sequence[bytes]]) -> list[bytes]:
 
 
 def is_whole(blob: bytes) -> bool:
-    """Whether a blob has all the bytes that its header tells of, and no more."""
+    """Whether a blob has exactly as many bytes as its header says."""
     count = int.from_bytes(blob[:4])
     head = 4 * (1 + count)
     return len(blob) >= head and len(blob) - head == int(sum(struct.unpack_from(f">{count}I", blob, 4)))
 
 
 def is_key(name: str) -> bool:
-    """Whether a name is a key; others are nobody's blobs."""
+    """Whether a name can be a key: ASCII letters and digits only. Anything else in a store is not a blob of ours."""
     return name.isalnum() and name.isascii()
 
 
 def checked(key: str) -> str:
-    """The key itself. Raises ``BlobMissing`` when it cannot be one: no key leaves its folder."""
+    """Return the key. Raises ``BlobMissing`` when it cannot be one, so that no key leads out of the store's folder."""
     if not is_key(key):
         raise BlobMissing(f"no blob {key!r}")
     return key

@@ -1,4 +1,4 @@
-"""Blobs as files of one directory, on disk before ``put`` returns."""
+"""Stores blobs as files in one directory; ``put`` returns once the file is on disk."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ from server.points import Point, reached
 
 
 class DirectoryBlobs(Blobs):
-    """Blobs as files below ``root``."""
+    """A store of blobs as files in ``root``, which is created if it is missing."""
 
     def __init__(self, root: Path, clock: Callable[[], float] = time.time) -> None:
         self._root = root
         self._clock = clock
         root.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._folder = _open_folder(root)
+        # A new folder, too, is durable only once the folder that lists it has been synced.
         parent = _open_folder(root.parent)
         os.fsync(parent)
         os.close(parent)
 
     def put(self, key: str, pictures: Sequence[Sequence[bytes]]) -> int:
-        """Keep pictures in a file that must be new, synced with its folder."""
+        """Store pictures in a new file, and sync both the file and the folder."""
         path = self._path(key)
         chunks = pack(pictures)
         try:
@@ -34,25 +35,25 @@ class DirectoryBlobs(Blobs):
                 reached(Point.BLOB_OPENED)
                 _write_all(descriptor, chunks)
                 reached(Point.BLOB_WRITTEN)
-                os.fdatasync(descriptor)
+                os.fdatasync(descriptor)  # writes the size too; what it omits, such as times, is not needed
                 reached(Point.BLOB_SYNCED)
             except OSError:
                 path.unlink()
                 raise
             finally:
                 os.close(descriptor)
-            os.fsync(self._folder)
+            os.fsync(self._folder)  # without it the file's name may be lost in a power cut
             reached(Point.BLOB_KEPT)
         except OSError as error:
             raise BlobError(f"cannot keep the picture: {error.strerror}") from error
         return sum(map(len, chunks))
 
     def close(self) -> None:
-        """Let the folder go."""
+        """Close the folder."""
         os.close(self._folder)
 
     def get(self, key: str) -> bytes:
-        """The file's bytes."""
+        """Return the bytes of the file."""
         try:
             return self._path(key).read_bytes()
         except FileNotFoundError as error:
@@ -61,16 +62,16 @@ class DirectoryBlobs(Blobs):
             raise BlobError(f"cannot read blob {key}: {error.strerror}") from error
 
     def delete(self, keys: Iterable[str]) -> None:
-        """Remove the files, one by one."""
+        """Delete the files, one by one."""
         for key in keys:
             self._path(key).unlink(missing_ok=True)
             reached(Point.BLOB_DELETED)
 
     def older_than(self, seconds: float) -> Iterator[str]:
-        """The names of files last written at least ``seconds`` ago; a ``lost+found`` is none of ours."""
+        """Iterate over the names of files last written at least ``seconds`` ago, but not ``lost+found``."""
         limit = self._clock() - seconds
         for path in self._root.iterdir():
-            with suppress(FileNotFoundError):
+            with suppress(FileNotFoundError):  # the file was deleted meanwhile
                 if is_key(path.name) and path.stat().st_mtime <= limit:
                     yield path.name
 
@@ -81,7 +82,7 @@ class DirectoryBlobs(Blobs):
 def _write_all(descriptor: int, chunks: Sequence[bytes]) -> None:
     waiting = [memoryview(chunk) for chunk in chunks if chunk]
     while waiting:
-        written = os.writev(descriptor, waiting[:512])
+        written = os.writev(descriptor, waiting[:512])  # Linux refuses more than 1024 at once
         while waiting and written >= len(waiting[0]):
             written -= len(waiting.pop(0))
         if written:

@@ -1,4 +1,4 @@
-"""Blobs that were kept a moment ago and are still in memory: most are leased at once, and need not be read again."""
+"""A cache of blobs that were stored a moment ago: most are leased at once, and need not be read from the store."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from collections.abc import Callable, Iterable, Sequence
 from server.blobs.base import pack
 
 MOST_BYTES = 32 * 1024 * 1024
-LARGEST_BYTES = 1024 * 1024  # a larger one takes longer to send than to read
-SECONDS = 60.0  # another server may have leased it, and nobody here is told
+LARGEST_BYTES = 1024 * 1024  # a larger blob takes longer to send than to read
+SECONDS = 60.0  # a blob that another server has leased is not needed here, but this server is not told
 
 
 class FreshBlobs:
-    """The oldest blobs that nobody took yet, up to ``MOST_BYTES`` and ``SECONDS``. Safe from any thread.
+    """Caches blobs until they are taken: at most ``MOST_BYTES``, for at most ``SECONDS``. Safe from any thread.
 
-    When there is no room, newer ones are not remembered: a queue gives out its oldest first.
+    When the cache is full, new blobs are not added and old ones stay, because the queue leases its oldest predictions
+    first.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -27,7 +28,7 @@ class FreshBlobs:
         self._bytes = 0
 
     def remember(self, key: str, pictures: Sequence[Sequence[bytes]]) -> None:
-        """Remember what was kept under this key, if there is room for it."""
+        """Cache the blob that was stored under this key, if there is room for it."""
         blob = b"".join(pack(pictures))
         now = self._clock()
         with self._lock:
@@ -38,12 +39,12 @@ class FreshBlobs:
                 self._bytes += len(blob)
 
     def take(self, keys: Sequence[str]) -> list[bytes] | None:
-        """The bytes of these blobs, forgotten here from now on; None when one of them must be read. Never blocks."""
+        """Remove these blobs from the cache and return their bytes; None when one is not cached. Never blocks."""
         with self._lock:
             return [self._pop(key) for key in keys] if all(key in self._blobs for key in keys) else None
 
     def forget(self, keys: Iterable[str]) -> None:
-        """These are needed no more."""
+        """Remove these blobs from the cache, as far as they are in it."""
         with self._lock:
             for key in keys:
                 if key in self._blobs:

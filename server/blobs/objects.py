@@ -1,4 +1,4 @@
-"""Blobs as objects below a prefix of one bucket: S3, Google Cloud Storage or Azure, each through obstore."""
+"""Stores blobs as objects below a prefix of one bucket, in S3, Google Cloud Storage or Azure, through obstore."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from server.points import Point, reached
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, ObjectStoreMethods, RetryConfig
 
-# A call ends within 9 s: a last retry begins up to RETRY + BACKOFF after the first request, and takes up to REQUEST.
+# A call ends within 9 s: the last retry begins at most RETRY + BACKOFF after the first request and takes REQUEST.
 CONNECT, REQUEST = timedelta(seconds=2), timedelta(seconds=5)
 RETRY, BACKOFF = timedelta(seconds=3), timedelta(seconds=1)
-PAGE = 1000  # the most that S3 deletes, or lists, at a time
+PAGE = 1000  # the most objects that S3 deletes or lists in one request
 DELETERS, READERS = 10, 16
 
 _ENDPOINTS = (
@@ -33,7 +33,9 @@ _ENDPOINTS = (
     *("GOOGLE_BASE_URL", "AZURE_ENDPOINT", "AZURE_STORAGE_ENDPOINT"),
 )
 _ERRORS = (BaseError, OSError, ValueError)
+# An error about one of these hosts came from fetching credentials, not from the store.
 _CREDENTIALS = re.compile(r"https?://(169\.254\.|metadata\.|sts\.|oauth2\.|login\.microsoftonline\.)")
+# obstore's errors carry their cause only as text. What to say for a part of that text; the first that is found counts.
 _SIGNS = {
     "TimedOut": "no answer in time",
     "ConnectionRefused": "connection refused",
@@ -45,11 +47,11 @@ _SIGNS = {
 
 
 class ObjectBlobs(Blobs):
-    """Blobs as objects of one store.
+    """A store of blobs as objects.
 
-    ``put`` overwrites rather than creates: a key is random and used once, so that only the same bytes can meet it
-    again; and only a request that may be repeated is tried anew when its connection breaks, without taking the first
-    try's success for somebody else's object. It also asks nothing that some S3-like stores lack.
+    ``put`` overwrites an object of the same key rather than refusing to. Keys are random and used once, so only a retry
+    of the same ``put`` can meet its own object; a conditional write could not be retried after a broken connection
+    without taking that object for somebody else's, and some stores that speak S3 do not have it.
     """
 
     def __init__(self, store: ObjectStoreMethods, name: str, clock: Callable[[], float] = time.time) -> None:
@@ -58,10 +60,11 @@ class ObjectBlobs(Blobs):
 
     @classmethod
     def connect(cls, url: str, clock: Callable[[], float] = time.time) -> ObjectBlobs:
-        """The store of a URL without secrets; its settings are the environment's. Raises ``BlobsUnusable``."""
+        """Open the store at a URL without secrets, with settings from the environment. Raises ``BlobsUnusable``."""
         options: ClientConfig = {
             "connect_timeout": CONNECT,
             "timeout": REQUEST,
+            # obstore refuses http:// unless it is told otherwise; an endpoint that is given as http:// is meant so.
             "allow_http": any(os.environ.get(name, "").startswith("http://") for name in _ENDPOINTS),
         }
         retries: RetryConfig = {
@@ -76,18 +79,19 @@ class ObjectBlobs(Blobs):
         return cls(store, url, clock)
 
     def check(self) -> None:
-        """Write, read, list, delete and miss a probe. Raises ``BlobsUnusable``, which names the first that failed.
+        """Write, read, list and delete a small object, then read it in vain. Raises ``BlobsUnusable`` at a failed step.
 
-        S3 does not tell who may not list that an object is missing. A probe left behind is an orphan like any other.
+        The last step is there because S3 answers 403, not 404, for a missing object to those who may not list the
+        bucket. An object that stays behind is deleted later, as any orphan is.
         """
         key = f"probe{secrets.token_hex(16)}"
         try:
-            with _told("write"):
+            with _as_blob_error("write"):
                 self._store.put(key, pack([[b"probe"]]), use_multipart=False)
             self.get(key)
-            with _told("list"):
+            with _as_blob_error("list"):
                 next(iter(self._store.list(chunk_size=1)), None)
-            with _told("delete"):
+            with _as_blob_error("delete"):
                 self._store.delete([key])
             with suppress(BlobMissing):
                 self.get(key)
@@ -95,16 +99,16 @@ class ObjectBlobs(Blobs):
             raise BlobsUnusable(f"cannot use {self._name}: {error}") from None
 
     def put(self, key: str, pictures: Sequence[Sequence[bytes]]) -> int:
-        """Keep pictures as one object: it is there in whole, and durable, once the store has acknowledged it."""
+        """Store pictures as one object, which is complete and durable once the store has acknowledged it."""
         path, chunks = checked(key), pack(pictures)
         reached(Point.BLOB_OPENED)
-        with _told("keep the picture"):
+        with _as_blob_error("keep the picture"):
             self._store.put(path, chunks, use_multipart=False)
         reached(Point.BLOB_KEPT)
         return sum(map(len, chunks))
 
     def get(self, key: str) -> bytes:
-        """The object's bytes; the store's word that there is no such key is believed, any other 404 is an error."""
+        """Return the bytes of an object; it is missing only if the store says so by its code, not by any 404."""
         try:
             blob = bytes(self._store.get(checked(key)).bytes())
         except _ERRORS as error:
@@ -116,32 +120,32 @@ class ObjectBlobs(Blobs):
         return blob
 
     def get_each(self, keys: Sequence[str]) -> list[bytes | BlobMissing]:
-        """Several objects, some at a time: each costs a round trip."""
+        """Return the bytes of several objects, fetched in parallel, as each costs a round trip."""
         return list(self._readers.map(self._found, keys))
 
     def delete(self, keys: Iterable[str]) -> None:
-        """Remove objects, a page at a time. Raises ``BlobError``; what it leaves can be deleted again."""
+        """Delete objects, a page at a time. Raises ``BlobError``, after which the call can be repeated."""
         paths = map(checked, keys)
         while page := list(islice(paths, PAGE)):
-            with _told("delete blobs"):
+            with _as_blob_error("delete blobs"):
                 self._delete(page)
             reached(Point.BLOB_DELETED)
 
     def older_than(self, seconds: float) -> Iterator[str]:
-        """The keys of objects that the store's clock saw written at least ``seconds`` ago. Raises ``BlobError``.
+        """Iterate over the keys of objects written at least ``seconds`` ago. Raises ``BlobError``.
 
-        Now is by our own clock, so let ``seconds`` be far more than the two differ: S3 refuses whoever is 15 minutes
-        off.
+        The store's clock says when an object was written, and ours what time it is now. ``seconds`` must be far more
+        than the two differ; S3 refuses requests of clients whose clock is more than 15 minutes off.
         """
         limit = self._clock() - seconds
-        with _told("list blobs"):
+        with _as_blob_error("list blobs"):
             for page in self._store.list(chunk_size=PAGE):
                 for found in page:
                     if is_key(found["path"]) and found["last_modified"].timestamp() <= limit:
                         yield found["path"]
 
     def close(self) -> None:
-        """Let the readers go; idle connections close themselves."""
+        """End the threads that read; idle connections close by themselves."""
         self._readers.shutdown()
 
     def _delete(self, page: list[str]) -> None:
@@ -150,7 +154,7 @@ class ObjectBlobs(Blobs):
         except FileNotFoundError as error:
             if _code(error) in ("NoSuchBucket", "ContainerNotFound"):
                 raise
-            # Google and Azure end the whole call at the first that is gone.
+            # With Google and Azure, one object that does not exist makes the whole call fail.
             with ThreadPoolExecutor(DELETERS) as pool:
                 for _ in pool.map(self._delete_one, page):
                     pass
@@ -161,8 +165,8 @@ class ObjectBlobs(Blobs):
 
 
 @contextmanager
-def _told(what: str) -> Iterator[None]:
-    """Raise the client's errors as ours, without their text: it holds URLs, and may hold what signs them."""
+def _as_blob_error(what: str) -> Iterator[None]:
+    """Raise obstore's errors as ``BlobError``, without their text, which contains URLs and may contain signatures."""
     try:
         yield
     except _ERRORS as error:
@@ -170,7 +174,7 @@ def _told(what: str) -> Iterator[None]:
 
 
 def _code(error: Exception) -> str:
-    """The store's own word for what went wrong."""
+    """Return the store's error code, such as ``NoSuchKey``, or an empty string."""
     found = re.search(r'<Code>(\w+)</Code>|code: "([A-Z]\w+)"', str(error))
     return (found[1] or found[2]) if found else ""
 

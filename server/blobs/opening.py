@@ -1,4 +1,4 @@
-"""From the URL of a place to the blobs in it."""
+"""Opens the blob store that a URL names."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from server.blobs.directory import DirectoryBlobs
 
 SCHEMES = "file:///path, s3://bucket/prefix, gs://bucket/prefix, az://container/prefix, or a plain path"
 
-# Nothing but names: a password, a signature or an option in the URL matches none of them.
+# A URL consists of names only: one with a password, a signature or an option does not match.
 _NAME = r"(?!\.\.?(?:/|$))[A-Za-z0-9_.=-]+"
 _BUCKET = re.compile(rf"((s3a?|gs|az|azure|adl)://{_NAME}|abfss?://{_NAME}(@{_NAME})?)(/{_NAME})*/?")
 
 
 def open_blobs(url: str, clock: Callable[[], float] = time.time) -> Blobs:
-    """The blobs at ``url``, once it is proven that they can be kept there. Raises ``BlobsUnusable``.
+    """Open the store at ``url`` and try it out. Raises ``BlobsUnusable`` when blobs cannot be stored there.
 
-    A path or ``file://`` is a directory of our own making, not obstore's local store, which does not fsync: what it
-    acknowledged could be gone after a power cut. ``s3://``, ``gs://`` and ``az://`` (and the other names that obstore
-    has for these: ``s3a``, ``azure``, ``adl``, ``abfs``, ``abfss``) are objects below a prefix, with credentials from
-    the environment. ``clock`` gives the seconds since the epoch.
+    A path or ``file://`` is a ``DirectoryBlobs``, not obstore's local store, which does not fsync: a blob that it has
+    acknowledged could be lost in a power cut. ``s3://``, ``gs://`` and ``az://`` (and obstore's other names for these:
+    ``s3a``, ``azure``, ``adl``, ``abfs``, ``abfss``) are objects below a prefix, with credentials from the environment.
+    ``clock`` returns seconds since the epoch.
     """
     scheme, separator, rest = url.partition("://")
     if not separator and url and not re.match(r"[a-z0-9]+:", url):
