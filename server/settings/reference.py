@@ -27,27 +27,27 @@ _INTRODUCTION = f"""\
 
 # Configuration
 
-The defaults are in [chart/values.yaml](../chart/values.yaml). Write only what differs into a file of your own, or give
-it on the command line; both are laid over the defaults as Helm does it, and `null` takes a key away.
+The defaults are in [chart/values.yaml](../chart/values.yaml). Put only the values that differ into your own file or on
+the command line. They are merged with the defaults as Helm merges them, and `null` removes a key.
 
     python -m server check --values my-values.yaml
     python -m server serve --values my-values.yaml --set tiers.free.quota.cpu=3
     helm upgrade --install tierserve chart --namespace tierserve --create-namespace --values my-values.yaml
 
-`server`, `worker` and `tiers` are what the server reads, on a laptop and in a cluster. All else is read by the chart
-only.
+The server reads `server`, `worker` and `tiers`, on a laptop and in a cluster. Only the chart reads the other keys.
 
-A quantity is a number with or without a suffix, as Kubernetes writes it: `900m` is 0.9, `2Gi` is 2 x 1024^3. A typo is
-refused, with its file and line.
+A quantity is a number with or without a suffix, as Kubernetes writes it: `900m` is 0.9, `2Gi` is 2 x 1024^3. An unknown
+key or a wrong value is refused, with its file and line.
 """
 
 _CHART_RULES = """\
-- A tier's Job template exists.
-- In a cluster: no port of the server is 0; no tier runs in the server's own namespace; `service.nodePort` and the keys
-  of load balancers go with a `service.type` that has them; `httpRoute` names a Gateway; with network policies,
-  `serviceMonitor` goes with `networkPolicy.monitoring`; what is added to the server's pod has its own names and paths.
-- More than one of `replicas`, or `autoscaling`, needs `database.secretName` and `blobs.url`; `autoscaling.minReplicas`
-  is at most `maxReplicas`, and the pod asks for CPU; `blobs.secretName` goes with `blobs.url`.
+- The Job template of each tier exists.
+- In a cluster: no port of the server is 0. No tier runs in the server's own namespace. `service.nodePort` and the keys
+  of load balancers need a `service.type` that uses them. `httpRoute` names a Gateway. With network policies,
+  `serviceMonitor` needs `networkPolicy.monitoring`. Environment variables, volumes and mounts that are added to the
+  server's pod do not use the chart's own names and paths.
+- `replicas` above 1, and `autoscaling`, need `database.secretName` and `blobs.url`. `autoscaling.minReplicas` is at most
+  `maxReplicas`, and the server's pod requests CPU. `blobs.secretName` needs `blobs.url`.
 """
 
 

@@ -20,14 +20,14 @@ class Broken:
 
 
 def ports_differ(settings: Settings) -> Iterator[Broken]:
-    """The two listeners have different ports (or 0, any free one)."""
+    """The public and the internal port differ, unless both are 0, which takes any free port."""
     if settings.port == settings.internal_port != 0:
         message = f"server.port and server.internalPort are both {settings.port}"
         yield Broken(("/server/internalPort", "/server/port"), "ports", message)
 
 
 def heartbeat_within_lease(settings: Settings) -> Iterator[Broken]:
-    """A worker's heartbeat comes before its lease runs out."""
+    """The heartbeat of a worker is shorter than its lease."""
     lease = settings.lease
     if lease.heartbeat >= lease.seconds:
         message = f"the heartbeat of {lease.heartbeat:g} s must be shorter than the lease of {lease.seconds:g} s"
@@ -35,7 +35,7 @@ def heartbeat_within_lease(settings: Settings) -> Iterator[Broken]:
 
 
 def namespaces_differ(settings: Settings) -> Iterator[Broken]:
-    """No two tiers share a namespace, for the quota is a namespace's."""
+    """No two tiers share a namespace, because a quota applies to a whole namespace."""
     owners: dict[str, str] = {}
     for tier in settings.tiers.values():
         owner = owners.setdefault(tier.namespace, tier.name)
@@ -46,9 +46,9 @@ def namespaces_differ(settings: Settings) -> Iterator[Broken]:
 
 
 def jobs_fit_quotas(settings: Settings) -> Iterator[Broken]:
-    """One Job of a tier fits into the tier's quota, unless that is 0: a paused tier, which accepts but starts nothing.
+    """One Job of a tier fits into the tier's quota, unless the quota is 0: such a tier is paused and starts no Job.
 
-    A Job's CPU is above zero and its memory at least 64Mi.
+    A Job's CPU is more than 0, and its memory is at least 64Mi.
     """
     for tier in settings.tiers.values():
         at = pointer("tiers", tier.name)
@@ -65,7 +65,7 @@ def jobs_fit_quotas(settings: Settings) -> Iterator[Broken]:
 
 
 def waits_agree(settings: Settings) -> Iterator[Broken]:
-    """A Job's deadline is longer than its start, idle time and grace; no request is held longer than it may queue."""
+    """A Job's deadline exceeds its start, idle and grace times; a request waits no longer than it may be queued."""
     for tier in settings.tiers.values():
         at, deadline, waits = pointer("tiers", tier.name), tier.job.deadline, tier.waits
         spans = {"waits/startSeconds": waits.start, "waits/idleSeconds": waits.idle, "job/graceSeconds": tier.job.grace}
