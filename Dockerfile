@@ -1,20 +1,20 @@
-# Targets: server, worker (ONNX Runtime), worker-timm (torch). The default is server.
+# The targets are server, worker (ONNX Runtime) and worker-timm (torch). The default is server.
 #
 #   docker build --target server -t tierserve-server:0.1.0 .
 #   docker build --target worker -t tierserve-worker:0.1.0 --build-context models=.tierserve/models .
 #
-# Models: without --build-context models=DIR the stage `models` makes them, for which it installs torch (several GB that
-# stay in that stage). `make models` fills .tierserve/models.
-# Base: any image with Python 3.11 or later, its venv module and ca-certificates: --build-arg BASE_IMAGE=...
-# Behind a proxy with a certificate authority of its own, lend the host's certificates to the build; nothing of them
-# stays in the image (Docker: a build secret or a base image that has them; buildah and podman: a volume):
+# Models: `make models` fills .tierserve/models. Without --build-context models=DIR the stage `models` builds the models. It
+# installs torch for that, several GB that stay in that stage.
+# Base image: any image with Python 3.11 or later, its venv module and ca-certificates: --build-arg BASE_IMAGE=...
+# Proxy with its own certificate authority: give the build the host's certificates; none of them stays in the image. With
+# Docker use a build secret or a base image that has them, with buildah and podman a volume:
 #   buildah bud -v /etc/ssl/certs:/etc/ssl/certs:ro --target server .
-# A package index of your own, with its credentials, comes as a secret, and stays out of every layer:
+# Your own package index: pass its pip.conf, with credentials, as a secret, which stays out of every layer:
 #   --secret id=pip,src=$HOME/.config/pip/pip.conf
 ARG BASE_IMAGE=python:3.11-slim
 
 
-# What the build stages share: pip in an environment of its own, which fills /opt/tierserve.
+# The base of all build stages: pip in its own virtual environment, from which it installs into /opt/tierserve.
 FROM ${BASE_IMAGE} AS tools
 ENV PIP_CERT=/etc/ssl/certs/ca-certificates.crt \
     PIP_CONSTRAINT=/src/requirements.lock \
@@ -28,11 +28,11 @@ COPY requirements.lock ./
 
 FROM tools AS server-packages
 COPY setup.py ./
-# The distribution without its code, which is copied below: what it needs, its metadata and its command.
+# Installs the distribution without its code: its dependencies, its metadata and its command. The code is copied below.
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
     /pip/bin/pip --python /opt/tierserve/bin/python install --no-compile '.[cluster,postgresql,objects]'
-# What nothing imports, 70 MB of it: the asynchronous client and what only that needs, SQLAlchemy's ORM and the dialects of
-# other databases, and the languages that pygments can colour.
+# Removes 70 MB that nothing imports: the asynchronous Kubernetes client and its dependencies, SQLAlchemy's ORM and its
+# dialects for other databases, and the lexers of pygments.
 RUN cd /opt/tierserve/lib/python3*/site-packages && rm -r kubernetes/aio \
         sqlalchemy/orm sqlalchemy/ext sqlalchemy/dialects/mssql sqlalchemy/dialects/mysql sqlalchemy/dialects/oracle \
         pygments/lexers/[a-z]*.py \
@@ -44,7 +44,7 @@ RUN cd /opt/tierserve/lib/python3*/site-packages && rm -r kubernetes/aio \
 FROM tools AS worker-packages
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
     /pip/bin/pip --python /opt/tierserve/bin/python install --no-compile numpy onnxruntime pillow
-# libonnxruntime.so is for C programs: the Python module has all of it inside. AVIF is a format that no worker opens.
+# libonnxruntime.so is for C programs; the Python module contains the same code. AVIF is a format that no worker opens.
 RUN cd /opt/tierserve/lib/python3*/site-packages \
     && rm -r onnxruntime/capi/libonnxruntime.so* onnxruntime/quantization onnxruntime/tools onnxruntime/transformers \
         numpy/_core/include numpy/_core/lib numpy/f2py \
@@ -55,7 +55,7 @@ RUN cd /opt/tierserve/lib/python3*/site-packages \
 FROM tools AS worker-timm-packages
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
     /pip/bin/pip --python /opt/tierserve/bin/python install --no-compile numpy pillow safetensors timm torch
-# One file of torch is in the syntax of a later Python.
+# One file of torch (py312_) uses the syntax of a later Python and cannot be compiled.
 RUN cd /opt/tierserve/lib/python3*/site-packages && find . -name '*.pyi' -delete \
     && /opt/tierserve/bin/python -m compileall -q -f --invalidation-mode unchecked-hash -x /py312_ .
 
@@ -94,7 +94,7 @@ COPY --from=models / /models
 RUN python3 pick_variants.py onnx /models /onnx && python3 pick_variants.py timm /models /timm
 
 
-# What the images share. Official images come without .pyc files, and with a pip that a read-only image has no use for.
+# The base of the three images. The official Python images have no .pyc files, and a pip that a read-only image cannot use.
 FROM ${BASE_IMAGE} AS runtime
 RUN cd "$(python3 -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')" \
     && python3 -m compileall -q --invalidation-mode unchecked-hash -x '/(test|tests|idlelib|lib2to3|site-packages)/' . \

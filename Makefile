@@ -1,4 +1,4 @@
-# make run, make test: everything else is in `make help`.
+# Begin with `make run` and `make test`; `make help` lists all targets.
 PYTHON ?= python3
 HOST ?= 127.0.0.1
 PORT ?= 8080
@@ -20,34 +20,34 @@ BUILDER := model/build.py model/quantize.py model/samples.py model/weights.py mo
 
 .PHONY: help run models images test test-faults soak test-cluster test-one cluster-parts cluster cluster-down lint format bench docs lock clean
 
-help: ## Show what there is
+help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
-	@echo "  PORT= HOST= STATE= VALUES=file ARGS='--set key=value' go with make run"
-	@echo "  ARGS='-k word -x' and other options of pytest go with make test, test-faults, test-cluster and test-one"
+	@echo "  make run takes PORT= HOST= STATE= VALUES=file ARGS='--set key=value'"
+	@echo "  make test, test-faults, test-cluster and test-one take pytest's options: ARGS='-k word -x'"
 
-run: .venv/.run $(BUILT) ## Set up, build the models the first time, serve on 127.0.0.1:8080
+run: .venv/.run $(BUILT) ## Set up, build the models the first time, and serve on 127.0.0.1:8080
 	@exec $(SERVE)
 
 models: $(BUILT) ## Build the default models
 
-images: .venv/.test $(BUILT) ## Build the images server and worker with buildah, as root
+images: .venv/.test $(BUILT) ## Build the container images of server and worker with buildah, as root
 	@$(BIN)/python -m tests.cluster.images --models $(MODELS) $(ARGS)
 
-test: .venv/.test $(BUILT) ## Set up and run the tests
+test: .venv/.test $(BUILT) ## Set up, and run every test that needs no cluster
 	@$(TESTED) $(BIN)/pytest -m "not cluster and not faults" $(ARGS)
 
-test-faults: .venv/.test $(BUILT) ## Break servers, workers, disks and connections on purpose, for a few minutes
+test-faults: .venv/.test $(BUILT) ## Test under injected faults of servers, workers, disks and connections, for a few minutes
 	@$(TESTED) $(BIN)/pytest -m faults tests/faults $(ARGS)
 
-soak: .venv/.test $(BUILT) ## The same at random, for SECONDS=600 with SEED= DATABASE=sqlite|postgresql
+soak: .venv/.test $(BUILT) ## Inject random faults for SECONDS=600, with SEED= DATABASE=sqlite|postgresql
 	@$(TESTED) $(BIN)/python -m tests.faults run --seconds $(SECONDS) --database $(DATABASE) \
 		$(if $(SEED),--seed $(SEED)) $(ARGS)
 
-test-cluster: cluster-parts ## Test on a real cluster; needs root and Go, 15 minutes more the first time
+test-cluster: cluster-parts ## Test on a two-node Kubernetes; needs root and Go, the first run takes 15 minutes more
 	@$(TESTED) $(BIN)/pytest -m cluster tests/chart tests/cluster tests/images tests/e2e $(ARGS)
 
 test-one: .venv/.test $(BUILT) ## Run one test of any suite: TEST=tests/e2e/test_quota.py::test_name
-	@[ -n "$$TEST" ] || { echo "which? make test-one TEST=tests/e2e/test_quota.py::test_name"; exit 2; }
+	@[ -n "$$TEST" ] || { echo "Name the test: make test-one TEST=tests/e2e/test_quota.py::test_name"; exit 2; }
 	@! $(BIN)/pytest --collect-only -qq -m cluster "$$TEST" >/dev/null 2>&1 || $(MAKE) --no-print-directory cluster-parts
 	@$(TESTED) $(BIN)/pytest "$$TEST" $(ARGS)
 
@@ -58,22 +58,22 @@ cluster-parts: .venv/.test $(BUILT)
 cluster: .venv/.test ## Start a two-node Kubernetes on this machine; needs root and Go
 	@$(BIN)/python -m tests.cluster up --dir $(STATE)/cluster
 
-cluster-down: .venv/.test ## Take it away again
+cluster-down: .venv/.test ## Remove that Kubernetes again
 	@$(BIN)/python -m tests.cluster down --dir $(STATE)/cluster
 
-lint: .venv/.test ## ruff, mypy, import-linter, generated pages
+lint: .venv/.test ## Run ruff, mypy and import-linter, and check the generated pages
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports && $(BIN)/python -m server.settings.reference --check
 
 format: .venv/.test ## Format the code
 	@$(BIN)/ruff check --fix-only . ; $(BIN)/ruff format .
 
-bench: .venv/.test $(BUILT) ## Measure, each figure beside its raw limit
+bench: .venv/.test $(BUILT) ## Measure the performance, each figure beside its raw limit
 	@$(BIN)/python -m benchmarks --models $(MODELS) $(ARGS)
 
-docs: .venv/.run ## Write docs/configuration.md from the schema
+docs: .venv/.run ## Generate docs/configuration.md from the schema
 	@$(BIN)/python -m server.settings.reference
 
-lock: .venv/.test ## Pin what the tests will run with
+lock: .venv/.test ## Write the newest versions of all dependencies into requirements.lock
 	@$(BIN)/python -m uv pip compile -q --universal --all-extras --no-header --no-annotate --upgrade --no-emit-index-url setup.py -o requirements.lock
 
 clean: ## Remove the virtual environment and the state folder
@@ -84,7 +84,7 @@ clean: ## Remove the virtual environment and the state folder
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or later is needed: make PYTHON=python3.12 ..."; exit 1; }
 	@echo "making a virtual environment in .venv"
 	@$(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install -q uv || echo "uv is not to be had; pip will do, more slowly"
+	@$(BIN)/python -m pip install -q uv || echo "uv cannot be installed; pip is used instead and is slower"
 
 define install
 @echo "installing $(1)"
