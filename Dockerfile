@@ -6,8 +6,8 @@
 # Models: `make models` fills .tierserve/models. Without --build-context models=DIR the stage `models` builds the models. It
 # installs torch for that, several GB that stay in that stage.
 # Base image: any image with Python 3.11 or later, its venv module and ca-certificates: --build-arg BASE_IMAGE=...
-# Proxy with its own certificate authority: give the build the host's certificates; none of them stays in the image. With
-# Docker use a build secret or a base image that has them, with buildah and podman a volume:
+# Proxy with its own certificate authority: buildah and podman can mount the host's certificates during the build, and none
+# of them stays in the image. With Docker use a base image that has them.
 #   buildah bud -v /etc/ssl/certs:/etc/ssl/certs:ro --target server .
 # Your own package index: pass its pip.conf, with credentials, as a secret, which stays out of every layer:
 #   --secret id=pip,src=$HOME/.config/pip/pip.conf
@@ -55,7 +55,7 @@ RUN cd /opt/tierserve/lib/python3*/site-packages \
 FROM tools AS worker-timm-packages
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
     /pip/bin/pip --python /opt/tierserve/bin/python install --no-compile numpy pillow safetensors timm torch
-# One file of torch (py312_) uses the syntax of a later Python and cannot be compiled.
+# One file of torch (py312_...) uses the syntax of a later Python, so it is not compiled.
 RUN cd /opt/tierserve/lib/python3*/site-packages && find . -name '*.pyi' -delete \
     && /opt/tierserve/bin/python -m compileall -q -f --invalidation-mode unchecked-hash -x /py312_ .
 

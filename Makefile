@@ -58,7 +58,7 @@ cluster-parts: .venv/.test $(BUILT)
 cluster: .venv/.test ## Start a two-node Kubernetes on this machine; needs root and Go
 	@$(BIN)/python -m tests.cluster up --dir $(STATE)/cluster
 
-cluster-down: .venv/.test ## Remove that Kubernetes again
+cluster-down: .venv/.test ## Remove the Kubernetes that make cluster started
 	@$(BIN)/python -m tests.cluster down --dir $(STATE)/cluster
 
 lint: .venv/.test ## Run ruff, mypy and import-linter, and check the generated pages
