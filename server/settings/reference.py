@@ -46,8 +46,8 @@ _CHART_RULES = """\
   of load balancers need a `service.type` that uses them. `httpRoute` names a Gateway. With network policies,
   `serviceMonitor` needs `networkPolicy.monitoring`. Environment variables, volumes and mounts that are added to the
   server's pod do not use the chart's own names and paths.
-- `replicas` above 1, and `autoscaling`, need `database.secretName` and `blobs.url`. `autoscaling.minReplicas` is at most
-  `maxReplicas`, and the server's pod requests CPU. `blobs.secretName` needs `blobs.url`.
+- `replicas` above 1, and `autoscaling`, need `database.secretName` and `blobs.url`. `autoscaling.minReplicas` is at
+  most `maxReplicas`, and the server's pod requests CPU. `blobs.secretName` needs `blobs.url`.
 """
 
 
