@@ -49,11 +49,11 @@ TIER_GAUGES: tuple[tuple[str, str, Callable[[TierFigures], float | None]], ...] 
     ("tierserve_workers_running", "Worker Jobs that run, the starting ones included.", lambda tier: tier.running),
     ("tierserve_workers_starting", "Worker Jobs that have not asked for work yet.", lambda tier: tier.starting),
     ("tierserve_workers_room", "Further worker Jobs that the quota would take now.", lambda tier: tier.room),
-    ("tierserve_tier_healthy", "1 when workers could be started at the dispatcher's last look.", lambda t: t.healthy),
+    ("tierserve_tier_healthy", "1 when workers could be started when the leader last looked.", lambda t: t.healthy),
     ("tierserve_breaker_strikes", "Latest Jobs in a row that ended without work.", lambda tier: tier.strikes),
     (
         "tierserve_dispatcher_report_age_seconds",
-        "Time since the dispatcher last reported on the tier.",
+        "Time since the leader last reported on the tier.",
         lambda tier: tier.report_age,
     ),
 )

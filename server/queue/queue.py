@@ -1,4 +1,4 @@
-"""The whole durable queue: the parts that callers, workers, the dispatcher and readers use, over one database."""
+"""The whole durable queue: the parts that callers, workers, the leader and readers use, over one database."""
 
 from __future__ import annotations
 
@@ -21,5 +21,5 @@ class Queue(Intake, Leases, Upkeep, Jobs, Figures):
         self._database.listen(listener, own=own)
 
     def leads(self) -> bool:
-        """Whether this process is the one that may dispatch now; blocks for as long as asking takes."""
+        """Whether this process is the one that leads now; blocks for as long as asking takes."""
         return self._database.leads()

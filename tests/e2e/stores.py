@@ -148,8 +148,8 @@ class Stores:
         told = self._cluster.kubectl("-n", SPACE, "get", "pods", "--selector=app=postgresql", "-o", "json")
         return [Thing(item) for item in json.loads(told)["items"]]
 
-    def dispatching(self) -> str:
-        """The address of the pod that holds the lock of dispatchers; empty when none does."""
+    def leading(self) -> str:
+        """The address of the pod that holds the leader's lock; empty when none does."""
         where = make_conninfo(host=self._database, user=USER, password=PASSWORD, dbname="postgres")
         with psycopg.connect(where, connect_timeout=10) as connection:
             row = connection.execute(HOLDER).fetchone()
@@ -157,7 +157,7 @@ class Stores:
 
     def wait_answers(self) -> None:
         """Return once PostgreSQL takes connections."""
-        eventually(self.dispatching, 90, "PostgreSQL answers", lambda _: True, (psycopg.OperationalError,))
+        eventually(self.leading, 90, "PostgreSQL answers", lambda _: True, (psycopg.OperationalError,))
 
     def _secret(self, name: str, **texts: str) -> None:
         literals = [f"--from-literal={key}={text}" for key, text in texts.items()]

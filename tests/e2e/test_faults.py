@@ -171,7 +171,7 @@ def test_work_of_a_lost_node_goes_on_elsewhere(deployment: Deployment, whole: Cl
         took = begun_again(deployment, keys) - began
         tell(f"node lost with {quota} of the quota: what it held was taken up after {took:.1f} s")
         assert took < TAKEN_UP_SECONDS
-        gone(deployment, set(lost))  # by force, in the dispatcher's next look: else they would hold quota
+        gone(deployment, set(lost))  # by force, in the leader's next look: else they would hold quota
         assert set(attempts(deployment, keys)) == {1, 2}
         whole.start_node("n2")
 

@@ -36,7 +36,7 @@ SETS = (
     "tiers.premium.waits.idleSeconds=60",
 )
 TAKEN_OVER_SECONDS = 15.0
-GRACE_SECONDS = 90.0  # a server that must go has 80 s; it dispatches until it is told, after 10 s of them
+GRACE_SECONDS = 90.0  # a server that must go has 80 s; it leads until it is told, after 10 s of them
 TOKEN_FILE = "/var/run/secrets/tierserve/token"
 AWAY_SECONDS = 3.0  # after 10 s in all a server may count as unready, and then nothing answers
 
@@ -82,9 +82,9 @@ def alone(deployment: Deployment, pods: dict[str, Thing]) -> None:
     eventually(others, GRACE_SECONDS, "the other servers are gone", operator.not_)
 
 
-def dispatcher(shared: Stores, pods: Collection[str]) -> str:
-    """The address of the server that dispatches, once it is one of these."""
-    return eventually(shared.dispatching, GRACE_SECONDS, f"one of {[*pods]} dispatches", lambda found: found in pods)
+def leader(shared: Stores, pods: Collection[str]) -> str:
+    """The address of the server that leads, once it is one of these."""
+    return eventually(shared.leading, GRACE_SECONDS, f"one of {[*pods]} leads", lambda found: found in pods)
 
 
 def asked_anew(deployment: Deployment, tier: str) -> Answer:
@@ -103,7 +103,7 @@ def test_from_one_server_on_a_volume_to_two_that_share(deployment: Deployment, s
     deployment.upgrade("replicas=2", *shared.sets)
     pods = servers(deployment)
     assert nodes(pods) == {"n1", "n2"}
-    dispatcher(shared, pods)
+    leader(shared, pods)
     for tier in TIERS:
         assert is_cat(asked_anew(deployment, tier))
     (claim,) = deployment.items("persistentvolumeclaims", NAMESPACE)
@@ -151,12 +151,12 @@ LAST_WORDS = {"killed": set(), "deleted": set(), "cut off": {"storage_unavailabl
 
 
 @pytest.mark.parametrize("how", LAST_WORDS)
-def test_when_the_server_that_dispatches_is_lost_another_does(
+def test_when_the_server_that_leads_is_lost_another_does(
     own_cluster: Cluster, deployment: Deployment, shared: Stores, how: str
 ) -> None:
     pods = servers(deployment)
     with asking(deployment) as clients:
-        lost = dispatcher(shared, pods)
+        lost = leader(shared, pods)
         gone = "" if how == "cut off" else pods[lost]["status"]["containerStatuses"][0]["containerID"]
         began = time.monotonic()
         if how == "killed":
@@ -164,7 +164,7 @@ def test_when_the_server_that_dispatches_is_lost_another_does(
         elif how == "deleted":
             deployment.kubectl("delete", "pod", pods[lost]["metadata"]["name"], "--grace-period=0", "--force")
         with cut_off(own_cluster, pods[lost]) if how == "cut off" else nullcontext():
-            eventually(shared.dispatching, 60, "another one dispatches", lambda found: found not in ("", lost))
+            eventually(shared.leading, 60, "another one leads", lambda found: found not in ("", lost))
             took = time.monotonic() - began
             deployment.kubectl("delete", "jobs", "--all", namespace=PREMIUM)
             clients.serves("premium", time.monotonic())
@@ -173,7 +173,7 @@ def test_when_the_server_that_dispatches_is_lost_another_does(
         gap = clients.gap(began)
     check_refusals(clients, LAST_WORDS[how])
     broken = f"{len(clients.unanswered)} of {len(clients.unanswered) + len(clients.accepted)} requests broken"
-    tell(f"the server that dispatched {how}: another did after {took:.1f} s; longest pause {gap:.1f} s, {broken}")
+    tell(f"the server that led {how}: another did after {took:.1f} s; longest pause {gap:.1f} s, {broken}")
     assert took < TAKEN_OVER_SECONDS
 
 
@@ -216,7 +216,7 @@ def test_more_and_fewer_servers(deployment: Deployment, shared: Stores) -> None:
         deployment.upgrade("replicas=1")
         one = servers(deployment, 1)
         (left,) = one
-        dispatcher(shared, one)
+        leader(shared, one)
         alone(deployment, one)
         gap = clients.gap(began)
     assert left in three

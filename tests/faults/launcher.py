@@ -44,18 +44,19 @@ def prepare(secret: bytes, orphans: float, patience: float) -> None:
 
     from server import app
     from server.access.workers import WorkerTokens
+    from server.http import routes
     from server.http.internal import worker
     from server.leader import sweeping
     from server.settings.live import Live
     from server.settings.values import DEFAULT_VALUES, TEMPLATES, load
 
     Live(lambda: load(DEFAULT_VALUES, (), base=DEFAULT_VALUES, templates=TEMPLATES), [DEFAULT_VALUES], TEMPLATES)
-    for definition in ("lease", "leases", "complete"):
-        worker._validator(definition)
+    for schema in (worker.LEASE, worker.LEASES, worker.COMPLETE):
+        _ = schema._validate  # compiled when it is first used
     mock.patch.object(app, "WorkerTokens", lambda _: WorkerTokens(secret)).start()
     mock.patch.object(sweeping, "ORPHAN_SECONDS", orphans).start()
     if patience:
-        mock.patch.multiple(app, BODY_SECONDS=patience, IDLE_SECONDS=patience).start()
+        mock.patch.multiple(routes, BODY_SECONDS=patience, IDLE_SECONDS=patience).start()
 
 
 def live(order: dict[str, Any], tell: int) -> None:

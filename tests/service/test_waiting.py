@@ -52,7 +52,7 @@ def test_position_and_reason_are_told(paused: Service, tiny: bytes) -> None:
     assert [(place["position"], place["ahead"]) for place in places] == [(1, 0), (2, 1), (3, 2)]
     assert "eta_seconds" not in places[0]
     eventually(
-        lambda: paused.get(urls[0]).json["queue"]["reason"],  # the dispatcher looks once a second
+        lambda: paused.get(urls[0]).json["queue"]["reason"],  # the leader looks once a second
         20,
         "the reason names the quota",
         lambda reason: "quota pods: 0 of 0 used" in reason,

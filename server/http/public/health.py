@@ -21,7 +21,7 @@ class HealthHandler(PublicHandler):
 
 
 class ReadyHandler(PublicHandler):
-    """``GET /readyz``: accepting works, tier by tier what the dispatcher says."""
+    """``GET /readyz``: accepting works, tier by tier what the leader last saw."""
 
     async def get(self) -> None:
         """503 while stopping or while the queue cannot be read; a sick tier does not make the others unready."""
@@ -39,5 +39,5 @@ class ReadyHandler(PublicHandler):
             stale = view.seen_at is None or services.clock() - view.seen_at > oldest
             tiers[name] = {"healthy": view.healthy and not stale, "reason": view.reason}
             if stale:
-                tiers[name]["reason"] = f"the dispatcher has not looked at this tier for {oldest:g} s"
+                tiers[name]["reason"] = f"no server has looked at this tier for {oldest:g} s"
         return self.answer({"status": "ready", "settings": services.in_force, "tiers": tiers})

@@ -156,7 +156,7 @@ class TierView:
     room: int = 0
     quota: Mapping[str, Usage] = field(default_factory=dict, hash=False)
     healthy: bool = False
-    reason: str = "waiting for the dispatcher"
+    reason: str = "no server has looked at this tier yet"
     seen_at: float | None = None
 
 

@@ -1,4 +1,4 @@
-"""Figures for readers: how deep the queues are, how fast they move, and what the dispatcher last saw."""
+"""Figures for readers: how deep the queues are, how fast they move, and what the leader last saw."""
 
 from __future__ import annotations
 

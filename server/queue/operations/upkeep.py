@@ -45,7 +45,7 @@ SILENT = "its lease ran out: the worker died or stopped answering"
 
 
 class Upkeep(Operations):
-    """The part of the queue that the dispatcher calls on its clock."""
+    """The part of the queue that the leader calls on its clock."""
 
     @write
     def reclaim(self, tx: Transaction, tiers: Mapping[str, int], *, leases: bool = True) -> Reclaimed:

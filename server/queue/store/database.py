@@ -72,7 +72,7 @@ class Database(ABC):
         (self._own_listeners if own else self._listeners).append(listener)
 
     def leads(self) -> bool:
-        """Whether this process is the one that may dispatch now. Blocks for as long as asking takes."""
+        """Whether this process is the one that leads now. Blocks for as long as asking takes."""
         return True
 
     def close(self) -> None:

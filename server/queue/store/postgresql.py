@@ -1,4 +1,4 @@
-"""The queue in PostgreSQL: for any number of servers, one of which dispatches at a time."""
+"""The queue in PostgreSQL: for any number of servers, one of which leads at a time."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class PostgreSQL(Database):
         self._notices.start()
 
     def leads(self) -> bool:
-        """Whether this process holds the one lock of dispatchers, or could just take it."""
+        """Whether this process holds the leader's lock, or could just take it."""
         return self._leadership.held()
 
     def _passes(self, error: Exception) -> bool:

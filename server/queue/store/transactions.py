@@ -63,7 +63,7 @@ class Transactions(Protocol):
         """Hear the news of commits."""
 
     def leads(self) -> bool:
-        """Whether this process may dispatch now."""
+        """Whether this process leads now."""
 
 
 class Operations:

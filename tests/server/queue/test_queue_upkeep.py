@@ -250,7 +250,7 @@ def test_pace_is_that_of_the_last_successes_within_the_hour(world: World) -> Non
     assert world.queue.pace("free").result() == Pace(100, 0.008, 51.0, 96.0)
 
 
-def test_what_the_dispatcher_saw_can_be_read_after_a_restart(world: World) -> None:
+def test_what_the_leader_saw_can_be_read_after_a_restart(world: World) -> None:
     world.queue.report("free", TierView(room=1)).result()
     world.clock.advance(1)
     world.queue.report("free", TierView(room=2, quota={"cpu": Usage(2.0, 0.9)}, reason="busy")).result()
