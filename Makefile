@@ -8,6 +8,7 @@ MODELS ?= $(STATE)/models
 VALUES ?=
 SECONDS ?= 600
 SEED ?=
+JOBS ?= 2
 DATABASE ?= sqlite
 ARGS ?=
 
@@ -15,6 +16,7 @@ BIN := .venv/bin
 SERVE := $(BIN)/python -m server serve --state $(STATE) --models $(MODELS) $(if $(VALUES),--values $(VALUES)) \
 	--set server.host=$(HOST) --set server.port=$(PORT) --set server.internalPort=$(INTERNAL_PORT) $(ARGS)
 TESTED := TIERSERVE_MODELS=$(abspath $(MODELS))
+SPREAD := --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
 BUILT := $(MODELS)/.built
 BUILDER := model/build.py model/quantize.py model/samples.py model/weights.py model/description.py
 
@@ -33,8 +35,8 @@ models: $(BUILT) ## Build the default models
 images: .venv/.test $(BUILT) ## Build the container images of server and worker with buildah, as root
 	@$(BIN)/python -m tests.cluster.images --models $(MODELS) $(ARGS)
 
-test: .venv/.test $(BUILT) ## Set up, and run every test that needs no cluster
-	@$(TESTED) $(BIN)/pytest -m "not cluster and not faults" $(ARGS)
+test: .venv/.test $(BUILT) ## Set up, and run every test that needs no cluster, in JOBS=2 processes
+	@$(TESTED) $(BIN)/pytest -m "not cluster and not faults" $(SPREAD) $(ARGS)
 
 test-faults: .venv/.test $(BUILT) ## Test under injected faults of servers, workers, disks and connections, for a few minutes
 	@$(TESTED) $(BIN)/pytest -m faults tests/faults $(ARGS)

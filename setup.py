@@ -42,6 +42,7 @@ setup(
             "psycopg[binary]>=3.2",
             "pytest",
             "pytest-timeout",
+            "pytest-xdist",
             "ruff",
             "types-PyYAML",
             "types-jsonschema",

@@ -55,7 +55,7 @@ class Postgres:
             data = str(self._folder / "data")
             access = ["--auth=scram-sha-256", f"--username={USER}", f"--pwfile={secret}"]
             secret.chmod(0o644)
-            self._run("initdb", "-D", data, *access, "--no-locale", "-E", "UTF8")
+            self._run("initdb", "-D", data, *access, "--no-locale", "--no-sync", "-E", "UTF8")
             self.start()
             with self.connect("postgres") as connection:
                 connection.execute(f"CREATE DATABASE {NAME}")

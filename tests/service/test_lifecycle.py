@@ -213,7 +213,7 @@ def test_twenty_kills_under_load_lose_nothing(models: Path, tmp_path: Path) -> N
                 continue
             if answer.status == 202:
                 accepted.append(answer.headers["Location"])
-            time.sleep(0.01)
+            time.sleep(0.05)
 
     with ThreadPoolExecutor() as pool:
         clients = [pool.submit(client) for _ in range(4)]
