@@ -57,8 +57,8 @@ cluster-parts: .venv/.test $(BUILT)
 	@$(BIN)/python -m tests.cluster binaries --all >/dev/null
 	@$(BIN)/python -m tests.cluster.images --models $(MODELS)
 
-cluster: .venv/.test ## Start a two-node Kubernetes on this machine; needs root and Go
-	@$(BIN)/python -m tests.cluster up --dir $(STATE)/cluster
+cluster: .venv/.test $(BUILT) ## Start a two-node Kubernetes with the images on it, ready for helm install; needs root and Go
+	@$(BIN)/python -m tests.cluster up --dir $(STATE)/cluster --models $(MODELS)
 
 cluster-down: .venv/.test ## Remove the Kubernetes that make cluster started
 	@$(BIN)/python -m tests.cluster down --dir $(STATE)/cluster

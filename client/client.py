@@ -14,6 +14,10 @@ from tornado.httputil import HTTPHeaders
 
 CONNECT_SECONDS, ANSWER_SECONDS = 5.0, 90.0
 POLL_SECONDS = 20
+HINT = (
+    "On a laptop, start one: make run. "
+    "In a cluster, see how it does: kubectl get pods --all-namespaces --selector app.kubernetes.io/name=tierserve"
+)
 
 
 class ClientError(Exception):
@@ -71,7 +75,7 @@ class Client:
             try:
                 response = await self._http.fetch(request, raise_error=False)
             except (OSError, HTTPClientError) as error:
-                raise ClientError(f"no server answers at {self._url} ({error}). Start one: make run") from error
+                raise ClientError(f"no server answers at {self._url} ({error}). {HINT}") from error
             if response.code in (429, 503) and "Retry-After" in response.headers:
                 await asyncio.sleep(float(response.headers["Retry-After"]))
                 continue

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from tests.cluster import binaries, cluster, packages
+from tests.cluster import binaries, cluster, images, packages
 from tests.cluster.claims import claims
 from tests.cluster.shell import PROXIES, ClusterError, interrupt
 
@@ -22,6 +22,10 @@ folder_option = click.option(
     default=cluster.FOLDER,
     help="Where its data and logs are. [default: .tierserve/cluster]",
 )
+
+REPOSITORIES = [f"--set {target}.image.repository={images.repository(target)}" for target in images.DEFAULT]
+INSTALL = f"""helm install tierserve chart --namespace tierserve --create-namespace \\
+  {" ".join(REPOSITORIES)}"""
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -39,16 +43,30 @@ def main() -> None:
     show_default=True,
     help="Seconds after which a silent node is not ready.",
 )
-def up(folder: Path, cpus: int, grace: int) -> None:
+@click.option(
+    "--models",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Put the project's images there, built with these models, and print how to install the chart.",
+)
+def up(folder: Path, cpus: int, grace: int, models: Path | None) -> None:
     """Start it; print the shell lines that lead to it."""
     began = time.monotonic()
     known = cluster.attach(folder)
+    archives = []
+    if models:
+        cluster.check(folder)
+        binaries.ensure(say=_say)
+        archives = [images.build(target, models, say=_say) for target in images.DEFAULT]
     found = known or cluster.up(folder, cpus=cpus, grace_seconds=grace, say=_say)
+    for archive in archives:
+        found.load_image(archive, _say)
     _say("it is up already" if known else f"ready in {time.monotonic() - began:.1f} s")
     click.echo(f"export KUBECONFIG={shlex.quote(str(found.kubeconfig))}")
     if PROXIES & {name.lower() for name in os.environ}:
         click.echo("export NO_PROXY=$NO_PROXY,172.30.0.0/16")
     click.echo(f"export PATH={shlex.quote(str(found.binaries))}:$PATH  # kubectl {binaries.KUBERNETES_VERSION}")
+    if models:
+        click.echo(INSTALL)
 
 
 @main.command()
@@ -89,7 +107,7 @@ def debian(install: bool) -> None:
     if absent and install:
         packages.install(absent)
     elif absent:
-        raise ClusterError(f"missing: {' '.join(absent)}; python -m tests.cluster packages --install")
+        raise ClusterError(f"missing: {' '.join(absent)}; .venv/bin/python -m tests.cluster packages --install")
 
 
 def _say(line: str) -> None:

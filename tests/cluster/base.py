@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import shutil
 import signal
 import subprocess
+import tarfile
 import tempfile
 import threading
 import time
@@ -24,6 +26,7 @@ REMOVED = ["usr/share/doc", "usr/share/info", "usr/share/lintian", "usr/share/lo
 EMPTIED = ["var/cache", "var/lib/apt/lists", "var/log"]
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tierserve" / "images"
 BUILD_SECONDS = 3600.0
+NAMES = ("io.containerd.image.name", "org.opencontainers.image.ref.name")  # in an archive, the first before the second
 PRIVATE = ["setpriv", "--pdeathsig=KILL", "unshare", "--mount", "--pid", "--mount-proc", "--fork", "--kill-child"]
 """Before a command: its processes and mounts go when this process goes, even if it is killed."""
 PHASES = re.compile(r"I: (?:Retrieving InRelease|Checking component|Installing core|Configuring python3$|Base system)")
@@ -98,6 +101,18 @@ def export(storage: Path, image: str, archive: Path) -> None:
     part.unlink(missing_ok=True)
     run(*buildah(storage, "push"), "--quiet", image, f"oci-archive:{part}:{image}", timeout=BUILD_SECONDS)
     part.rename(archive)
+
+
+def contents(archive: Path) -> dict[str, str]:
+    """The images of an OCI archive: the name that each has on a node, with its digest."""
+    with tarfile.open(archive) as file:
+        index = file.extractfile("index.json")
+        assert index is not None  # it is a file, not a folder
+        entries = json.load(index)["manifests"]
+    return {
+        next(entry["annotations"][key] for key in NAMES if key in entry["annotations"]): entry["digest"]
+        for entry in entries
+    }
 
 
 def follow(argv: Sequence[str | Path], log: Path, each: Callable[[str], None]) -> None:

@@ -19,6 +19,7 @@ from tests.cluster.machine import Machine
 from tests.cluster.network import Network, free_network
 from tests.cluster.node import Node
 from tests.cluster.shell import ROOT, ClusterError, Say, direct, run, until
+from tests.cluster.storage import manifests
 
 FOLDER = ROOT / ".tierserve" / "cluster"
 NODES = ("n1", "n2")
@@ -62,14 +63,14 @@ class Cluster(Kubernetes):
         """With what its commands run."""
         return direct()
 
-    def load_image(self, archive: Path, timeout: float = 120) -> None:
-        """Put the images of an OCI archive on every node."""
+    def load_image(self, archive: Path, say: Say = _silent) -> None:
+        """Put the images of an OCI archive on every node, unless they are there."""
         for node in self.nodes.values():
-            node.load_image(archive, timeout)
+            node.load_image(archive, say)
 
     def node_directory(self, node: str, name: str) -> Path:
         """A directory of a node that every user may write in, for a ``hostPath`` volume."""
-        path = self.nodes[node].folder / "volumes" / name
+        path = self.nodes[node].volumes / name
         path.mkdir(exist_ok=True)
         path.chmod(0o777)
         return path
@@ -130,6 +131,8 @@ class Cluster(Kubernetes):
         self._wait_ready(set(self.nodes), began)
         account = ("get", "serviceaccount", "default")  # without it no pod can be made
         until(lambda: self.kubectl(*account), READY_SECONDS, "the namespace default has a service account")
+        self.kubectl("apply", "-f", "-", stdin=manifests({name: node.volumes for name, node in self.nodes.items()}))
+        self.control.start_provisioner()
         (self.folder / "ready").write_text(str(self.binaries))  # last: with it the cluster counts as up
 
     def _wait_ready(self, nodes: set[str], since: datetime) -> None:
@@ -164,7 +167,7 @@ def up(folder: Path = FOLDER, *, cpus: int = CPUS, grace_seconds: int = GRACE_SE
     only logs then.
     """
     folder = folder.resolve()
-    _check(folder)
+    check(folder)
     output = binaries.ensure(say=say)
     with _locked(folder):
         if (running := attach(folder)) is not None:
@@ -218,11 +221,13 @@ def _claimed(folder: Path) -> Network:
             return network
 
 
-def _check(folder: Path) -> None:
+def check(folder: Path) -> None:
     """Raise ``ClusterError`` with what is missing for a cluster here."""
     require_root()
     if absent := packages.missing():
-        raise ClusterError(f"missing packages: {' '.join(absent)}; python -m tests.cluster packages --install")
+        raise ClusterError(
+            f"missing packages: {' '.join(absent)}; .venv/bin/python -m tests.cluster packages --install"
+        )
     if any(folder.is_relative_to(path) for path in HIDDEN):
         raise ClusterError(f"a cluster cannot be in {folder}: its nodes have a {folder.parts[1]} of their own")
     if folder.exists() and (foreign := {path.name for path in folder.iterdir()} - {*PARTS, "logs", ".lock"}):

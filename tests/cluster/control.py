@@ -1,9 +1,10 @@
-"""The control plane: etcd, API server, controller manager, scheduler and the cluster's DNS."""
+"""The control plane: etcd, API server, controller manager, scheduler, the cluster's DNS and its storage."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from tests.cluster import storage
 from tests.cluster.certificates import Authority
 from tests.cluster.machine import Machine
 from tests.cluster.network import CONTROL, Network
@@ -150,3 +151,15 @@ class Control:
         corefile = self.folder / "Corefile"
         corefile.write_text(COREFILE.format(address=self.network.control, kubeconfig=self.kubeconfig("admin")))
         self.machine.spawn("coredns", self.binaries / "coredns", "-conf", corefile)
+
+    def start_provisioner(self) -> None:
+        """Start what makes volumes for claims; its settings must be there."""
+        self.machine.spawn(
+            "local-path-provisioner",
+            self.binaries / "local-path-provisioner",
+            "start",
+            f"--kubeconfig={self.kubeconfig('admin')}",
+            f"--namespace={storage.NAMESPACE}",
+            f"--configmap-name={storage.NAME}",
+            "--service-account-name=default",
+        )

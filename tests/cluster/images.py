@@ -21,18 +21,25 @@ from tests.cluster.base import CACHE
 from tests.cluster.shell import ROOT, ClusterError, Say, locked, run
 from tests.running import models_directory
 
-TARGETS = ["server", "worker", "worker-timm"]
+DEFAULT = ["server", "worker"]
+TARGETS = [*DEFAULT, "worker-timm"]
 VERSION = "0.1.0"
 MODELS = {"worker", "worker-timm"}
 CERTIFICATES = "/etc/ssl/certs"
 INDEX_SETTINGS = {"index-url", "extra-index-url", "trusted-host", "timeout"}
+UNUSED_SECONDS = 3600
 LAYERS_BYTES = 8_000_000_000
 STEP = re.compile(r"(\[\d+/\d+\] )?STEP \d+/\d+: (FROM|RUN|COPY)")
 
 
 def image_name(target: str) -> str:
     """The name that an image has on a node."""
-    return f"localhost/tierserve-{target}:{VERSION}"
+    return f"{repository(target)}:{VERSION}"
+
+
+def repository(target: str) -> str:
+    """That name, without its tag."""
+    return f"localhost/tierserve-{target}"
 
 
 def build(target: str, models: Path | None = None, base_name: str | None = None, say: Say = lambda line: None) -> Path:
@@ -56,9 +63,10 @@ def build(target: str, models: Path | None = None, base_name: str | None = None,
             _build(target, models, base_name or base.NAME, layers, say)
             base.export(layers, image_name(target), archive)
             for other in CACHE.glob(f"{target}-{'?' * 12}.tar"):
-                if other != archive:
+                if other.stat().st_mtime < time.time() - UNUSED_SECONDS:
                     other.unlink()
             _trim(layers)
+        archive.touch()  # used now, so another checkout's build does not take it away before it is on a node
     return archive
 
 
@@ -147,7 +155,7 @@ def _unpacked(archive: tarfile.TarFile, member: tarfile.TarInfo) -> int:
 def main(targets: tuple[str, ...], models: Path | None, base_name: str | None) -> None:
     """Build the project's images and say how large they are, unpacked, and where their archives lie."""
     try:
-        for target in targets or TARGETS[:2]:
+        for target in targets or DEFAULT:
             archive = build(target, models, base_name, lambda line: click.echo(line, err=True))
             click.echo(f"{image_name(target)}  {size(archive) / 1e6:.0f} MB  {archive}")
     except ClusterError as error:

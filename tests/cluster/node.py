@@ -7,13 +7,15 @@ import os
 from pathlib import Path
 
 from tests.cluster import cgroups, packages
+from tests.cluster.base import contents
 from tests.cluster.busybox import PAUSE
 from tests.cluster.control import Control
 from tests.cluster.machine import Machine
-from tests.cluster.shell import until
+from tests.cluster.shell import Say, until
 
 SOCKET = "/run/containerd/containerd.sock"
 SOCKET_SECONDS = 60.0
+LOAD_SECONDS = 120.0
 CONTAINERD = """version = 2
 [plugins."io.containerd.internal.v1.opt"]
   path = "/var/lib/containerd/opt"
@@ -40,6 +42,7 @@ class Node:
     def __init__(self, name: str, control: Control, cpus: int) -> None:
         self.name, self.control, self.cpus = name, control, cpus
         self.folder = control.folder / name
+        self.volumes = self.folder / "volumes"
         self.machine = Machine(control.network.namespace(name), control.machine.logs)
         self.cgroup = self.machine.namespace
 
@@ -76,9 +79,12 @@ class Node:
         what = f"containerd answers on {self.name}, see {self.machine.logs}"
         until(lambda: self.machine.run("ctr", "version", timeout=10), SOCKET_SECONDS, what)
 
-    def load_image(self, archive: Path, timeout: float) -> None:
-        """Put the images of an OCI archive on it."""
-        self.machine.run("ctr", "-n", "k8s.io", "images", "import", archive.resolve(), timeout=timeout)
+    def load_image(self, archive: Path, say: Say = lambda line: None) -> None:
+        """Put the images of an OCI archive on it, unless they are there."""
+        there = {tuple(line.split()[:3:2]) for line in self._ctr("images", "list").splitlines()}
+        if missing := [name for name, digest in contents(archive).items() if (name, digest) not in there]:
+            say(f"loading {', '.join(missing)} onto {self.name}")
+            self._ctr("images", "import", archive.resolve(), timeout=LOAD_SECONDS)
 
     def start_daemons(self) -> None:
         """Start kubelet and kube-proxy; containerd must be there."""
@@ -97,6 +103,9 @@ class Node:
         """End everything that runs on it, at once, as a lost machine does."""
         self.machine.kill()
         cgroups.remove(self.cgroup)
+
+    def _ctr(self, *words: str | Path, timeout: float = 60) -> str:
+        return self.machine.run("ctr", "-n", "k8s.io", *words, timeout=timeout)
 
     def _tunable(self, path: str) -> Path:
         return self.folder / "tunables" / path.replace("/", ".")

@@ -33,7 +33,9 @@ def run(*argv: str | Path, stdin: str | None = None, timeout: float = 60, env: M
             words, input=stdin or "", capture_output=True, text=True, timeout=timeout, check=False, env=env
         )
     except FileNotFoundError:
-        raise ClusterError(f"{words[0]} is not installed: python -m tests.cluster packages --install") from None
+        raise ClusterError(
+            f"{words[0]} is not installed: .venv/bin/python -m tests.cluster packages --install"
+        ) from None
     except subprocess.TimeoutExpired:
         raise ClusterError(f"not within {timeout:g} s: {' '.join(words)}") from None
     if done.returncode:

@@ -145,6 +145,35 @@ def test_pods_are_reached_across_nodes_and_from_the_host(cluster: Cluster, names
     assert (folder / "written").stat().st_uid == 10001
 
 
+def test_a_claim_without_a_class_gets_a_volume_that_anybody_may_write_in(cluster: Cluster, namespace: str) -> None:
+    """Under Pod Security "restricted", on the node that its first pod went to; the volume goes with the claim."""
+    cluster.kubectl("label", "namespace", namespace, "pod-security.kubernetes.io/enforce=restricted")
+    size = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "10Gi"}}}
+    claim = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "state"}, "spec": size}
+    found = [{"name": "state", "persistentVolumeClaim": {"claimName": "state"}}]
+    user = {"runAsUser": 10001, "runAsGroup": 10001, "runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+    rights = {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}
+    mounted = {"securityContext": rights, "volumeMounts": [{"name": "state", "mountPath": "/state"}]}
+
+    def once(name: str, command: str) -> dict[str, Any]:
+        document = pod(name, "", command, container=mounted, volumes=found, securityContext=user, restartPolicy="Never")
+        del document["spec"]["nodeName"]
+        return document
+
+    apply(cluster, namespace, claim, once("first", "mkdir /state/data && echo kept >/state/data/file"))
+    wait(cluster, namespace, "pod/first", "jsonpath={.status.phase}=Succeeded")
+    apply(cluster, namespace, once("second", "cat /state/data/file"))
+    wait(cluster, namespace, "pod/second", "jsonpath={.status.phase}=Succeeded")
+    assert cluster.kubectl("logs", "-n", namespace, "second") == "kept\n"
+    volume = json.loads(cluster.kubectl("get", "pvc", "state", "-n", namespace, "-o", "json"))["spec"]["volumeName"]
+    folders = [path for node in cluster.nodes.values() for path in node.volumes.glob(f"{volume}*")]
+    assert [(folder / "data" / "file").read_text() for folder in folders] == ["kept\n"]
+    cluster.kubectl("delete", "pod", "first", "second", "-n", namespace)
+    cluster.kubectl("delete", "pvc", "state", "-n", namespace)
+    wait(cluster, namespace, f"pv/{volume}", "delete")
+    assert not folders[0].exists()
+
+
 def test_draining_a_node_evicts_its_pods(cluster: Cluster, namespace: str) -> None:
     apply(cluster, namespace, pod("goes", "n2", "sleep 600"))
     wait(cluster, namespace, "pod/goes", "condition=Ready")

@@ -66,7 +66,7 @@ def obstacle() -> str | None:
     if os.geteuid() != 0:
         return "root is needed for a cluster: sudo make test-cluster"
     if absent := packages.missing():
-        return f"missing packages ({' '.join(absent)}): python -m tests.cluster packages --install"
+        return f"missing packages ({' '.join(absent)}): .venv/bin/python -m tests.cluster packages --install"
     if binaries.absent(NEEDED) and shutil.which("go") is None:
         return "go is needed to build Kubernetes: install it from https://go.dev/dl, then make test-cluster"
     return None

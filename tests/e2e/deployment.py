@@ -38,7 +38,7 @@ IMAGES = (
     "server.image.repository=localhost/tierserve-server",
     "worker.image.repository=localhost/tierserve-worker",
 )
-# A volume of our own cluster, which has no provisioner. The tests take the server's node for n1.
+# A volume on the node that the tests take for the server's: our own cluster's provisioner would choose one.
 VOLUME = """
 apiVersion: v1
 kind: PersistentVolume
@@ -258,12 +258,6 @@ def deploy(cluster: Kubernetes, *sets: str) -> Deployment:
     deployment = Deployment(cluster, *sets)
     if isinstance(cluster, Cluster):
         for target in ("server", "worker"):
-            archive = build(target)
-            if archive.name not in _loaded.setdefault(str(cluster.folder), set()):
-                cluster.load_image(archive)
-                _loaded[str(cluster.folder)].add(archive.name)
+            cluster.load_image(build(target))
     deployment.install()
     return deployment
-
-
-_loaded: dict[str, set[str]] = {}

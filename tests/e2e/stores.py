@@ -105,7 +105,7 @@ class Stores:
 
     def start(self) -> None:
         """Start PostgreSQL on the node n1, make the bucket, and tell the release's namespace of them by Secrets."""
-        self._cluster.nodes["n1"].load_image(postgresql_image(), 120)
+        self._cluster.nodes["n1"].load_image(postgresql_image())
         path = self._cluster.node_directory("n1", f"postgresql-{time.monotonic_ns()}")
         os.chown(path, ACCOUNT, ACCOUNT)
         self._cluster.kubectl("apply", "-f", "-", stdin=VOLUME.format(name=SPACE, path=path))

@@ -39,7 +39,9 @@ def test_classify_in_json_and_with_a_bad_picture(running: Service) -> None:
 
 
 def test_classify_without_a_server_names_the_next_command() -> None:
-    assert "make run" in run("server", "classify", CAT, "--url", "http://127.0.0.1:1", status=1)
+    said = run("server", "classify", CAT, "--url", "http://127.0.0.1:1", status=1)
+    assert "make run" in said
+    assert "kubectl get pods --all-namespaces" in said
 
 
 def test_tiers(running: Service) -> None:
