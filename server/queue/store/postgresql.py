@@ -14,9 +14,9 @@ import sqlalchemy as sa
 from server.queue.facts import errors
 from server.queue.facts.news import News
 from server.queue.facts.states import Clock
-from server.queue.store import tables
 from server.queue.store.database import READERS, Database
 from server.queue.store.leadership import Leadership
+from server.queue.store.migrations import VERSION, bring_up
 from server.queue.store.notices import Notices
 from server.queue.store.sessions import LOCK, engine
 
@@ -133,12 +133,9 @@ def _migrate(connection: sa.Connection, where: str) -> None:
     connection.exec_driver_sql(LOCK.format("pg_advisory_xact_lock", MIGRATING))
     connection.exec_driver_sql("CREATE TABLE IF NOT EXISTS schema_version (version integer NOT NULL)")
     found = connection.exec_driver_sql("SELECT version FROM schema_version").scalar() or 0
-    if found > tables.VERSION:
-        raise errors.NewerSchema(where, found, tables.VERSION)
-    if found < tables.VERSION:
-        tables.bring_up(connection, found)
+    if bring_up(connection, found, where):
         connection.exec_driver_sql("DELETE FROM schema_version")
-        connection.exec_driver_sql("INSERT INTO schema_version VALUES (%s)", (tables.VERSION,))
+        connection.exec_driver_sql("INSERT INTO schema_version VALUES (%s)", (VERSION,))
 
 
 def _translated(orig: BaseException | None) -> errors.QueueError:

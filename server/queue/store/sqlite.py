@@ -13,8 +13,9 @@ import sqlalchemy as sa
 
 from server.queue.facts import errors
 from server.queue.facts.states import Clock
-from server.queue.store import guard, tables
+from server.queue.store import guard
 from server.queue.store.database import READERS, Database, steady
+from server.queue.store.migrations import VERSION, bring_up
 
 FILE = "queue.db"
 BUSY_SECONDS = 5.0
@@ -125,8 +126,5 @@ def _engine(path: Path, begin: str, *pragmas: str) -> sa.Engine:
 
 def _migrate(connection: sa.Connection, path: Path) -> None:
     found = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
-    if found > tables.VERSION:
-        raise errors.NewerSchema(str(path), found, tables.VERSION)
-    if found < tables.VERSION:
-        tables.bring_up(connection, found)
-        connection.exec_driver_sql(f"PRAGMA user_version = {tables.VERSION}")
+    if bring_up(connection, found, str(path)):
+        connection.exec_driver_sql(f"PRAGMA user_version = {VERSION}")

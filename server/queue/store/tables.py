@@ -1,6 +1,9 @@
-"""The tables, their indexes and counters, and what older ones lack.
+"""The tables and their indexes. Statements over them stand beside the operations that use them.
 
-Statements over them stand beside the operations that use them.
+A new column of ``predictions`` is named in three places: here; in a step of ``store.migrations``, for both databases;
+and, as a field of the same name, in the records of ``facts.records`` that carry it: ``Submission`` if the caller gives
+it, ``Prediction`` if readers see it, ``Leased`` if workers need it (``JobRow`` for a column of ``jobs``). What is
+inserted and selected follows from the fields of these records.
 """
 
 from __future__ import annotations
@@ -10,8 +13,6 @@ from typing import Any
 import sqlalchemy as sa
 
 from server.queue.facts.states import FINAL, Status
-
-VERSION = 2  # of everything in this file; stored in the database itself
 
 metadata = sa.MetaData()
 
@@ -50,12 +51,14 @@ predictions = sa.Table(
     sa.Column("started_at", sa.Float),
     sa.Column("completed_at", sa.Float),
     sa.Column("attempts", sa.Integer, nullable=False, server_default=sa.text("0")),
+    # True from the moment that a lease of it is lost. The next lease takes it alone: should its pictures have killed
+    # the worker, they take no other prediction along.
     sa.Column("solo", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("job", sa.Text),
     sa.Column("token", sa.Text),  # of the lease it is in, or of the one that finished it
-    sa.Column(
-        "lost_tokens", sa.Text, nullable=False, server_default=""
-    ),  # of its lost leases, each followed by a space
+    # Of the leases that it is no longer in, each followed by a space. A worker that was only slow, or whose network was
+    # away, may still bring the result of a lease that was taken from it: by its token we know that it had one.
+    sa.Column("lost_tokens", sa.Text, nullable=False, server_default=""),
     sa.Column("lease_until", sa.Float),
     sa.Column("results", sa.Text),
     sa.Column("error", sa.Text),
@@ -89,8 +92,7 @@ reports = sa.Table(
     sa.Column("at", sa.Float, nullable=False),
 )
 
-# Kept by the triggers below: counting 10,000 waiting rows takes 0.4 ms, twice as long as a whole submit. A tier's depth
-# is the sum over its slots; with several writers, each has a slot of its own, or they would wait for each other.
+# Kept by triggers. A tier's depth is the sum over its slots.
 depths = sa.Table(
     "depths",
     metadata,
@@ -115,86 +117,12 @@ _index("jobs_live", jobs.c.opened_at, where=jobs.c.ended_at.is_(None))
 sa.Index("jobs_tier", jobs.c.tier, jobs.c.ended_at)
 _index("jobs_ended", jobs.c.ended_at, where=jobs.c.ended_at.is_not(None))
 
-_TRIGGERS = {
-    "sqlite": (
-        """
-        CREATE TRIGGER predictions_inserted AFTER INSERT ON predictions BEGIN
-            INSERT INTO depths (tier, slot, queued, leased)
-            VALUES (new.tier, 0, new.status = 'queued', new.status = 'leased')
-            ON CONFLICT (tier, slot) DO UPDATE SET queued = queued + excluded.queued, leased = leased + excluded.leased;
-        END
-        """,
-        """
-        CREATE TRIGGER predictions_moved AFTER UPDATE OF status ON predictions BEGIN
-            UPDATE depths SET
-                queued = queued - (old.status = 'queued') + (new.status = 'queued'),
-                leased = leased - (old.status = 'leased') + (new.status = 'leased')
-            WHERE tier = new.tier;
-        END
-        """,
-        """
-        CREATE TRIGGER predictions_deleted AFTER DELETE ON predictions WHEN old.completed_at IS NULL BEGIN
-            UPDATE depths SET queued = queued - (old.status = 'queued'), leased = leased - (old.status = 'leased')
-            WHERE tier = old.tier;
-        END
-        """,
-    ),
-    "postgresql": (
-        """
-        CREATE FUNCTION predictions_counted() RETURNS trigger LANGUAGE plpgsql AS $$
-        DECLARE
-            of_tier text := coalesce(new.tier, old.tier);
-            was text := coalesce(old.status, '');
-            is_now text := coalesce(new.status, '');
-            more_queued integer := (is_now = 'queued')::int - (was = 'queued')::int;
-            more_leased integer := (is_now = 'leased')::int - (was = 'leased')::int;
-        BEGIN
-            IF more_queued <> 0 OR more_leased <> 0 THEN
-                INSERT INTO depths AS d (tier, slot, queued, leased)
-                VALUES (of_tier, mod(pg_backend_pid(), 64), more_queued, more_leased)
-                ON CONFLICT (tier, slot) DO UPDATE
-                SET queued = d.queued + excluded.queued, leased = d.leased + excluded.leased;
-            END IF;
-            RETURN NULL;
-        END $$
-        """,
-        """
-        CREATE TRIGGER predictions_counted AFTER INSERT OR DELETE OR UPDATE OF status ON predictions
-        FOR EACH ROW EXECUTE FUNCTION predictions_counted()
-        """,
-        # Rows come and go all the time: without it, dead ones would slow the look for the next to lease.
-        "ALTER TABLE predictions SET (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000)",
-        "ALTER TABLE depths SET (fillfactor = 20, autovacuum_vacuum_threshold = 500)",
-    ),
-}
-
-# What makes version N of version N - 1.
-_STEPS = {
-    2: {
-        "sqlite": (
-            "ALTER TABLE jobs ADD COLUMN heard_at FLOAT",
-            "DROP TRIGGER predictions_inserted",
-            "DROP TRIGGER predictions_moved",
-            "DROP TRIGGER predictions_deleted",
-            "ALTER TABLE depths RENAME TO depths_1",
-            "CREATE TABLE depths (tier TEXT NOT NULL, slot INTEGER NOT NULL, queued INTEGER NOT NULL, "
-            "leased INTEGER NOT NULL, PRIMARY KEY (tier, slot))",
-            "INSERT INTO depths SELECT tier, 0, queued, leased FROM depths_1",
-            "DROP TABLE depths_1",
-            *_TRIGGERS["sqlite"],
-        )
-    }
-}
-
-
-def bring_up(connection: sa.Connection, found: int) -> None:
-    """Make everything above in an empty database (``found`` is 0), or of what version ``found`` left."""
-    dialect = connection.dialect.name
-    if found == 0:
-        metadata.create_all(connection, checkfirst=False)
-        statements: tuple[str, ...] = _TRIGGERS[dialect]
-    else:
-        steps = range(found + 1, VERSION + 1)
-        statements = tuple(statement for step in steps for statement in _STEPS[step].get(dialect, ()))
-    for statement in statements:
-        connection.exec_driver_sql(statement)
+# On PostgreSQL an UPDATE leaves a dead row behind. Rows change all the time: without these settings, dead ones would
+# slow the look for the next to lease; and room in the pages lets a count be written beside its old self.
+_settings = (
+    "ALTER TABLE predictions SET (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000)",
+    "ALTER TABLE depths SET (fillfactor = 20, autovacuum_vacuum_threshold = 500)",
+)
+for _text in _settings:
+    _alter = sa.DDL(_text).execute_if(dialect="postgresql")  # type: ignore[no-untyped-call]
+    sa.event.listen(metadata, "after_create", _alter)

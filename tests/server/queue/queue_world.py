@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import atexit
 import secrets
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from functools import cache
 from itertools import cycle
@@ -15,8 +16,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import psycopg
+
 from server.queue import Completion, Database, Leased, News, Prediction, Queue, SQLite, Status, Submission, new_id
 from server.queue.store.postgresql import PostgreSQL
+from server.queue.store.sqlite import FILE
 from tests.postgres import Postgres, need_postgres
 
 RESULTS = [{"index": 0, "labels": [{"label": "tabby", "score": 0.9}]}]
@@ -38,12 +42,20 @@ class HandClock:
 
 
 class World:
-    """One data directory and the queue open on it."""
+    """One data directory and the queue open on it; ``dump``: the SQL of what is there before."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, dump: str = "") -> None:
         self.directory = directory
+        self.file = directory / "data" / FILE
         self.clock = HandClock()
+        if dump:
+            self.load(dump)
         self.start()
+
+    def load(self, dump: str) -> None:
+        self.file.parent.mkdir()
+        with closing(sqlite3.connect(self.file)) as connection:
+            connection.executescript(dump)
 
     def open(self) -> Database:
         return SQLite.open(self.directory / "data", self.clock)
@@ -134,10 +146,14 @@ def server() -> Postgres:
 class PostgresWorld(World):
     """A schema of its own, and the queue open on it."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, dump: str = "") -> None:
         self.schema = ExitStack()
         self.url = self.schema.enter_context(server().schema(f"world_{secrets.token_hex(6)}"))
-        super().__init__(directory)
+        super().__init__(directory, dump)
+
+    def load(self, dump: str) -> None:
+        with psycopg.connect(self.url) as connection:
+            connection.execute(dump.encode())
 
     def open(self) -> Database:
         return PostgreSQL.open(self.url, self.clock)

@@ -1,70 +1,92 @@
-"""Data that an older version wrote: ``queue-N.sql`` is what version N of the tables held, as SQLite dumps it."""
+"""Data that an older version wrote: ``dumps/DATABASE-N.sql`` is what version N of the schema held (see ``dump``)."""
 
 from __future__ import annotations
 
-import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from server.queue import Completion, Queue, SQLite, Status
-from server.queue.store.sqlite import FILE
-from server.queue.store.tables import VERSION, metadata
-from tests.server.queue.queue_world import RESULTS, World
+from server.queue import Completion, Queue, Status
+from server.queue.store import triggers
+from server.queue.store.migrations import STEPS, VERSION, Step
+from tests.server.queue.dump import DUMPS, KEYS
+from tests.server.queue.queue_world import RESULTS, PostgresWorld, World
+from tests.server.queue.schema import postgresql_schema, sqlite_schema
 
-DUMPS = sorted(Path(__file__).parent.glob("queue-*.sql"))
-FREE = [f"p{number:034}" for number in range(4)]
-
-
-@pytest.fixture(params=DUMPS, ids=lambda path: path.stem)
-def world(request: pytest.FixtureRequest, tmp_path: Path) -> World:
-    (tmp_path / "data").mkdir()
-    with sqlite3.connect(tmp_path / "data" / FILE) as connection:
-        connection.executescript(request.param.read_text())
-    connection.close()
-    return World(tmp_path)
+FREE = KEYS[:4]
+KINDS: dict[str, type[World]] = {"sqlite": World, "postgresql": PostgresWorld}
+RELEASED = [f"sqlite-{number}" for number in range(1, VERSION + 1)]
+RELEASED += [f"postgresql-{number}" for number in range(2, VERSION + 1)]  # which came with version 2
 
 
-def test_there_is_a_dump_of_every_earlier_version() -> None:
-    assert [path.stem for path in DUMPS] == [f"queue-{number}" for number in range(1, VERSION)]
+@pytest.fixture(params=RELEASED)
+def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
+    database, _, _ = request.param.partition("-")
+    with KINDS[database](tmp_path, (DUMPS / f"{request.param}.sql").read_text()) as world:
+        yield world
+
+
+def schema(world: World) -> set[str]:
+    return postgresql_schema(world.url) if isinstance(world, PostgresWorld) else sqlite_schema(world.file)
+
+
+def test_there_is_a_dump_of_every_version_and_no_other() -> None:
+    assert sorted(path.stem for path in DUMPS.iterdir()) == sorted(RELEASED)
+
+
+def test_every_step_follows_the_one_before_it() -> None:
+    assert [step.number for step in STEPS] == list(range(2, VERSION + 1))
+
+
+@pytest.mark.parametrize("database", KINDS)
+def test_both_databases_have_every_step(database: str) -> None:
+    for step in STEPS:
+        assert step.statements(database) or step.unneeded
+    assert triggers.CREATE[database]
+    assert triggers.DROP[database]
+
+
+@pytest.mark.parametrize(("sqlite", "postgresql"), [((), ("SELECT 1",)), (("SELECT 1",), ())])
+def test_a_step_that_forgets_a_database_is_refused(sqlite: tuple[str, ...], postgresql: tuple[str, ...]) -> None:
+    with pytest.raises(ValueError, match="step 3 has nothing for one of the databases"):
+        Step(3, sqlite, postgresql)
+    Step(3, sqlite, postgresql, unneeded="the other database can do without")
+
+
+def test_the_schema_is_that_of_a_new_database(world: World, tmp_path: Path) -> None:
+    (tmp_path / "new").mkdir()
+    with type(world)(tmp_path / "new") as new:
+        assert schema(world) == schema(new)
 
 
 def test_what_was_accepted_is_worked_off(world: World) -> None:
-    with world:
-        world.clock.now = 1_800_000_010.0
-        assert [world.status(key) for key in FREE[:3]] == [Status.SUCCEEDED, Status.LEASED, Status.QUEUED]
-        assert world.get(FREE[0]).results == RESULTS
-        depths = world.queue.depths().result()
-        assert (depths["free"].queued, depths["free"].leased, depths["premium"].queued) == (2, 1, 1)
-        held = world.database.read(lambda tx: tx._connection.exec_driver_sql("SELECT token FROM predictions").all())
-        token = held.result()[1][0]
-        assert world.queue.complete("job", [Completion(FREE[1], token, RESULTS, None, 8.0)]).result() == ["accepted"]
-        for leased in world.lease():
-            assert world.complete(leased) == "accepted"
-        assert {world.status(key) for key in FREE} == {Status.SUCCEEDED}
-        assert world.queue.depths().result()["free"].queued == 0
-        found = world.queue.find_key("anna", "free", "k2").result()
-        assert found is not None
-        assert found.id == FREE[2]
+    world.clock.now = 1_800_000_010.0
+    assert [world.status(key) for key in FREE[:3]] == [Status.SUCCEEDED, Status.LEASED, Status.QUEUED]
+    assert world.get(FREE[0]).results == RESULTS
+    depths = world.queue.depths().result()
+    assert (depths["free"].queued, depths["free"].leased, depths["premium"].queued) == (2, 1, 1)
+    query = f"SELECT token FROM predictions WHERE id = '{FREE[1]}'"
+    token = world.database.read(lambda tx: tx._connection.exec_driver_sql(query).scalar_one()).result()
+    assert world.queue.complete("job", [Completion(FREE[1], token, RESULTS, None, 8.0)]).result() == ["accepted"]
+    for leased in world.lease():
+        assert world.complete(leased) == "accepted"
+    assert {world.status(key) for key in FREE} == {Status.SUCCEEDED}
+    assert world.queue.depths().result()["free"].queued == 0
+    found = world.queue.find_key("anna", "free", "k2").result()
+    assert found is not None
+    assert found.id == FREE[2]
 
 
-def test_the_tables_are_those_of_a_new_database(world: World, tmp_path: Path) -> None:
-    def shape(path: Path) -> dict[str, set[tuple[object, ...]]]:
-        with sqlite3.connect(path) as connection:
-            columns = {name: set(connection.execute(f"PRAGMA table_info({name})")) for name in metadata.tables}
-            others = connection.execute("SELECT type, name, tbl_name FROM sqlite_master WHERE type <> 'table'")
-            return {
-                **{name: {(row[1], row[2], row[3], row[5]) for row in rows} for name, rows in columns.items()},
-                "others": set(others),
-            }
-
-    world.stop()
-    SQLite.open(tmp_path / "new").close()
-    assert shape(world.directory / "data" / FILE) == shape(tmp_path / "new" / FILE)
+def test_every_row_can_still_be_read(world: World) -> None:
+    known = world.queue.known(KEYS).result()
+    assert known >= set(KEYS[:5])
+    assert all(world.get(key).tier for key in known)
+    assert "job" in [row.name for row in world.queue.jobs().result()]
+    assert world.queue.views().result()["free"].running == 1
 
 
 def test_it_is_brought_up_once(world: World) -> None:
     world.submit()
     world.restart()
-    with world:
-        assert Queue(world.database).depths().result()["free"].queued == 3
+    assert Queue(world.database).depths().result()["free"].queued == 3

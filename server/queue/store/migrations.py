@@ -1,0 +1,73 @@
+"""The versions of the schema: each step says for both databases what makes one version of the one before it.
+
+A step is never changed once it is released: it meets data of that time. A step that changes the states of predictions
+must mend ``depths`` too, since the triggers are away meanwhile. With a new step, ``python -m tests.server.queue.dump``
+writes what the next versions have to be able to open.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from server.queue.facts.errors import NewerSchema
+from server.queue.store import triggers
+from server.queue.store.tables import metadata
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What makes version ``number`` of the version before it; ``unneeded`` says why a database needs nothing."""
+
+    number: int
+    sqlite: tuple[str, ...]
+    postgresql: tuple[str, ...]
+    unneeded: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.unneeded and not (self.sqlite and self.postgresql):
+            raise ValueError(f"step {self.number} has nothing for one of the databases and does not say why")
+
+    def statements(self, dialect: str) -> tuple[str, ...]:
+        """The statements for one of the databases."""
+        return {"sqlite": self.sqlite, "postgresql": self.postgresql}[dialect]
+
+
+STEPS = (
+    Step(
+        2,
+        sqlite=(
+            "ALTER TABLE jobs ADD COLUMN heard_at FLOAT",
+            "ALTER TABLE depths RENAME TO depths_1",
+            "CREATE TABLE depths (tier TEXT NOT NULL, slot INTEGER NOT NULL, queued INTEGER NOT NULL, "
+            "leased INTEGER NOT NULL, PRIMARY KEY (tier, slot))",
+            "INSERT INTO depths SELECT tier, 0, queued, leased FROM depths_1",
+            "DROP TABLE depths_1",
+        ),
+        postgresql=(),
+        unneeded="PostgreSQL came with version 2, so that none holds version 1",
+    ),
+)
+VERSION = STEPS[-1].number  # of the tables and their triggers; stored in the database itself
+
+
+def bring_up(connection: sa.Connection, found: int, where: str) -> bool:
+    """Make the schema in an empty database (``found`` is 0), or of version ``found``; whether that was needed.
+
+    Raises ``NewerSchema`` when ``where`` was written by a version that this one does not know.
+    """
+    if found > VERSION:
+        raise NewerSchema(where, found, VERSION)
+    if found == VERSION:
+        return False
+    dialect = connection.dialect.name
+    statements: list[str] = []
+    if found == 0:
+        metadata.create_all(connection, checkfirst=False)
+    else:
+        statements += triggers.DROP[dialect]
+        statements += [text for step in STEPS if step.number > found for text in step.statements(dialect)]
+    for statement in [*statements, *triggers.CREATE[dialect]]:
+        connection.exec_driver_sql(statement)
+    return True

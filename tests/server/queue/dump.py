@@ -1,0 +1,82 @@
+"""Writes what this version keeps, ``dumps/DATABASE-VERSION.sql``, for the tests of all later versions.
+
+Run, once the schema of a new version is settled: python -m tests.server.queue.dump
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from server.queue import Status, TierView
+from server.queue.store.migrations import VERSION
+from tests.postgres import programs
+from tests.server.queue.queue_world import PostgresWorld, World, pairs
+
+DUMPS = Path(__file__).with_name("dumps")
+KEYS = [f"p{number:034}" for number in range(9)]
+
+
+def fill(world: World) -> None:
+    """At least one row of each kind; the first five predictions are those of every dump since version 1."""
+
+    def submit(number: int, tier: str = "free") -> None:
+        keyed = {"idempotency_key": f"k{number}", "fingerprint": f"f{number}"} if tier == "free" else {}
+        assert world.submit(id=KEYS[number], tier=tier, **keyed) == KEYS[number]
+
+    world.job()
+    for number in range(4):
+        submit(number)
+    submit(4, "premium")
+    done, _ = world.lease(most=2)
+    world.complete(done)
+    for number in (5, 6, 7, 8):
+        submit(number, "ended")
+    world.job("crashed", "ended")
+    failed, released, lost = world.lease("crashed", most=3, tier="ended")
+    world.complete(failed, "crashed", error={"code": "bad_image", "detail": "no picture"})
+    world.queue.release("crashed", pairs([released])).result()
+    world.queue.cancel(released.id).result()
+    world.queue.end_job("crashed", "exit code 1").result()
+    assert world.get(lost.id).reason == "exit code 1"
+    assert {world.status(key) for key in KEYS[4:]} == {Status.QUEUED, Status.FAILED, Status.CANCELED}
+    world.queue.report("free", TierView(running=1, healthy=True, reason="")).result()
+
+
+def sqlite_dump(directory: Path) -> str:
+    with World(directory) as world:
+        fill(world)
+    with closing(sqlite3.connect(world.file)) as connection:
+        return "\n".join([*connection.iterdump(), f"PRAGMA user_version = {VERSION};", ""])
+
+
+def postgresql_dump(directory: Path) -> str:
+    """As pg_dump writes it, less what it says to psql or about the session, and the name of the schema."""
+    with PostgresWorld(directory) as world:
+        fill(world)
+        address, _, schema = world.url.partition("?options=-csearch_path%3D")
+        command = [str((programs() or Path()) / "pg_dump"), address, f"--schema={schema}"]
+        options = ["--inserts", "--no-owner", "--no-privileges"]
+        text = subprocess.run([*command, *options], capture_output=True, text=True, check=True).stdout
+    unwanted = re.compile(r"^(--|\\|SET |SELECT pg_catalog\.set_config|CREATE SCHEMA )")
+    lines = [line for line in text.splitlines() if not unwanted.match(line)]
+    return re.sub(r"\n{2,}", "\n\n", "\n".join(lines).replace(f"{schema}.", "")).strip() + "\n"
+
+
+def main() -> None:
+    """Refuses to write a dump again: what was released is what it was."""
+    for database, dump in (("sqlite", sqlite_dump), ("postgresql", postgresql_dump)):
+        path = DUMPS / f"{database}-{VERSION}.sql"
+        if path.exists():
+            sys.exit(f"{path} is there already: delete it only if version {VERSION} was never released")
+        with TemporaryDirectory() as directory:
+            path.write_text(dump(Path(directory)))
+
+
+if __name__ == "__main__":
+    main()
