@@ -57,7 +57,10 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class Leased:
-    """One prediction in a worker's hands until its lease ends. ``solo``: it comes alone, its last worker died."""
+    """One prediction in a worker's hands until its lease ends.
+
+    ``solo``: a lease of it was lost before, so that it is leased alone, and the Job gets nothing else until it is done.
+    """
 
     id: str
     token: str
@@ -144,7 +147,7 @@ class Strikes:
 
 @dataclass(frozen=True, slots=True)
 class TierView:
-    """What the leader last saw of a tier.
+    """What the dispatcher of the leading server last saw of a tier.
 
     ``running`` counts its live Jobs, the ``starting`` ones among them, which have not asked for work yet; ``room`` says
     how many more the engine would take. ``quota`` is by resource. ``healthy`` tells whether Jobs could be started;

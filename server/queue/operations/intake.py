@@ -1,9 +1,10 @@
-"""Predictions as their callers see them: submit, look up, cancel, and the place in the queue."""
+"""Predictions as their callers see them: submit, look up, cancel, and the position in the queue."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from dataclasses import fields
 from typing import Any
 
 import sqlalchemy as sa
@@ -12,20 +13,16 @@ from server.queue.facts.errors import KeyReused, QueueFull
 from server.queue.facts.news import Available
 from server.queue.facts.records import Place, Prediction, Submission
 from server.queue.facts.states import FINAL, Status
-from server.queue.operations.moves import Moves, bind
+from server.queue.operations.moves import MOVED, Moves, bind
 from server.queue.store.tables import depths, literal, predictions
 from server.queue.store.transactions import Operations, Transaction, read, write
 
 _p = predictions.c
-READ = [
-    *(_p.id, _p.tier, _p.model, _p.status, _p.images, _p.size, _p.top_k, _p.priority, _p.owner, _p.fingerprint),
-    *(_p.accepted_at, _p.deadline_at, _p.started_at, _p.completed_at, _p.attempts, _p.job),
-    *(_p.results, _p.error, _p.predict_ms, _p.reason),
-]
-_GIVEN = [
-    *(_p.id, _p.tier, _p.model, _p.images, _p.size, _p.top_k, _p.priority, _p.owner, _p.idempotency_key),
-    *(_p.fingerprint, _p.accepted_at, _p.deadline_at),
-]
+_SHOWN = tuple(field.name for field in fields(Prediction))
+_SUBMITTED = tuple(field.name for field in fields(Submission) if field.name != "deadline")
+READ = tuple(_p[name] for name in _SHOWN)
+_GIVEN = tuple(_p[name] for name in (*_SUBMITTED, "accepted_at", "deadline_at"))
+_ECHOED = tuple(column.name for column in _GIVEN if column.name in _SHOWN)
 _DEPTH = sa.select(sa.func.sum(depths.c.queued)).where(depths.c.tier == bind("tier"))
 _INSERT = sa.insert(predictions).from_select(
     [_p.status, *_GIVEN],
@@ -38,9 +35,9 @@ _BY_KEY = sa.select(*READ).where(
     _p.owner == bind("owner"), _p.tier == bind("tier"), _p.idempotency_key == bind("idempotency_key")
 )
 _KNOWN = sa.select(_p.id).where(_p.id.in_(sa.bindparam("ids", expanding=True)))
-_LIVE = sa.select(_p.seq, _p.id, _p.tier, _p.status, _p.token, _p.solo).where(_p.id == bind("id")).with_for_update()
+_LIVE = sa.select(*MOVED).where(_p.id == bind("id")).with_for_update()
 _queue = (_p.tier == bind("tier"), _p.status == literal(Status.QUEUED))
-_OLDEST_AFTER = (
+_OLDEST_AFTER = (  # by ``seq``, not by time: the index of the queue gives the first one without a sort
     sa.select(_p.priority, _p.accepted_at)
     .where(*_queue, _p.priority > bind("priority"))
     .order_by(_p.priority, _p.seq)
@@ -50,13 +47,13 @@ _PLACE = sa.select(_p.seq, _p.tier, _p.priority, _p.status).where(_p.id == bind(
 _AHEAD = sa.select(sa.func.count()).select_from(predictions).where(*_queue)
 _AHEAD_OTHER = _AHEAD.where(_p.priority < bind("priority"))
 _AHEAD_SAME = _AHEAD.where(_p.priority == bind("priority"), _p.seq < bind("seq"))
-KNOWN_PAGE = 500
+KNOWN_PAGE = 500  # ids that one statement names: databases bound how many values it may have
 
 
 def prediction_of(row: sa.Row[Any]) -> Prediction:
-    """A reader's view of a row of the columns above."""
+    """A reader's view of a row with the columns ``READ``."""
     columns = row._mapping
-    values = {name: columns[name] for name in Prediction.__slots__}
+    values = {name: columns[name] for name in _SHOWN}
     values["status"] = Status(row.status)
     for name in ("results", "error"):
         if values[name] is not None:
@@ -84,21 +81,20 @@ class Intake(Operations):
         False: the owner's idempotency key was used for the same request in this tier before, and this is that one.
         Raises ``KeyReused`` when it was used for another request, ``QueueFull``, ``Conflict`` for an id used before.
         """
-        values: dict[str, Any] = {name: getattr(submission, name) for name in submission.__slots__}
+        values: dict[str, Any] = {name: getattr(submission, name) for name in _SUBMITTED}
         if submission.idempotency_key is not None:
             found = tx.first(_BY_KEY, **{name: values[name] for name in ("owner", "tier", "idempotency_key")})
             if found is not None:
                 if found.fingerprint != submission.fingerprint:
                     raise KeyReused(found.id)
                 return prediction_of(found), False
-        values["accepted_at"], values["deadline_at"] = tx.now, tx.now + values.pop("deadline")
+        values["accepted_at"], values["deadline_at"] = tx.now, tx.now + submission.deadline
         if tx.change(_INSERT, values | {"limit": limit}) == 0:
             found = tx.first(_DEPTH, tier=submission.tier)
             depth = int(found[0] or 0) if found else 0
             raise QueueFull(submission.tier, depth, limit, oldest(tx, submission.tier))
         tx.tell(Available(submission.tier))
-        del values["idempotency_key"]
-        return Prediction(status=Status.QUEUED, **values), True
+        return Prediction(status=Status.QUEUED, **{name: values[name] for name in _ECHOED}), True
 
     @read
     def find_key(self, tx: Transaction, owner: str, tier: str, key: str) -> Prediction | None:

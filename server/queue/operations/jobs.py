@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import sqlalchemy as sa
 
 from server.queue.facts.records import ATTEMPTS, JobRow, Reclaimed, Strikes
 from server.queue.facts.states import Status
-from server.queue.operations.moves import HAND_BACK, Moves, bind
+from server.queue.operations.moves import HAND_BACK, LOST, Moves, bind
 from server.queue.operations.upkeep import reclaimed
 from server.queue.store.tables import jobs, literal, predictions
 from server.queue.store.transactions import Operations, Transaction, read, write
@@ -14,11 +16,7 @@ from server.queue.store.transactions import Operations, Transaction, read, write
 STRIKES_READ = 100  # latest ended Jobs that are looked at: no breaker counts further
 
 _p, _j = predictions.c, jobs.c
-_LIVE = (
-    sa.select(_j.name, _j.tier, _j.run, _j.opened_at, _j.asked_at, _j.leased_at, _j.heard_at)
-    .where(_j.ended_at.is_(None))
-    .order_by(_j.opened_at)
-)
+_LIVE = sa.select(*(_j[field.name] for field in fields(JobRow))).where(_j.ended_at.is_(None)).order_by(_j.opened_at)
 _given = [_j.name, _j.tier, _j.run, _j.opened_at]
 _OPEN = sa.insert(jobs).from_select(
     [*_given, _j.reason, _j.blamed],
@@ -32,11 +30,7 @@ _END = (
     .values(ended_at=bind("now"), reason=bind("why"), blamed=bind("blame"))
 )
 _GIVE_UP = _END.where(sa.func.coalesce(_j.heard_at, 0.0) <= bind("before"))
-_HELD = (
-    sa.select(_p.seq, _p.id, _p.tier, _p.status, _p.token, _p.attempts, _p.solo, _p.deadline_at)
-    .where(_p.job == bind("job"), _p.status == literal(Status.LEASED))
-    .with_for_update()
-)
+_HELD = sa.select(*LOST).where(_p.job == bind("job"), _p.status == literal(Status.LEASED)).with_for_update()
 _ENDED = (
     sa.select(_j.ended_at, _j.leased_at, _j.blamed, _j.reason)
     .where(_j.tier == bind("tier"), _j.ended_at.is_not(None))

@@ -6,7 +6,7 @@ import hashlib
 import json
 import secrets
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -16,41 +16,44 @@ from server.queue.facts.news import Available, Ended
 from server.queue.facts.records import Completion, Leased
 from server.queue.facts.states import FINAL, Status
 from server.queue.operations.intake import READ, prediction_of
-from server.queue.operations.moves import FINISH, HAND_BACK, LEASE, Moves, bind
+from server.queue.operations.moves import FINISH, HAND_BACK, LEASE, LOST, MOVED, Moves, bind
 from server.queue.store.tables import jobs, literal, predictions
 from server.queue.store.transactions import Operations, Transaction, write
 
-HEARD_SHARE = 0.1  # of a lease: as close as it is noted when a Job was last heard of
+# A worker that asks in vain asks often. That it was heard of is written only when a tenth of a lease has passed since
+# the last time, so that waiting workers do not keep the disk busy.
+HEARD_SHARE = 0.1
 
 _p = predictions.c
-# Locked, so that no other server ends the Job meanwhile, or leases to it what is to be alone.
+_CARRIED = tuple(field.name for field in fields(Leased) if field.name not in ("token", "attempt"))
+# Until the lease is committed no other server can end the Job, and miss the new lease, or lease more to it, and break
+# the rule of leasing alone. Who locks both locks the Job's row before those of predictions (``extend`` and ``end_job``
+# do too), or two servers could wait for each other.
 _HOLDER = (
     sa.select(jobs.c.tier, jobs.c.heard_at)
     .where(jobs.c.name == bind("job"), jobs.c.ended_at.is_(None))
     .with_for_update()
 )
-# NULL: the Job holds nothing; 0: it holds leases; 1: it holds one that is to be alone.
+# NULL: the Job holds nothing; 0: it holds leases; 1: it holds a solo prediction.
 _HELD = sa.select(sa.func.max(sa.cast(_p.solo, sa.Integer))).where(
     _p.job == bind("job"), _p.status == literal(Status.LEASED)
 )
-_QUEUE = (  # the time that is left, not deadline_at > now: SQLite would take the index of deadlines, and sort
-    sa.select(_p.seq, _p.id, _p.tier, _p.status, _p.images, _p.size, _p.top_k, _p.attempts, _p.solo, _p.deadline_at)
+_QUEUE = (
+    sa.select(*dict.fromkeys((*LOST, *(_p[name] for name in _CARRIED))))
+    # ``deadline_at > now`` means the same, but SQLite would then take the index of deadlines and sort all that waits.
     .where(_p.tier == bind("tier"), _p.status == literal(Status.QUEUED), _p.deadline_at - bind("now") > 0)
     .order_by(_p.priority, _p.seq)
     .limit(bind("most"))
+    # Another server is about to lease or end the rows that it has locked: to wait would only show that they are gone.
     .with_for_update(skip_locked=True)
 )
 _WAITS = sa.select(sa.literal(1)).where(_p.tier == bind("tier"), _p.status == literal(Status.QUEUED)).limit(1)
 _FINISHING = (
-    sa.select(_p.seq, _p.token, _p.lost_tokens, _p.solo, *READ)
+    sa.select(*dict.fromkeys((*MOVED, _p.lost_tokens, *READ)))
     .where(_p.id.in_(sa.bindparam("ids", expanding=True)))
     .with_for_update()
 )
-_ROWS = (
-    sa.select(_p.seq, _p.id, _p.tier, _p.status, _p.token, _p.lost_tokens, _p.job, _p.solo)
-    .where(_p.id.in_(sa.bindparam("ids", expanding=True)))
-    .with_for_update()
-)
+_ROWS = sa.select(*MOVED, _p.job).where(_p.id.in_(sa.bindparam("ids", expanding=True))).with_for_update()
 _HEARD = sa.update(jobs).where(jobs.c.name == bind("job")).values(heard_at=bind("now"))
 _ASKED = _HEARD.values(asked_at=sa.func.coalesce(jobs.c.asked_at, bind("now")))
 _GOT = _ASKED.values(leased_at=bind("now"))
@@ -70,10 +73,10 @@ class Leases(Operations):
     ) -> list[Leased]:
         """Take up to ``most`` predictions, ``most_bytes`` in all (but always one), each for ``seconds`` at most.
 
-        First come, first served, by (priority, arrival). One whose last lease was lost is leased alone: only to a Job
-        that holds nothing else, which then gets nothing more; it is never overtaken, so a Job that still holds others
-        gets nothing until it has finished them. ``again``: the server asks once more on behalf of a worker from which
-        nothing new was heard. Raises ``UnknownJob``: the worker should exit.
+        First come, first served, by (priority, arrival). A solo prediction (one of which a lease was lost) is leased
+        alone: only to a Job that holds nothing else, which then gets nothing more until it has finished it. It is never
+        overtaken: while it is the first in the queue, a Job that holds others gets nothing. ``again``: the server asks
+        once more on behalf of a worker from which nothing new was heard. Raises ``UnknownJob``: the worker should exit.
         """
         holder = tx.first(_HOLDER, job=job)
         if holder is None or holder.tier != tier:
@@ -93,8 +96,8 @@ class Leases(Operations):
             token = _mark(job) + secrets.token_hex(12)
             until = min(tx.now + seconds, row.deadline_at)
             moves.add(row, LEASE, Status.LEASED, new_token=token, new_job=job, until=until, at=tx.now)
-            attempt = row.attempts + 1
-            leased.append(Leased(row.id, token, row.images, row.size, row.top_k, attempt, row.solo))
+            carried = {name: row._mapping[name] for name in _CARRIED}
+            leased.append(Leased(token=token, attempt=row.attempts + 1, **carried))
         moves.run()
         tx.change(_GOT, {"job": job, "now": tx.now})
         if len(chosen) < len(queue) or (len(queue) == most and tx.first(_WAITS, tier=tier) is not None):
@@ -116,8 +119,8 @@ class Leases(Operations):
         """Finish predictions; answers for each one ``accepted``, ``duplicate``, ``final`` or ``unknown``.
 
         A late result of a lost lease is accepted while the prediction is not final, also when it waits again or another
-        worker has it. ``duplicate``: this very lease had finished it. ``final``: it ended otherwise. ``unknown``: no
-        such prediction, or never leased by this Job with this token.
+        worker has it: the work is done, whoever did it. ``duplicate``: this very lease had finished it. ``final``: it
+        ended otherwise. ``unknown``: no such prediction, or never leased by this Job with this token.
         """
         rows = {row.id: row for row in tx.rows(_FINISHING, ids=[completion.id for completion in completions])}
         moves, answers, finished = Moves(tx), [], dict[str, str]()
@@ -167,7 +170,7 @@ def _ever_held(row: sa.Row[Any], job: str, token: str) -> bool:
 
 
 def _mark(job: str) -> str:
-    """What the tokens of a Job's leases begin with: a lost lease leaves no other trace of whose it was."""
+    """What the tokens of a Job's leases begin with. Of a lost lease the row keeps nothing but the token."""
     return hashlib.sha256(job.encode()).hexdigest()[:8]
 
 

@@ -16,6 +16,8 @@ from server.queue.store.tables import literal, predictions
 from server.queue.store.transactions import Transaction
 
 _p = predictions.c
+MOVED = (_p.seq, _p.id, _p.tier, _p.status, _p.token, _p.solo)  # the columns that a row to be moved must have
+LOST = (*MOVED, _p.attempts, _p.deadline_at)  # and one whose lease may be lost
 
 
 def bind(name: str) -> sa.BindParameter[Any]:
@@ -24,7 +26,11 @@ def bind(name: str) -> sa.BindParameter[Any]:
 
 
 def transition(source: Status, target: Status, **values: Any) -> sa.Update:
-    """The UPDATE of one row (``:row``, and ``:held`` where it is leased) along a legal edge."""
+    """The UPDATE of one row (``:row``, and ``:held`` where it is leased) along a legal edge.
+
+    It names the state and the token that were read: a row that has another by now is left alone, and is missed in the
+    count of rows that changed.
+    """
     if target not in EDGES[source]:
         raise ValueError(f"no prediction goes from {source} to {target}")
     statement = sa.update(predictions).where(_p.seq == bind("row"), _p.status == literal(source))
@@ -54,6 +60,7 @@ HAND_BACK = {
     (Status.LEASED, Status.QUEUED): transition(Status.LEASED, Status.QUEUED, attempts=_p.attempts - 1, job=None)
 }
 LOSE = {
+    # The next lease takes it alone, since it may be what killed the worker.
     (Status.LEASED, Status.QUEUED): transition(Status.LEASED, Status.QUEUED, solo=True, reason=bind("why"), job=None)
 }
 FINISH = {
@@ -65,7 +72,8 @@ FINISH = {
         results=bind("new_results"),
         error=bind("new_error"),
         predict_ms=bind("took"),
-        attempts=sa.case((_p.attempts < 1, 1), else_=_p.attempts),  # its lease was handed back, and yet it was worked
+        # At least 1: its only lease may have been handed back, which uncounts the attempt, before its result came.
+        attempts=sa.case((_p.attempts < 1, 1), else_=_p.attempts),
     )
     for source in (Status.QUEUED, Status.LEASED)
     for target in (Status.SUCCEEDED, Status.FAILED)
@@ -87,13 +95,13 @@ class Moves:
     def __init__(self, tx: Transaction) -> None:
         self._tx = tx
         self._rows: dict[sa.Update, list[dict[str, Any]]] = defaultdict(list)
-        self._freed: dict[str, bool] = {}
+        self._freed: dict[str, bool] = {}  # tiers of which a lease ended; True: a lease of a solo prediction
         self.counts: Counter[Status] = Counter()
 
     def add(
         self, row: sa.Row[Any], moves: Mapping[tuple[Status, Status], sa.Update], to: Status, **values: Any
     ) -> None:
-        """Move one row (``seq id tier status``, if leased ``token solo``), with what the statement needs beyond it."""
+        """Move one row, read with the columns ``MOVED``; ``values`` are what its statement needs beyond them."""
         source = Status(row.status)
         values["row"] = row.seq
         if source is Status.LEASED:
@@ -112,7 +120,7 @@ class Moves:
         self.add(row, END, to, new_error=json.dumps({"code": code, "detail": detail}) if code else None)
 
     def lose(self, row: sa.Row[Any], attempts: int, why: str) -> None:
-        """The lease of this row (also ``attempts deadline_at``) is lost: wait again, alone next time, or end."""
+        """The lease of this row, read with the columns ``LOST``, is lost: it waits to be leased alone, or ends."""
         if row.deadline_at <= self._tx.now:
             self.end(row, Status.EXPIRED, "deadline_passed", f"not done by its deadline; {why}")
         elif row.attempts >= attempts:
@@ -128,6 +136,7 @@ class Moves:
             if self._tx.change(statement, rows) != len(rows):
                 raise Lost("a prediction changed its state under a transaction")
         for tier, solo in self._freed.items():
-            # A Job that held this lease may have been kept from work until now by the rule of leasing alone.
+            # The rule of leasing alone may have kept the Job from work that is free for it now: any work, if it held
+            # a solo prediction; or the solo one at the head of the queue, if it was the last lease that it held.
             if solo or self._tx.first(_HEAD_IS_SOLO, tier=tier) is not None:
                 self._tx.tell(Available(tier))

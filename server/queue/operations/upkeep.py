@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from server.queue.facts.records import Reclaimed
 from server.queue.facts.states import Status
-from server.queue.operations.moves import Moves, bind
+from server.queue.operations.moves import LOST, Moves, bind
 from server.queue.store.tables import jobs, literal, predictions
 from server.queue.store.transactions import Operations, Transaction, write
 
@@ -16,10 +16,10 @@ PAGE = 500  # rows that one call changes at most: some 10 ms of the writer's tim
 JOBS_KEPT = 86400.0  # seconds after its end
 
 _p = predictions.c
-_LIVE = sa.select(
-    _p.seq, _p.id, _p.tier, _p.status, _p.token, _p.attempts, _p.solo, _p.deadline_at, _p.started_at
-).limit(bind("page"))
+_LIVE = sa.select(*LOST, _p.started_at).limit(bind("page"))
 _queued, _leased = _p.status == literal(Status.QUEUED), _p.status == literal(Status.LEASED)
+# Rows that another server has locked are skipped: whoever holds them is changing them, and what still has run out
+# afterwards is found by the next call.
 _RUN_OUT = (
     _LIVE.where(_p.tier == bind("tier"), _leased, _p.lease_until <= bind("now"))
     .order_by(_p.lease_until)
@@ -31,6 +31,7 @@ _OVERDUE = (
     .with_for_update(skip_locked=True)
 )
 _WAITING = _LIVE.where(_p.tier == bind("tier"), _queued).order_by(_p.priority, _p.seq).with_for_update(skip_locked=True)
+# Rows are purged tier by tier, with one step of the index to the next tier: also of tiers that nobody names any more.
 _NEXT_TIER = sa.select(sa.func.min(_p.tier)).where(_p.tier > bind("tier"), _p.completed_at.is_not(None))
 _OLD = (
     sa.select(_p.seq, _p.id)

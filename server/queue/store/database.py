@@ -30,17 +30,17 @@ Begin = Callable[[], contextlib.AbstractContextManager[sa.Connection]]  # a tran
 READERS = 2
 GROUP = 64  # operations that share one commit at most: bounds what one slow group can hold up
 WAITING = 2000  # operations that may wait for each lane: about a second of work
-AGAIN = 4  # times that an operation is tried which others get in the way of
+AGAIN = 4  # times that an operation is tried when other servers get in its way
 
 
 def steady() -> Clock:
-    """A clock set once by the system's and never again: a jump of the system's clock ends no lease and no deadline."""
+    """A clock that reads the system's once and then only counts on: a jump of it ends no lease and no deadline."""
     start = time.time() - time.monotonic()
     return lambda: start + time.monotonic()
 
 
 class Database(ABC):
-    """``write`` and ``read`` may be called from any thread and from an event loop."""
+    """Runs operations; ``write`` and ``read`` may be called from any thread and from an event loop."""
 
     def __init__(self, write: Begin, read: Begin, clock: Clock, resources: contextlib.ExitStack) -> None:
         """Use ``open`` of the kind that is wanted."""
@@ -110,13 +110,15 @@ class Database(ABC):
                 committing = True
         except Exception as cause:  # noqa: BLE001 (whatever it is, it belongs to the callers)
             error = self._ours(cause)
+            # A COMMIT that failed may have been done: the disk or the connection broke before the answer came. Only a
+            # full disk leaves no doubt: the database could still say so, and rolled back.
             if committing and isinstance(error, errors.StorageError) and not isinstance(error, errors.DiskFull):
                 error = errors.OutcomeUnknown(f"whether it was kept is not known: {error}")
             self._fail(error, begin, tasks, tries)
             return
         reached(Point.ROWS_COMMITTED)
         if transaction.news:
-            # First: a client waits for its labels, a worker for a receipt.
+            # Before the futures: a client that waits for its labels goes before the worker that waits for a receipt.
             self._announce(transaction.news, self._listeners + self._own_listeners)
         for task, (result, refusal) in zip(tasks, outcomes, strict=True):
             if refusal is None:
@@ -128,12 +130,16 @@ class Database(ABC):
             self._tell_others(transaction.news)
 
     def _fail(self, error: Exception, begin: Begin, tasks: list[Task[Transaction]], tries: int) -> None:
+        """Nothing of the transaction was kept (or nobody knows): try again what may succeed, give up the rest.
+
+        Not after ``OutcomeUnknown``: to do it once more could do it twice.
+        """
         if isinstance(error, errors.ConnectionLost) and tries == AGAIN:
-            self._serve(begin, tasks, tries - 1)  # it may have been lost long ago, when nobody used it
+            self._serve(begin, tasks, tries - 1)  # the connection may have been lost long ago, when nobody used it
         elif isinstance(error, errors.StorageError | errors.DatabaseBusy):
             for task in tasks:
                 task.future.set_exception(error)
-        elif len(tasks) > 1:
+        elif len(tasks) > 1:  # one of them is to blame, or they locked rows in the opposite order of another server's
             for task in tasks:
                 self._serve(begin, [task])
         elif tries > 1 and self._passes(error):

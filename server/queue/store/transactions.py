@@ -11,6 +11,8 @@ import sqlalchemy as sa
 
 from server.queue.facts.news import Available, Listener, News
 
+# How many rows changed is how the queue knows that a submit found room and that a move found its row. Without this
+# option, SQLAlchemy forgets it for an INSERT.
 _COUNTED = {"preserve_rowcount": True}
 
 P = ParamSpec("P")
@@ -27,7 +29,7 @@ class Transaction:
         self._available: set[Available] = set()
 
     def tell(self, news: News) -> None:
-        """Have it told once the transaction is committed; that a tier has work is told once."""
+        """Tell the listeners once the transaction is committed; the same ``Available`` is told only once."""
         if isinstance(news, Available):
             if news in self._available:
                 return
@@ -46,7 +48,6 @@ class Transaction:
         """Write one row, or many with one statement; answers how many rows changed."""
         if not rows:
             return 0
-        # Without the option, SQLAlchemy forgets how many an INSERT wrote.
         return self._connection.execute(statement, rows, execution_options=_COUNTED).rowcount
 
 
