@@ -1,1 +1,1 @@
-"""The client: for programs, and the commands of it for people."""
+"""The client: a class for programs, and the output of the commands for people."""

@@ -1,4 +1,4 @@
-"""The client for people: send picture files, show a table of labels."""
+"""The HTTP client of the public API."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tornado.httpclient import AsyncHTTPClient, HTTPClientError, HTTPRequest
 from tornado.httputil import HTTPHeaders
 
 CONNECT_SECONDS, ANSWER_SECONDS = 5.0, 90.0
-POLL_SECONDS = 20
+POLL_SECONDS = 20  # how long the server may hold a request for a prediction that has not ended
 HINT = (
     "On a laptop, start one: make run. "
     "In a cluster, see how it does: kubectl get pods --all-namespaces --selector app.kubernetes.io/name=tierserve"
@@ -21,23 +21,23 @@ HINT = (
 
 
 class ClientError(Exception):
-    """The server could not be asked: the text says why and what to do."""
+    """The server did not answer, or not in JSON; the message says why and what to do."""
 
 
 class Client:
-    """Talks to a server at ``url``. Every method raises ``ClientError`` when it cannot be reached."""
+    """A client of the server at ``url``. Every method raises ``ClientError`` when the server cannot be reached."""
 
     def __init__(self, url: str) -> None:
         self._url = url.rstrip("/")
         self._http = AsyncHTTPClient(max_clients=64)
 
     async def tiers(self) -> list[dict[str, Any]]:
-        """The tiers, as ``GET /v1/tiers`` has them."""
+        """Return the tiers as in the answer to ``GET /v1/tiers``."""
         tiers: list[dict[str, Any]] = (await self._json("GET", "/v1/tiers"))["tiers"]
         return tiers
 
     async def classify(self, tier: str, picture: Path, top_k: int) -> dict[str, Any]:
-        """The final prediction of one picture, or the problem that the server answered; waits however long it takes."""
+        """Return the ended prediction of one picture, or the problem document of the server; waits without a limit."""
         path = f"/img-classification/{quote(tier, safe='')}?top_k={top_k}"
         answer = await self._json("POST", path, await asyncio.to_thread(Path.read_bytes, picture))
         while answer.get("status") in ("queued", "leased"):
@@ -47,7 +47,7 @@ class Client:
     async def classify_all(
         self, tier: str, pictures: Sequence[Path], top_k: int, at_once: int
     ) -> AsyncIterator[tuple[Path, dict[str, Any]]]:
-        """Classify many, so many at once; yields them as they are done."""
+        """Classify many pictures, ``at_once`` in parallel; yield each picture and its answer as soon as it is there."""
         slots = asyncio.Semaphore(at_once)
 
         async def one(picture: Path) -> tuple[Path, dict[str, Any]]:
@@ -76,6 +76,7 @@ class Client:
                 response = await self._http.fetch(request, raise_error=False)
             except (OSError, HTTPClientError) as error:
                 raise ClientError(f"no server answers at {self._url} ({error}). {HINT}") from error
+            # Both say that a later request can succeed; a 503 without Retry-After is an answer like any other.
             if response.code in (429, 503) and "Retry-After" in response.headers:
                 await asyncio.sleep(float(response.headers["Retry-After"]))
                 continue

@@ -1,4 +1,4 @@
-"""What the client commands show: a progress bar on long work, then a table."""
+"""The output of the client commands: a progress bar while they work, then a table."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from client.client import Client
 
 
 def classify(url: str, tier: str, pictures: Sequence[Path], top_k: int, at_once: int, as_json: bool) -> int:
-    """Classify pictures and show their labels; returns how many have none. Raises ``ClientError``."""
+    """Classify pictures and print their labels; return how many could not be classified. Raises ``ClientError``."""
     answers = asyncio.run(_classify(url, tier, pictures, top_k, at_once))
     if as_json:
         for picture in pictures:
@@ -59,7 +59,7 @@ def _print_labels(pictures: Sequence[Path], answers: dict[Path, dict[str, Any]])
 
 
 def _problem(answer: dict[str, Any]) -> str | None:
-    """Why an answer has no labels: it is a problem document, or a prediction that ended badly; None when it has."""
+    """Return why an answer has no labels (it is a problem document, or the prediction failed); None when it has some."""
     if "code" in answer:
         return f"{answer['code']}: {answer['detail']}"
     if answer["status"] != "succeeded":
@@ -69,7 +69,7 @@ def _problem(answer: dict[str, Any]) -> str | None:
 
 
 def tiers(url: str, as_json: bool) -> None:
-    """Show how the tiers do. Raises ``ClientError``."""
+    """Print the state of the tiers. Raises ``ClientError``."""
     found = asyncio.run(_tiers(url))
     if as_json:
         print(json.dumps(found, indent=2))  # noqa: T201

@@ -1,4 +1,4 @@
-"""``tierserve``, or ``python -m server``: serve, check, render, and a client for people."""
+"""The command ``tierserve``, or ``python -m server``: it serves, checks and renders, and is a client for people."""
 
 from __future__ import annotations
 
@@ -19,24 +19,25 @@ if TYPE_CHECKING:
 
 STATE = Path(".tierserve")
 SAMPLE = "model/pictures/cat.jpg"
-YOUNG_OBJECTS = 10_000  # before Python looks for cycles; its own 700 are less than one request makes
+# New objects after which Python looks for cycles. Its default of 700 is reached within a single request.
+YOUNG_OBJECTS = 10_000
 
 values_option = click.option(
     "--values",
     "files",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help=f"A values file laid over {DEFAULT_VALUES.name}, as helm does.",
+    help=f"A values file to merge into {DEFAULT_VALUES.name}, as helm does.",
 )
 set_option = click.option(
-    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="One value, as in helm; repeat it."
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Set one value, as in helm; can be repeated."
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="JSON instead of a table.")
-url_option = click.option("--url", default="http://127.0.0.1:8080", show_default=True, help="Where the server is.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+url_option = click.option("--url", default="http://127.0.0.1:8080", show_default=True, help="URL of the server.")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
-    """Image classification in tiers: pictures wait in an honest queue, workers come and go."""
+    """Serve image classification in tiers: predictions wait in a durable queue for workers that start when needed."""
 
 
 def _settings(files: Path | None, overrides: tuple[str, ...]) -> Settings:
@@ -54,40 +55,48 @@ def _fail(sentence: str) -> NoReturn:
 @values_option
 @set_option
 @click.option(
-    "--state", type=click.Path(file_okay=False, path_type=Path), default=STATE, show_default=True, help="Data and logs."
+    "--state",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=STATE,
+    show_default=True,
+    help="Folder for data and logs.",
 )
 @click.option(
-    "--models", type=click.Path(file_okay=False, path_type=Path), help="Model directories. [default: STATE/models]"
+    "--models",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of the model directories. [default: STATE/models]",
 )
 @click.option(
     "--templates",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     default=TEMPLATES,
-    help="Job templates. [default: jobtemplates]",
+    help="Folder of the Job templates. [default: jobtemplates]",
 )
 @click.option(
     "--engine",
     type=click.Choice(["local", "kubernetes"]),
     default="local",
     show_default=True,
-    help="Run workers as subprocesses, or as Jobs of the cluster that this runs in or that KUBECONFIG names.",
+    help="Run workers as subprocesses, or as Jobs in this pod's cluster or in the one that KUBECONFIG names.",
 )
 @click.option(
     "--database",
     "database_url",
     default="",
     envvar="TIERSERVE_DATABASE_URL",
-    help="postgresql://USER:PASSWORD@HOST/NAME instead of a SQLite file; better in the environment, as it is a secret.",
+    help="postgresql://USER:PASSWORD@HOST/NAME instead of a SQLite file; as a secret, it is safer in the environment.",
 )
 @click.option(
     "--blobs",
     "blobs_url",
     default="",
     envvar="TIERSERVE_BLOBS_URL",
-    help="Where pictures wait: a directory, s3://BUCKET/PREFIX, gs://... or az://... [default: STATE/data/blobs]",
+    help="Where to store pictures: a folder, s3://BUCKET/PREFIX, gs://... or az://... [default: STATE/data/blobs]",
 )
-@click.option("--internal-url", help="Where workers in the cluster find the internal port; with --engine kubernetes.")
-@click.option("--merged", is_flag=True, help="The values file is whole: lay no default values under it.")
+@click.option(
+    "--internal-url", help="URL at which workers in the cluster reach the internal port; with --engine kubernetes."
+)
+@click.option("--merged", is_flag=True, help="The values file is complete: do not merge it into the default values.")
 def serve(
     files: Path | None,
     overrides: tuple[str, ...],
@@ -100,7 +109,7 @@ def serve(
     internal_url: str | None,
     merged: bool,
 ) -> None:
-    """Serve until SIGTERM or Ctrl-C. Edited values and templates are taken up while it runs."""
+    """Serve until SIGTERM or Ctrl-C. Changes of values and templates take effect while the server runs."""
     if (engine == "kubernetes") != (internal_url is not None):
         _fail("--engine kubernetes and --internal-url go together: --internal-url http://HOST:PORT, as workers see it")
     from server.app import CannotServe, Server, cluster_workers, local_workers, serve
@@ -126,7 +135,7 @@ def serve(
 
 
 def _rarely_collect() -> None:
-    """What the imports made stays: no collection need walk it again, and requests leave few cycles to look for."""
+    """Make garbage collections rare and cheap: they need not visit the imported modules, and requests make few cycles."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(YOUNG_OBJECTS, 20, 50)
@@ -146,7 +155,7 @@ def _greet(server: Server) -> None:
 @values_option
 @set_option
 def check(files: Path | None, overrides: tuple[str, ...]) -> None:
-    """Check values, templates and schemas; name file, line, pointer and rule of what is wrong."""
+    """Check values and templates; print file, line, JSON pointer and rule of each mistake."""
     settings = _settings(files, overrides)
     from server.settings import render
 
@@ -163,11 +172,11 @@ def check(files: Path | None, overrides: tuple[str, ...]) -> None:
     "--diff",
     "other",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Show what changes from the Job under this other values file.",
+    help="Print what differs from the Job that another values file gives.",
 )
-@click.option("--validate", is_flag=True, help="Show each check and its verdict instead of the Job.")
+@click.option("--validate", is_flag=True, help="Print the result of each check instead of the Job.")
 def render(tier: str, files: Path | None, overrides: tuple[str, ...], other: Path | None, validate: bool) -> None:
-    """Print the Job that TIER's workers run as, without any cluster."""
+    """Print the manifest of TIER's Jobs; no cluster is needed."""
     from server.settings.render import SAMPLE_RUN, SAMPLE_URL, Renderer, RenderError, diff, dump
 
     settings, renderer = _settings(files, overrides), Renderer()
@@ -199,12 +208,14 @@ def _tier(settings: Settings, name: str) -> Tier:
 @main.command()
 @click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--tier", default="free", show_default=True)
-@click.option("--top-k", type=click.IntRange(1, 100), default=3, show_default=True, help="Labels a picture.")
-@click.option("--at-once", type=click.IntRange(1, 64), default=8, show_default=True, help="Requests at the same time.")
+@click.option("--top-k", type=click.IntRange(1, 100), default=3, show_default=True, help="Labels per picture.")
+@click.option(
+    "--at-once", type=click.IntRange(1, 64), default=8, show_default=True, help="Most requests at the same time."
+)
 @json_option
 @url_option
 def classify(files: tuple[Path, ...], tier: str, top_k: int, at_once: int, as_json: bool, url: str) -> None:
-    """Classify picture FILES and show their labels; exits with 1 when one has none."""
+    """Classify the pictures FILES and print their labels. The exit status is 1 when a picture could not be classified."""
     from client import console
     from client.client import ClientError
 
@@ -218,7 +229,7 @@ def classify(files: tuple[Path, ...], tier: str, top_k: int, at_once: int, as_js
 @json_option
 @url_option
 def tiers(as_json: bool, url: str) -> None:
-    """Show how a server's tiers do: waiting, workers, room, and why it waits."""
+    """Print the state of a server's tiers: waiting predictions, workers, room for more, and why predictions wait."""
     from client import console
     from client.client import ClientError
 

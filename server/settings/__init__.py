@@ -1,1 +1,1 @@
-"""From files and flags to settings, and from settings to the manifest of a Job."""
+"""Reads settings from files and flags, and renders the manifests of Jobs from them."""

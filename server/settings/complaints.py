@@ -1,4 +1,4 @@
-"""What a JSON Schema complains of, in sentences that a person can act upon."""
+"""Turns the errors of JSON Schema into sentences that a person can act upon."""
 
 from __future__ import annotations
 
@@ -30,9 +30,10 @@ _SENTENCES = {
 
 
 def explained(error: Any) -> Iterator[tuple[list[str | int], str, str]]:
-    """The path, the rule and a sentence for each thing that ``error``, a ``ValidationError``, stands for."""
+    """Yield path, rule and a sentence for each mistake that ``error``, a ``ValidationError`` of jsonschema, reports."""
     keys, rule, wanted, value = list(error.absolute_path), str(error.validator), error.validator_value, error.instance
     examples = " or ".join(_json(example) for example in error.schema.get("examples", ()))
+    # A rule about a key's name is reported at the mapping around it: add the key, which is the value that was judged.
     if "propertyNames" in error.absolute_schema_path:
         keys.append(value)
     if rule == "additionalProperties":

@@ -1,7 +1,7 @@
-"""YAML documents checked by the JSON Schemas of ``schemas/``.
+"""Reads YAML documents and checks them with the JSON Schemas in ``schemas/``.
 
-A document remembers in which file and line each of its values stands, so that a finding can be acted upon: file, line,
-JSON pointer (RFC 6901), a sentence, and the rule that was broken.
+A document knows the file and line of each of its values. A finding therefore names file, line, JSON pointer (RFC 6901)
+and the rule that was broken, beside a sentence.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Schema = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is wrong with a document. ``line`` is 0 where there is none; an empty ``pointer`` is the whole."""
+    """One mistake in a document. ``line`` is 0 where there is none; an empty ``pointer`` means the whole document."""
 
     file: str
     line: int
@@ -44,7 +44,7 @@ class Finding:
 
 
 class DocumentError(Exception):
-    """A document cannot be used; ``findings`` say why."""
+    """A document cannot be used; ``findings`` lists its mistakes."""
 
     def __init__(self, findings: Sequence[Finding]) -> None:
         super().__init__("\n".join(map(str, findings)))
@@ -53,7 +53,7 @@ class DocumentError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """Where a value stands. ``line`` is 0 where the source has no lines."""
+    """The place of a value. ``line`` is 0 where the source has no lines."""
 
     file: str
     line: int
@@ -61,69 +61,75 @@ class Location:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A value of the JSON kinds, and the locations of its parts by JSON pointer."""
+    """A JSON value, and the locations of its parts by JSON pointer."""
 
     value: Any
     file: str
     locations: Mapping[str, Location] = field(repr=False)
 
     def location(self, pointer: str) -> Location:
-        """The location of ``pointer``, or of the nearest part around it that has one."""
+        """Return the location of ``pointer``, or of the nearest part around it that has one."""
         while pointer and pointer not in self.locations:
             pointer = pointer.rpartition("/")[0]
         return self.locations.get(pointer, Location(self.file, 0))
 
     def finding(self, pointer: str, rule: str, message: str) -> Finding:
-        """A finding at ``pointer``."""
+        """Return a finding at ``pointer``."""
         at = self.location(pointer)
-        return Finding(at.file, at.line, pointer, rule, message)
+        return Finding(file=at.file, line=at.line, pointer=pointer, rule=rule, message=message)
 
 
 def pointer(*keys: str | int) -> str:
-    """The JSON pointer of the value found by ``keys`` from the root."""
+    """Return the JSON pointer that leads along ``keys`` from the root."""
     return "".join("/" + str(key).replace("~", "~0").replace("/", "~1") for key in keys)
 
 
 def shown(path: Path) -> str:
-    """``path`` as a person would write it from the working directory."""
+    """Return ``path`` relative to the working directory, if it is below it."""
     here = Path.cwd()
     return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
 def read(path: Path, limit: int = MAX_BYTES) -> Document:
-    """The one YAML document in the file ``path``. Raises ``DocumentError``."""
+    """Read the YAML document in the file ``path``, of at most ``limit`` bytes. Raises ``DocumentError``."""
     file = shown(path)
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
-        raise DocumentError([Finding(file, 0, "", "file", error.strerror or str(error))]) from error
+        raise _unusable(file, 0, "file", error.strerror or str(error)) from error
     except UnicodeDecodeError as error:
-        raise DocumentError([Finding(file, 0, "", "yaml", "is not UTF-8 text")]) from error
+        raise _unusable(file, 0, "yaml", "is not UTF-8 text") from error
     return parse(text, file, limit)
 
 
 def parse(text: str, file: str, limit: int = MAX_BYTES) -> Document:
-    """The one YAML document in ``text``, of at most ``limit`` bytes.
+    """Parse the YAML document in ``text``, of at most ``limit`` bytes.
 
-    Takes only what JSON can say too: text keys, each once; no aliases, dates or infinities. Raises ``DocumentError``.
+    Only what JSON can express is accepted: keys are text and unique; there are no aliases, dates or infinities. Raises
+    ``DocumentError``.
     """
     if len(text.encode("utf-8", "surrogatepass")) > limit:
-        raise DocumentError([Finding(file, 0, "", "size", f"is larger than {limit} bytes")])
+        raise _unusable(file, 0, "size", f"is larger than {limit} bytes")
     try:
         return _Reading(text, file).document()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
+        # PyYAML splits one of its sentences: "expected a single document in the stream", "but found another document".
         whole = (error.context, error.problem) if str(error.problem).startswith("but ") else (error.problem,)
         line, message = mark.line + 1 if mark else 0, ", ".join(map(str, whole))
     except yaml.YAMLError as error:
         line, message = 0, str(error).partition("\n")[0]
     except RecursionError:
         line, message = 0, "is nested too deeply"
-    raise DocumentError([Finding(file, line, "", "yaml", message)])
+    raise _unusable(file, line, "yaml", message)
+
+
+def _unusable(file: str, line: int, rule: str, message: str) -> DocumentError:
+    return DocumentError([Finding(file=file, line=line, pointer="", rule=rule, message=message)])
 
 
 class _Reading(yaml.SafeLoader):
-    """One reading of one text."""
+    """Parses one text, and notes the location of each value."""
 
     def __init__(self, text: str, file: str) -> None:
         super().__init__(text)
@@ -157,6 +163,7 @@ class _Reading(yaml.SafeLoader):
         return str(node.value)
 
     def _scalar(self, node: yaml.Node) -> Any:
+        # NaN stands for every value that JSON does not have, such as a date or a binary: it is refused below.
         kind = node.tag.removeprefix("tag:yaml.org,2002:")
         try:
             value = self.construct_object(node) if kind in {"str", "int", "float", "bool", "null"} else math.nan
@@ -167,13 +174,13 @@ class _Reading(yaml.SafeLoader):
         return value
 
 
-# YAML 1.1 wants a point in front of the exponent; JSON does not, and Go writes none.
+# YAML 1.1 requires a point in front of the exponent; JSON does not, and Go writes none.
 _EXPONENT = re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+\Z")
 _Reading.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+0123456789"))
 
 
 def merge(base: Document, over: Document) -> Document:
-    """``base`` with ``over`` upon it, as Helm lays values files: mappings merge, null deletes, all else relocations."""
+    """Merge ``over`` into ``base`` as Helm merges values files: mappings are merged, null deletes a key, others replace."""
     value = _merged(base.value, {} if over.value is None else over.value)
     return Document(value, over.file, {**base.locations, **over.locations})
 
@@ -191,13 +198,13 @@ def _merged(base: Any, over: Any) -> Any:
 
 @cache
 def schema(name: str) -> Schema:
-    """The JSON Schema ``schemas/NAME.schema.json``."""
+    """Return the JSON Schema ``schemas/NAME.schema.json``."""
     loaded: Schema = json.loads((SCHEMAS / f"{name}.schema.json").read_text(encoding="utf-8"))
     return loaded
 
 
 def resolve(root: Schema, part: Schema) -> Schema:
-    """``part`` of the schema ``root`` with its ``$ref`` (to a definition in the same file) filled in."""
+    """Return ``part`` of the schema ``root`` with its ``$ref``, to a definition in the same file, resolved."""
     if "$ref" not in part:
         return part
     definition = root["$defs"][part["$ref"].removeprefix("#/$defs/")]
@@ -205,7 +212,7 @@ def resolve(root: Schema, part: Schema) -> Schema:
 
 
 def filled(value: Any, name: str) -> Any:
-    """``value``, valid under the schema ``name``, with the schema's default for every key that is left out."""
+    """Return ``value``, which the schema ``name`` accepts, with the schema's default for every key that is left out."""
     root = schema(name)
 
     def fill(value: Any, part: Schema) -> Any:
@@ -225,7 +232,7 @@ def filled(value: Any, name: str) -> Any:
 
 
 def validate(document: Document, name: str) -> list[Finding]:
-    """What the schema ``name`` finds wrong with ``document``, in the order of its lines."""
+    """Return what the schema ``name`` finds wrong with ``document``, in the order of its lines."""
     found = [
         document.finding(pointer(*keys), rule, message)
         for error in _validator(name).iter_errors(document.value)

@@ -1,4 +1,4 @@
-"""The settings and the Job templates in force: read anew when their files change, the last good ones kept."""
+"""The settings and Job templates in force: read again when their files change, and replaced only by valid ones."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ AGAIN_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class InForce:
-    """Settings and the templates that belong to them."""
+    """Settings, and the templates that were read with them."""
 
     settings: Settings
     renderer: Renderer
 
 
 class Live:
-    """``read`` gives the settings that ``files`` hold now. Raises ``ConfigError`` when the first reading fails.
+    """Keeps the settings in force. Raises ``ConfigError`` when the first ``read`` fails.
 
-    ``current`` is one record, swapped as a whole: whoever needs settings and renderer together reads it once.
-    ``problem`` says why the files as they are now are not in force, and is empty when they are. A template that was
-    wrong from the start concerns its tier alone: it keeps no change from being taken up. ``clock`` is monotonic, in
-    seconds.
+    ``read`` returns the settings that ``files`` contain now; ``clock`` returns monotonic seconds. ``current`` is replaced
+    as a whole: code that needs settings and renderer together reads it once. ``problem`` says why the files in their
+    present state are not in force, and is empty when they are. A template that was invalid from the start stops its own
+    tier only, and does not prevent a change from coming into force.
     """
 
     def __init__(
@@ -50,12 +50,13 @@ class Live:
         self.problem = ""
 
     def refresh(self, try_out: Callable[[Manifest], None]) -> bool:
-        """Take the files up if they have changed and are right; whether they were.
+        """Put the files into force if they have changed and are valid; return whether that happened.
 
-        ``try_out`` raises ``BadManifest`` for a Job that could not start: it is tried again now and then, for a new
-        tier's namespace and rights may come after its values. Any error of an engine goes to the caller, and
-        the files are looked at again next time.
+        ``try_out`` raises ``BadManifest`` for a Job that could not start. The files are then tried again every
+        ``AGAIN_SECONDS``, because the namespace and the rights of a new tier may be created after its values. Any other
+        error of ``try_out`` is raised, and the files are tried again at the next call.
         """
+        # Taken before the files are read, so that a change in between is noticed at the next call.
         state = self._state()
         if state == self._seen and self._clock() < self._again_at:
             return False
@@ -74,7 +75,7 @@ class Live:
         return True
 
     def _judge(self, changed: InForce, try_out: Callable[[Manifest], None]) -> set[str]:
-        """The tiers whose Jobs are wrong and were wrong before. Raises for any other one that is wrong."""
+        """Return the tiers whose Jobs are invalid and were so before. Raises ``RenderError`` for any other invalid one."""
         broken = check(changed.settings, changed.renderer)
         for name, findings in broken.items():
             if name not in self._broken:
@@ -85,7 +86,7 @@ class Live:
         return set(broken)
 
     def _state(self) -> list[tuple[Path, int, int, int]]:
-        """What tells whether any file was edited, replaced, added or removed."""
+        """Return what differs when any file was edited, replaced, added or removed."""
         found = []
         for path in [*self._files, *sorted(self._templates.glob(f"*{TEMPLATE_SUFFIX}"))]:
             try:

@@ -1,4 +1,4 @@
-"""The manifest of a Job: its name, and the labels by which engines and people find it again."""
+"""The manifest of a Job: its name, and the labels by which engines and people find it."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ SERVICE_ACCOUNT = "tierserve-worker"
 
 
 class BadManifest(Exception):
-    """No engine would ever run this Job: its template or its values are wrong."""
+    """No engine can ever run this Job, because its template or its values are wrong."""
 
 
 def job_name(tier: str, run: str) -> str:
-    """The name of the Job of one run: the same for the same run, so starting twice is harmless."""
+    """Return the name of the Job of one run. It follows from the run, so that a second start makes no second Job."""
     return f"{APP}-{tier}-{run}"
 
 
 def job_labels(tier: str, run: str) -> dict[str, str]:
-    """The labels that every Job and its pod carry."""
+    """Return the labels that every Job and its pod have."""
     return {LABEL_NAME: APP, LABEL_MANAGED_BY: APP, LABEL_TIER: tier, LABEL_RUN: run}

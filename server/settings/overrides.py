@@ -1,4 +1,4 @@
-"""``--set a.b.c=v`` flags, read as the documents that they stand for."""
+"""Turns ``--set a.b.c=v`` flags into documents."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from server.settings.documents import Document, DocumentError, Finding, Location
 
 
 def override(flag: str) -> Document:
-    """The document that ``a.b.c=v`` stands for: text where the schema takes text, else what YAML reads.
+    """Return the document that ``a.b.c=v`` stands for. The value is text where the schema accepts text, else YAML.
 
     Raises ``DocumentError``.
     """
@@ -19,10 +19,11 @@ def override(flag: str) -> Document:
     keys = path.split(".")
     source = f"--set {flag}"
     if not equals or not all(keys):
-        raise DocumentError([Finding(source, 0, "", "override", "must look like server.port=8080")])
+        message = "must look like server.port=8080"
+        raise DocumentError([Finding(file=source, line=0, pointer="", rule="override", message=message)])
     value: Any = text
     if text == "null" or (text and "string" not in _kinds(keys)):
-        with suppress(DocumentError):
+        with suppress(DocumentError):  # it stays text, and the schema says what is wrong with it
             value = documents.parse(text, source).value
     for key in reversed(keys):
         value = {key: value}
@@ -31,7 +32,7 @@ def override(flag: str) -> Document:
 
 
 def _kinds(keys: Sequence[str]) -> Sequence[str]:
-    """What kinds of value the schema takes at ``keys``; none where it knows no such key."""
+    """Return the types that the schema accepts at ``keys``; none where it has no such key."""
     root = documents.schema("values")
     part: Schema = root
     for key in keys:

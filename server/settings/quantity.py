@@ -9,7 +9,7 @@ from decimal import Decimal
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """One resource of a tier's quota: what it may use in all and what it uses now, in the resource's base unit."""
+    """One resource of a tier's quota: the most that the tier may use, and what it uses now, in the base unit."""
 
     hard: float
     used: float
@@ -27,9 +27,9 @@ _QUANTITY = re.compile(
 
 
 def parse_quantity(text: str) -> Decimal:
-    """The number that ``text`` stands for, in its base unit (CPUs, bytes, pieces), never negative.
+    """Return the number that ``text`` stands for, in its base unit (CPUs, bytes, pieces); it is never negative.
 
-    Raises ``ValueError`` where it is not a Kubernetes quantity.
+    Raises ``ValueError`` when ``text`` is not a Kubernetes quantity.
     """
     match = _QUANTITY.fullmatch(text) if len(text) <= 32 else None
     if match is None:

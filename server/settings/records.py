@@ -1,4 +1,4 @@
-"""The settings as frozen records: what the server is told, with units, and what an empty value means."""
+"""The settings as frozen records, with the unit of each value and the meaning of an empty one."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class JobShape:
     memory: str
     """A quantity, in bytes: what one worker asks for, and may use at most."""
     max_predictions: int
-    """A worker ends after so many predictions."""
+    """The number of predictions after which a worker ends."""
     deadline: int
-    """Seconds after which Kubernetes ends the Job, whatever it does: a guard against costs."""
+    """Seconds after which Kubernetes ends the Job whatever it does, to limit costs."""
     grace: int
     """Seconds between SIGTERM and SIGKILL."""
     ttl: int
@@ -56,7 +56,7 @@ class Limits:
     images: int
     """Pictures in one request."""
     image_bytes: int
-    """Bytes of one picture, as it is sent."""
+    """Bytes of one picture, as the client sends it."""
     image_pixels: int
     """Pixels of one picture, decoded."""
     attempts: int
@@ -65,18 +65,18 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Waits:
-    """How long things of a tier may take, in seconds."""
+    """Time limits of a tier, in seconds."""
 
     sync: float
-    """A request is held so long for its result, unless its client says otherwise."""
+    """How long a request waits for its result, unless its client says otherwise."""
     queue: float
-    """A prediction that is not done by then ends; clients may ask for less."""
+    """How long a prediction may take until it expires; clients may ask for less."""
     results: float
-    """Results are kept so long after their end."""
+    """How long a result is kept after the prediction has ended."""
     idle: float
-    """A worker without work ends after so long."""
+    """How long a worker without work stays."""
     start: float
-    """A Job that has not asked for work by then is replaced."""
+    """How long a Job may take until it asks for work; after that it is replaced."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ class Tier:
 
     name: str
     namespace: str
-    """Where its Jobs run; no other tier's do."""
+    """The namespace of its Jobs, which it shares with no other tier."""
     template: str
     """The file name of its Job template."""
     model: ModelChoice
@@ -98,28 +98,28 @@ class Tier:
 
 @dataclass(frozen=True, slots=True)
 class LeaseTimes:
-    """The clockwork of leases, in seconds."""
+    """The times of leases, in seconds."""
 
     seconds: float
-    """A worker that was silent for so long is replaced, and what it holds goes to another one."""
+    """How long a lease lasts. A worker that is silent for so long is replaced, and others get its predictions."""
     heartbeat: float
-    """A worker shows that it lives so often, busy or idle."""
+    """How often a worker contacts the server, busy or idle."""
     reclaim: float
-    """Lost leases and passed deadlines are looked for so often."""
+    """How often the server looks for expired leases and passed deadlines."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """All that the server is told."""
+    """All settings of the server."""
 
     host: str
-    """The address that both ports listen on."""
+    """The address of both listeners."""
     port: int
     """For clients; 0 stands for any free port."""
     internal_port: int
     """For workers and operators; 0 stands for any free port."""
     lease: LeaseTimes
     tick: float
-    """Seconds after which the leader looks by itself for Jobs to start."""
+    """Seconds after which the leader looks for Jobs to start even if nothing has happened."""
     tiers: Mapping[str, Tier] = field(hash=False)
     """By name, in the order of the values file."""

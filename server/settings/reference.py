@@ -52,7 +52,7 @@ _CHART_RULES = """\
 
 
 def page() -> str:
-    """The text of the page."""
+    """Return the text of the page."""
     root = documents.schema("values")
     rules = "\n".join("- " + " ".join((check.__doc__ or "").split()).replace("``", "`") for check in CHECKS)
     sections = "\n".join(_sections("", root, root, set()))
@@ -60,9 +60,9 @@ def page() -> str:
 
 
 def _sections(path: str, part: Schema, root: Schema, shown: set[str]) -> Iterator[str]:
-    """A heading and a table of the plain keys of ``part``, then the same for each mapping in it.
+    """Yield a heading and a table of the plain keys of ``part``, then the same for each mapping in it.
 
-    What ``shown`` says was described before, by its ``$ref``, is not described again. The root's own keys come last.
+    A part whose ``$ref`` is in ``shown`` was described before and is left out. The root's own keys come last.
     """
     known = {key: documents.resolve(root, sub) for key, sub in part.get("properties", {}).items()}
     plain = {key: sub for key, sub in known.items() if not _has_keys(sub, root)}
@@ -115,7 +115,7 @@ def _plain(value: Any) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Write the page, or with ``--check`` only say whether it is current."""
+    """Write the page, or with ``--check`` only compare it; return the exit status."""
     if arguments not in ([], ["--check"]):
         sys.stderr.write(f"usage: {COMMAND} [--check]\n")
         return 2

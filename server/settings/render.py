@@ -1,7 +1,7 @@
-"""A tier and a run become the manifest of a Job.
+"""Renders the manifest of a Job from a tier's template.
 
-Parameters, Jinja, YAML, schema, invariants: each step is checked before the next one, and a template can neither omit
-nor contradict what the server stamps last.
+The steps are parameters, Jinja, YAML, schema and invariants, each checked before the next. In the last one the server
+sets the fields that it alone decides; a template can neither leave them out nor contradict them.
 """
 
 from __future__ import annotations
@@ -35,24 +35,24 @@ SAMPLE_URL = "http://127.0.0.1:8081"
 
 
 class RenderError(DocumentError):
-    """A tier's template gives no Job; ``findings`` say why, by line of the template or of the text it renders to."""
+    """A tier's template gives no valid Job; ``findings`` refer to lines of the template or of the rendered text."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """How one step of a rendering went. A step is ok without findings; the steps behind a failed one have none."""
+    """The result of one step of rendering. There is no verdict for the steps after one that failed."""
 
     step: str
     findings: tuple[Finding, ...] = ()
 
     @property
     def ok(self) -> bool:
-        """Whether the step found nothing wrong."""
+        """Whether the step has no findings."""
         return not self.findings
 
 
 class Renderer:
-    """Renders the Job templates that one directory had when this was made."""
+    """Renders Job templates; it reads them from a directory once, when it is created."""
 
     def __init__(self, templates: Path = TEMPLATES) -> None:
         self._templates = templates.absolute()
@@ -60,15 +60,15 @@ class Renderer:
         self._environment = _environment(self._templates, texts)
 
     def text(self, tier: Tier, run: str, server_url: str) -> str:
-        """The YAML text that the tier's template renders to, before the server's stamp. Raises ``RenderError``."""
+        """Return the YAML text of the tier's template, without the fields that the server sets. Raises ``RenderError``."""
         return self._text(tier, _parameters(tier, run, server_url))
 
     def job(self, tier: Tier, run: str, server_url: str) -> dict[str, Any]:
-        """The checked manifest of the Job of one run: what an engine starts. Raises ``RenderError``."""
+        """Return the checked manifest of the Job of one run, which an engine can start. Raises ``RenderError``."""
         return self._steps(tier, run, server_url, lambda _: None)
 
     def validate(self, tier: Tier, run: str = SAMPLE_RUN, server_url: str = SAMPLE_URL) -> list[Verdict]:
-        """A verdict for each step of ``STEPS`` up to the first that fails."""
+        """Return a verdict for each step of ``STEPS`` up to the first that fails."""
         passed: list[str] = []
         try:
             self._steps(tier, run, server_url, passed.append)
@@ -102,7 +102,7 @@ class Renderer:
         try:
             return self._environment.get_template(tier.template).render(parameters)
         except TemplateSyntaxError as error:
-            # In an error of its lexer Jinja has the file for a name.
+            # Jinja's lexer puts the file name into the error's `name`, its parser into `filename`.
             file, line, message = error.filename or error.name or "", error.lineno, error.message or "bad syntax"
         except TemplateNotFound as error:
             (file, line), message = self._raised_at(error), f'there is no template "{error.name}"'
@@ -111,17 +111,17 @@ class Renderer:
         except RecursionError:
             file, line, message = "", 0, "a template extends or includes itself"
         file = documents.shown(Path(file)) if file else self._file(tier)
-        raise RenderError([Finding(file, line, "", "template", message)])
+        raise RenderError([Finding(file=file, line=line, pointer="", rule="template", message=message)])
 
     def _raised_at(self, error: Exception) -> tuple[str, int]:
-        """The innermost template and its line that ``error`` came through: Jinja puts them into the traceback."""
+        """Return file and line of the innermost template that raised ``error``; Jinja puts them into the traceback."""
         frames = traceback.extract_tb(error.__traceback__)
         inside = [frame for frame in frames if Path(frame.filename).is_relative_to(self._templates)]
         return (inside[-1].filename, inside[-1].lineno or 0) if inside else ("", 0)
 
 
 def check(settings: Settings, renderer: Renderer) -> dict[str, list[Finding]]:
-    """What is wrong with the Jobs of each tier, by rendering one of each; tiers with nothing wrong are left out."""
+    """Render one Job of each tier; return the findings by tier, without the tiers that have none."""
     found = {
         name: [finding for verdict in renderer.validate(tier) for finding in verdict.findings]
         for name, tier in settings.tiers.items()
@@ -130,12 +130,12 @@ def check(settings: Settings, renderer: Renderer) -> dict[str, list[Finding]]:
 
 
 def dump(manifest: Manifest) -> str:
-    """``manifest`` as YAML for people."""
+    """Return ``manifest`` as YAML for people to read."""
     return str(yaml.dump(dict(manifest), Dumper=_Dumper, sort_keys=False, width=1000))
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes all text that starts like a number: other readers of YAML know more kinds of numbers than PyYAML."""
+    """Quotes all text that starts like a number, as other YAML parsers know more kinds of numbers than PyYAML does."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
@@ -145,7 +145,7 @@ _Dumper.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+.0-9].*
 
 
 def diff(old: Manifest, new: Manifest, old_name: str = "old", new_name: str = "new") -> str:
-    """A unified diff from ``old`` to ``new``, empty where they are the same."""
+    """Return a unified diff from ``old`` to ``new``, which is empty when they are equal."""
     lines = dump(old).splitlines(keepends=True), dump(new).splitlines(keepends=True)
     return "".join(difflib.unified_diff(*lines, old_name, new_name))
 
@@ -179,7 +179,7 @@ def _parameters(tier: Tier, run: str, server_url: str) -> dict[str, Any]:
 
 
 def _environment(templates: Path, texts: Mapping[str, str]) -> Environment:
-    """Jinja without access to Python, where every value must be defined and leave through ``tojson``."""
+    """Return a Jinja environment without access to Python; values must be defined and written with ``tojson``."""
     from jinja2 import FunctionLoader, StrictUndefined, TemplateRuntimeError, Undefined
     from jinja2.sandbox import ImmutableSandboxedEnvironment
     from markupsafe import Markup
@@ -188,7 +188,7 @@ def _environment(templates: Path, texts: Mapping[str, str]) -> Environment:
         if isinstance(value, Undefined):
             str(value)  # raises, naming what is undefined
         text = json.dumps(value, ensure_ascii=False, allow_nan=False)
-        # YAML has no surrogate pairs: beyond ASCII it must be one escape a character.
+        # json.dumps escapes beyond the first 65536 characters in pairs, which YAML does not know: one escape for each.
         return Markup(re.sub(r"[^ -~]", lambda character: f"\\U{ord(character[0]):08x}", text))  # noqa: S704
 
     def only_json(value: Any) -> Any:
@@ -203,7 +203,7 @@ def _environment(templates: Path, texts: Mapping[str, str]) -> Environment:
         loader=FunctionLoader(load),
         undefined=StrictUndefined,
         finalize=only_json,
-        autoescape=True,  # makes Jinja tell its own text (super(), macros) from values
+        autoescape=True,  # with it Jinja marks its own text (super(), macros) as Markup, and values not
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -212,7 +212,8 @@ def _environment(templates: Path, texts: Mapping[str, str]) -> Environment:
 
 
 def _stamped(document: Document, tier: Tier, run: str) -> dict[str, Any]:
-    """The manifest with what only the server decides. Raises ``RenderError`` where the template decided otherwise."""
+    """Return the manifest with the fields that the server sets. Raises ``RenderError`` if the template contradicts them."""
+    # The three keys come first in the order in which people expect them; all have values by then.
     manifest: dict[str, Any] = {"apiVersion": None, "kind": None, "metadata": {}} | document.value
     labels = job_labels(tier.name, run)
     pod = ("spec", "template")
@@ -240,7 +241,7 @@ def _stamped(document: Document, tier: Tier, run: str) -> dict[str, Any]:
 
 
 def _against_policy(document: Document, tier: Tier) -> list[Finding]:
-    """What the schema cannot say: the configured image, requests that equal limits, a Job that fits the quota."""
+    """Check what the schema cannot: the image is the configured one, requests equal limits, a Job fits the quota."""
     at = "/spec/template/spec/containers/0"
     container = document.value["spec"]["template"]["spec"]["containers"][0]
     requests, limits = container["resources"]["requests"], container["resources"]["limits"]

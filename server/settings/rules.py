@@ -1,4 +1,7 @@
-"""What must hold between values, beyond what the schema says of each."""
+"""The rules that hold between values. The schema checks each value by itself.
+
+The docstring of each rule goes into docs/configuration.md, which ``server.settings.reference`` writes.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from server.settings.records import Settings
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """A rule that does not hold between the values at ``pointers``."""
+    """A rule that the values at ``pointers`` break."""
 
     pointers: tuple[str, ...]
     rule: str

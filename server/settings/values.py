@@ -1,6 +1,6 @@
-"""Settings: ``chart/values.yaml``, a values file and ``--set`` flags, checked and frozen into records.
+"""Reads the settings from ``chart/values.yaml``, a values file and ``--set`` flags into frozen records.
 
-The schema ``values`` says what each value may be, ``rules`` what must hold between them.
+The schema ``values`` checks each value, and ``rules`` what must hold between values.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ TEMPLATE_SUFFIX = ".yaml.j2"
 
 
 class ConfigError(DocumentError):
-    """The settings cannot be used; ``findings`` say why, a line each."""
+    """The settings cannot be used; ``findings`` lists what is wrong."""
 
 
 def load(
@@ -36,9 +36,9 @@ def load(
     base: Path | None = DEFAULT_VALUES,
     templates: Path = TEMPLATES,
 ) -> Settings:
-    """The settings of the file ``values`` laid over ``base``, and of ``overrides`` (``a.b.c=v``) laid over both.
+    """Return the settings of ``base`` with the file ``values`` merged into it, and then ``overrides`` (``a.b.c=v``).
 
-    ``base=None`` takes ``values`` alone, as a file that Helm has merged already. Raises ``ConfigError``.
+    With ``base=None`` the file ``values`` must be complete, as one that Helm has merged. Raises ``ConfigError``.
     """
     try:
         layers = [documents.read(path) for path in dict.fromkeys((base, values)) if path is not None]
@@ -57,7 +57,7 @@ def load(
 
 
 def _finding(merged: Document, order: Sequence[str], broken: Broken) -> Finding:
-    """The finding for ``broken``, at whichever of its values was set last."""
+    """Return the finding for ``broken``, at whichever of its values comes from the last layer."""
     last = max(broken.pointers, key=lambda at: order.index(merged.location(at).file))
     return merged.finding(last, broken.rule, broken.message)
 
@@ -121,6 +121,7 @@ def _job(job: Mapping[str, Any], image: Mapping[str, str]) -> JobShape:
 
 
 def _quantity(value: str | float) -> str:
+    # As Kubernetes writes numbers: without an exponent, and without the rounding that float arithmetic would add.
     return value if isinstance(value, str) else f"{Decimal(repr(value)):f}".removesuffix(".0")
 
 

@@ -7,7 +7,7 @@ import secrets
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,6 +36,7 @@ SETTINGS = (
 MOST = {"rss": 300 << 20, "threads": 40, "fds": 120, "left_over": 4, "at_once": 3, "logs": 60}
 LIFE_SECONDS = 0.9
 LONG_LIFE_SECONDS = 2.5  # leases of one second run out in it, and real workers get to work
+SURE_SECONDS, SURE_TRIES = 30.0, 3
 LONG_SHARE = 0.06
 RANDOM_SHARE = 0.05
 LINGER_SHARE, LINGER_SECONDS = 0.3, 0.05
@@ -126,11 +127,11 @@ def kills(
         sampler = Sampler(world, history)
         for actor in (*clients, *hands, sampler):
             actor.start()
-        while figures.lives < count:
+        for point in _plan(points, count, figures, sure=not life_seconds):
             if life_seconds:
                 _long_life(world, chance.uniform(0.5, 1.5) * life_seconds, figures)
             else:
-                _one_life(world, points[figures.lives % len(points)], chance, figures)
+                _one_life(world, point, chance, figures, sure=figures.lives >= count)
             progress(f"{figures.lives} lives")
             for actor in (*clients, *hands):
                 actor.check()
@@ -146,6 +147,14 @@ def kills(
     figures.accepted = len({op.id for op in story.did("submit") if op.answer.get("id")})
     figures.seconds = time.monotonic() - began
     return figures
+
+
+def _plan(points: Sequence[Point], count: int, figures: Figures, *, sure: bool) -> Iterator[Point]:
+    """Where each life is to end: each point in turn; to be sure, those again that no life has come to."""
+    for number in range(count):
+        yield points[number % len(points)]
+    for _ in range(SURE_TRIES if sure else 0):
+        yield from [point for point in points if not figures.kills[point.value]]
 
 
 def _terms(kind: Kind, pictures: Pictures) -> dict[str, Any]:
@@ -204,18 +213,18 @@ def _long_life(world: World, seconds: float, figures: Figures) -> None:
     figures.kills[RANDOM] += 1
 
 
-def _one_life(world: World, point: Point, chance: random.Random, figures: Figures) -> None:
-    """From a start to a kill."""
-    long = chance.random() < LONG_SHARE
-    hit = chance.randint(1, HITS.get(point, HITS_MOST))
+def _one_life(world: World, point: Point, chance: random.Random, figures: Figures, *, sure: bool) -> None:
+    """From a start to a kill. ``sure``: there, and at no other moment, if it takes a busy machine a while to come there."""
+    long = chance.random() < LONG_SHARE and not sure
+    hit = 1 if sure else chance.randint(1, HITS.get(point, HITS_MOST))
     pause = chance.uniform(0, PAUSE_SECONDS) if chance.random() < PAUSE_SHARE else 0.0
     linger = LINGER_SECONDS if chance.random() < LINGER_SHARE else 0.0
     kill = None if long else (point.value, hit, pause)
     life = world.start(real=long and chance.random() < 0.5, kill=kill, linger=linger)
     figures.lives += 1
     world.wait_up()
-    most = LONG_LIFE_SECONDS if long else LIFE_SECONDS
-    if life.ended.wait(chance.uniform(0, most) if chance.random() < RANDOM_SHARE else most):
+    most = SURE_SECONDS if sure else LONG_LIFE_SECONDS if long else LIFE_SECONDS
+    if life.ended.wait(chance.uniform(0, most) if chance.random() < RANDOM_SHARE and not sure else most):
         world.bury()
     else:
         world.end(signal.SIGKILL)
