@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from server.blobs import Blobs, open_blobs
-from server.queue import CannotOpen, Database, DatabaseAway, SQLite
+from server.queue import Database, DatabaseAway, open_database
 
 log = logging.getLogger(__name__)
 
@@ -29,16 +29,10 @@ class Storage:
 
         PostgreSQL may be starting at the same time as this server, so it is waited for.
         """
-        if not self.database_url:
-            return SQLite.open(self.directory)
-        try:
-            from server.queue.store.postgresql import PostgreSQL
-        except ImportError as error:
-            raise CannotOpen(f"PostgreSQL needs psycopg: pip install tierserve[postgresql] ({error})") from error
         end = time.monotonic() + DATABASE_SECONDS
         while True:
             try:
-                return PostgreSQL.open(self.database_url)
+                return open_database(self.directory, self.database_url)
             except DatabaseAway as error:
                 if time.monotonic() > end:
                     raise

@@ -1,5 +1,10 @@
-"""The durable queue: what was accepted is on disk, and reaches exactly one final state."""
+"""The durable queue: what was accepted is on disk, and reaches exactly one final state.
 
+All that others need is imported from here; the modules inside are nobody else's. PostgreSQL's driver is imported only
+when ``open_database`` is given a URL.
+"""
+
+from server.queue.asking import Recent, asked, chained
 from server.queue.facts.errors import (
     CannotOpen,
     Collided,
@@ -38,6 +43,7 @@ from server.queue.facts.records import (
     TierView,
 )
 from server.queue.facts.states import EDGES, FINAL, Clock, Status, id_time, new_id
+from server.queue.opening import open_database
 from server.queue.queue import Queue
 from server.queue.store.database import Database, steady
 from server.queue.store.sqlite import SQLite
@@ -79,6 +85,7 @@ __all__ = [
     "Queue",
     "QueueError",
     "QueueFull",
+    "Recent",
     "Reclaimed",
     "Refused",
     "SQLite",
@@ -88,7 +95,10 @@ __all__ = [
     "Submission",
     "TierView",
     "UnknownJob",
+    "asked",
+    "chained",
     "id_time",
     "new_id",
+    "open_database",
     "steady",
 ]
