@@ -218,7 +218,7 @@ CATALOGUE: tuple[Row, ...] = (
         "two servers, one of them killed",
         (
             f"{SERVICE}/test_replicas.py::test_when_the_server_that_leads_is_killed_another_does",
-            f"{QUEUE}/test_queue_postgresql.py::test_one_server_leads_until_it_goes",
+            f"{QUEUE}/test_queue_servers.py::test_one_server_leads_until_it_goes",
         ),
     ),
     Row(
@@ -230,7 +230,7 @@ CATALOGUE: tuple[Row, ...] = (
             f"{QUEUE}/test_queue_postgresql.py::test_a_connection_lost_in_the_commit_leaves_its_outcome_open",
             f"{QUEUE}/test_queue_postgresql.py::test_a_database_that_became_read_only_refuses_and_recovers",
             f"{QUEUE}/test_queue_postgresql.py::test_a_server_without_a_free_connection_is_told",
-            f"{QUEUE}/test_queue_postgresql.py::test_a_deadlock_between_two_servers_is_nobodys_error",
+            f"{QUEUE}/test_queue_servers.py::test_a_deadlock_between_two_servers_is_nobodys_error",
         ),
         ("database-restart", "database-kill"),
     ),

@@ -125,13 +125,17 @@ class World:
     def heard(self) -> list[News]:
         """All news since the last call."""
         self.database.write(lambda _: None).result()  # what was committed before it has been told
-        heard = [news for told in self.told for news in told]
+        heard = flat(self.told)
         self.told.clear()
         return heard
 
 
 def pairs(leased: Sequence[Leased]) -> list[tuple[str, str]]:
     return [(one.id, one.token) for one in leased]
+
+
+def flat(told: Sequence[Sequence[News]]) -> list[News]:
+    return [news for one in told for news in one]
 
 
 @cache

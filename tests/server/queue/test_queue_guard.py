@@ -12,6 +12,7 @@ import pytest
 
 from server.queue import CannotOpen, DataInUse, NetworkFilesystem, NewerSchema, SQLite
 from server.queue.store.guard import filesystem_type
+from server.queue.store.migrations import VERSION
 from server.queue.store.sqlite import FILE
 from tests.server.queue.queue_world import World, child, line_of
 
@@ -91,7 +92,7 @@ def test_data_of_a_newer_version_is_refused_and_left_alone(world: World) -> None
     connection.execute("PRAGMA user_version = 99")
     with pytest.raises(NewerSchema, match="99"):
         world.start()
-    connection.execute("PRAGMA user_version = 2")
+    connection.execute(f"PRAGMA user_version = {VERSION}")
     connection.close()
     world.start()
     world.get(one)

@@ -1,4 +1,4 @@
-"""PostgreSQL under the queue: several servers on one database, and a database that fails them."""
+"""PostgreSQL under the queue, when it goes, fails, refuses, or has no connection left."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 import sqlalchemy as sa
 
@@ -17,10 +16,7 @@ from server import points
 from server.points import Point
 from server.queue import (
     Anything,
-    Available,
     CannotOpen,
-    Completion,
-    Moved,
     NewerSchema,
     News,
     OutcomeUnknown,
@@ -30,18 +26,11 @@ from server.queue import (
     Submission,
     new_id,
 )
+from server.queue.store.migrations import VERSION
 from server.queue.store.postgresql import PostgreSQL
-from server.queue.store.tables import predictions
-from server.queue.store.transactions import Transaction
 from tests.postgres import Postgres, need_postgres
-from tests.server.queue.queue_world import MANY, RESULTS, PostgresWorld, TwoServersWorld
+from tests.server.queue.queue_world import MANY, PostgresWorld, flat
 from tests.waiting import eventually
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[TwoServersWorld]:
-    with TwoServersWorld(tmp_path) as world:
-        yield world
 
 
 @pytest.fixture(scope="module")
@@ -63,80 +52,6 @@ def submission(database: PostgreSQL, **changes: Any) -> Submission:
     return Submission(new_id(database.clock), "free", "lite0", 1, 1000, 5, 0, 600.0, owner="anna", **given)
 
 
-def flat(told: Sequence[Sequence[News]]) -> list[News]:
-    return [news for one in told for news in one]
-
-
-def test_what_one_server_commits_is_heard_at_another(world: TwoServersWorld) -> None:
-    heard: list[Sequence[News]] = []
-    world.second.listen(heard.append)
-    queue = Queue(world.database)
-    one, _ = queue.submit(world.submission(), MANY).result()
-    eventually(lambda: flat(heard), 20, "the commit is heard", [Available("free")].__eq__)
-    queue.cancel(one.id).result()
-    ended = [Available("free"), Moved(one.id, "free", Status.CANCELED)]
-    eventually(lambda: flat(heard), 20, "its end is heard", ended.__eq__)
-
-
-def test_a_server_hears_its_own_commits_once(world: TwoServersWorld) -> None:
-    Queue(world.database).submit(world.submission(), MANY).result()
-    heard: list[Sequence[News]] = []
-    world.second.listen(heard.append)
-    Queue(world.database).submit(world.submission(), MANY).result()
-    eventually(lambda: heard, 20, "the commit is heard")
-    assert world.heard() == [Available("free"), Available("free")]
-
-
-def test_who_asks_for_its_own_commits_hears_no_others(world: TwoServersWorld) -> None:
-    heard, own = list[Sequence[News]](), list[Sequence[News]]()
-    world.second.listen(heard.append)
-    world.second.listen(own.append, own=True)
-    Queue(world.database).submit(world.submission(), MANY).result()
-    eventually(lambda: heard, 20, "the other's commit is heard")
-    assert own == []
-    Queue(world.second).submit(world.submission(), MANY).result()
-    eventually(lambda: own, 20, "its own commit is heard")
-
-
-def test_much_news_is_told_in_several_notices(world: TwoServersWorld) -> None:
-    heard: list[Sequence[News]] = []
-    world.second.listen(heard.append)
-    news = [Moved(f"{number:040}", "free", Status.EXPIRED) for number in range(1000)]
-
-    def tell(tx: Transaction) -> None:
-        for one in news:
-            tx.tell(one)
-
-    world.database.write(tell).result()
-    eventually(lambda: flat(heard), 20, "all news is heard", news.__eq__)
-    assert len(heard) > 1
-
-
-@pytest.mark.parametrize(
-    "payload", ["", "{", "7", "{}", '["x", ["moved", "a", "free", "lost"]]', '["x", ["newer"]]', "[" * 5000]
-)
-def test_a_notice_that_is_none_of_ours_may_stand_for_anything(world: TwoServersWorld, payload: str) -> None:
-    heard: list[Sequence[News]] = []
-    world.second.listen(heard.append)
-    with psycopg.connect(world.url, autocommit=True) as connection:
-        connection.execute("SELECT pg_notify('tierserve_' || current_schema(), %s)", (payload,))
-    eventually(lambda: flat(heard), 20, "it is heard as anything", lambda news: Anything() in news)
-    Queue(world.database).submit(world.submission(), MANY).result()
-    eventually(lambda: flat(heard), 20, "the listener goes on", lambda news: Available("free") in news)
-
-
-def test_one_server_leads_until_it_goes(world: TwoServersWorld) -> None:
-    assert world.database.leads()
-    assert not world.second.leads()
-    assert world.database.leads()
-    third = world.open()
-    world.database.close()
-    eventually(world.second.leads, 20, "the second one leads")  # PostgreSQL ends the session a moment after its client
-    assert not third.leads()
-    third.close()
-    world.database = world.open()
-
-
 def test_a_server_that_lost_its_session_leads_no_more(fragile: Postgres, database: PostgreSQL) -> None:
     with closing(PostgreSQL.open(str(url_of(fragile)))) as other:
         assert database.leads()
@@ -146,39 +61,6 @@ def test_a_server_that_lost_its_session_leads_no_more(fragile: Postgres, databas
             connection.execute("SELECT pg_terminate_backend(%s)", held)
         eventually(other.leads, 20, "the other one leads")
         assert not database.leads()
-
-
-def test_the_same_key_at_two_servers_at_once_is_one_prediction(world: TwoServersWorld) -> None:
-    queues = [Queue(world.database), Queue(world.second)]
-    for number in range(50):
-        wanted = {"idempotency_key": f"key-{number}", "fingerprint": "f"}
-        futures = [queue.submit(world.submission(**wanted), MANY) for queue in queues]
-        (one, _), (other, _) = (future.result() for future in futures)
-        assert one.id == other.id
-        assert sum(created for _, created in (future.result() for future in futures)) == 1
-    assert queues[0].depths().result()["free"].queued == 50
-
-
-def test_a_deadlock_between_two_servers_is_nobodys_error(world: TwoServersWorld) -> None:
-    ids = [world.submit(), world.submit()]
-    barrier = threading.Barrier(2)
-
-    def change(order: list[str]) -> Any:
-        first = [True]
-
-        def operation(tx: Transaction) -> None:
-            for step, key in enumerate(order):
-                rows = sa.select(predictions.c.seq).where(predictions.c.id == sa.bindparam("key")).with_for_update()
-                tx.rows(rows, key=key)
-                if step == 0 and first:
-                    first.clear()
-                    barrier.wait(10)
-
-        return operation
-
-    futures = [world.database.write(change(ids)), world.second.write(change(ids[::-1]))]
-    for future in futures:
-        future.result(20)
 
 
 def test_a_database_that_goes_and_comes_back(fragile: Postgres, database: PostgreSQL) -> None:
@@ -307,24 +189,10 @@ def test_data_of_a_newer_version_is_refused(tmp_path: Path) -> None:
         with pytest.raises(NewerSchema, match="99"):
             world.open()
         with engine.begin() as connection:
-            connection.exec_driver_sql("UPDATE schema_version SET version = 2")
+            connection.exec_driver_sql(f"UPDATE schema_version SET version = {VERSION}")
         engine.dispose()
         world.start()
         assert world.status(one) is Status.QUEUED
-
-
-def test_leases_go_through_any_server(world: TwoServersWorld) -> None:
-    first, second = Queue(world.database), Queue(world.second)
-    one, _ = first.submit(world.submission(), MANY).result()
-    first.open_job("job", "free", "run").result()
-    (leased,) = second.lease("free", "job", 1, MANY, 30.0).result()
-    assert first.extend("job", [(leased.id, leased.token)], 30.0).result() == []
-    done = Completion(leased.id, leased.token, RESULTS, None, 8.0)
-    assert first.complete("job", [done]).result() == ["accepted"]
-    assert second.complete("job", [done]).result() == ["duplicate"]
-    found = second.get(one.id).result()
-    assert found is not None
-    assert found.status is Status.SUCCEEDED
 
 
 def url_of(server: Postgres) -> str:
