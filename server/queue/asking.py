@@ -1,4 +1,4 @@
-"""Asking the queue, whose operations answer futures, from coroutines."""
+"""How coroutines ask the queue, whose operations answer futures."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ async def asked(future: Future[T]) -> T:
 
 
 def chained(pool: Executor, work: Callable[[], Future[T]]) -> Future[T]:
-    """The result of the operation that ``work`` begins in the pool, without a stop on the loop in between."""
+    """The result of the operation that ``work`` begins in the pool, with no turn of the event loop in between."""
     result: Future[T] = Future()
 
     def settle(done: Future[T]) -> None:

@@ -1,4 +1,4 @@
-"""Every way the queue says no. Nothing of sqlalchemy or of a driver leaves this package."""
+"""Every error that the queue raises: none of sqlalchemy or of a driver leaves this package."""
 
 from __future__ import annotations
 
@@ -70,7 +70,10 @@ class DiskFull(StorageError):
 
 
 class OutcomeUnknown(StorageError):
-    """The disk failed, or the connection broke, in the very commit: nobody knows whether it was kept."""
+    """The disk failed, or the connection broke, while the commit was being made: nobody knows whether it was kept.
+
+    The same submission can be sent again if it has an idempotency key, which then finds what was kept.
+    """
 
 
 class CannotOpen(QueueError):
@@ -78,7 +81,7 @@ class CannotOpen(QueueError):
 
 
 class DatabaseAway(CannotOpen):
-    """The database does not let us in now, and may soon: who tells why does not tell whether it will pass."""
+    """The database cannot be reached, or lets nobody in, for now: it may help to ask again a little later."""
 
 
 class DataInUse(CannotOpen):

@@ -1,4 +1,4 @@
-"""What a commit tells those who wait: typed facts, the same for this server and for others on its database."""
+"""What those who wait are told of a commit, in this server and in the others on its database."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from server.queue.facts.states import Status
 
 @dataclass(frozen=True, slots=True)
 class Available:
-    """Work of a tier may be leased that could not be leased before, or a lease left some of it."""
+    """There may be work of a tier that a worker can lease now and could not before, or that a lease has left."""
 
     tier: str
 
@@ -38,7 +38,7 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Anything:
-    """Any of these may have happened unheard: whoever waits looks again."""
+    """Some news may have been missed: whoever waits for any looks again."""
 
 
 News: TypeAlias = Available | Moved | Ended | Anything

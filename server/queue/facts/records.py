@@ -31,7 +31,10 @@ class Submission:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """A prediction as a reader sees it. ``reason`` says why its last lease was lost, empty if none was."""
+    """A prediction as a reader sees it. ``attempts`` counts its leases, less those that were handed back.
+
+    ``reason`` says why its last lease was lost; it is empty if none was.
+    """
 
     id: str
     tier: str
@@ -111,7 +114,7 @@ class Pace:
 
 @dataclass(frozen=True, slots=True)
 class Reclaimed:
-    """How many predictions went where. ``more``: a page was full, so call again."""
+    """How many predictions were moved into which state. ``more``: there may be others, so call again."""
 
     requeued: int = 0
     failed: int = 0
@@ -122,9 +125,10 @@ class Reclaimed:
 
 @dataclass(frozen=True, slots=True)
 class JobRow:
-    """A live Job. ``asked_at``: its worker first asked for work; ``leased_at``: it last got some.
+    """A live Job. ``asked_at``: when its worker first asked for work; ``leased_at``: when it last got some.
 
-    ``heard_at``: about when it last asked for work or for more time.
+    ``heard_at``: when it last asked for work or for more time; a request for work that got none is noted only once a
+    tenth of a lease has passed since.
     """
 
     name: str

@@ -1,1 +1,1 @@
-"""What the queue does: take in, lease, keep account of Jobs, keep promises, count."""
+"""What the queue does: take predictions in, lease them, know the Jobs, end what is overdue, count."""

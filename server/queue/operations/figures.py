@@ -56,14 +56,14 @@ class Figures(Operations):
 
     @write
     def report(self, tx: Transaction, tier: str, view: TierView) -> None:
-        """Keep what the leader saw of a tier, in place of what it saw before."""
+        """Keep what the dispatcher saw of a tier, instead of what it saw before."""
         values = {"of": tier, "new_view": _text(view), "now": tx.now}
         if tx.change(_REPORT, values) == 0:
             tx.change(_FIRST_REPORT, values)
 
     @read
     def views(self, tx: Transaction) -> dict[str, TierView]:
-        """What the leader last saw of each tier."""
+        """What the dispatcher last saw of each tier."""
         return {row.tier: _view(row.view, row.at) for row in tx.rows(_REPORTS)}
 
 
@@ -72,7 +72,7 @@ def _text(view: TierView) -> str:
 
 
 def _view(text: str, at: float) -> TierView:
-    """A server of another version may have written more, or less."""
+    """Read only the fields that are known here: a server of another version may have written others."""
     told = {name: value for name, value in json.loads(text).items() if name in TierView.__slots__}
     quota = {name: Usage(of["hard"], of["used"]) for name, of in told.pop("quota", {}).items()}
     return TierView(**told, quota=quota, seen_at=at)

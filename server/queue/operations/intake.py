@@ -23,6 +23,7 @@ _SUBMITTED = tuple(field.name for field in fields(Submission) if field.name != "
 READ = tuple(_p[name] for name in _SHOWN)
 _GIVEN = tuple(_p[name] for name in (*_SUBMITTED, "accepted_at", "deadline_at"))
 _ECHOED = tuple(column.name for column in _GIVEN if column.name in _SHOWN)
+# One statement counts and inserts; how many rows it wrote tells whether there was room.
 _DEPTH = sa.select(sa.func.sum(depths.c.queued)).where(depths.c.tier == bind("tier"))
 _INSERT = sa.insert(predictions).from_select(
     [_p.status, *_GIVEN],
@@ -62,7 +63,10 @@ def prediction_of(row: sa.Row[Any]) -> Prediction:
 
 
 def oldest(tx: Transaction, tier: str) -> float | None:
-    """When the oldest waiting prediction of a tier was accepted: each priority's first, one index step each."""
+    """When the oldest waiting prediction of a tier was accepted.
+
+    It is the first of some priority: each of these is found by one step of the index of the queue.
+    """
     found: list[float] = []
     priority = -(1 << 31)
     while (row := tx.first(_OLDEST_AFTER, tier=tier, priority=priority)) is not None:

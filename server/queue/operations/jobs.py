@@ -1,4 +1,4 @@
-"""Jobs as the queue knows them: stored before they are started, so that no worker is ever a stranger."""
+"""The Jobs. Each is stored before it is started, so that every worker that asks for work is known."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ STRIKES_READ = 100  # latest ended Jobs that are looked at: no breaker counts fu
 _p, _j = predictions.c, jobs.c
 _LIVE = sa.select(*(_j[field.name] for field in fields(JobRow))).where(_j.ended_at.is_(None)).order_by(_j.opened_at)
 _given = [_j.name, _j.tier, _j.run, _j.opened_at]
+# One statement looks and inserts; how many rows it wrote tells whether the name was free.
 _OPEN = sa.insert(jobs).from_select(
     [*_given, _j.reason, _j.blamed],
     sa.select(*(sa.bindparam(column.name, type_=column.type) for column in _given), sa.literal(""), sa.false()).where(

@@ -141,7 +141,7 @@ class Leases(Operations):
 
     @write
     def release(self, tx: Transaction, job: str, leases: Sequence[tuple[str, str]]) -> int:
-        """Hand leases back unused: queued again in their old places, no attempt counted; answers how many."""
+        """Hand leases back unused; answers how many. Each waits again where it stood, and no attempt is counted."""
         rows = {row.id: row for row in tx.rows(_ROWS, ids=[key for key, _ in leases])}
         moves = Moves(tx)
         for key in {key for key, token in leases if key in rows and _holds(rows[key], job, token)}:

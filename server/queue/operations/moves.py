@@ -1,4 +1,4 @@
-"""Every change of a prediction's state: statements built once, checked against the table of edges."""
+"""Every change of a prediction's state. The statements are built once, and checked against the table of edges."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ _HEAD_IS_SOLO = sa.select(sa.literal(1)).select_from(_head).where(_head.c.solo)
 
 
 class Moves:
-    """Transitions of rows that were read in this transaction, run in as few statements as there are kinds of them."""
+    """Transitions of rows that were read in this transaction, written with one statement for each kind of them."""
 
     def __init__(self, tx: Transaction) -> None:
         self._tx = tx

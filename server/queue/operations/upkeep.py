@@ -1,4 +1,4 @@
-"""Keeping promises when nobody calls: lost leases, passed deadlines, removed tiers, old rows."""
+"""What the passing of time demands: leases that ran out, deadlines that passed, removed tiers, old rows."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ SILENT = "its lease ran out: the worker died or stopped answering"
 
 
 class Upkeep(Operations):
-    """The part of the queue that the leader calls on its clock."""
+    """The part of the queue that the leader calls at regular times."""
 
     @write
     def reclaim(self, tx: Transaction, tiers: Mapping[str, int], *, leases: bool = True) -> Reclaimed:

@@ -89,7 +89,7 @@ class Database(ABC):
 
     @abstractmethod
     def _ours(self, cause: Exception) -> Exception:
-        """The error in this package's words; anything that is not the database's is left as it is."""
+        """The error of ``facts.errors`` for one of the driver's; any other is answered as it is."""
 
     def _passes(self, error: Exception) -> bool:
         """Whether the same operation may succeed when it is tried again at once."""
@@ -99,7 +99,7 @@ class Database(ABC):
         """Tell other processes with the same database the news of a commit."""
 
     def _serve(self, begin: Begin, tasks: list[Task[Transaction]], tries: int = AGAIN) -> None:
-        """Run a group in one transaction and resolve it; when one operation spoils it, each gets its own."""
+        """Run a group of operations in one transaction and resolve their futures; if it fails, see ``_fail``."""
         committing = False
         try:
             with begin() as connection:
@@ -130,9 +130,9 @@ class Database(ABC):
             self._tell_others(transaction.news)
 
     def _fail(self, error: Exception, begin: Begin, tasks: list[Task[Transaction]], tries: int) -> None:
-        """Nothing of the transaction was kept (or nobody knows): try again what may succeed, give up the rest.
+        """After a transaction that was not kept: run its operations again where that may help, else say why not.
 
-        Not after ``OutcomeUnknown``: to do it once more could do it twice.
+        Never after ``OutcomeUnknown``: what is run again could be done twice.
         """
         if isinstance(error, errors.ConnectionLost) and tries == AGAIN:
             self._serve(begin, tasks, tries - 1)  # the connection may have been lost long ago, when nobody used it

@@ -1,8 +1,8 @@
 """News between the servers on one PostgreSQL: told after each commit, heard on a thread of its own.
 
-A NOTIFY inside a transaction would make the commits of all servers wait for each other. A lost notice delays its
-hearers by a moment: they look again by themselves. A notice is a JSON list: its sender, then each news as a list of its
-kind and its fields.
+A NOTIFY inside a transaction would make the commits of all servers wait for each other. Whoever waits for news looks
+again by itself from time to time, so that a notice that is lost only costs a moment. A notice is a JSON list: its
+sender, then each news as a list of its kind and its fields.
 """
 
 from __future__ import annotations

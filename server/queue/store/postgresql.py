@@ -83,6 +83,8 @@ class PostgreSQL(Database):
         return self._leadership.held()
 
     def _passes(self, error: Exception) -> bool:
+        # Another server may have been in the way. For instance, both inserted the same idempotency key: the second try
+        # finds the other's row.
         return isinstance(error, errors.Collided | errors.Conflict | errors.Lost)
 
     def _ours(self, cause: Exception) -> Exception:

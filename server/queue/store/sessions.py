@@ -1,4 +1,4 @@
-"""Sessions of PostgreSQL: how they are made, and by which names they find each other."""
+"""Sessions of PostgreSQL: how they are made, and the names of the channel and the locks that servers share."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _SESSION = """
     SET tcp_user_timeout = '11s';
     SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off';
 """
-# By the schema, so that several installations can share a database.
+# The schema is part of the names, so that several installations can share a database.
 CHANNEL = "SELECT 'tierserve_' || current_schema()"
 LOCK = "SELECT {}(hashtext('tierserve ' || current_schema()), {})"
 

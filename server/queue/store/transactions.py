@@ -1,4 +1,4 @@
-"""What an operation on the database is: a method that is given a transaction, and whose callers get a future."""
+"""Operations on the database: methods that are given a transaction, and whose callers get a future."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ R = TypeVar("R")
 
 
 class Transaction:
-    """What an operation works with: one moment in time, one consistent view, statements with their values apart."""
+    """What an operation reads and writes with. All that share the transaction have the same time, ``now``."""
 
     def __init__(self, connection: sa.Connection, now: float) -> None:
         self._connection = connection
