@@ -9,11 +9,11 @@ class QueueError(Exception):
     """The queue could not do it: the text says why, in a sentence for an operator."""
 
 
-class Refused(QueueError):
-    """The answer is no by rule. Raised before anything is written, so it never spoils its transaction."""
+class RuleRefusal(QueueError):
+    """A rule of the queue says no. Raised before anything is written, so that it never spoils its transaction."""
 
 
-class QueueFull(Refused):
+class QueueFull(RuleRefusal):
     """The tier's queue is full. ``oldest``: when the oldest prediction that waits was accepted, in epoch seconds."""
 
     def __init__(self, tier: str, depth: int, limit: int, oldest: float | None) -> None:
@@ -21,7 +21,7 @@ class QueueFull(Refused):
         self.tier, self.depth, self.limit, self.oldest = tier, depth, limit, oldest
 
 
-class KeyReused(Refused):
+class KeyReused(RuleRefusal):
     """The same idempotency key came with another request."""
 
     def __init__(self, prediction_id: str) -> None:
@@ -29,7 +29,7 @@ class KeyReused(Refused):
         self.id = prediction_id
 
 
-class UnknownJob(Refused):
+class UnknownJob(RuleRefusal):
     """No live Job of that name and tier: a worker that hears this has nothing to do any more."""
 
     def __init__(self, job: str) -> None:

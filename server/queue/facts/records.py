@@ -86,7 +86,7 @@ class Completion:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Position:
     """Where a waiting prediction stands in its tier; the next one to be leased is at position 1."""
 
     position: int

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from server.queue.facts.errors import KeyReused, QueueFull
 from server.queue.facts.news import Available
-from server.queue.facts.records import Place, Prediction, Submission
+from server.queue.facts.records import Position, Prediction, Submission
 from server.queue.facts.states import FINAL, Status
 from server.queue.operations.moves import MOVED, Moves, bind
 from server.queue.store.tables import depths, literal, predictions
@@ -44,7 +44,7 @@ _OLDEST_AFTER = (  # by ``seq``, not by time: the index of the queue gives the f
     .order_by(_p.priority, _p.seq)
     .limit(1)
 )
-_PLACE = sa.select(_p.seq, _p.tier, _p.priority, _p.status).where(_p.id == bind("id"))
+_POSITION = sa.select(_p.seq, _p.tier, _p.priority, _p.status).where(_p.id == bind("id"))
 _AHEAD = sa.select(sa.func.count()).select_from(predictions).where(*_queue)
 _AHEAD_OTHER = _AHEAD.where(_p.priority < bind("priority"))
 _AHEAD_SAME = _AHEAD.where(_p.priority == bind("priority"), _p.seq < bind("seq"))
@@ -131,13 +131,13 @@ class Intake(Operations):
         return None if row is None else prediction_of(row)
 
     @read
-    def place(self, tx: Transaction, prediction_id: str) -> Place | None:
+    def position(self, tx: Transaction, prediction_id: str) -> Position | None:
         """Where a prediction waits; None when it does not wait (any more)."""
-        row = tx.first(_PLACE, id=prediction_id)
+        row = tx.first(_POSITION, id=prediction_id)
         if row is None or row.status != Status.QUEUED:
             return None
         # Two counts: SQLite takes both off the index, while (priority, seq) < (?, ?) costs it twice the time.
         other = tx.first(_AHEAD_OTHER, tier=row.tier, priority=row.priority)
         same = tx.first(_AHEAD_SAME, tier=row.tier, priority=row.priority, seq=row.seq)
         ahead = sum(found[0] for found in (other, same) if found is not None)
-        return Place(position=ahead + 1, ahead=ahead)
+        return Position(position=ahead + 1, ahead=ahead)

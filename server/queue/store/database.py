@@ -155,8 +155,8 @@ class Database(ABC):
                 log.exception("a listener of the queue failed")
 
 
-def _attempt(task: Task[Transaction], transaction: Transaction) -> tuple[Any, errors.Refused | None]:
+def _attempt(task: Task[Transaction], transaction: Transaction) -> tuple[Any, errors.RuleRefusal | None]:
     try:
         return task.operation(transaction), None
-    except errors.Refused as refusal:
+    except errors.RuleRefusal as refusal:
         return None, refusal

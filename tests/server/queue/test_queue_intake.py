@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from server.queue import Available, Conflict, KeyReused, Moved, Place, QueueFull, Status, id_time, new_id
+from server.queue import Available, Conflict, KeyReused, Moved, Position, QueueFull, Status, id_time, new_id
 from tests.server.queue.queue_world import MANY, RESULTS, World
 
 
@@ -27,7 +27,7 @@ def test_an_accepted_prediction_is_there_after_a_restart(world: World) -> None:
 def test_a_prediction_nobody_submitted_is_none(world: World) -> None:
     assert world.queue.get("p0").result() is None
     assert world.queue.cancel("p0").result() is None
-    assert world.queue.place("p0").result() is None
+    assert world.queue.position("p0").result() is None
 
 
 def test_the_same_key_for_the_same_request_is_the_same_prediction(world: World) -> None:
@@ -115,7 +115,7 @@ def test_a_limit_of_nothing_takes_nothing(world: World) -> None:
         world.queue.submit(world.submission(), 0).result()
 
 
-def test_leased_predictions_take_no_place_in_the_queue(world: World) -> None:
+def test_leased_predictions_take_no_room_in_the_queue(world: World) -> None:
     world.job()
     world.submit()
     world.lease()
@@ -145,14 +145,14 @@ def test_known_answers_any_number_of_ids(world: World) -> None:
     assert world.queue.known([]).result() == set()
 
 
-def test_places_count_from_one_in_the_order_of_leasing(world: World) -> None:
+def test_positions_count_from_one_in_the_order_of_leasing(world: World) -> None:
     world.job()
     late, first, second = world.submit(priority=9), world.submit(), world.submit()
     world.submit(tier="premium")
-    places = {name: world.queue.place(name).result() for name in (late, first, second)}
-    assert places == {first: Place(1, 0), second: Place(2, 1), late: Place(3, 2)}
+    positions = {name: world.queue.position(name).result() for name in (late, first, second)}
+    assert positions == {first: Position(1, 0), second: Position(2, 1), late: Position(3, 2)}
     assert [leased.id for leased in world.lease()] == [first, second, late]
-    assert world.queue.place(first).result() is None
+    assert world.queue.position(first).result() is None
 
 
 @pytest.mark.parametrize("leased", [False, True])

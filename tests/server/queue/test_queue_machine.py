@@ -198,8 +198,8 @@ class QueueMachine(RuleBasedStateMachine):
                 assert depths[tier].leased == sum(one.submission.tier == tier for one in leased)
             else:
                 assert not waiting
-            places = [self.world.queue.place(one.submission.id) for one in waiting]
-            assert [place.result().position for place in places] == list(range(1, len(waiting) + 1))  # type: ignore[union-attr]
+            positions = [self.world.queue.position(one.submission.id) for one in waiting]
+            assert [position.result().position for position in positions] == list(range(1, len(waiting) + 1))  # type: ignore[union-attr]
 
     @invariant()
     def live_jobs_are_known(self) -> None:

@@ -20,7 +20,7 @@ OPERATIONS: dict[str, tuple[Run, set[str]]] = {
     "find_key": (lambda world: world.queue.find_key("anna", "free", "k").result(), {"predictions_key"}),
     "get": (lambda world: world.queue.get("p0").result(), {"id"}),
     "known": (lambda world: world.queue.known(["p0", "p1"]).result(), {"id"}),
-    "place": (lambda world: world.queue.place(world.submit()).result(), {"id", "predictions_queue"}),
+    "position": (lambda world: world.queue.position(world.submit()).result(), {"id", "predictions_queue"}),
     "cancel": (lambda world: world.queue.cancel(world.lease()[0].id).result(), {"id", "seq", "predictions_queue"}),
     "lease": (lambda world: world.lease(), {"predictions_queue", "predictions_holder", "seq", "name"}),
     "extend": (lambda world: world.queue.extend("job", pairs(world.lease()), 9).result(), {"id", "seq"}),
@@ -151,7 +151,7 @@ def index_of(line: str) -> str:
 def test_counting_a_deep_queue_never_reads_its_rows(world: World, statements: list[tuple[str, Any]]) -> None:
     last = world.submit()
     statements.clear()
-    world.queue.place(last).result()
+    world.queue.position(last).result()
     world.queue.submit(world.submission(), MANY).result()
     counts = [found for found in statements if "count(" in found[0]]
 
@@ -160,5 +160,5 @@ def test_counting_a_deep_queue_never_reads_its_rows(world: World, statements: li
             tx._connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}", values).first()[3] for text, values in counts
         ]
 
-    assert len(counts) == 2  # both for the place: a submit reads the counter
+    assert len(counts) == 2  # both for the position: a submit reads the counter
     assert all("COVERING INDEX predictions_queue" in line for line in world.database.read(explain).result())
