@@ -59,7 +59,7 @@ def _print_labels(pictures: Sequence[Path], answers: dict[Path, dict[str, Any]])
 
 
 def _problem(answer: dict[str, Any]) -> str | None:
-    """Return why an answer has no labels (it is a problem document, or the prediction failed); None when it has some."""
+    """Return why an answer has no labels: it is a problem, or the prediction failed. None when it has labels."""
     if "code" in answer:
         return f"{answer['code']}: {answer['detail']}"
     if answer["status"] != "succeeded":

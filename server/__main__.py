@@ -114,7 +114,7 @@ def serve(
         _fail("--engine kubernetes and --internal-url go together: --internal-url http://HOST:PORT, as workers see it")
     from server.app import CannotServe, Server, cluster_workers, local_workers, serve
     from server.blobs import BlobsUnusable
-    from server.queue.facts.errors import CannotOpen
+    from server.queue import CannotOpen
     from server.settings.live import Live
     from server.storage import Storage
 
@@ -135,7 +135,7 @@ def serve(
 
 
 def _rarely_collect() -> None:
-    """Make garbage collections rare and cheap: they need not visit the imported modules, and requests make few cycles."""
+    """Make garbage collections rare and cheap: imported modules need no visit, and requests make few cycles."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(YOUNG_OBJECTS, 20, 50)
@@ -215,7 +215,7 @@ def _tier(settings: Settings, name: str) -> Tier:
 @json_option
 @url_option
 def classify(files: tuple[Path, ...], tier: str, top_k: int, at_once: int, as_json: bool, url: str) -> None:
-    """Classify the pictures FILES and print their labels. The exit status is 1 when a picture could not be classified."""
+    """Classify the pictures FILES and print their labels. The exit status is 1 when one could not be classified."""
     from client import console
     from client.client import ClientError
 

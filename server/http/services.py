@@ -17,8 +17,7 @@ from server.intake.admission import Budget, Gate
 from server.intake.pictures import Pictures
 from server.intake.submissions import Submissions
 from server.metrics import Metrics
-from server.queue import FINAL, Depth, Moved, News, Queue, TierView
-from server.queue.asking import Recent
+from server.queue import FINAL, Depth, Moved, News, Queue, Recent, TierView
 from server.settings.live import Live
 from server.settings.records import Settings
 

@@ -7,8 +7,7 @@ from collections import Counter
 from http import HTTPStatus
 
 from server.problems import Problem
-from server.queue import Depth
-from server.queue.asking import Recent
+from server.queue import Depth, Recent
 
 FULL_RETRY_SECONDS = (1, 2, 3, 4, 5)
 

@@ -14,8 +14,7 @@ from server.intake.formats import Request
 from server.intake.pictures import Pictures
 from server.intake.wishes import Wishes
 from server.problems import Problem
-from server.queue import KeyReused, OutcomeUnknown, Prediction, Queue, QueueFull, Submission
-from server.queue.asking import asked, chained
+from server.queue import KeyReused, OutcomeUnknown, Prediction, Queue, QueueFull, Submission, asked, chained
 from server.settings.records import Tier
 
 

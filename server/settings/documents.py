@@ -180,7 +180,7 @@ _Reading.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+012
 
 
 def merge(base: Document, over: Document) -> Document:
-    """Merge ``over`` into ``base`` as Helm merges values files: mappings are merged, null deletes a key, others replace."""
+    """Merge ``over`` into ``base`` as Helm does: mappings are merged, null deletes a key, other values replace."""
     value = _merged(base.value, {} if over.value is None else over.value)
     return Document(value, over.file, {**base.locations, **over.locations})
 

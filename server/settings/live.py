@@ -30,10 +30,10 @@ class InForce:
 class Live:
     """Keeps the settings in force. Raises ``ConfigError`` when the first ``read`` fails.
 
-    ``read`` returns the settings that ``files`` contain now; ``clock`` returns monotonic seconds. ``current`` is replaced
-    as a whole: code that needs settings and renderer together reads it once. ``problem`` says why the files in their
-    present state are not in force, and is empty when they are. A template that was invalid from the start stops its own
-    tier only, and does not prevent a change from coming into force.
+    ``read`` returns the settings that ``files`` contain now; ``clock`` returns monotonic seconds. ``current`` is
+    replaced as a whole: code that needs settings and renderer together reads it once. ``problem`` says why the files
+    in their present state are not in force, and is empty when they are. A template that was invalid from the start
+    stops its own tier only, and does not prevent a change from coming into force.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Live:
         return True
 
     def _judge(self, changed: InForce, try_out: Callable[[Manifest], None]) -> set[str]:
-        """Return the tiers whose Jobs are invalid and were so before. Raises ``RenderError`` for any other invalid one."""
+        """Return the tiers whose Jobs were invalid before and still are. Raises ``RenderError`` for any other one."""
         broken = check(changed.settings, changed.renderer)
         for name, findings in broken.items():
             if name not in self._broken:

@@ -60,7 +60,7 @@ class Renderer:
         self._environment = _environment(self._templates, texts)
 
     def text(self, tier: Tier, run: str, server_url: str) -> str:
-        """Return the YAML text of the tier's template, without the fields that the server sets. Raises ``RenderError``."""
+        """Return the YAML text of the tier's template, before the server sets its fields. Raises ``RenderError``."""
         return self._text(tier, _parameters(tier, run, server_url))
 
     def job(self, tier: Tier, run: str, server_url: str) -> dict[str, Any]:
@@ -212,7 +212,7 @@ def _environment(templates: Path, texts: Mapping[str, str]) -> Environment:
 
 
 def _stamped(document: Document, tier: Tier, run: str) -> dict[str, Any]:
-    """Return the manifest with the fields that the server sets. Raises ``RenderError`` if the template contradicts them."""
+    """Return the manifest with the server's fields. Raises ``RenderError`` if the template contradicts them."""
     # The three keys come first in the order in which people expect them; all have values by then.
     manifest: dict[str, Any] = {"apiVersion": None, "kind": None, "metadata": {}} | document.value
     labels = job_labels(tier.name, run)

@@ -214,7 +214,7 @@ def _long_life(world: World, seconds: float, figures: Figures) -> None:
 
 
 def _one_life(world: World, point: Point, chance: random.Random, figures: Figures, *, sure: bool) -> None:
-    """From a start to a kill. ``sure``: there, and at no other moment, if it takes a busy machine a while to come there."""
+    """From a start to a kill. ``sure``: at that point only, however long a busy machine takes to reach it."""
     long = chance.random() < LONG_SHARE and not sure
     hit = 1 if sure else chance.randint(1, HITS.get(point, HITS_MOST))
     pause = chance.uniform(0, PAUSE_SECONDS) if chance.random() < PAUSE_SHARE else 0.0

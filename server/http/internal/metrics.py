@@ -8,8 +8,7 @@ import logging
 from server.http.base import BaseHandler
 from server.http.callers import Anyone
 from server.metrics import CONTENT_TYPE, TierFigures
-from server.queue import NEVER_SEEN, Depth, QueueError, TierView
-from server.queue.asking import asked
+from server.queue import NEVER_SEEN, Depth, QueueError, TierView, asked
 
 log = logging.getLogger(__name__)
 

@@ -17,8 +17,7 @@ from server.http.schemas import Schema
 from server.http.wakeups import Waiter
 from server.points import Point, reached
 from server.problems import Problem
-from server.queue import NEVER_SEEN, Completion, Leased, UnknownJob
-from server.queue.asking import asked
+from server.queue import NEVER_SEEN, Completion, Leased, UnknownJob, asked
 
 LEASE_BYTES = 32 * 1024 * 1024
 LOOK_AGAIN_SECONDS = 2.0

@@ -8,8 +8,7 @@ from http import HTTPStatus
 
 from server.http.services import Services
 from server.problems import Problem
-from server.queue import FINAL, Prediction, QueueError, id_time
-from server.queue.asking import asked
+from server.queue import FINAL, Prediction, QueueError, asked, id_time
 
 
 async def read(prediction_id: str, services: Services) -> Prediction:

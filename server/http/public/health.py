@@ -6,8 +6,7 @@ from http import HTTPStatus
 from typing import Any
 
 from server.http.base import PublicHandler
-from server.queue import NEVER_SEEN, QueueError
-from server.queue.asking import asked
+from server.queue import NEVER_SEEN, QueueError, asked
 
 STALE_TICKS = 10
 

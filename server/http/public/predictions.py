@@ -10,7 +10,7 @@ from server.http.public.ends import read, until_final
 from server.http.public.preference import LONGEST_WAIT
 from server.http.public.representation import describe
 from server.problems import Problem
-from server.queue.asking import asked
+from server.queue import asked
 
 
 class PredictionHandler(PublicHandler):

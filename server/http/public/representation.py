@@ -10,8 +10,7 @@ from typing import Any
 
 from server.http.services import Services
 from server.problems import Problem
-from server.queue import NEVER_SEEN, Pace, Prediction, QueueError, Status
-from server.queue.asking import asked
+from server.queue import NEVER_SEEN, Pace, Prediction, QueueError, Status, asked
 
 SAMPLE_SMALLEST = 10
 ENDED_BADLY = {
@@ -68,17 +67,17 @@ def ended_badly(prediction: Prediction, body: Mapping[str, Any]) -> Problem | No
 
 
 async def _queue(prediction: Prediction, services: Services) -> dict[str, Any] | None:
-    place = await asked(services.queue.place(prediction.id))
-    if place is None:
+    position = await asked(services.queue.position(prediction.id))
+    if position is None:
         return None
     pace = await asked(services.queue.pace(prediction.tier))
     view = (await services.views.get()).get(prediction.tier, NEVER_SEEN)
     queue = {
-        "position": place.position,
-        "ahead": place.ahead,
+        "position": position.position,
+        "ahead": position.ahead,
         "reason": view.reason,
     }
-    seconds = eta(place.ahead, pace, view.running)
+    seconds = eta(position.ahead, pace, view.running)
     return queue if seconds is None else {**queue, "eta_seconds": seconds}
 
 

@@ -10,8 +10,7 @@ from typing import Any
 from server.engines.base import EngineError
 from server.http.base import PublicHandler
 from server.problems import Problem
-from server.queue import NEVER_SEEN
-from server.queue.asking import asked
+from server.queue import NEVER_SEEN, asked
 from server.settings.records import Tier
 
 
