@@ -57,7 +57,7 @@ cluster-parts: .venv/.test $(BUILT)
 	@$(BIN)/python -m tests.cluster binaries --all >/dev/null
 	@$(BIN)/python -m tests.cluster.images --models $(MODELS)
 
-cluster: .venv/.test $(BUILT) ## Start a two-node Kubernetes with the images on it, ready for helm install; needs root and Go
+cluster: .venv/.test $(BUILT) ## Start a two-node Kubernetes that is ready for helm install; needs root and Go
 	@$(BIN)/python -m tests.cluster up --dir $(STATE)/cluster --models $(MODELS)
 
 cluster-down: .venv/.test ## Remove the Kubernetes that make cluster started

@@ -16,7 +16,7 @@ CONNECT_SECONDS, ANSWER_SECONDS = 5.0, 90.0
 POLL_SECONDS = 20  # how long the server may hold a request for a prediction that has not ended
 HINT = (
     "On a laptop, start one: make run. "
-    "In a cluster, see how it does: kubectl get pods --all-namespaces --selector app.kubernetes.io/name=tierserve"
+    "In a cluster, look at its pods: kubectl get pods --all-namespaces --selector app.kubernetes.io/name=tierserve"
 )
 
 
