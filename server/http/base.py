@@ -31,9 +31,9 @@ class BaseHandler(RequestHandler):
 
     services: Services
     route: str
-    request_id: str
     caller: Any
     asked_for: Mapping[str, Any]
+    request_id = ""
     counted = False
 
     def initialize(self, services: Services, route: str = OTHER) -> None:
@@ -75,9 +75,10 @@ class BaseHandler(RequestHandler):
 
     def set_default_headers(self) -> None:
         """On every answer, errors included."""
-        given = self.request.headers.get("X-Request-Id", "")
-        usable = 0 < len(given) <= 64 and given.isascii() and given.isprintable()
-        self.request_id = given if usable else secrets.token_hex(8)
+        if not self.request_id:  # Tornado asks again when an error takes the place of an answer
+            given = self.request.headers.get("X-Request-Id", "")
+            usable = 0 < len(given) <= 64 and given.isascii() and given.isprintable()
+            self.request_id = given if usable else secrets.token_hex(8)
         self.set_header("X-Request-Id", self.request_id)
         self.set_header("X-Content-Type-Options", "nosniff")
         self.set_header("Cache-Control", "no-store")
