@@ -37,7 +37,35 @@ class Answer:
         return json.loads(self.body)
 
 
-class Service:
+class Client:
+    """Asks a port of this machine."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+
+    def get(self, path: str) -> Answer:
+        """GET a path."""
+        return self.ask("GET", path)
+
+    def post(self, tier: str, body: bytes, headers: Mapping[str, str] | None = None, query: str = "") -> Answer:
+        """POST a body to a tier."""
+        given = {"Content-Type": "application/octet-stream", **(headers or {})}
+        return self.ask("POST", f"/img-classification/{tier}{query}", body, given)
+
+    def ask(
+        self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
+    ) -> Answer:
+        """One request on a connection of its own."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=ANSWER_SECONDS)
+        try:
+            connection.request(method, path, body, dict(headers or {}))
+            response = connection.getresponse()
+            return Answer(response.status, dict(response.getheaders()), response.read())
+        finally:
+            connection.close()
+
+
+class Service(Client):
     """A server that can be asked, killed and started again on the same data."""
 
     def __init__(
@@ -48,7 +76,8 @@ class Service:
         values: Path | None = None,
         options: Sequence[str] = (),
     ) -> None:
-        self.state, self.port, self.internal_port = state, free_port(), free_port()
+        super().__init__(free_port())
+        self.state, self.internal_port = state, free_port()
         pairs = [f"server.port={self.port}", f"server.internalPort={self.internal_port}", *settings]
         self.command = [sys.executable, "-m", "server", "serve", "--state", str(state), "--models", str(models)]
         self.command += ["--values", str(values)] if values else []
@@ -89,27 +118,6 @@ class Service:
         """The processes of its workers."""
         assert self.process is not None
         return [child for child in self.process.children() if "work" in child.cmdline()]
-
-    def get(self, path: str) -> Answer:
-        """GET a path."""
-        return self.ask("GET", path)
-
-    def post(self, tier: str, body: bytes, headers: Mapping[str, str] | None = None, query: str = "") -> Answer:
-        """POST a body to a tier."""
-        given = {"Content-Type": "application/octet-stream", **(headers or {})}
-        return self.ask("POST", f"/img-classification/{tier}{query}", body, given)
-
-    def ask(
-        self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
-    ) -> Answer:
-        """One request on a connection of its own."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=ANSWER_SECONDS)
-        try:
-            connection.request(method, path, body, dict(headers or {}))
-            response = connection.getresponse()
-            return Answer(response.status, dict(response.getheaders()), response.read())
-        finally:
-            connection.close()
 
     def _end(self, number: signal.Signals) -> int:
         if self.process is None:

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 ROWS = 44
 HERE, STARTING = "tests/faults/test_faults.py", "tests/faults/test_starting_faults.py"
 KILLS, CALLERS = "tests/faults/test_kills.py", "tests/faults/test_callers.py"
-SERVICE, QUEUE, SERVER, MODEL, E2E = "tests/service", "tests/server/queue", "tests/server", "tests/model", "tests/e2e"
+SERVICE, SERVER, MODEL, E2E = "tests/service", "tests/server", "tests/model", "tests/e2e"
+QUEUE, HTTP = f"{SERVER}/queue", f"{SERVER}/http"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,7 @@ CATALOGUE: tuple[Row, ...] = (
         4,
         "the queue is full",
         (
-            f"{SERVICE}/test_waiting.py::test_a_full_queue_says_429_before_the_body",
+            f"{HTTP}/test_predictions.py::test_a_full_queue_says_429_before_the_body",
             f"{QUEUE}/test_queue_intake.py::test_a_full_tier_leaves_the_other_alone",
         ),
         reason="there is no watermark of the disk: a full one is row 3",
@@ -257,8 +258,9 @@ CATALOGUE: tuple[Row, ...] = (
         "forged worker tokens",
         (
             f"{SERVER}/test_access.py::test_nothing_else_is_believed",
-            f"{SERVICE}/test_worker_protocol.py::test_a_token_of_one_tier_is_worth_nothing_in_another",
-            f"{SERVICE}/test_worker_protocol.py::test_a_job_that_ended_is_dismissed",
+            f"{HTTP}/test_worker_protocol.py::test_a_token_of_one_tier_is_worth_nothing_in_another",
+            f"{HTTP}/test_worker_protocol.py::test_a_job_that_ended_is_dismissed",
+            f"{SERVICE}/test_worker_protocol.py::test_the_job_of_a_worker_that_was_killed_is_dismissed",
             f"{E2E}/test_security.py::test_the_internal_port_takes_no_other_token",
         ),
         ("forgery",),
@@ -268,9 +270,9 @@ CATALOGUE: tuple[Row, ...] = (
         "results that are none",
         (
             f"{CALLERS}::test_33_a_result_of_fifty_megabytes_is_refused_and_the_lease_stays",
-            f"{SERVICE}/test_worker_protocol.py::test_bodies_that_break_the_schema_change_nothing",
-            f"{SERVICE}/test_worker_protocol.py::test_not_a_number_is_not_json",
-            f"{SERVICE}/test_worker_protocol.py::test_somebody_elses_prediction_is_not_completed",
+            f"{HTTP}/test_worker_protocol.py::test_bodies_that_break_the_schema_change_nothing",
+            f"{HTTP}/test_worker_protocol.py::test_not_a_number_is_not_json",
+            f"{HTTP}/test_worker_protocol.py::test_somebody_elses_prediction_is_not_completed",
         ),
         ("forgery",),
     ),
@@ -297,8 +299,8 @@ CATALOGUE: tuple[Row, ...] = (
         "slow and lying clients",
         (
             f"{CALLERS}::test_36_slow_and_silent_clients_are_hung_up_on",
-            f"{SERVICE}/test_bad_input.py::test_missing_and_lying_lengths",
-            f"{SERVICE}/test_bad_input.py::test_too_many_bytes_without_a_length_are_refused_when_they_come",
+            f"{HTTP}/test_refusals.py::test_missing_and_lying_lengths",
+            f"{HTTP}/test_refusals.py::test_too_many_bytes_without_a_length_are_refused_when_they_come",
         ),
         ("liars", "cuts"),
     ),
@@ -313,7 +315,7 @@ CATALOGUE: tuple[Row, ...] = (
         (
             f"{CALLERS}::test_40_ids_that_are_paths_lead_nowhere",
             f"{SERVER}/test_blobs.py::test_no_key_leaves_its_place",
-            f"{SERVICE}/test_waiting.py::test_an_old_id_is_gone_and_a_strange_one_was_never_there",
+            f"{HTTP}/test_predictions.py::test_an_old_id_is_gone_and_a_strange_one_was_never_there",
         ),
     ),
     Row(

@@ -13,7 +13,6 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from server.metrics import Metrics
-from server.settings.values import DEFAULT_VALUES
 from tests.running import ROOT, Answer, Service, service
 from tests.service.conftest import PAUSED
 from tests.service.pictures import CAT
@@ -186,15 +185,6 @@ def test_no_text_of_a_client_becomes_a_label(measured: Service) -> None:
         found.of("rejected_requests_total", tier="", code="no_such_tier"),
     ):
         assert (counted or 0) >= 2
-
-
-def test_a_wrong_change_of_the_settings_shows(models: Path, tmp_path: Path) -> None:
-    values = tmp_path / "values.yaml"
-    values.write_bytes(DEFAULT_VALUES.read_bytes())
-    with service(models, tmp_path / "state", PAUSED, values) as found:
-        assert series(found).of("settings_in_force") == 1
-        values.write_text("tiers: 1\n")
-        becomes(found, 0, "settings_in_force")
 
 
 def test_a_queue_that_cannot_be_read_leaves_the_rest(models: Path, tmp_path: Path) -> None:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import operator
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from server.queue import new_id
 from tests.running import Answer, Service, service
 from tests.service.conftest import PAUSED
 from tests.waiting import eventually
@@ -61,59 +59,10 @@ def test_position_and_reason_are_told(paused: Service, tiny: bytes) -> None:
     assert paused.get(urls[2]).json["queue"]["position"] == 2
 
 
-def test_a_wait_ends_with_202(paused: Service, tiny: bytes) -> None:
-    began = time.monotonic()
-    answer = submit(paused, tiny, Prefer="wait=1")
-    assert answer.status == 202
-    assert time.monotonic() - began >= 1
-
-
-def test_a_full_queue_says_429_before_the_body(paused: Service, tiny: bytes) -> None:
-    while (answer := submit(paused, tiny)).status == 202:
-        pass
-    assert answer.status == 429
-    assert answer.json["code"] == "queue_full"
-    assert (answer.json["limit_queued"], answer.json["queued"]) == (20, 20)
-    assert int(answer.headers["Retry-After"]) >= 1
-    early = eventually(
-        lambda: paused.ask("POST", "/img-classification/free", None, {"Content-Length": "1000"}),
-        20,
-        "a body is not waited for",
-        lambda answer: answer.status == 429,
-    )
-    assert early.json["code"] == "queue_full"
-
-
-def test_the_same_key_is_the_same_prediction(paused: Service, tiny: bytes) -> None:
-    first, second = submit(paused, tiny, Idempotency_Key="a"), submit(paused, tiny, Idempotency_Key="a")
-    assert first.json["id"] == second.json["id"]
-    assert paused.get("/v1/tiers").json["tiers"][0]["queued"] <= 1
-
-
-def test_the_same_key_with_another_body_is_422(paused: Service, tiny: bytes, cat: bytes) -> None:
-    submit(paused, tiny, Idempotency_Key="b")
-    answer = submit(paused, cat, Idempotency_Key="b")
-    assert (answer.status, answer.json["code"]) == (422, "idempotency_key_reused")
-
-
-def test_cancel_is_idempotent_and_ends_the_waiting(paused: Service, tiny: bytes) -> None:
-    url = submit(paused, tiny).headers["Location"]
-    for _ in range(2):
-        assert paused.ask("DELETE", url).json["status"] == "canceled"
-    assert paused.get(url).json["status"] == "canceled"
-
-
 def test_cancel_after_ends_what_never_started(paused: Service, tiny: bytes) -> None:
     answer = submit(paused, tiny, Cancel_After="1s", Prefer="wait=20")
     assert (answer.status, answer.json["code"]) == (504, "deadline_passed")
     assert answer.json["prediction"]["status"] == "aborted"
-
-
-def test_an_old_id_is_gone_and_a_strange_one_was_never_there(paused: Service) -> None:
-    old = new_id(lambda: time.time() - 2 * 86400)
-    assert paused.get(f"/v1/predictions/{old}").status == 410
-    for strange in (new_id(time.time), "nothing", "p" * 35, "..%2f..%2fqueue.db", "x" * 5000):
-        assert paused.get(f"/v1/predictions/{strange}").status == 404
 
 
 def test_the_tiers_tell_the_same(paused: Service, tiny: bytes) -> None:

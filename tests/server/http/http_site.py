@@ -1,0 +1,277 @@
+"""A server's handlers, both its ports, in the process of the test: no leader, no workers, no time that passes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import operator
+import socket
+import struct
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from functools import cache
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tornado.netutil import bind_sockets
+
+from server.access.workers import AccessDenied, AccessUnknown, Worker, WorkerTokens
+from server.blobs import BlobError, DirectoryBlobs
+from server.engines.base import EngineError, Pod
+from server.http.routes import internal_server, public_server
+from server.http.services import Services
+from server.queue import Queue, QueueError, SQLite, Submission, new_id
+from server.queue.store.transactions import Transaction
+from server.settings.live import Live
+from server.settings.values import load
+from tests.running import Answer, Client
+from tests.server.leader.leader_world import Clock, Obedient
+from tests.waiting import eventually
+
+ANSWER_SECONDS = 20.0
+ALWAYS_ANEW = -1.0
+ASYNC = {"Prefer": "respond-async"}
+PICTURE = b"\xff\xd8\xff" + bytes(100)  # as much of a JPEG as a server looks at
+LABELS = [{"labels": [{"label": "tabby", "score": 0.9}]}]
+
+T = TypeVar("T")
+
+
+class FailingDatabase(SQLite):
+    """Answers every operation with ``failure`` while there is one, and what would write with ``write_failure``."""
+
+    failure: QueueError | None = None
+    write_failure: QueueError | None = None
+
+    def write(self, operation: Callable[[Transaction], T]) -> Future[T]:
+        error = self.failure or self.write_failure
+        return failed(error) if error else super().write(operation)
+
+    def read(self, operation: Callable[[Transaction], T]) -> Future[T]:
+        return failed(self.failure) if self.failure else super().read(operation)
+
+
+class FailingBlobs(DirectoryBlobs):
+    """Keeps and gives nothing while there is a ``failure``; gives nothing yet while it is ``held``."""
+
+    failure: BlobError | None = None
+
+    def __init__(self, root: Path, clock: Callable[[], float]) -> None:
+        super().__init__(root, clock)
+        self.asked, self.released = threading.Event(), threading.Event()
+        self.released.set()
+
+    def put(self, key: str, pictures: Sequence[Sequence[bytes]]) -> int:
+        if self.failure is not None:
+            raise self.failure
+        return super().put(key, pictures)
+
+    def get(self, key: str) -> bytes:
+        self.asked.set()
+        assert self.released.wait(ANSWER_SECONDS)
+        if self.failure is not None:
+            raise self.failure
+        return super().get(key)
+
+
+class ShownEngine(Obedient):
+    """Shows ``shown`` as its pods, or fails when that is an error."""
+
+    shown: Sequence[Pod] | EngineError = ()
+
+    def pods(self, tiers: Sequence[Any]) -> Sequence[Pod]:
+        if isinstance(self.shown, EngineError):
+            raise self.shown
+        return self.shown
+
+
+class Reviews(WorkerTokens):
+    """Tokens that somebody else has to be asked about, who may be ``away``."""
+
+    away = False
+
+    def recall(self, token: str) -> Worker | None:
+        return None
+
+    def check(self, token: str) -> Worker:
+        if self.away:
+            raise AccessUnknown("no answer")
+        worker = super().recall(token)
+        if worker is None:
+            raise AccessDenied("not one of ours")
+        return worker
+
+
+class Site(Client):
+    """Handlers over a real queue, real blobs and real sockets; the loop has a thread of its own."""
+
+    def __init__(self, folder: Path, live: Live, tokens: WorkerTokens) -> None:
+        self.clock, self.live, self.tokens = Clock(), live, tokens
+        database = FailingDatabase.open(folder / "data", self.clock)
+        assert isinstance(database, FailingDatabase)
+        self.database = database
+        self.queue = Queue(self.database)
+        self.blobs = FailingBlobs(folder / "blobs", self.clock)
+        self.engine = ShownEngine()
+        self.pool = ThreadPoolExecutor(8)
+        self.services = Services.over(
+            live=live,
+            queue=self.queue,
+            blobs=self.blobs,
+            engine=self.engine,
+            credentials=tokens,
+            disk=self.pool,
+            cluster=self.pool,
+            clock=self.clock,
+            recent_seconds=ALWAYS_ANEW,
+        )
+        self.callers = ThreadPoolExecutor(8)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever)
+        self._thread.start()
+        super().__init__(self.call(self._start))
+
+    def call(self, work: Callable[[], T]) -> T:
+        """What ``work`` answers on the thread of the loop."""
+
+        async def run() -> T:
+            return work()
+
+        return asyncio.run_coroutine_threadsafe(run(), self._loop).result(ANSWER_SECONDS)
+
+    def _start(self) -> int:
+        self._servers = [public_server(self.services), internal_server(self.services)]
+        ports = []
+        for server in self._servers:
+            sockets = bind_sockets(0, "127.0.0.1")
+            server.add_sockets(sockets)
+            ports.append(sockets[0].getsockname()[1])
+        self.services.listen()
+        self.internal = Client(ports[1])
+        return int(ports[0])
+
+    def close(self) -> None:
+        """Everybody has an answer then, and nothing is left on the loop."""
+        self.database.failure = None
+        self.call(self.services.wakeups.drain)
+        self.callers.shutdown()
+        for server in self._servers:
+            self.call(server.stop)
+            asyncio.run_coroutine_threadsafe(server.close_all_connections(), self._loop).result(ANSWER_SECONDS)
+        try:
+            eventually(self.tasks, ANSWER_SECONDS, "no task is left on the loop", operator.not_)
+        finally:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+            self._loop.close()
+            self.pool.shutdown()
+            self.database.close()
+            self.blobs.close()
+
+    def tasks(self) -> list[str]:
+        """What runs on the loop besides this question."""
+
+        def others() -> list[str]:
+            return [repr(task) for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+
+        return self.call(others)
+
+    def submit(self, tier: str = "free", headers: dict[str, str] | None = None, body: bytes = PICTURE) -> Answer:
+        """Ask without waiting."""
+        return self.post(tier, body, ASYNC | (headers or {}))
+
+    def keep(self, tier: str = "free") -> str:
+        """A prediction whose pictures are on disk only, as after a restart."""
+        key = new_id(self.clock)
+        size = self.blobs.put(key, [[PICTURE]])
+        plain = Submission(key, tier, "m", 1, size, 5, 0, 600.0, None, None, "anonymous")
+        self.queue.submit(plain, 1000).result(ANSWER_SECONDS)
+        return key
+
+    def job(self, name: str = "job", tier: str = "free") -> str:
+        """The token of a new Job."""
+        self.queue.open_job(name, tier, f"run-{name}").result(ANSWER_SECONDS)
+        return self.tokens.mint(tier, name)
+
+    def work(self, path: str, body: Any, token: str) -> Answer:
+        """Ask the internal port as a worker."""
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        return self.internal.ask("POST", f"/work/{path}", data, {"Authorization": f"Bearer {token}"})
+
+    def lease(self, token: str, most: int = 1, wait: float = 0) -> list[dict[str, Any]]:
+        """The predictions that a worker gets."""
+        return leased(self.work("lease", {"most": most, "wait": wait}, token))
+
+    def complete(self, prediction: dict[str, Any], token: str) -> list[str]:
+        """The outcomes of handing in labels."""
+        named = {"id": prediction["id"], "token": prediction["token"], "results": LABELS, "predict_ms": 8}
+        return list(self.work("complete", {"completions": [named]}, token).json["outcomes"])
+
+    def idle(self) -> None:
+        """Return once no request is under way."""
+        eventually(lambda: set(self.services.underway), ANSWER_SECONDS, "no request is under way", operator.not_)
+
+    def exchange(self, data: bytes) -> bytes:
+        """What the public port answers to these bytes, before it closes the connection or says no more."""
+        with self.connected() as connection:
+            with suppress(OSError):
+                connection.sendall(data)
+            answer = b""
+            while b"\r\n\r\n" not in answer or not answer.endswith(b"}"):
+                if not (part := connection.recv(65536)):
+                    break
+                answer += part
+            return answer
+
+    def connected(self) -> socket.socket:
+        """A connection to the public port."""
+        return socket.create_connection(("127.0.0.1", self.port), timeout=ANSWER_SECONDS)
+
+
+@cache
+def defaults() -> Live:
+    """The default settings, read once: no site changes them."""
+    return Live(load)
+
+
+@contextmanager
+def running(folder: Path, live: Live | None = None, tokens: WorkerTokens | None = None) -> Iterator[Site]:
+    """A site, closed afterwards."""
+    site = Site(folder, live or defaults(), tokens or WorkerTokens(b"secret"))
+    try:
+        yield site
+    finally:
+        site.close()
+
+
+def failed(error: QueueError) -> Future[Any]:
+    """What an operation answers that could not be done."""
+    future: Future[Any] = Future()
+    future.set_exception(error)
+    return future
+
+
+def leased(answer: Answer) -> list[dict[str, Any]]:
+    """The predictions in a lease's frame, each with its ``blob``; none for a 204."""
+    if answer.status == HTTPStatus.NO_CONTENT:
+        return []
+    assert answer.status == HTTPStatus.OK, answer.body
+    (length,) = struct.unpack_from(">I", answer.body)
+    start, found = 4 + length, []
+    for entry in json.loads(answer.body[4:start])["predictions"]:
+        found.append({**entry, "blob": answer.body[start : start + entry["size"]]})
+        start += entry["size"]
+    assert start == len(answer.body)
+    return found
+
+
+def assert_problem(answer: Answer, status: int, code: str) -> None:
+    """It is a problem of RFC 9457, and tells nothing of the server's inside."""
+    assert (answer.status, answer.json.get("code")) == (status, code), answer.body
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert answer.json["status"] == status
+    assert answer.json["detail"]
+    assert b"Traceback" not in answer.body

@@ -1,0 +1,232 @@
+"""Predictions without any worker: kept, numbered, waited for, read, canceled."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from server.http.public.representation import ENDED_BADLY
+from server.queue import FINAL, NEVER_SEEN, Status, new_id
+from server.settings.live import Live
+from server.settings.values import load
+from tests.running import Answer
+from tests.server.http.http_site import ANSWER_SECONDS, ASYNC, LABELS, PICTURE, Site, assert_problem, running
+from tests.waiting import eventually
+
+PLACES = 5
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[Site]:
+    """Its tier free takes few."""
+    live = Live(lambda: load(overrides=[f"tiers.free.limits.queue={PLACES}"]))
+    with running(tmp_path, live) as found:
+        yield found
+
+
+def waits(site: Site, tier: str = "free") -> int:
+    depth = site.queue.depths().result(ANSWER_SECONDS).get(tier)
+    return depth.queued if depth else 0
+
+
+def test_what_is_kept_is_answered_with_where_it_stands(site: Site) -> None:
+    answer = site.submit(headers={"X-Request-Id": "mine"})
+    assert answer.status == 202
+    assert answer.headers["Location"] == answer.json["urls"]["get"] == f"/v1/predictions/{answer.json['id']}"
+    assert answer.headers["Preference-Applied"] == "respond-async"
+    assert (answer.headers["Retry-After"], answer.headers["X-Request-Id"]) == ("1", "mine")
+    assert (answer.json["status"], answer.json["model"]) == ("queued", "tf_efficientnet_lite0")
+    assert answer.json["queue"] == {"position": 1, "ahead": 0, "reason": NEVER_SEEN.reason}
+    kept = site.queue.get(answer.json["id"]).result(ANSWER_SECONDS)
+    assert kept is not None
+    assert (kept.owner, kept.top_k, kept.deadline_at - kept.accepted_at) == ("anonymous", 5, 3600)
+    assert site.get(answer.headers["Location"]).json == answer.json
+
+
+def test_what_a_client_wishes_is_kept(site: Site) -> None:
+    given = {"Content-Type": "image/png", "Cancel-After": "1.5m", **ASYNC}
+    answer = site.post("premium", PICTURE, given, "?top_k=100")
+    kept = site.queue.get(answer.json["id"]).result(ANSWER_SECONDS)
+    assert kept is not None
+    assert (kept.tier, kept.top_k, kept.deadline_at - kept.accepted_at) == ("premium", 100, 90)
+
+
+def test_positions_move_up(site: Site) -> None:
+    urls = [site.submit().headers["Location"] for _ in range(3)]
+    places = [site.get(url).json["queue"] for url in urls]
+    assert [(place["position"], place["ahead"]) for place in places] == [(1, 0), (2, 1), (3, 2)]
+    assert "eta_seconds" not in places[0]
+    site.ask("DELETE", urls[0])
+    assert site.get(urls[2]).json["queue"]["position"] == 2
+
+
+@pytest.mark.parametrize(
+    ("given", "applied"),
+    [
+        ("wait=1", "wait=1"),
+        ('handling=lenient, WAIT = "0"', "wait=0"),
+        ("respond-async", "respond-async"),
+        ("wait=soon, respond-async, handling=strict", "respond-async"),
+        ("respond-async, wait=0", "wait=0"),
+    ],
+)
+def test_what_was_heeded_of_a_preference_is_told(shared: Site, given: str, applied: str) -> None:
+    began = time.monotonic()
+    answer = shared.post("free", PICTURE, {"Prefer": given})
+    assert (answer.status, answer.headers["Preference-Applied"]) == (202, applied)
+    assert time.monotonic() - began >= (1 if applied == "wait=1" else 0)
+
+
+def test_preferences_that_mean_nothing_are_ignored(site: Site) -> None:
+    asking = site.callers.submit(site.post, "free", PICTURE, {"Prefer": "wait=soon, handling=lenient"})
+    finish_next(site)
+    assert asking.result(ANSWER_SECONDS).status == 200
+    assert "Preference-Applied" not in asking.result().headers
+
+
+def finish_next(site: Site, name: str = "job") -> None:
+    """Do as a worker does with the next prediction, once there is one."""
+    token = site.job(name)
+    (prediction,) = eventually(lambda: site.lease(token), ANSWER_SECONDS, "a prediction to lease")
+    assert site.complete(prediction, token) == ["accepted"]
+
+
+def test_who_waits_is_answered_at_the_end(site: Site) -> None:
+    url = site.submit().headers["Location"]
+    reading = [site.callers.submit(site.get, f"{url}?wait=60") for _ in range(3)]
+    eventually(lambda: len(site.services.underway), ANSWER_SECONDS, "all of them wait", lambda many: many == 3)
+    finish_next(site)
+    answers = [one.result(ANSWER_SECONDS) for one in reading]
+    for answer in answers:
+        assert answer.json["status"] == "succeeded"
+        assert answer.json["results"] == [{"index": 0, "status": "succeeded", **LABELS[0], "error": None}]
+    site.idle()
+    assert site.get(url).json == answers[0].json
+
+
+def test_a_full_queue_says_429_before_the_body(small: Site) -> None:
+    assert [small.submit().status for _ in range(PLACES)] == [202] * PLACES
+    refused = small.submit()
+    assert_problem(refused, 429, "queue_full")
+    assert (refused.json["limit_queued"], refused.json["queued"]) == (PLACES, PLACES)
+    assert 1 <= int(refused.headers["Retry-After"]) <= 5
+    early = small.ask("POST", "/img-classification/free", None, {"Content-Length": "1000"})
+    assert_problem(early, 429, "queue_full")
+    assert small.submit("premium").status == 202
+
+
+def test_a_queue_that_fills_up_during_an_upload_says_429_and_keeps_nothing(small: Site) -> None:
+    head = b"POST /img-classification/free HTTP/1.1\r\nHost: x\r\nPrefer: respond-async\r\nContent-Length: 103\r\n\r\n"
+    with small.connected() as connection:
+        connection.sendall(head.replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n"))
+        assert connection.recv(100).startswith(b"HTTP/1.1 100 ")
+        assert [small.submit().status for _ in range(PLACES)] == [202] * PLACES
+        connection.sendall(PICTURE)
+        assert connection.recv(65536).startswith(b"HTTP/1.1 429 ")
+    assert len(list(small.blobs.older_than(-3600))) == waits(small) == PLACES
+
+
+def test_the_same_key_is_the_same_prediction(site: Site) -> None:
+    first, second = (site.submit(headers={"Idempotency-Key": "a"}) for _ in range(2))
+    assert (first.status, second.status) == (202, 202)
+    assert first.json == second.json
+    assert waits(site) == 1
+    assert list(site.blobs.older_than(-3600)) == [first.json["id"]]
+    assert site.submit("premium", {"Idempotency-Key": "a"}).json["id"] != first.json["id"]
+
+
+def test_the_same_key_waits_for_the_end_of_the_first(site: Site) -> None:
+    key = {"Idempotency-Key": "a"}
+    first = site.submit(headers=key)
+    asking = site.callers.submit(site.post, "free", PICTURE, {"Prefer": "wait=60", **key})
+    eventually(lambda: set(site.services.underway), ANSWER_SECONDS, "the second one is under way")
+    finish_next(site)
+    answer = asking.result(ANSWER_SECONDS)
+    assert (answer.status, answer.json["id"], answer.json["status"]) == (200, first.json["id"], "succeeded")
+
+
+@pytest.mark.parametrize(("body", "query"), [(PICTURE + b"x", ""), (PICTURE, "?top_k=2")])
+def test_the_same_key_with_another_request_is_422(site: Site, body: bytes, query: str) -> None:
+    assert site.submit(headers={"Idempotency-Key": "b"}).status == 202
+    assert_problem(site.post("free", body, {"Idempotency-Key": "b"}, query), 422, "idempotency_key_reused")
+    assert len(list(site.blobs.older_than(-3600))) == 1
+
+
+def test_cancel_is_idempotent_and_ends_the_waiting(site: Site) -> None:
+    asking = site.callers.submit(site.post, "free", PICTURE, {"Prefer": "wait=60"})
+    eventually(lambda: waits(site), ANSWER_SECONDS, "one waits")
+    (key,) = site.blobs.older_than(-3600)
+    for _ in range(2):
+        assert site.ask("DELETE", f"/v1/predictions/{key}").json["status"] == "canceled"
+    answer = asking.result(ANSWER_SECONDS)
+    assert_problem(answer, 409, "canceled")
+    assert answer.json["prediction"] == site.get(f"/v1/predictions/{key}").json
+
+
+def test_a_deadline_that_passes_ends_the_waiting(site: Site) -> None:
+    asking = site.callers.submit(site.post, "free", PICTURE, {"Prefer": "wait=60", "Cancel-After": "1s"})
+    eventually(lambda: waits(site), ANSWER_SECONDS, "one waits")
+    site.clock.now += 2
+    site.queue.reclaim({"free": 3}).result(ANSWER_SECONDS)
+    answer = asking.result(ANSWER_SECONDS)
+    assert_problem(answer, 504, "deadline_passed")
+    assert answer.json["prediction"]["status"] == "aborted"
+
+
+def test_a_failure_is_told_to_who_waits(site: Site) -> None:
+    token = site.job()
+    asking = site.callers.submit(site.post, "free", PICTURE, {"Prefer": "wait=60"})
+    (prediction,) = eventually(lambda: site.lease(token), ANSWER_SECONDS, "a prediction to lease")
+    result: dict[str, Any] = {"error": {"code": "image_broken", "detail": "this is no JPEG"}}
+    named = {"id": prediction["id"], "token": prediction["token"], "results": [result], "predict_ms": 1}
+    assert site.work("complete", {"completions": [named]}, token).json == {"outcomes": ["accepted"]}
+    answer = asking.result(ANSWER_SECONDS)
+    assert_problem(answer, 422, "image_broken")
+    assert answer.json["prediction"]["status"] == "failed"
+
+
+def test_the_pace_gives_an_estimate(site: Site) -> None:
+    for number in range(10):
+        site.submit()
+        finish_next(site, f"job{number}")
+    answer = site.submit()
+    assert answer.json["queue"]["eta_seconds"] == 0.01  # each took 8 ms
+
+
+def test_an_old_id_is_gone_and_a_strange_one_was_never_there(shared: Site) -> None:
+    old = new_id(lambda: shared.clock() - 2 * 86400)
+    for method in ("GET", "DELETE"):
+        gone = shared.ask(method, f"/v1/predictions/{old}")
+        assert_problem(gone, 410, "result_gone")
+        assert gone.json["kept_seconds"] > 0
+        for strange in (new_id(shared.clock), "nothing", "p" * 35, "..%2f..%2fqueue.db", "x" * 5000):
+            assert_problem(shared.ask(method, f"/v1/predictions/{strange}"), 404, "no_such_prediction")
+
+
+@pytest.mark.parametrize("given", ["soon", "-1", "61", "1e1", ""])
+def test_a_wait_that_is_no_wait(shared: Site, given: str) -> None:
+    answer = shared.get(f"/v1/predictions/x?wait={given}")
+    assert_problem(answer, 400, "bad_wait")
+    assert answer.json["limit_seconds"] == 60
+
+
+def test_a_server_that_stops_answers_who_waits(site: Site) -> None:
+    url = site.submit().headers["Location"]
+    posting = site.callers.submit(site.post, "free", PICTURE, {"Prefer": "wait=60"})
+    reading = site.callers.submit(site.get, f"{url}?wait=60")
+    eventually(lambda: waits(site), ANSWER_SECONDS, "both wait", lambda many: many == 2)
+    site.call(site.services.wakeups.drain)
+    answers: list[Answer] = [asking.result(ANSWER_SECONDS) for asking in (posting, reading)]
+    assert [answer.status for answer in answers] == [202, 200]
+    for answer in (*answers, site.get("/healthz"), site.get("/nothing")):
+        assert answer.headers["Connection"] == "close"
+    assert site.submit().status == 202
+
+
+def test_every_end_has_an_answer() -> None:
+    """What a client that waited gets is a problem for each end but the good one."""
+    assert set(ENDED_BADLY) == FINAL - {Status.SUCCEEDED}

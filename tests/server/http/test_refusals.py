@@ -1,0 +1,201 @@
+"""Whatever is sent: the right status, a stable code, the number that was exceeded; never a 500, never a traceback."""
+
+from __future__ import annotations
+
+import json
+from contextlib import ExitStack
+
+import pytest
+
+from server.http.services import UPLOAD_BYTES
+from server.intake.upload import LINGER_BYTES
+from tests.running import Answer
+from tests.server.http.http_site import ANSWER_SECONDS, PICTURE, Site, assert_problem
+from tests.service.test_classify import multipart
+from tests.waiting import eventually
+
+HEAD = b"POST /img-classification/free HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\n"
+CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
+MEGABYTE = b"100000\r\n" + bytes(0x100000) + b"\r\n"
+FORM = HEAD.replace(b"image/jpeg", b"multipart/form-data; boundary=XX")
+IMAGE_BYTES = 10 * 1024 * 1024
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "status", "code"),
+    [
+        (b"this is no picture", "image/jpeg", 415, "unsupported_media_type"),
+        (b"this is no picture", "application/octet-stream", 415, "unsupported_media_type"),
+        (b"SIMPLE  =                    T", "image/fits", 415, "unsupported_media_type"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0", "image/jpeg", 415, "unsupported_media_type"),
+        (PICTURE, "video/mp4", 415, "unsupported_media_type"),
+        (b"", "image/jpeg", 400, "empty_body"),
+        (b"{", "application/json", 400, "bad_json"),
+        (b"[1]", "application/json", 400, "bad_json"),
+        (b'{"inputs": NaN}', "application/json", 400, "bad_json"),
+        (b"[" * 100_000, "application/json", 400, "bad_json"),
+        (b"{}", "application/json", 422, "bad_inputs"),
+        (b'{"inputs": []}', "application/json", 422, "bad_inputs"),
+        (b'{"inputs": "***"}', "application/json", 422, "bad_base64"),
+        (b'{"inputs": "data:image/png;base64,A"}', "application/json", 422, "bad_base64"),
+        (b'{"inputs": "AAAA", "parameters": {"size": 1}}', "application/json", 422, "bad_parameters"),
+        (b'{"inputs": "AAAA", "parameters": {"top_k": 0}}', "application/json", 422, "bad_top_k"),
+        (b'{"inputs": "AAAA", "parameters": {"top_k": true}}', "application/json", 422, "bad_top_k"),
+        (b'{"inputs": "AAAA"}', "application/json", 415, "unsupported_media_type"),
+        (b"no boundary", "multipart/form-data", 400, "bad_multipart"),
+        (b"--XX\r\n", "multipart/form-data; boundary=XX", 400, "bad_multipart"),
+        (multipart([], {"a": "b"})[0], "multipart/form-data; boundary=XX", 400, "no_image"),
+        (multipart([PICTURE], {"top_k": "x"})[0], "multipart/form-data; boundary=XX", 422, "bad_top_k"),
+        (multipart([PICTURE] * 9)[0], "multipart/form-data; boundary=XX", 413, "too_many_images"),
+        (multipart([PICTURE] * 200)[0], "multipart/form-data; boundary=XX", 400, "bad_multipart"),
+    ],
+)
+def test_bodies_that_cannot_be_read(shared: Site, body: bytes, kind: str, status: int, code: str) -> None:
+    assert_problem(shared.post("free", body, {"Content-Type": kind}), status, code)
+    assert_nothing_is_kept(shared)
+
+
+@pytest.mark.parametrize(
+    ("headers", "query", "status", "code"),
+    [
+        ({"Cancel-After": "tomorrow"}, "", 400, "bad_cancel_after"),
+        ({"Cancel-After": "2h"}, "", 400, "bad_cancel_after"),
+        ({"Cancel-After": "0.5s"}, "", 400, "bad_cancel_after"),
+        ({"Idempotency-Key": "k" * 300}, "", 400, "bad_idempotency_key"),
+        ({"Idempotency-Key": ""}, "", 400, "bad_idempotency_key"),
+        ({}, "?top_k=many", 422, "bad_top_k"),
+        ({}, "?top_k=0", 422, "bad_top_k"),
+        ({}, "?top_k=101", 422, "bad_top_k"),
+    ],
+)
+def test_parameters_out_of_range(shared: Site, headers: dict[str, str], query: str, status: int, code: str) -> None:
+    assert_problem(shared.post("free", PICTURE, headers, query), status, code)
+    assert_nothing_is_kept(shared)
+
+
+def assert_nothing_is_kept(site: Site) -> None:
+    assert site.queue.depths().result(ANSWER_SECONDS) == {}
+    assert list(site.blobs.older_than(-3600)) == []
+
+
+def test_unknown_tiers_routes_and_methods(shared: Site) -> None:
+    answer = shared.post("gold", PICTURE)
+    assert_problem(answer, 404, "no_such_tier")
+    assert answer.json["tiers"] == ["free", "premium"]
+    for method in ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"):
+        assert_problem(shared.ask(method, "/v2/nothing"), 404, "no_such_route")
+    assert shared.ask("HEAD", "/v2/nothing").status == 404
+    for path in ("/v2/nothing", "/img-classification/free", "/healthz"):
+        assert_problem(shared.ask("PURR", path), 405, "method_not_allowed")
+    assert_problem(shared.ask("PUT", "/img-classification/free", PICTURE), 405, "method_not_allowed")
+    assert_problem(shared.ask("POST", "/v1/tiers", b"{}"), 405, "method_not_allowed")
+    assert_problem(shared.ask("POST", "/work/lease", b"{}"), 404, "no_such_route")
+    assert_problem(shared.internal.get("/v1/tiers"), 404, "no_such_route")
+
+
+def test_a_refused_client_may_go_on_with_its_connection(shared: Site) -> None:
+    """The body of a refused request is taken away, so that the next request is read where it begins."""
+    asked = HEAD.replace(b"/free", b"/gold") + b"Content-Length: 5\r\n\r\nabcde"
+    with shared.connected() as connection:
+        for _ in range(2):
+            connection.sendall(asked)
+            answer = b""
+            while not answer.endswith(b"}"):
+                answer += connection.recv(65536)
+            assert answer.startswith(b"HTTP/1.1 404 ")
+            assert b"Connection: close" not in answer
+
+
+def test_too_many_bytes_are_refused_before_they_are_sent(shared: Site) -> None:
+    answer = shared.exchange(HEAD + b"Content-Length: 99999999\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 413 ")
+    assert b"\r\nConnection: close\r\n" in answer
+    problem = json.loads(answer.partition(b"\r\n\r\n")[2])
+    assert (problem["code"], problem["limit_bytes"]) == ("too_many_bytes", IMAGE_BYTES)
+
+
+def test_too_many_bytes_without_a_length_are_refused_when_they_come(shared: Site) -> None:
+    assert shared.exchange(CHUNKED + 11 * MEGABYTE).startswith(b"HTTP/1.1 413 ")
+
+
+def test_a_refused_body_that_does_not_end_is_cut_off(shared: Site) -> None:
+    endless = CHUNKED.replace(b"/free", b"/gold")
+    with shared.connected() as connection:
+        connection.sendall(endless)
+        assert connection.recv(65536).startswith(b"HTTP/1.1 404 ")
+        sent = 0
+        with pytest.raises(OSError):
+            while sent < 100 * LINGER_BYTES:
+                connection.sendall(MEGABYTE)
+                sent += len(MEGABYTE)
+    shared.idle()
+
+
+@pytest.mark.parametrize(
+    ("headers", "status", "code"),
+    [
+        (b"", 411, "no_length"),
+        (b"Content-Length: ten\r\n", 400, "bad_length"),
+        (b"Content-Length: \xb2\r\n", 400, "bad_length"),
+        (b"Content-Length: -1\r\n", 400, "bad_length"),
+        (b"Content-Length: " + b"9" * 5000 + b"\r\n", 400, "bad_length"),
+        (b"Content-Length: " + b"9" * 500 + b"\r\n", 413, "too_many_bytes"),
+        (b"Content-Length: 10\r\nContent-Length: 20\r\n", 400, "bad_length"),
+    ],
+)
+def test_missing_and_lying_lengths(shared: Site, headers: bytes, status: int, code: str) -> None:
+    answer = shared.exchange(HEAD + headers + b"\r\n")
+    assert answer.startswith(f"HTTP/1.1 {status} ".encode())
+    assert json.loads(answer.partition(b"\r\n\r\n")[2].partition(b"HTTP/1.1")[0])["code"] == code
+
+
+def test_a_length_beside_chunks_is_refused(shared: Site) -> None:
+    both = b"Content-Length: 10\r\nTransfer-Encoding: chunked\r\n\r\n"
+    assert shared.exchange(HEAD + both).startswith(b"HTTP/1.1 400 ")
+
+
+def test_uploads_together_are_bounded_and_a_hung_up_one_counts_no_more(shared: Site) -> None:
+    head = FORM + b"Content-Length: 80000000\r\n\r\n"
+    with ExitStack() as held:
+        for _ in range(3):
+            connection = held.enter_context(shared.connected())
+            connection.sendall(head.replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n"))
+            assert connection.recv(100).startswith(b"HTTP/1.1 100 ")
+        refused = shared.exchange(head)
+        assert refused.startswith(b"HTTP/1.1 503 ")
+        problem = json.loads(refused.partition(b"\r\n\r\n")[2])
+        assert (problem["code"], problem["limit_bytes"]) == ("busy", UPLOAD_BYTES)
+        assert_problem(shared.post("free", b"small enough"), 415, "unsupported_media_type")
+    assert_all_memory_is_free(shared)
+
+
+@pytest.mark.parametrize("head", [HEAD + b"Content-Length: 5000\r\n\r\n", CHUNKED + b"1388\r\n"])
+def test_a_body_shorter_than_its_length_leaves_nothing_behind(site: Site, head: bytes) -> None:
+    with site.connected() as connection:
+        connection.sendall(head + PICTURE)
+        eventually(lambda: set(site.services.underway), ANSWER_SECONDS, "the request is under way")
+    site.idle()
+    assert_nothing_is_kept(site)
+    assert_all_memory_is_free(site)
+    eventually(site.tasks, ANSWER_SECONDS, "no task waits for the rest", lambda tasks: tasks == [])
+
+
+def assert_all_memory_is_free(site: Site) -> None:
+    site.idle()
+    uploads = site.services.uploads
+    site.call(lambda: uploads.take(UPLOAD_BYTES))  # raises where less is free
+    site.call(lambda: uploads.give_back(UPLOAD_BYTES))
+
+
+def test_every_way_of_an_upload_gives_its_memory_back(site: Site) -> None:
+    answers: list[Answer] = [
+        site.submit(),
+        site.submit(headers={"Idempotency-Key": "a"}),
+        site.submit(headers={"Idempotency-Key": "a"}),
+        site.submit(headers={"Idempotency-Key": "a"}, body=PICTURE + b"x"),
+        site.submit(body=b"no picture"),
+        site.submit("gold"),
+    ]
+    assert [answer.status for answer in answers] == [202, 202, 202, 422, 415, 404]
+    assert site.exchange(CHUNKED + 11 * MEGABYTE).startswith(b"HTTP/1.1 413 ")
+    assert_all_memory_is_free(site)
