@@ -163,6 +163,7 @@ def test_uploads_together_are_bounded_and_a_hung_up_one_counts_no_more(shared: S
             assert connection.recv(100).startswith(b"HTTP/1.1 100 ")
         refused = shared.exchange(head)
         assert refused.startswith(b"HTTP/1.1 503 ")
+        assert b"\r\nRetry-After: 1\r\n" in refused
         problem = json.loads(refused.partition(b"\r\n\r\n")[2])
         assert (problem["code"], problem["limit_bytes"]) == ("busy", UPLOAD_BYTES)
         assert_problem(shared.post("free", b"small enough"), 415, "unsupported_media_type")
