@@ -53,7 +53,7 @@ def test_a_freed_slot_is_used_at_once(deployment: Deployment) -> None:
         deployment.idle("free")
         for watch in (pods, jobs):
             watch.settled(f"{ROUNDS} came and went", lambda found: found == (ROUNDS, ROUNDS))
-            assert watch.most == 1
+        assert pods.most == 1  # a Job that is over may still be there when the next one is: the quota counts pods
         began = sorted(jobs.began.values())[1:]
         ended = sorted(pods.ended.values())[:-1]
     told("a pod's end to the next Job", [after - before for before, after in zip(ended, began, strict=True)])
