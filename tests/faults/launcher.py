@@ -21,6 +21,7 @@ import struct
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -47,12 +48,14 @@ def prepare(secret: bytes, orphans: float, patience: float) -> None:
     from server.http import routes
     from server.http.internal import worker
     from server.leader import sweeping
+    from server.problems import Problem
     from server.settings.live import Live
     from server.settings.values import DEFAULT_VALUES, TEMPLATES, load
 
     Live(lambda: load(DEFAULT_VALUES, (), base=DEFAULT_VALUES, templates=TEMPLATES), [DEFAULT_VALUES], TEMPLATES)
     for schema in (worker.LEASE, worker.LEASES, worker.COMPLETE):
-        _ = schema._validate  # compiled when it is first used
+        with suppress(Problem):  # compiled when it is first used
+            schema.read(b"{}")
     mock.patch.object(app, "WorkerTokens", lambda _: WorkerTokens(secret)).start()
     mock.patch.object(sweeping, "ORPHAN_SECONDS", orphans).start()
     if patience:
