@@ -9,6 +9,9 @@ import pytest
 from model.build import DEFAULT_MODELS, build
 from tests.running import models_directory
 
+# The plain modules beside the tests assert too: their failures show what was compared.
+pytest.register_assert_rewrite("tests.e2e", "tests.faults", "tests.service", "tests.server")
+
 
 @pytest.fixture(scope="session")
 def models() -> Path:

@@ -34,7 +34,8 @@ def session_cluster() -> Iterator[Kubernetes]:
         output = binaries.ensure(["kubectl", "helm"])
         yield attach(path.parent) or Kubernetes(path, output)
     else:
-        with own_cluster(ROOT / ".tierserve" / "e2e") as cluster:
+        worker = os.environ.get("PYTEST_XDIST_WORKER")  # each of several processes has a cluster of its own
+        with own_cluster(ROOT / ".tierserve" / "-".join(filter(None, ("e2e", worker)))) as cluster:
             yield cluster
 
 

@@ -86,6 +86,19 @@ class Deployment:
         )
         return said
 
+    @contextmanager
+    def changed(self, *sets: str, values: Path | None = None) -> Iterator[None]:
+        """Other values for as long as the block lasts, also where it fails; ready at both ends."""
+        before = self.sets
+        try:
+            self.upgrade(*sets, values=values)
+            self.wait_ready()
+            yield
+        finally:
+            self.sets = before
+            self.upgrade()
+            self.wait_ready()
+
     def uninstall(self) -> str:
         """Remove the release; the tiers' namespaces stay."""
         self._address = None

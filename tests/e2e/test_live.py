@@ -49,12 +49,28 @@ def values(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.fixture
+def gold(deployment: Deployment, values: Path) -> Iterator[None]:
+    """A third tier, which takes pictures."""
+    with deployment.changed(values=values):
+        known(deployment)
+        yield
+
+
+def known(deployment: Deployment) -> None:
+    """Return when the tier gold takes pictures."""
+    eventually(
+        lambda: deployment.post("gold", CAT), SPREAD_SECONDS, "gold is known", lambda answer: answer.status != 404
+    )
+
+
 def test_a_new_tier_by_values_alone(deployment: Deployment, values: Path) -> None:
     server = deployment.server_pod()["metadata"]["name"]
-    with deployment.watching("gold", "jobs") as watch:
-        deployment.upgrade("tiers.free.limits.queue=77", values=values)
-        known = "the tier gold is known"
-        eventually(lambda: deployment.post("gold", CAT), SPREAD_SECONDS, known, lambda answer: answer.status != 404)
+    with (
+        deployment.watching("gold", "jobs") as watch,
+        deployment.changed("tiers.free.limits.queue=77", values=values),
+    ):
+        known(deployment)
         assert is_cat(deployment.post("gold", CAT))
         assert deployment.tier("free")["limits"]["queued"] == 77
         watch.settled("a Job of gold came", lambda found: found[0])
@@ -63,6 +79,7 @@ def test_a_new_tier_by_values_alone(deployment: Deployment, values: Path) -> Non
     assert deployment.server_pod()["metadata"]["name"] == server
 
 
+@pytest.mark.usefixtures("gold")
 def test_a_bad_template_and_a_bad_value_keep_the_last_good_ones_and_say_so(
     deployment: Deployment, values: Path, tmp_path: Path
 ) -> None:
@@ -70,12 +87,13 @@ def test_a_bad_template_and_a_bad_value_keep_the_last_good_ones_and_say_so(
     bad["jobTemplates"]["gold.yaml.j2"] = TEMPLATE.replace("super()", "supper()")
     broken = tmp_path / "broken.yaml"
     broken.write_text(yaml.safe_dump(bad))
+    before = deployment.tier("free")["limits"]["queued"]
     deployment.upgrade("tiers.free.limits.queue=78", values=broken)
     said = settings(deployment, current=False)
     assert "gold.yaml.j2:3" in said
     assert "supper" in said
     eventually(deployment.log, 30, "the server's log has it too", lambda log: "supper" in log)
-    assert deployment.tier("free")["limits"]["queued"] == 77, "nothing of the change is in force"
+    assert deployment.tier("free")["limits"]["queued"] == before, "nothing of the change is in force"
     for tier in ("gold", "free"):
         assert is_cat(deployment.post(tier, CAT))
     deployment.upgrade(values=values)
@@ -94,6 +112,7 @@ def settings(deployment: Deployment, *, current: bool) -> str:
     return str(found["reason"])
 
 
+@pytest.mark.usefixtures("gold")
 def test_a_removed_tier_ends_its_predictions_with_a_clear_reason(deployment: Deployment) -> None:
     deployment.idle("gold")
     deployment.kubectl(

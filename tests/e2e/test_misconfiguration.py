@@ -76,24 +76,6 @@ def deployment(cluster: Kubernetes) -> Iterator[Deployment]:
         cluster.kubectl("label", "nodes", "--all", "tierserve-test-")
 
 
-@pytest.fixture(scope="module")
-def watches(deployment: Deployment) -> Iterator[dict[str, Watch]]:
-    """The Jobs of the broken tiers, from the first on, with all that breaks them."""
-    deployment.kubectl("apply", "-f", "-", stdin=POLICY)
-    deployment.kubectl("apply", "-f", "-", namespace=namespace("spare"), stdin=LIMITS)
-    eventually(
-        lambda: try_pod(deployment, "tierserve-refused"), 60, "the policy is in force", lambda said: SUNDAYS in said
-    )
-    with ExitStack() as stack:
-        yield {name: stack.enter_context(deployment.watching(name, "jobs")) for name in BROKEN}
-
-
-@pytest.fixture(scope="module")
-def waiting(deployment: Deployment, watches: dict[str, Watch]) -> dict[str, str]:
-    """A prediction of each broken tier, which waits there."""
-    return {name: deployment.submit(name, CAT) for name in watches}
-
-
 def try_pod(deployment: Deployment, namespace: str) -> str:
     """What comes of an attempt to make a pod."""
     words = ("create", "--dry-run=server", "-f", "-")
@@ -103,45 +85,52 @@ def try_pod(deployment: Deployment, namespace: str) -> str:
         return str(error)
 
 
-@pytest.mark.parametrize("name", BROKEN)
-def test_a_tier_whose_pods_cannot_run_says_why_and_the_work(
-    deployment: Deployment, waiting: dict[str, str], name: str
-) -> None:
-    reason = told(deployment, name, waiting[name], BROKEN[name].says)
-    tell(f"{name}: {reason}")
-    work(deployment, *TIERS)
-
-
-def test_tiers_whose_pods_cannot_run_start_no_endless_jobs(
-    deployment: Deployment, waiting: dict[str, str], watches: dict[str, Watch]
-) -> None:
-    for name, broken in BROKEN.items():
-        reason = told(deployment, name, waiting[name], FOUR_OR_MORE)
-        assert f"the last one said: it asked for no work within {START_SECONDS} s" in reason
-        assert broken.says in reason
-        assert not health(deployment, name)["healthy"]
-        began = counted(reason, watches[name])
-        rests = [later - earlier for earlier, later in pairwise(began[2:])]
-        assert min(rests) > BREAKER_FIRST, f"it rests from the third Job on: {rests}"
-        removed = f"the Jobs of {name} that do not start are removed"
-        eventually(lambda: deployment.jobs(name), 30, removed, lambda jobs: len(jobs) <= 1)  # noqa: B023
-
-
-def test_what_waited_completes_once_the_tiers_are_mended(deployment: Deployment, waiting: dict[str, str]) -> None:
-    deployment.kubectl("label", "nodes", "--all", "tierserve-test=none-such")
-    deployment.kubectl("delete", "-f", "-", stdin=POLICY)
-    deployment.kubectl("apply", "-f", "-", stdin=PRIORITY)
-    deployment.upgrade(*(f"tiers.{name}.waits.startSeconds=60" for name in BROKEN))
-    for name, key in waiting.items():
+def test_tiers_whose_pods_cannot_run_say_why_start_few_jobs_and_go_on_once_mended(deployment: Deployment) -> None:
+    deployment.kubectl("apply", "-f", "-", stdin=POLICY)
+    eventually(lambda: try_pod(deployment, namespace("refused")), 60, "the policy is in force", is_refused)
+    with ExitStack() as stack:
+        watches = {name: stack.enter_context(deployment.watching(name, "jobs")) for name in BROKEN}
+        keys = {name: deployment.submit(name, CAT) for name in BROKEN}
+        for name, broken in BROKEN.items():
+            tell(f"{name}: {told(deployment, name, keys[name], broken.says)}")
+        work(deployment, *TIERS)
+        for name in BROKEN:
+            starts_few_jobs(deployment, name, keys[name], watches[name])
+    mend(deployment)
+    for name, key in keys.items():
         assert deployment.ended(key, MENDED_SECONDS)["status"] == "succeeded", name
     for name in BROKEN:
         deployment.idle(name)
     work(deployment, *BROKEN)
 
 
-def test_a_limit_of_somebody_else_is_told_and_no_job_is_started(
-    deployment: Deployment, watches: dict[str, Watch]
-) -> None:
+def is_refused(said: str) -> bool:
+    return SUNDAYS in said
+
+
+def starts_few_jobs(deployment: Deployment, name: str, key: str, watch: Watch) -> None:
+    reason = told(deployment, name, key, FOUR_OR_MORE)
+    assert f"the last one said: it asked for no work within {START_SECONDS} s" in reason
+    assert BROKEN[name].says in reason
+    assert not health(deployment, name)["healthy"]
+    began = counted(reason, watch)
+    rests = [later - earlier for earlier, later in pairwise(began[2:])]
+    assert min(rests) > BREAKER_FIRST, f"it rests from the third Job on: {rests}"
+    removed = f"the Jobs of {name} that do not start are removed"
+    eventually(lambda: deployment.jobs(name), 30, removed, lambda jobs: len(jobs) <= 1)
+
+
+def mend(deployment: Deployment) -> None:
+    """Make and take away what the pods of the broken tiers lack, or what is in their way."""
+    deployment.kubectl("label", "nodes", "--all", "tierserve-test=none-such")
+    deployment.kubectl("delete", "-f", "-", stdin=POLICY)
+    deployment.kubectl("apply", "-f", "-", stdin=PRIORITY)
+    deployment.upgrade(*(f"tiers.{name}.waits.startSeconds=60" for name in BROKEN))
+
+
+def test_a_limit_of_somebody_else_is_told_and_no_job_is_started(deployment: Deployment) -> None:
+    deployment.idle("spare")
+    deployment.kubectl("apply", "-f", "-", namespace=namespace("spare"), stdin=LIMITS)
     eventually(lambda: deployment.tier("spare"), 60, "the LimitRange is known", lambda tier: tier["room"] == 0)
     with deployment.watching("spare", "jobs") as watch:
         key = deployment.submit("spare", CAT)
@@ -182,18 +171,18 @@ BAD_TEMPLATES = {
 
 def refused(deployment: Deployment, pattern: str, *sets: str, values: Path | None = None) -> None:
     """An upgrade with these values is not taken up, for a reason that matches; what was in force stays so."""
-    before = deployment.sets
-    deployment.upgrade(*sets, "tiers.premium.limits.queue=77", values=values)
-    deployment.sets = before
-    refusal = f"the settings are refused by {pattern!r}"
-    said = eventually(
-        lambda: in_force(deployment), SPREAD_SECONDS, refusal, lambda found: re.search(pattern, found["reason"])
-    )
-    tell(f"not taken up: {said['reason']}")
-    assert not said["current"]
-    assert deployment.get("/readyz").json["settings"] == said
-    assert deployment.tier("premium")["limits"]["queued"] == 1000, "nothing of the change is in force"
-    work(deployment, *TIERS)
+    with deployment.changed(*sets, "tiers.premium.limits.queue=77", values=values):
+        refusal = f"the settings are refused by {pattern!r}"
+        said = eventually(
+            lambda: in_force(deployment), SPREAD_SECONDS, refusal, lambda found: re.search(pattern, found["reason"])
+        )
+        tell(f"not taken up: {said['reason']}")
+        assert not said["current"]
+        assert deployment.get("/readyz").json["settings"] == said
+        assert deployment.tier("premium")["limits"]["queued"] == 1000, "nothing of the change is in force"
+        work(deployment, *TIERS)
+    good = {"current": True, "reason": ""}
+    eventually(lambda: in_force(deployment), SPREAD_SECONDS, "good settings are in force", lambda found: found == good)
 
 
 @pytest.mark.parametrize("word", BAD_TEMPLATES)
@@ -210,41 +199,35 @@ def test_values_that_the_api_server_refuses_are_not_taken_up(deployment: Deploym
     toleration = ("key=disk", "operator=Exists", "value=slow")
     pattern = "value must be empty when `operator` is 'Exists'"
     refused(deployment, pattern, *(f"tiers.free.job.tolerations[0].{pair}" for pair in toleration))
-    deployment.upgrade()
-    good = {"current": True, "reason": ""}
-    eventually(lambda: in_force(deployment), SPREAD_SECONDS, "good settings are in force", lambda found: found == good)
 
 
 def test_a_model_that_is_not_in_the_image(deployment: Deployment) -> None:
-    before = deployment.sets
-    deployment.upgrade("tiers.spare.model.name=none-such")
-    eventually(
-        lambda: deployment.tier("spare")["model"]["name"],
-        SPREAD_SECONDS,
-        "the other model is in force",
-        lambda name: name == "none-such",
-    )
-    deployment.idle("spare")
-    with deployment.watching("spare", "jobs") as watch:
-        key = deployment.submit("spare", CAT)
-        reason = told(deployment, "spare", key, THREE_OR_MORE + r".*none-such")
-        began = counted(reason, watch)
-        tell(f"model none-such: {reason}")
-        work(deployment, *TIERS)
-    assert len(deployment.jobs("spare")) >= len(began), "failed ones can be looked at"
-    deployment.sets = before
-    deployment.upgrade()
+    with deployment.changed("tiers.spare.model.name=none-such"):
+        eventually(
+            lambda: deployment.tier("spare")["model"]["name"],
+            SPREAD_SECONDS,
+            "the other model is in force",
+            lambda name: name == "none-such",
+        )
+        deployment.idle("spare")
+        with deployment.watching("spare", "jobs") as watch:
+            key = deployment.submit("spare", CAT)
+            reason = told(deployment, "spare", key, THREE_OR_MORE + r".*none-such")
+            began = counted(reason, watch)
+            tell(f"model none-such: {reason}")
+            work(deployment, *TIERS)
+        assert len(deployment.jobs("spare")) >= len(began), "failed ones can be looked at"
     assert deployment.ended(key, MENDED_SECONDS)["status"] == "succeeded"
 
 
 def test_an_image_that_does_not_exist(deployment: Deployment) -> None:
-    before = deployment.sets
     starts = [f"tiers.{name}.waits.startSeconds={START_SECONDS}" for name in TIERS]
     for name in TIERS:
         deployment.idle(name)
-    with deployment.watching("free", "jobs") as watch:
-        deployment.upgrade("worker.image.tag=none-such", *starts)
-        deployment.wait_ready()
+    with (
+        deployment.watching("free", "jobs") as watch,
+        deployment.changed("worker.image.tag=none-such", *starts),
+    ):
         keys = {name: deployment.submit(name, CAT) for name in TIERS}
         for name, key in keys.items():
             reason = told(deployment, name, key, "tierserve-worker:none-such")
@@ -253,7 +236,5 @@ def test_an_image_that_does_not_exist(deployment: Deployment) -> None:
             if name == "free":
                 counted(reason, watch)
         tell(f"image none-such: {json.dumps(reasons(deployment, 'free', keys['free']))}")
-    deployment.sets = before
-    deployment.upgrade()
     for key in keys.values():
         assert deployment.ended(key, MENDED_SECONDS)["status"] == "succeeded"

@@ -48,12 +48,22 @@ def shared(own_cluster: Cluster) -> Iterator[Stores]:
 
 
 @pytest.fixture(scope="module")
-def deployment(own_cluster: Cluster, shared: Stores) -> Iterator[Deployment]:
+def release(own_cluster: Cluster, shared: Stores) -> Iterator[Deployment]:
     found = deploy(own_cluster, *SETS)
     try:
         yield found
     finally:
         found.remove()
+
+
+@pytest.fixture
+def deployment(release: Deployment, shared: Stores) -> Deployment:
+    """Two servers that share the stores, whatever the test before has left."""
+    wanted = (*shared.sets, "autoscaling.enabled=false", "replicas=2")
+    if release.sets[-len(wanted) :] != wanted:
+        release.upgrade(*wanted)
+        alone(release, servers(release))
+    return release
 
 
 def servers(deployment: Deployment, count: int = 2, without: str = "") -> dict[str, Thing]:
@@ -98,15 +108,15 @@ def nodes(pods: dict[str, Thing]) -> set[str]:
     return {pod["spec"]["nodeName"] for pod in pods.values()}
 
 
-def test_from_one_server_on_a_volume_to_two_that_share(deployment: Deployment, shared: Stores) -> None:
-    assert is_cat(deployment.post("free", CAT))
-    deployment.upgrade("replicas=2", *shared.sets)
-    pods = servers(deployment)
+def test_from_one_server_on_a_volume_to_two_that_share(release: Deployment, shared: Stores) -> None:
+    assert is_cat(release.post("free", CAT))
+    release.upgrade("replicas=2", *shared.sets)
+    pods = servers(release)
     assert nodes(pods) == {"n1", "n2"}
     leader(shared, pods)
     for tier in TIERS:
-        assert is_cat(asked_anew(deployment, tier))
-    (claim,) = deployment.items("persistentvolumeclaims", NAMESPACE)
+        assert is_cat(asked_anew(release, tier))
+    (claim,) = release.items("persistentvolumeclaims", NAMESPACE)
     assert claim["status"]["phase"] == "Bound", "what was on the volume is still there"
 
 

@@ -16,7 +16,8 @@ from tests.running import ROOT
 
 HOUR = 3600.0
 PACKAGES = (sys.executable, "-m", "tests.cluster", "packages", "--install")
-CLUSTERS = (ROOT / ".tierserve" / "e2e", ROOT / ".tierserve" / "harness")
+CLUSTERS = [ROOT / ".tierserve" / name for name in ("e2e", "e2e-gw0", "e2e-gw1", "harness")]
+"""One alone, or those of two processes side by side, and that of its own tests."""
 SUITES = [
     Suite("lint", make("lint"), tests=False, vital=True),
     Suite("packages", lambda _: PACKAGES, tests=False),
