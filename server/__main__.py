@@ -112,6 +112,7 @@ def serve(
     """Serve until SIGTERM or Ctrl-C. Changes of values and templates take effect while the server runs."""
     if (engine == "kubernetes") != (internal_url is not None):
         _fail("--engine kubernetes and --internal-url go together: --internal-url http://HOST:PORT, as workers see it")
+    # Imports stand in the commands that need them, because to import the server takes longer than most commands run.
     from server.app import CannotServe, Server, cluster_workers, local_workers, serve
     from server.blobs import BlobsUnusable
     from server.queue import CannotOpen
@@ -121,7 +122,7 @@ def serve(
     values, base = files or DEFAULT_VALUES, None if merged else DEFAULT_VALUES
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     try:
-        watched = [path for path in dict.fromkeys((base, values)) if path]
+        watched = [path for path in dict.fromkeys((base, values)) if path]  # without --values both are one file
         live = Live(lambda: load(values, overrides, base=base, templates=templates), watched, templates)
         if internal_url is not None:
             workers, ready = cluster_workers(live, internal_url), _log_ready

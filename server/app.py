@@ -33,6 +33,7 @@ from server.storage import Storage
 log = logging.getLogger(__name__)
 
 DISK_THREADS, STORE_THREADS, CLUSTER_THREADS = 4, 32, 2  # an object store takes its time, and takes many at once
+# The server pod's terminationGracePeriodSeconds in the chart counts on these 20 s.
 LAST_ANSWERS_SECONDS, LAST_ANSWERS_LOOK = 20.0, 0.02
 
 
@@ -58,13 +59,14 @@ def local_workers(settings: Settings, state: Path, models: Path) -> Workers:
             f"{models} has no {', '.join(missing)}. Build what is missing: "
             f"python -m model build --output {models} {' '.join(missing)}"
         )
+    # Workers get these variables only: those of the server may contain the password of the database.
     base = {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
         "HOME": str(Path.home()),
         "PYTHONUNBUFFERED": "1",
         "TIERSERVE_MODELS": str(models.resolve()),
     }
-    tokens = WorkerTokens(secrets.token_bytes(32))
+    tokens = WorkerTokens(secrets.token_bytes(32))  # need not outlive this process: local workers end with it
     return Workers(LocalEngine(base, tokens.mint, state / "logs", ROOT), tokens)
 
 
@@ -79,6 +81,7 @@ def cluster_workers(live: Live, server_url: str) -> Workers:
     except EngineError as error:
         raise CannotServe(str(error)) from error
 
+    # Called at each review of a token, because tiers come and go while the server runs.
     def namespaces() -> dict[str, str]:
         return {tier.namespace: tier.name for tier in live.current.settings.tiers.values()}
 
@@ -91,7 +94,7 @@ class Server:
     def __init__(self, live: Live, storage: Storage, workers: Workers) -> None:
         """Take the storage and the ports. Raises ``CannotServe`` or ``server.queue.CannotOpen``."""
         settings = live.current.settings
-        # The storage first: it may have to be waited for, and who connects meanwhile shall not wait along.
+        # Before the ports are bound: opening may take 30 s, and clients that connect meanwhile would wait for so long.
         self._database = storage.open_database()
         self._blobs = storage.open_blobs(self._database.clock)
         self._public_sockets = _bind(settings.port, settings.host, "server.port")
@@ -99,7 +102,8 @@ class Server:
         self.settings = settings
         disk_threads = DISK_THREADS if isinstance(self._blobs, DirectoryBlobs) else STORE_THREADS
         self._disk = ThreadPoolExecutor(disk_threads, "disk")
-        self._cluster = ThreadPoolExecutor(CLUSTER_THREADS, "cluster")  # apart: a sick engine holds up no request
+        # A pool of its own, so that no request waits behind a call to an API server that does not answer.
+        self._cluster = ThreadPoolExecutor(CLUSTER_THREADS, "cluster")
         self.services = Services.over(
             live=live,
             queue=Queue(self._database),
@@ -129,11 +133,12 @@ class Server:
         self._leader.start()
 
     async def stop(self) -> None:
-        """Answer who waits, let workers finish and end them, close everything. Nothing accepted is lost."""
+        """Answer the waiting clients, end the workers, close everything. Nothing that was accepted is lost."""
         loop = asyncio.get_running_loop()
         self.services.wakeups.drain()
         self._public.stop()
         self._leader.stop()
+        # Off the loop, and while the internal port still answers: workers that end hand in what they have.
         await loop.run_in_executor(None, self._leader.join)
         await self._wait_until_answered(loop.time() + LAST_ANSWERS_SECONDS)
         for server in (self._public, self._internal):

@@ -13,7 +13,7 @@ from server.queue import Database, DatabaseAway, open_database
 
 log = logging.getLogger(__name__)
 
-DATABASE_SECONDS, DATABASE_LOOK = 30.0, 1.0  # how long a database is waited for, and how often it is tried
+DATABASE_SECONDS, DATABASE_LOOK = 30.0, 1.0  # how long the server waits for the database, and how often it tries
 
 
 @dataclass(frozen=True, slots=True)

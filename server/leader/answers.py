@@ -7,6 +7,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+# Longer than PostgreSQL may take for a statement or a lock (10 s and 5 s, ``queue.store.sessions``).
 ANSWER_SECONDS = 30.0
 
 

@@ -1,4 +1,4 @@
-"""Jobs as the engine has them and as the queue has them, brought together."""
+"""Compares the Jobs that the engine has with the Job rows of the queue."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ class Crew:
 
 
 class Jobs:
-    """Ends the Jobs that are over. Each is named in the queue before it is started, so a Job without a row is none."""
+    """Ends the Jobs that are over. The row of a Job is older than the Job, so a Job without a live row is over too."""
 
     def __init__(self, queue: Queue, engine: Engine, clock: Callable[[], float]) -> None:
         self._queue, self._engine, self._clock = queue, engine, clock
 
     def reconcile(self, tier: Tier, rows: Sequence[JobRow], silence: float) -> Crew:
-        """End what is over, on either side; returns what lives on. Raises ``EngineError``.
+        """End what is over, in the engine and in the queue; return what lives on. Raises ``EngineError``.
 
-        ``rows`` are the tier's; a Job of which nothing was heard for ``silence`` seconds is given up.
+        ``rows`` are the tier's. A Job that was silent for ``silence`` seconds is given up.
         """
         jobs = {job.name: job for job in self._engine.jobs(tier)}
         live = [(row, job) for row in rows if (job := self._live(tier, row, jobs.pop(row.name, None), silence))]
         for job in jobs.values():
-            if job.phase is not Phase.FAILED:  # a failed one can be looked at until its time to live is over
+            if job.phase is not Phase.FAILED:  # people can look at a failed Job until its time to live is over
                 self._engine.stop(job.name)
         starting = [job for row, job in live if row.asked_at is None]
         return Crew(len(live), len(starting), next((job.reason for job in starting if job.reason), ""))
@@ -52,16 +52,19 @@ class Jobs:
 
     def _live(self, tier: Tier, row: JobRow, job: Job | None, silence: float) -> Job | None:
         """The Job if it lives on; else end it."""
-        if job is None:  # it went with an earlier server, or somebody removed it: no prediction's fault
+        if job is None:  # it ended with an earlier server, or somebody deleted it: its predictions are not to blame
             self.end(row.name, tier, "it is no longer there", blame=False)
         elif job.phase is Phase.FAILED:
             self.end(row.name, tier, job.reason, blame=True)
         elif job.phase is not Phase.RUNNING:
+            # The row goes first: if the engine fails now, the next look stops the Job, as one without a row.
             self.end(row.name, tier, job.reason, blame=False)
             self._engine.stop(row.name)
+        # Kubernetes never fails a Job whose image cannot be pulled or whose pod fits on no node.
         elif row.asked_at is None and self._clock() - row.opened_at > tier.waits.start:
             late = f"it asked for no work within {tier.waits.start:g} s"
             self._give_up(row, tier, tier.waits.start, f"{late}: {job.reason}" if job.reason else late)
+        # The pod on a lost node looks as if it ran, for minutes.
         elif row.heard_at is not None and self._clock() - row.heard_at > silence:
             self._give_up(row, tier, silence, f"nothing was heard of it for {silence:g} s")
         else:

@@ -1,4 +1,4 @@
-"""Of several servers on one database one leads: which one, and the threads on which it does its work."""
+"""Finds out whether this server leads, and owns the threads on which the leader works."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ from server.settings.live import Live
 log = logging.getLogger(__name__)
 
 SWEEP_SECONDS = 60.0
-LAST_SWEEP_SECONDS = 3.0  # a sweep that hangs in a slow store is not waited for any longer
+LAST_SWEEP_SECONDS = 3.0  # how long a server that stops waits for a sweep, which can hang in a slow store
 
 
 class Leader:
-    """Asks each tick whether this server leads; starting, upkeep and sweeping have a thread each, and do not meet.
+    """Asks at each tick whether this server leads. Starting, upkeep and sweeping never wait for each other.
 
-    ``clock`` gives epoch seconds, as the queue's rows have them. Every server takes changed settings up.
+    ``clock`` gives epoch seconds, as the queue's rows have them. ``starting`` also runs in servers that do not lead,
+    because each server puts changed settings into force.
     """
 
     def __init__(
@@ -79,7 +80,7 @@ class Leader:
         leads = False
         try:
             leads = self._queue.leads()
-        finally:
+        finally:  # without an answer the term is over as well: another server may lead by now
             self._know(leads)
         return self._term
 
@@ -87,7 +88,7 @@ class Leader:
         if leads and self._term is None:
             log.info("this server leads from now on")
             self._term = Term(self._clock() + self._live.current.settings.lease.seconds)
-            if self._stopping.is_set():
+            if self._stopping.is_set():  # ``stop`` came while this server asked, and found no term to end
                 self._term.end()
             for loop in (self._starting, self._upkeep, self._sweeping):
                 loop.nudge()

@@ -64,8 +64,8 @@ class Loop:
                 self._step()
             except EXPECTED as error:
                 log.error("%s failed, and is tried again within %g s: %s", self.name, self._seconds(), error)
-            except Exception:
+            except Exception:  # an end of this thread would go unnoticed: no Job would start any more
                 log.exception("%s failed, and is tried again within %g s", self.name, self._seconds())
             self._wait(self._stopping, QUIET_SECONDS)
             self._wait(self._nudged, self._seconds() - QUIET_SECONDS)
-            self._nudged.clear()
+            self._nudged.clear()  # before the step: a nudge that comes during it brings one more

@@ -50,7 +50,8 @@ def plan(now: float, demands: Mapping[str, Demand]) -> dict[str, Plan]:
 def _for_one(now: float, demand: Demand) -> Plan:
     """Each starting Job and each idle one will take at least one prediction, so that many need no further Job.
 
-    But what has waited for a while no idle Job wants: it must have hung.
+    An idle Job takes a prediction within milliseconds. If one has waited for ``HUNG_SECONDS``, the Jobs that look idle
+    hang, and are not counted on.
     """
     healthy = demand.strikes.count < BREAKER_STRIKES
     if not healthy and (seconds := _rest(now, demand.strikes)) > 0:
@@ -59,6 +60,7 @@ def _for_one(now: float, demand: Demand) -> Plan:
     if not depth.queued:
         return Plan(0, "", healthy)
     waited = now - depth.oldest if depth.oldest is not None else 0.0
+    # At least so many are idle: ``leased`` counts predictions, and a busy Job may hold several.
     idle = max(0, running - starting - depth.leased) if waited < HUNG_SECONDS else 0
     needed = max(0, depth.queued - starting - idle)
     starts = min(needed, demand.room.jobs, demand.pace if healthy else 1)

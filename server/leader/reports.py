@@ -20,7 +20,8 @@ class Reports:
         self._told: dict[str, tuple[TierView, float]] = {}
 
     def tell(self, tier: str, view: TierView, every: float) -> None:
-        """Tell it when there is news, and else after so many seconds, so that readers can see the leader lives."""
+        """Store the view if it is new, or else after ``every`` seconds: so readers can see that the leader lives."""
+        # A tier counts as healthy before its first view, so that only an unhealthy one is logged then.
         before, at = self._told.get(tier, (TierView(healthy=True), -math.inf))
         now = self._clock()
         if view.healthy != before.healthy:

@@ -1,7 +1,7 @@
 """Starts Jobs: look at every tier, plan for all of them, act. It can be killed and re-run at any moment.
 
-Everything it knows is asked anew each time, from the queue's tables and from the engine; all that it keeps is how fast
-it may start, and what it told and tried. Handlers never start anything: they nudge, and a lost nudge costs one tick.
+It asks the queue's tables and the engine for everything anew each time. It remembers only how fast it may start Jobs,
+what it told, and which manifests it tried. Handlers never start anything: they nudge, and a lost nudge costs one tick.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from server.settings.render import SAMPLE_RUN, Renderer, RenderError
 
 log = logging.getLogger(__name__)
 
-REPORT_TICKS = 3
+REPORT_TICKS = 3  # ``/readyz`` takes a view for stale after ten
 RUN_BYTES = 5
 TROUBLE = (EngineError, RenderError, BadManifest)  # of one tier; the others go on
 EMPTY = Depth(0, 0, None)
@@ -50,7 +50,7 @@ class Starting:
         self._take_up_changes()
         if term is None or term.over:
             return
-        if term is not self._term:
+        if term is not self._term:  # another leader may have told something else meanwhile
             self._term, self._reports = term, Reports(self._queue, self._clock)
         current = self._live.current
         found = self._look(current, term)
@@ -74,7 +74,7 @@ class Starting:
         silence = current.settings.lease.seconds if term.leases_count(self._clock()) else math.inf
         tiers = current.settings.tiers
         crews = {name: self._reconcile(tier, rows[name], silence) for name, tier in tiers.items()}
-        depths = answer(self._queue.depths())  # now: what ended Jobs held waits again
+        depths = answer(self._queue.depths())  # after the Jobs that are over were ended: what they held waits again
         return {
             name: crew
             if isinstance(crew, TierView)
@@ -99,7 +99,7 @@ class Starting:
     def _sample(self, tier: Tier, renderer: Renderer) -> Manifest:
         """A Job of the tier, to ask for room with: rendered and tried out once for each state of the templates."""
         kept = self._samples.get(tier.name)
-        if kept is not None and kept[0] is renderer:
+        if kept is not None and kept[0] is renderer:  # ``Live`` makes a new one for changed values, too
             return kept[1]
         manifest = renderer.job(tier, SAMPLE_RUN, self._server_url)
         self._engine.check(manifest)
@@ -137,7 +137,7 @@ class Starting:
         reached(Point.JOB_OPENED)
         try:
             self._engine.start(tier, manifest)
-        except (NoRoom, BadManifest) as error:  # whether any other one kept it from starting, the next look shows
+        except (NoRoom, BadManifest) as error:  # after any other error the Job may exist: the next look shows it
             self._jobs.end(name, tier, str(error), blame=isinstance(error, BadManifest))
             raise
         reached(Point.JOB_STARTED)

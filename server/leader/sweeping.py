@@ -10,6 +10,7 @@ from server.leader.term import Term
 from server.queue import Queue
 from server.settings.live import Live
 
+# A younger blob may still get its row. An hour is also more than the 15 minutes that a bucket's clock may differ.
 ORPHAN_SECONDS = 3600.0
 PAGE = 500
 
@@ -23,6 +24,7 @@ class Sweeping:
     def step(self, term: Term) -> None:
         """Sweep once. Raises ``BlobError`` or ``OSError``; the next sweep finds what this one left."""
         kept = {name: tier.waits.results for name, tier in self._live.current.settings.tiers.items()}
+        # Rows first: the blobs of rows that are gone are orphans, so that after a crash they are found below.
         while not term.over and (gone := answer(self._queue.purge(kept))):
             self._blobs.delete(gone)
         old = self._blobs.older_than(ORPHAN_SECONDS)

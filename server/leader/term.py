@@ -6,10 +6,10 @@ import threading
 
 
 class Term:
-    """One stretch of it: over once another server leads, or this one stops. Safe from any thread."""
+    """It is over once another server leads or this one stops. Safe from any thread."""
 
     def __init__(self, leases_count_at: float) -> None:
-        """Leases may have run out while no server was there to renew them: they count from ``leases_count_at`` on."""
+        """Until ``leases_count_at`` no lease is lost: those that ran out may have had no server to renew them."""
         self._leases_count_at = leases_count_at
         self._over = threading.Event()
 
@@ -23,5 +23,5 @@ class Term:
         return self._over.is_set()
 
     def end(self) -> None:
-        """Have it over."""
+        """End it."""
         self._over.set()

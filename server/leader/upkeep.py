@@ -1,4 +1,4 @@
-"""Keeps the queue's promises when nobody calls: lost leases, passed deadlines, removed tiers."""
+"""Does what time alone demands: takes back lost leases, ends what is overdue, and ends what removed tiers left."""
 
 from __future__ import annotations
 
@@ -40,7 +40,8 @@ class Upkeep:
 
     def _end_removed_tiers(self, term: Term) -> None:
         rows, depths = answer(self._queue.jobs()), answer(self._queue.depths())
-        tiers = self._live.current.settings.tiers  # read last, so that it has every tier that these may be of
+        # Read after the rows, so that a tier that was added meanwhile does not look removed.
+        tiers = self._live.current.settings.tiers
         for row in rows:
             if row.tier not in tiers:
                 self._end(row)
@@ -51,7 +52,7 @@ class Upkeep:
     def _end(self, row: JobRow) -> None:
         try:
             self._engine.stop(row.name)
-        except EngineError as error:  # its row stays, so that it is tried again
+        except EngineError as error:  # the row stays, so that the next step tries again
             log.warning("Job %s, whose tier was removed, cannot be stopped: %s", row.name, error)
             return
         answer(self._queue.end_job(row.name, REMOVED, blame=False, attempts=1))
