@@ -42,7 +42,7 @@ class BaseHandler(RequestHandler):
         services.underway.add(self)
 
     async def prepare(self) -> None:
-        """Called by Tornado before the method: who asks, and for what, by what the class declares."""
+        """Called by Tornado before the method: check caller and body by what the class declares."""
         try:
             self.caller = await self.callers.recognize(self.request.headers, self.services)
             if self.schema is not None:
@@ -52,14 +52,14 @@ class BaseHandler(RequestHandler):
             self.refuse(problem)
 
     async def admit(self) -> None:
-        """What must hold besides, before a body is read that is taken as it comes. Raises ``Problem``."""
+        """Check what else must hold. If the handler streams its body, none of it has come yet. Raises ``Problem``."""
 
     def refuse(self, problem: Problem) -> None:
         """Answer with what kept the request from its method."""
         raise problem
 
     def finish(self, chunk: str | bytes | dict[str, Any] | None = None) -> asyncio.Future[None]:
-        """As Tornado's; a server that is about to stop asks its clients to come back on another connection."""
+        """As Tornado's; while this server stops, its clients are told to open a new connection, to another server."""
         if self.services.wakeups.draining:
             self.set_header("Connection", "close")
         return super().finish(chunk)
@@ -77,6 +77,7 @@ class BaseHandler(RequestHandler):
         """On every answer, errors included."""
         if not self.request_id:  # Tornado asks again when an error takes the place of an answer
             given = self.request.headers.get("X-Request-Id", "")
+            # It goes back in a header and into the log.
             usable = 0 < len(given) <= 64 and given.isascii() and given.isprintable()
             self.request_id = given if usable else secrets.token_hex(8)
         self.set_header("X-Request-Id", self.request_id)
@@ -103,12 +104,14 @@ class BaseHandler(RequestHandler):
         data = json.dumps({"type": "about:blank", **problem.body, "request_id": self.request_id}).encode()
         self.set_status(problem.status)
         self.set_header("Content-Type", "application/problem+json")
+        # A refused upload flushes the answer before Tornado would set the length, and would be sent in chunks.
         self.set_header("Content-Length", len(data))
         if problem.retry_after is not None:
             self.set_header("Retry-After", str(max(1, round(problem.retry_after))))
         self.write(data)
-        self.count()  # now: a client that is refused early may hang up before the request is finished
-        if "prediction" not in problem.body:  # that one was accepted and ended badly, maybe with a worker's own code
+        self.count()  # now, as a client that is refused early may hang up before the request is finished
+        # With a prediction the request was accepted, and the code may be a worker's, of which there may be any number.
+        if "prediction" not in problem.body:
             self.services.metrics.rejected(self._tier_named(), problem.body["code"])
 
     def count(self) -> None:
@@ -129,12 +132,12 @@ class BaseHandler(RequestHandler):
         super().send_error(as_problem(error, HTTPStatus(status_code)).status, **kwargs)
 
     def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
-        """Only what nobody foresaw is an error in the log."""
+        """Log only errors that no code foresaw."""
         if as_problem(value, HTTPStatus.INTERNAL_SERVER_ERROR).status == HTTPStatus.INTERNAL_SERVER_ERROR:
             log.error("request %s: %s %s", self.request_id, self.request.method, self.request.path, exc_info=value)
 
     def data_received(self, chunk: bytes) -> Awaitable[None] | None:
-        """Bodies are only streamed by handlers that say so."""
+        """Only handlers that stream their bodies override this."""
         return None
 
 

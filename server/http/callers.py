@@ -20,11 +20,11 @@ class Callers(Protocol[Identity]):
     """Those who may ask something."""
 
     async def recognize(self, headers: Mapping[str, str], services: Services) -> Identity:
-        """Who asks. Raises ``Problem`` when it is none of those."""
+        """Return who asks. Raises ``Problem`` when it is somebody else."""
 
 
 class Anyone:
-    """Whoever reaches the port; what they keep all belongs to one owner."""
+    """Whoever reaches the port; all that they send belongs to one owner."""
 
     async def recognize(self, headers: Mapping[str, str], services: Services) -> str:
         """The owner of what is asked for."""
@@ -38,7 +38,7 @@ class Workers:
         """The Job and its tier. Raises ``Problem`` with 401 or 503."""
         scheme, _, given = headers.get("Authorization", "").partition(" ")
         token = given if scheme == "Bearer" else ""
-        if worker := services.credentials.recall(token):
+        if worker := services.credentials.recall(token):  # on the loop, as it never blocks
             return worker
         try:
             loop = asyncio.get_running_loop()

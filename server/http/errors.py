@@ -16,6 +16,7 @@ def as_problem(error: BaseException | None, status: HTTPStatus) -> Problem:
     match error:
         case Problem():
             return error
+        # It is a ``StorageError`` too, but of it nobody can say that nothing was kept.
         case OutcomeUnknown():
             detail = f"{error}; ask again with the same Idempotency-Key, and it is done once"
             return Problem(HTTPStatus.SERVICE_UNAVAILABLE, "outcome_unknown", detail, retry_after=5)

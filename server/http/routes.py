@@ -20,8 +20,9 @@ from server.http.services import Services
 
 log = logging.getLogger(__name__)
 
+# Tornado's defaults would let a body take for ever and keep an idle connection for an hour.
 BODY_SECONDS, IDLE_SECONDS = 60.0, 75.0
-UNBOUNDED = 1 << 40  # our own handlers bound bodies, with an answer instead of a closed connection
+UNBOUNDED = 1 << 40  # past its limit Tornado just says 400 and closes the connection; ``UploadHandler`` answers 413
 INTERNAL_BODY_BYTES = 16 * 1024 * 1024
 
 PUBLIC: Mapping[str, type[BaseHandler]] = {

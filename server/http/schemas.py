@@ -13,7 +13,7 @@ import fastjsonschema
 from server.problems import Problem, json_object
 from server.settings.values import SCHEMAS
 
-DETAIL_LONGEST = 300
+DETAIL_LONGEST = 300  # the messages quote names from the body, which may be long
 
 
 class Schema:

@@ -22,12 +22,12 @@ from server.settings.live import Live
 from server.settings.records import Settings
 
 RECENT_SECONDS = 0.1
-UPLOAD_BYTES = 256 * 1024 * 1024
+UPLOAD_BYTES = 256 * 1024 * 1024  # half of the memory that the chart allows the server
 
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """One server's. ``cluster`` is the pool for whatever may ask the cluster, which must not hold up the disk's.
+    """The services of one server. ``cluster`` is the thread pool for what may call the API server of Kubernetes.
 
     ``underway`` are the requests that have no answer yet.
     """
@@ -85,11 +85,12 @@ class Services:
         """Have the queue's news wake those who wait on the running loop, and count what ended in this server."""
         loop = asyncio.get_running_loop()
 
+        # The news comes on threads of the database, and ``wakeups`` belongs to the loop.
         def hear(news: Sequence[News]) -> None:
             loop.call_soon_threadsafe(self.wakeups.hear, news)
 
         self.queue.listen(hear)
-        self.queue.listen(self._count, own=True)
+        self.queue.listen(self._count, own=True)  # so that the sum over all servers counts each end once
 
     @property
     def settings(self) -> Settings:
@@ -98,7 +99,7 @@ class Services:
 
     @property
     def in_force(self) -> dict[str, Any]:
-        """Whether the files as they are now are what the server works by, and why not."""
+        """Return whether the settings in force are those that the files contain now, and if not, why."""
         return {"current": not self.live.problem, "reason": self.live.problem}
 
     def _count(self, news: Sequence[News]) -> None:

@@ -11,11 +11,11 @@ from server.queue import FINAL, Anything, Available, Ended, Moved, News, Predict
 
 
 class Waiter:
-    """Somebody who waits. Its context enlists it and takes it off the list again, however the block is left."""
+    """A coroutine that waits for news; ``Wakeups`` makes it and has it on a list for as long as it waits."""
 
     def __init__(self) -> None:
         self._woken = asyncio.Event()
-        self.ended: Prediction | None = None  # with what it was woken, where the news told it
+        self.ended: Prediction | None = None  # set if the news that woke it contained the ended prediction
 
     @property
     def woken(self) -> bool:
@@ -88,7 +88,8 @@ class Wakeups:
         waiter = next((waiter for waiter in waiters if not waiter.woken), None)
         if waiter is not None:
             waiter.wake()
-            waiters.remove(waiter)  # to the end of the line: what it cannot take, another one may
+            # To the end of the line: if it may not take the work, the next wake-up reaches another one.
+            waiters.remove(waiter)
             waiters.append(waiter)
 
     def _wake_all(self) -> None:
@@ -98,7 +99,7 @@ class Wakeups:
     @contextmanager
     def _enlisted(self, lists: defaultdict[str, list[Waiter]], key: str) -> Iterator[Waiter]:
         waiter = Waiter()
-        if self.draining:
+        if self.draining:  # whoever comes after ``drain`` would miss its wake-up
             waiter.wake()
         lists[key].append(waiter)
         try:

@@ -19,7 +19,7 @@ class MetricsHandler(BaseHandler):
     callers = Anyone()
 
     async def get(self) -> None:
-        """What the process counted is told also when the queue cannot be read."""
+        """Answer with what this process has counted, even when the queue cannot be read."""
         services = self.services
         try:
             tiers = await self._tiers()

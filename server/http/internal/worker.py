@@ -19,7 +19,8 @@ from server.points import Point, reached
 from server.problems import Problem
 from server.queue import NEVER_SEEN, Completion, Leased, UnknownJob, asked
 
-LEASE_BYTES = 32 * 1024 * 1024
+LEASE_BYTES = 32 * 1024 * 1024  # of the pictures in one answer, which is put together in memory
+# A wake-up can reach a worker that may not take the work, and a notice of another server can be lost.
 LOOK_AGAIN_SECONDS = 2.0
 LEASE, COMPLETE, LEASES = (
     Schema("worker-protocol.schema.json", definition, "bad_worker_request")
@@ -50,6 +51,7 @@ class LeaseHandler(WorkerHandler):
         try:
             await self._hand_over(await self._frame(leased))
         except (StreamClosedError, BlobError) as error:
+            # The worker never learns of these leases: handed back, they cost no attempt and no wait for their end.
             held = [(one.id, one.token) for one in leased]
             await asked(self.services.queue.release(self.caller.job, held))
             if isinstance(error, BlobError):
@@ -75,6 +77,7 @@ class LeaseHandler(WorkerHandler):
     async def _share(self) -> int:
         depth = (await self.services.depths.get()).get(self.caller.tier)
         view = (await self.services.views.get()).get(self.caller.tier, NEVER_SEEN)
+        # If a burst went to whoever asks first, the other workers would be idle.
         fair = math.ceil((depth.queued if depth else 0) / max(1, view.running))
         return min(int(self.asked_for["most"]), max(1, fair))
 
@@ -82,7 +85,7 @@ class LeaseHandler(WorkerHandler):
         services, renew = self.services, self.services.settings.lease.heartbeat
         keys = [one.id for one in leased]
         data, missing = await services.pictures.read(keys, lambda blobs: frame(leased, blobs, renew))
-        if missing:
+        if missing:  # no worker could ever do them
             await asked(services.queue.complete(self.caller.job, missing))
         return data
 
@@ -102,7 +105,7 @@ class LeaseHandler(WorkerHandler):
 
 
 class CompleteHandler(WorkerHandler):
-    """``POST /work/complete``. A picture is no longer needed once it has its labels, so its blob goes."""
+    """``POST /work/complete``. Nobody needs the pictures of a prediction that has its result, so its blob goes."""
 
     schema = COMPLETE
 
@@ -111,6 +114,7 @@ class CompleteHandler(WorkerHandler):
         completions = [_completion(item) for item in self.asked_for["completions"]]
         outcomes = await asked(self.services.queue.complete(self.caller.job, completions))
         reached(Point.RESULT_KEPT)
+        # The worker gets its answer before the blobs go; a sweep deletes what a crash leaves of them.
         self.answer({"outcomes": outcomes})
         ended = [one.id for one, outcome in zip(completions, outcomes, strict=True) if outcome == "accepted"]
         await self.services.pictures.forget(ended)
@@ -131,7 +135,7 @@ class ExtendHandler(LeasesHandler):
     """``POST /work/extend``."""
 
     async def post(self) -> None:
-        """Hold on; the answer names the predictions that are the worker's no more."""
+        """Prolong leases; the answer names the predictions that the worker has lost."""
         queue, seconds = self.services.queue, self.services.settings.lease.seconds
         self.answer({"lost": await asked(queue.extend(self.caller.job, self.leases, seconds))})
 
@@ -140,11 +144,12 @@ class ReleaseHandler(LeasesHandler):
     """``POST /work/release``."""
 
     async def post(self) -> None:
-        """Hand back what was not begun."""
+        """Take back predictions that the worker has not begun."""
         self.answer({"released": await asked(self.services.queue.release(self.caller.job, self.leases))})
 
 
 def _completion(item: Mapping[str, Any]) -> Completion:
     errors = [result["error"] for result in item["results"] if "error" in result]
+    # A prediction fails only if none of its pictures has labels.
     error = errors[0] if len(errors) == len(item["results"]) else None
     return Completion(item["id"], item["token"], item["results"], error, item["predict_ms"])

@@ -39,11 +39,11 @@ class ClassifyHandler(UploadHandler):
         if preference.applied:
             self.set_header("Preference-Applied", preference.applied)
         prediction_id = new_id(self.services.clock)
-        kept = self._keep(prediction_id)
+        kept = self._keep(prediction_id)  # begins only in ``until_final``, which listens for the end before
         await self._answer(await until_final(prediction_id, kept, preference.seconds, self.services))
 
     async def _keep(self, prediction_id: str) -> Prediction:
-        """The accepted prediction; its pictures are on disk then, and need not wait for their labels in memory."""
+        """Return the accepted prediction. Its pictures are on disk by then, so their memory is free while it waits."""
         headers, tier = self.request.headers, self.tier
         try:
             top_k = self.get_query_argument("top_k", None)

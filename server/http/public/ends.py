@@ -17,6 +17,7 @@ async def read(prediction_id: str, services: Services) -> Prediction:
     if prediction is not None:
         return prediction
     born = id_time(prediction_id)
+    # An id does not tell its tier, so the shortest time of all tiers decides.
     kept = min(tier.waits.results for tier in services.settings.tiers.values())
     if born is not None and born + kept < services.clock():
         detail = f"results are kept for {kept:g} s after the end; send the picture again"
@@ -27,10 +28,10 @@ async def read(prediction_id: str, services: Services) -> Prediction:
 async def until_final(
     prediction_id: str, first: Awaitable[Prediction], seconds: float, services: Services
 ) -> Prediction:
-    """What ``first`` gives, as soon as it is final, or as it is after ``seconds``."""
+    """Return the prediction that ``first`` gives once it is final, or as it is after ``seconds``."""
     wakeups, loop = services.wakeups, asyncio.get_running_loop()
     end = loop.time() + seconds
-    with wakeups.for_end(prediction_id) as waiter:  # from before it is there: its end cannot be missed
+    with wakeups.for_end(prediction_id) as waiter:  # listens before the prediction exists, so as not to miss its end
         prediction = await first
         while prediction.id == prediction_id and prediction.status not in FINAL:
             left = 0.0 if wakeups.draining else end - loop.time()
@@ -44,7 +45,10 @@ async def until_final(
 
 
 async def _read_again(last: Prediction, services: Services) -> Prediction:
-    """What it is now, or was when it could last be read: a caller who waits is not told that nothing was kept."""
+    """Return the prediction as it is, or ``last`` while the queue cannot be read.
+
+    An error would tell the waiting client that nothing was kept.
+    """
     try:
         return await read(last.id, services)
     except QueueError:

@@ -8,11 +8,11 @@ from typing import Any
 from server.http.base import PublicHandler
 from server.queue import NEVER_SEEN, QueueError, asked
 
-STALE_TICKS = 10
+STALE_TICKS = 10  # the leader reports on each tier at least every three
 
 
 class HealthHandler(PublicHandler):
-    """``GET /healthz``: the loop turns."""
+    """``GET /healthz``: the event loop runs."""
 
     def get(self) -> None:
         """Always 200 while it can answer at all."""
@@ -20,7 +20,7 @@ class HealthHandler(PublicHandler):
 
 
 class ReadyHandler(PublicHandler):
-    """``GET /readyz``: accepting works, tier by tier what the leader last saw."""
+    """``GET /readyz``: whether the server can accept predictions, and what the leader last saw of each tier."""
 
     async def get(self) -> None:
         """503 while stopping or while the queue cannot be read; a sick tier does not make the others unready."""

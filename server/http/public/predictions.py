@@ -29,6 +29,7 @@ class PredictionHandler(PublicHandler):
 
     def _seconds(self) -> float:
         given = self.get_query_argument("wait", "0")
+        # A pattern, as float() also takes "nan" and "1_0".
         if not re.fullmatch(r"\d{1,4}(\.\d{1,3})?", given) or float(given) > LONGEST_WAIT:
             detail = f"wait is {given[:20]!r}; it must be a number of seconds from 0 to {LONGEST_WAIT:g}"
             raise Problem(HTTPStatus.BAD_REQUEST, "bad_wait", detail, limit_seconds=LONGEST_WAIT)

@@ -20,7 +20,7 @@ class Preference:
         """Read the ``Prefer`` headers; what is not understood is ignored, as the RFC asks."""
         tokens = [token.strip().lower() for header in headers for token in header.split(",")]
         waits = [match[1] for token in tokens if (match := re.fullmatch(r'wait\s*=\s*"?(\d{1,6})"?', token))]
-        if waits:
+        if waits:  # the RFC: of several, the first counts
             seconds = min(float(waits[0]), LONGEST_WAIT)
             return cls(seconds, f"wait={seconds:g}")
         if "respond-async" in tokens:

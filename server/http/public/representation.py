@@ -95,7 +95,7 @@ def _result(index: int, result: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _milliseconds(start: float, end: float) -> float:
-    return round(1000 * max(0.0, end - start), 1)
+    return round(1000 * max(0.0, end - start), 1)  # two servers' clocks may differ a little
 
 
 def _time(seconds: float | None) -> str | None:

@@ -13,7 +13,7 @@ from server.problems import Problem
 
 @stream_request_body
 class UploadHandler(PublicHandler):
-    """Who inherits says in ``admit`` how long the body may get, and takes it in ``post``."""
+    """A subclass says in ``admit`` how long the body may get, and takes it in ``post``."""
 
     upload: Upload
 
@@ -23,14 +23,14 @@ class UploadHandler(PublicHandler):
         self.upload = Upload(self.request.headers, services.uploads)
 
     def refuse(self, problem: Problem) -> None:
-        """Answer before all of the body has come, and let the rest of it run out, so that the client reads it."""
+        """Answer before all of the body has come, and go on receiving it, as most clients send all before they read."""
         if self.request.method != "POST":
             raise problem
         self.upload.refuse()
         if not self.upload.runs_out:
             self.set_header("Connection", "close")
         self.write_problem(problem)
-        self.flush()
+        self.flush()  # not finish(), at which Tornado closes a connection whose body has not all come
 
     def data_received(self, chunk: bytes) -> None:
         """Called by Tornado for each part of the body."""
