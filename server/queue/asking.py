@@ -1,4 +1,4 @@
-"""How coroutines ask the queue, whose operations answer futures."""
+"""Lets coroutines wait for the queue, whose operations return futures."""
 
 from __future__ import annotations
 
@@ -35,7 +35,10 @@ async def asked(future: Future[T]) -> T:
 
 
 def chained(pool: Executor, work: Callable[[], Future[T]]) -> Future[T]:
-    """The result of the operation that ``work`` begins in the pool, with no turn of the event loop in between."""
+    """Call ``work`` in the pool; return a future of the operation that it begins.
+
+    To await the pool first and the operation then would cost one more turn of the event loop.
+    """
     result: Future[T] = Future()
 
     def settle(done: Future[T]) -> None:

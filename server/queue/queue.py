@@ -11,10 +11,10 @@ from server.queue.operations.upkeep import Upkeep
 
 
 class Queue(Intake, Leases, Upkeep, Jobs, Figures):
-    """Every operation answers a future. Writes are on disk when it resolves; reads see every write resolved before."""
+    """Every operation returns a future. A write is on disk when it resolves; a read sees all writes resolved before."""
 
     def listen(self, listener: Listener, *, own: bool = False) -> None:
-        """Call this with the news of each commit, on a thread of the database's: it must be quick.
+        """Call ``listener`` with the news of each commit, on a thread of the database, which waits for it to return.
 
         ``own``: only of the commits of this process, not of other servers on the same database.
         """

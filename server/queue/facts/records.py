@@ -151,7 +151,7 @@ class Strikes:
 
 @dataclass(frozen=True, slots=True)
 class TierView:
-    """What the dispatcher of the leading server last saw of a tier.
+    """What the leader last saw of a tier.
 
     ``running`` counts its live Jobs, the ``starting`` ones among them, which have not asked for work yet; ``room`` says
     how many more the engine would take. ``quota`` is by resource. ``healthy`` tells whether Jobs could be started;

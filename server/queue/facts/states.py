@@ -25,6 +25,7 @@ class Status(StrEnum):
 EDGES: Mapping[Status, frozenset[Status]] = {
     # A late result of a lost lease may still finish a prediction that waits again: hence queued -> succeeded.
     Status.QUEUED: frozenset(set(Status) - {Status.QUEUED}),
+    # It has been started, so it can no longer be aborted.
     Status.LEASED: frozenset(set(Status) - {Status.LEASED, Status.ABORTED}),
     Status.SUCCEEDED: frozenset(),
     Status.FAILED: frozenset(),

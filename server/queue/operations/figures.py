@@ -56,14 +56,14 @@ class Figures(Operations):
 
     @write
     def report(self, tx: Transaction, tier: str, view: TierView) -> None:
-        """Keep what the dispatcher saw of a tier, instead of what it saw before."""
+        """Store what the leader saw of a tier, in place of what it saw before."""
         values = {"of": tier, "new_view": _text(view), "now": tx.now}
         if tx.change(_REPORT, values) == 0:
             tx.change(_FIRST_REPORT, values)
 
     @read
     def views(self, tx: Transaction) -> dict[str, TierView]:
-        """What the dispatcher last saw of each tier."""
+        """What the leader last saw of each tier."""
         return {row.tier: _view(row.view, row.at) for row in tx.rows(_REPORTS)}
 
 

@@ -23,7 +23,8 @@ _SUBMITTED = tuple(field.name for field in fields(Submission) if field.name != "
 READ = tuple(_p[name] for name in _SHOWN)
 _GIVEN = tuple(_p[name] for name in (*_SUBMITTED, "accepted_at", "deadline_at"))
 _ECHOED = tuple(column.name for column in _GIVEN if column.name in _SHOWN)
-# One statement counts and inserts; how many rows it wrote tells whether there was room.
+# One statement counts and inserts; how many rows it wrote tells whether there was room. Several servers on PostgreSQL
+# can exceed the limit by what they insert at the same time, as they do not see each other's rows before the commit.
 _DEPTH = sa.select(sa.func.sum(depths.c.queued)).where(depths.c.tier == bind("tier"))
 _INSERT = sa.insert(predictions).from_select(
     [_p.status, *_GIVEN],
@@ -36,6 +37,8 @@ _BY_KEY = sa.select(*READ).where(
     _p.owner == bind("owner"), _p.tier == bind("tier"), _p.idempotency_key == bind("idempotency_key")
 )
 _KNOWN = sa.select(_p.id).where(_p.id.in_(sa.bindparam("ids", expanding=True)))
+# FOR UPDATE, here and elsewhere, keeps other servers on PostgreSQL from moving the row before this transaction does.
+# SQLAlchemy leaves it out for SQLite, which has one writer.
 _LIVE = sa.select(*MOVED).where(_p.id == bind("id")).with_for_update()
 _queue = (_p.tier == bind("tier"), _p.status == literal(Status.QUEUED))
 _OLDEST_AFTER = (  # by ``seq``, not by time: the index of the queue gives the first one without a sort
@@ -68,7 +71,7 @@ def oldest(tx: Transaction, tier: str) -> float | None:
     It is the first of some priority: each of these is found by one step of the index of the queue.
     """
     found: list[float] = []
-    priority = -(1 << 31)
+    priority = -(1 << 31)  # no INTEGER of the column is smaller
     while (row := tx.first(_OLDEST_AFTER, tier=tier, priority=priority)) is not None:
         priority = row.priority
         found.append(row.accepted_at)
@@ -80,10 +83,10 @@ class Intake(Operations):
 
     @write
     def submit(self, tx: Transaction, submission: Submission, limit: int) -> tuple[Prediction, bool]:
-        """Queue a prediction, unless ``limit`` already wait in its tier; True: it is new.
+        """Queue a prediction, unless ``limit`` already wait in its tier; return it and True.
 
-        False: the owner's idempotency key was used for the same request in this tier before, and this is that one.
-        Raises ``KeyReused`` when it was used for another request, ``QueueFull``, ``Conflict`` for an id used before.
+        If the owner has used the idempotency key for the same request in this tier before, return that prediction and
+        False. Raises ``KeyReused`` if it was another request, ``QueueFull``, ``Conflict`` for an id that is there.
         """
         values: dict[str, Any] = {name: getattr(submission, name) for name in _SUBMITTED}
         if submission.idempotency_key is not None:

@@ -18,7 +18,8 @@ STRIKES_READ = 100  # latest ended Jobs that are looked at: no breaker counts fu
 _p, _j = predictions.c, jobs.c
 _LIVE = sa.select(*(_j[field.name] for field in fields(JobRow))).where(_j.ended_at.is_(None)).order_by(_j.opened_at)
 _given = [_j.name, _j.tier, _j.run, _j.opened_at]
-# One statement looks and inserts; how many rows it wrote tells whether the name was free.
+# One statement looks and inserts; how many rows it wrote tells whether the name was free. An INSERT that the tables
+# refuse would undo the whole transaction, which other operations share.
 _OPEN = sa.insert(jobs).from_select(
     [*_given, _j.reason, _j.blamed],
     sa.select(*(sa.bindparam(column.name, type_=column.type) for column in _given), sa.literal(""), sa.false()).where(
@@ -105,5 +106,5 @@ def _take_back(tx: Transaction, name: str, why: str, *, blame: bool, attempts: i
 
 
 def _text(reason: str) -> str:
-    """A worker's last words may hold what PostgreSQL cannot."""
+    """Return the reason without NUL, which a worker's last line may contain and PostgreSQL's text cannot."""
     return reason.replace("\0", "\N{REPLACEMENT CHARACTER}")

@@ -26,9 +26,9 @@ HEARD_SHARE = 0.1
 
 _p = predictions.c
 _CARRIED = tuple(field.name for field in fields(Leased) if field.name not in ("token", "attempt"))
-# Until the lease is committed no other server can end the Job, and miss the new lease, or lease more to it, and break
-# the rule of leasing alone. Who locks both locks the Job's row before those of predictions (``extend`` and ``end_job``
-# do too), or two servers could wait for each other.
+# The lock keeps other servers, until the lease is committed, from ending the Job without seeing the new lease, and from
+# leasing more to it against the rule of leasing alone. Operations that lock both the Job's row and predictions lock the
+# Job's row first (``extend`` and ``end_job`` do too), or two servers could wait for each other.
 _HOLDER = (
     sa.select(jobs.c.tier, jobs.c.heard_at)
     .where(jobs.c.name == bind("job"), jobs.c.ended_at.is_(None))
@@ -44,7 +44,7 @@ _QUEUE = (
     .where(_p.tier == bind("tier"), _p.status == literal(Status.QUEUED), _p.deadline_at - bind("now") > 0)
     .order_by(_p.priority, _p.seq)
     .limit(bind("most"))
-    # Another server is about to lease or end the rows that it has locked: to wait would only show that they are gone.
+    # Rows that another server has locked are about to be leased or ended by it: to wait for them would be in vain.
     .with_for_update(skip_locked=True)
 )
 _WAITS = sa.select(sa.literal(1)).where(_p.tier == bind("tier"), _p.status == literal(Status.QUEUED)).limit(1)
@@ -60,6 +60,7 @@ _GOT = _ASKED.values(leased_at=bind("now"))
 _EXTEND = (
     sa.update(predictions)
     .where(_p.seq == bind("row"), _p.token == bind("held"), _p.status == literal(Status.LEASED))
+    # CASE, as the two databases have different names for the smaller of two values.
     .values(lease_until=sa.case((_p.deadline_at < bind("until"), _p.deadline_at), else_=bind("until")))
 )
 
@@ -100,13 +101,14 @@ class Leases(Operations):
             leased.append(Leased(token=token, attempt=row.attempts + 1, **carried))
         moves.run()
         tx.change(_GOT, {"job": job, "now": tx.now})
+        # The news that brought this worker woke no other one, and some work is left.
         if len(chosen) < len(queue) or (len(queue) == most and tx.first(_WAITS, tier=tier) is not None):
             tx.tell(Available(tier))
         return leased
 
     @write
     def extend(self, tx: Transaction, job: str, leases: Sequence[tuple[str, str]], seconds: float) -> list[str]:
-        """Keep these leases (id, token) for ``seconds`` from now, their deadlines at most; answers the ids it lost."""
+        """Prolong leases (id, token) to ``seconds`` from now, but not past the deadlines; answers the ids it lost."""
         tx.change(_HEARD, {"job": job, "now": tx.now})
         rows = {row.id: row for row in tx.rows(_ROWS, ids=[key for key, _ in leases])}
         kept = [(key, token) for key, token in leases if key in rows and _holds(rows[key], job, token)]
@@ -170,7 +172,7 @@ def _ever_held(row: sa.Row[Any], job: str, token: str) -> bool:
 
 
 def _mark(job: str) -> str:
-    """What the tokens of a Job's leases begin with. Of a lost lease the row keeps nothing but the token."""
+    """Return what the tokens of a Job's leases begin with: of a lost lease, the row keeps only the token."""
     return hashlib.sha256(job.encode()).hexdigest()[:8]
 
 
@@ -190,6 +192,7 @@ def _finish(tx: Transaction, moves: Moves, row: sa.Row[Any], job: str, completio
         new_error=None if completion.error is None else json.dumps(completion.error, allow_nan=False),
         took=completion.predict_ms,
     )
+    # What readers would see after FINISH, so that whoever waits for the result need not read the row.
     before = prediction_of(row)
     ended = replace(
         before,

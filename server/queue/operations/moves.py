@@ -16,8 +16,8 @@ from server.queue.store.tables import literal, predictions
 from server.queue.store.transactions import Transaction
 
 _p = predictions.c
-MOVED = (_p.seq, _p.id, _p.tier, _p.status, _p.token, _p.solo)  # the columns that a row to be moved must have
-LOST = (*MOVED, _p.attempts, _p.deadline_at)  # and one whose lease may be lost
+MOVED = (_p.seq, _p.id, _p.tier, _p.status, _p.token, _p.solo)  # the columns that ``Moves.add`` needs
+LOST = (*MOVED, _p.attempts, _p.deadline_at)  # the columns that ``Moves.lose`` needs
 
 
 def bind(name: str) -> sa.BindParameter[Any]:
@@ -28,8 +28,8 @@ def bind(name: str) -> sa.BindParameter[Any]:
 def transition(source: Status, target: Status, **values: Any) -> sa.Update:
     """The UPDATE of one row (``:row``, and ``:held`` where it is leased) along a legal edge.
 
-    It names the state and the token that were read: a row that has another by now is left alone, and is missed in the
-    count of rows that changed.
+    It names the state and the token that were read, so a row that has changed since is left alone. The number of
+    changed rows shows that.
     """
     if target not in EDGES[source]:
         raise ValueError(f"no prediction goes from {source} to {target}")
@@ -95,7 +95,7 @@ class Moves:
     def __init__(self, tx: Transaction) -> None:
         self._tx = tx
         self._rows: dict[sa.Update, list[dict[str, Any]]] = defaultdict(list)
-        self._freed: dict[str, bool] = {}  # tiers of which a lease ended; True: a lease of a solo prediction
+        self._freed: dict[str, bool] = {}  # the tiers in which leases ended; True if one was of a solo prediction
         self.counts: Counter[Status] = Counter()
 
     def add(
@@ -136,7 +136,7 @@ class Moves:
             if self._tx.change(statement, rows) != len(rows):
                 raise Lost("a prediction changed its state under a transaction")
         for tier, solo in self._freed.items():
-            # The rule of leasing alone may have kept the Job from work that is free for it now: any work, if it held
-            # a solo prediction; or the solo one at the head of the queue, if it was the last lease that it held.
+            # The Job may now lease what the rule of leasing alone kept from it: any prediction, if it held a solo one;
+            # or a solo one at the head of the queue, if this was its last lease.
             if solo or self._tx.first(_HEAD_IS_SOLO, tier=tier) is not None:
                 self._tx.tell(Available(tier))

@@ -18,8 +18,8 @@ JOBS_KEPT = 86400.0  # seconds after its end
 _p = predictions.c
 _LIVE = sa.select(*LOST, _p.started_at).limit(bind("page"))
 _queued, _leased = _p.status == literal(Status.QUEUED), _p.status == literal(Status.LEASED)
-# Rows that another server has locked are skipped: whoever holds them is changing them, and what still has run out
-# afterwards is found by the next call.
+# Rows that another server has locked are skipped: it is changing them, and the next call finds those that still have
+# run out afterwards.
 _RUN_OUT = (
     _LIVE.where(_p.tier == bind("tier"), _leased, _p.lease_until <= bind("now"))
     .order_by(_p.lease_until)
@@ -31,7 +31,7 @@ _OVERDUE = (
     .with_for_update(skip_locked=True)
 )
 _WAITING = _LIVE.where(_p.tier == bind("tier"), _queued).order_by(_p.priority, _p.seq).with_for_update(skip_locked=True)
-# Rows are purged tier by tier, with one step of the index to the next tier: also of tiers that nobody names any more.
+# The index gives one tier after another, so that rows of tiers that were removed are purged too.
 _NEXT_TIER = sa.select(sa.func.min(_p.tier)).where(_p.tier > bind("tier"), _p.completed_at.is_not(None))
 _OLD = (
     sa.select(_p.seq, _p.id)

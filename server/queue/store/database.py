@@ -1,4 +1,4 @@
-"""The open database: one thread writes and commits in groups, two read; every operation is a future."""
+"""The open database: one thread writes and commits in groups, two read; every operation returns a future."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Database(ABC):
         return self._reading.put(operation)
 
     def listen(self, listener: Listener, *, own: bool = False) -> None:
-        """Call this with the news of each commit, on a thread of the database's: it must be quick.
+        """Call ``listener`` with the news of each commit, on a thread of the database, which waits for it to return.
 
         ``own``: only of the commits of this process, not of other servers on the same database.
         """
@@ -110,15 +110,15 @@ class Database(ABC):
                 committing = True
         except Exception as cause:  # noqa: BLE001 (whatever it is, it belongs to the callers)
             error = self._ours(cause)
-            # A COMMIT that failed may have been done: the disk or the connection broke before the answer came. Only a
-            # full disk leaves no doubt: the database could still say so, and rolled back.
+            # A COMMIT that failed may have taken effect: the disk or the connection broke before the answer came. Only
+            # a full disk leaves no doubt: the database could still report it, and rolled back.
             if committing and isinstance(error, errors.StorageError) and not isinstance(error, errors.DiskFull):
                 error = errors.OutcomeUnknown(f"whether it was kept is not known: {error}")
             self._fail(error, begin, tasks, tries)
             return
         reached(Point.ROWS_COMMITTED)
         if transaction.news:
-            # Before the futures: a client that waits for its labels goes before the worker that waits for a receipt.
+            # Before the futures: the client that waits for its labels is served before the worker that sent them.
             self._announce(transaction.news, self._listeners + self._own_listeners)
         for task, (result, refusal) in zip(tasks, outcomes, strict=True):
             if refusal is None:
@@ -135,11 +135,11 @@ class Database(ABC):
         Never after ``OutcomeUnknown``: what is run again could be done twice.
         """
         if isinstance(error, errors.ConnectionLost) and tries == AGAIN:
-            self._serve(begin, tasks, tries - 1)  # the connection may have been lost long ago, when nobody used it
+            self._serve(begin, tasks, tries - 1)  # the connection may have broken long ago, while nobody used it
         elif isinstance(error, errors.StorageError | errors.DatabaseBusy):
             for task in tasks:
                 task.future.set_exception(error)
-        elif len(tasks) > 1:  # one of them is to blame, or they locked rows in the opposite order of another server's
+        elif len(tasks) > 1:  # one of them is to blame, or together they locked rows in another server's opposite order
             for task in tasks:
                 self._serve(begin, [task])
         elif tries > 1 and self._passes(error):

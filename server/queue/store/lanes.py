@@ -46,6 +46,7 @@ class Lane(Generic[A]):
     def put(self, operation: Callable[[A], R]) -> Future[R]:
         """Queue an operation. Raises ``DatabaseBusy`` when the inbox is full, ``DatabaseClosed`` after ``close``."""
         future: Future[R] = Future()
+        # Without the lock, an operation could be put behind the None of ``close`` and never be served.
         with self._gate:
             if self._closed:
                 raise DatabaseClosed("the database is closed")
@@ -70,6 +71,7 @@ class Lane(Generic[A]):
             while task is not None:
                 if task.future.set_running_or_notify_cancel():  # False: its caller gave up
                     group.append(task)
+                # A group is what already waits: the first operation never waits for a second one.
                 if len(group) >= self._group or self._inbox.empty():
                     break
                 task = self._inbox.get()

@@ -17,6 +17,7 @@ class Leadership:
     """A session of its own that holds a lock for as long as it lives: PostgreSQL frees the lock of a lost one."""
 
     def __init__(self, url: sa.URL) -> None:
+        # AUTOCOMMIT: PostgreSQL would end a session whose transaction is idle for 30 s (``sessions``).
         self._engine = engine(url, 1, isolation_level="AUTOCOMMIT")
         self._session: sa.Connection | None = None
 
@@ -24,7 +25,7 @@ class Leadership:
         """Whether the lock is ours, or could just be taken."""
         try:
             if self._session is not None:
-                self._session.exec_driver_sql("SELECT 1")
+                self._session.exec_driver_sql("SELECT 1")  # a session that still answers still holds its lock
                 return True
             session = self._engine.connect()
             if session.exec_driver_sql(LOCK.format("pg_try_advisory_lock", LEADING)).scalar_one():

@@ -39,6 +39,7 @@ STEPS = (
         2,
         sqlite=(
             "ALTER TABLE jobs ADD COLUMN heard_at FLOAT",
+            # A new table, as SQLite cannot change a primary key.
             "ALTER TABLE depths RENAME TO depths_1",
             "CREATE TABLE depths (tier TEXT NOT NULL, slot INTEGER NOT NULL, queued INTEGER NOT NULL, "
             "leased INTEGER NOT NULL, PRIMARY KEY (tier, slot))",

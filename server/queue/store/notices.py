@@ -38,7 +38,7 @@ class Notices:
         self._thread = threading.Thread(target=self._hear, name="listener", daemon=True)
 
     def start(self) -> None:
-        """Return once the news of other servers is heard, or after a few seconds without a connection."""
+        """Begin to listen; return once the news of others can be heard, or after a few seconds without a connection."""
         self._thread.start()
         self._hearing.wait(CONNECT_SECONDS)
 
@@ -76,7 +76,7 @@ class Notices:
         channel = connection.exec_driver_sql(CHANNEL).scalar_one()
         driver.execute(psycopg.sql.SQL("LISTEN {}").format(psycopg.sql.Identifier(channel)))
         if self._hearing.is_set():
-            self._heard([Anything()])  # what was told while nobody listened
+            self._heard([Anything()])  # news was missed while there was no connection
         self._hearing.set()
         while not self._stopping.is_set():
             for notice in driver.notifies(timeout=LISTEN_SECONDS, stop_after=1):
@@ -125,7 +125,7 @@ def _decoded(fields: Any) -> News:
             return Available(tier)
         case ["moved", str(key), str(tier), str(status)]:
             return Moved(key, tier, Status(status))
-    return Anything()  # of a newer version
+    return Anything()  # a server of a newer version may send news of another kind
 
 
 def _first_line(error: BaseException | None) -> str:

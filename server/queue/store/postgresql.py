@@ -45,6 +45,7 @@ class PostgreSQL(Database):
         with contextlib.ExitStack() as resources:
             writers = engine(parsed, 1)
             resources.callback(writers.dispose)
+            # So that all statements of a read see one state, as they do in SQLite.
             readers = engine(parsed, READERS, isolation_level="REPEATABLE READ")
             resources.callback(readers.dispose)
             follow = _FollowedClock()
@@ -115,7 +116,7 @@ class _FollowedClock:
             return
         there = connection.exec_driver_sql("SELECT extract(epoch FROM clock_timestamp())::float8").scalar_one()
         self._read_at = time.monotonic()
-        self._ahead = there - (before + self._read_at) / 2
+        self._ahead = there - (before + self._read_at) / 2  # it was read about half-way between question and answer
 
 
 @contextlib.contextmanager
@@ -127,11 +128,12 @@ def _begin(engine: sa.Engine, clock: _FollowedClock | None) -> Iterator[sa.Conne
             yield connection
         except sa.exc.DBAPIError as error:
             if isinstance(_translated(error.orig), errors.StorageError):
-                connection.invalidate(error)  # such as one to a server that has become a standby
+                connection.invalidate(error)  # the database may have become a standby: a new one finds the primary
             raise
 
 
 def _migrate(connection: sa.Connection, where: str) -> None:
+    # Servers that start together would otherwise all make the tables.
     connection.exec_driver_sql(LOCK.format("pg_advisory_xact_lock", MIGRATING))
     connection.exec_driver_sql("CREATE TABLE IF NOT EXISTS schema_version (version integer NOT NULL)")
     found = connection.exec_driver_sql("SELECT version FROM schema_version").scalar() or 0

@@ -19,6 +19,8 @@ _CLIENT = {
     "target_session_attrs": "read-write",
     "application_name": "tierserve",
 }
+# With synchronous_commit off, a client would be told that its prediction is kept before it is on disk. All other values
+# wait for the disk.
 _SESSION = """
     SET statement_timeout = '10s';
     SET lock_timeout = '5s';
@@ -47,6 +49,7 @@ def engine(url: sa.URL, connections: int, **options: Any) -> sa.Engine:
 
     @sa.event.listens_for(made, "connect")
     def connect(connection: psycopg.Connection[Any], _record: object) -> None:
+        # Outside a transaction: a rollback would undo a SET.
         before, connection.autocommit = connection.autocommit, True
         connection.execute(_SESSION)
         connection.autocommit = before

@@ -106,7 +106,7 @@ def _engine(path: Path, begin: str, *pragmas: str) -> sa.Engine:
         for pragma in (
             f"busy_timeout = {int(BUSY_SECONDS * 1000)}",
             "journal_mode = WAL",
-            "synchronous = FULL",
+            "synchronous = FULL",  # NORMAL does not sync the WAL at each commit: a power cut could take accepted rows
             # The WAL is folded into the file every 1000 pages (4 MB) and written over from its start, which costs no
             # new blocks; after a burst, a longer one is cut back to this.
             f"journal_size_limit = {16 << 20}",
