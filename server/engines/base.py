@@ -12,7 +12,7 @@ from server.settings.quantity import Usage, parse_quantity
 from server.settings.records import Tier
 
 UNLIMITED = 1000
-ROUNDING = 1e-9  # 1.8 + 0.2 must fit 2
+ROUNDING = 1e-9  # (2 - 1.1) / 0.9 is less than 1 in floats, and one more Job of 0.9 fits
 
 
 class EngineError(Exception):
@@ -63,9 +63,9 @@ class Pod:
 
 
 class Engine(ABC):
-    """Runs Jobs. Every call blocks, is bounded by a timeout, and raises ``EngineError`` when it cannot answer.
+    """Runs Jobs. Every call blocks, ends within a timeout, and raises ``EngineError`` when it cannot answer.
 
-    Jobs are looked at and started on one thread; ended, and shown as pods, on any.
+    Only one thread calls ``check``, ``room``, ``jobs`` and ``start``; any thread may call ``stop`` and ``pods``.
     """
 
     @abstractmethod
@@ -97,7 +97,7 @@ class Engine(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Let go when the server ends: what would run on unwatched is ended, with its grace."""
+        """End, with their grace, the Jobs that must not outlive the server."""
 
 
 def needs(manifest: Manifest) -> dict[str, str]:

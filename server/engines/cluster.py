@@ -22,8 +22,8 @@ from urllib3.exceptions import HTTPError
 from server.engines.base import EngineError
 from server.settings.manifests import BadManifest, Manifest
 
-TIMEOUT = (3, 10)  # seconds to connect, and to read
-SILENCE_SECONDS = 2.0  # after a call without an answer, others are not even tried: they would wait as long in vain
+TIMEOUT = (3, 10)  # seconds to connect, and to read; by default the client waits for ever
+SILENCE_SECONDS = 2.0  # so long after a call without an answer all calls fail at once: each would wait as long in vain
 NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 Object = Mapping[str, Any]
@@ -68,8 +68,8 @@ class Cluster:
                 )
                 raise EngineError(message) from error
             namespace = ""
-        configuration.retries = 1  # a kept connection may have been closed meanwhile
-        logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # it warns of each retry, many a second
+        configuration.retries = 1  # the API server may have closed the connection that was kept
+        logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # it logs each retry: many in a second
         return cls(ApiClient(configuration), namespace)
 
     def jobs(self, namespace: str, labels: str) -> list[Object]:
@@ -90,6 +90,7 @@ class Cluster:
 
     def events(self, namespace: str, job: str, reason: str) -> list[Object]:
         """A Job's events of one reason."""
+        # Selected by the API server, as a busy namespace may have tens of thousands of events.
         selector = f"involvedObject.kind=Job,involvedObject.name={job},reason={reason}"
         return self._list(self._core.list_namespaced_event, namespace, field_selector=selector, limit=20)
 
@@ -101,6 +102,7 @@ class Cluster:
 
     def delete_job(self, namespace: str, name: str) -> None:
         """Delete a Job, and its pod behind it."""
+        # Without the policy, the API would leave the pod behind.
         self._call(self._batch.delete_namespaced_job, name, namespace, propagation_policy="Background")
 
     def delete_pod(self, namespace: str, name: str) -> None:
@@ -125,7 +127,7 @@ class Cluster:
             return json.loads(response.data)
         except ApiException as error:
             raise ApiError(error.status or 0, _message(error)) from error
-        except ValidationError as error:
+        except ValidationError as error:  # the client compares a body with its own models before it sends it
             first = error.errors()[0]
             raise BadManifest(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
         except (HTTPError, OSError, ValueError, ConfigException) as error:

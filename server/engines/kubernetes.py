@@ -21,9 +21,10 @@ from server.settings.records import Tier
 
 log = logging.getLogger(__name__)
 
-SETTLE_SECONDS = 2.0  # so long a new Job may be without a pod, and a new pod unready, before anybody asks why
-LIMITS_SECONDS = 10.0
-QUOTA_EXCEEDED = "exceeded quota"  # in the words of the API server
+SETTLE_SECONDS = 2.0  # so long a new Job may have no pod, or an unready one, before the engine asks why
+LIMITS_SECONDS = 10.0  # how old the LimitRanges may be: room is asked for at every tick, and they change rarely
+# In the message of the API server, which answers 403 both when a quota is full and when rights are missing.
+QUOTA_EXCEEDED = "exceeded quota"
 FORBIDDEN, NOT_FOUND, CONFLICT = 403, 404, 409
 NEVER_ACCEPTED = (400, FORBIDDEN, NOT_FOUND, 422)
 
@@ -52,7 +53,7 @@ class KubernetesEngine(Engine):
         """A dry run with strict validation."""
         try:
             self._create(manifest, dry_run=True)
-        except NoRoom:
+        except NoRoom:  # a dry run meets the quota too, which says nothing against the manifest
             return
 
     def room(self, tier: Tier, manifest: Manifest) -> Room:
@@ -65,7 +66,7 @@ class KubernetesEngine(Engine):
         return quotas.room(self._cluster.quotas(tier.namespace), manifest, podless)
 
     def jobs(self, tier: Tier) -> Sequence[Job]:
-        """By one labelled list; pods and events are asked only for what does not get on, and for what failed."""
+        """List by label; ask for pods and events only of Jobs that make no progress, or have failed."""
         labels = f"{LABEL_MANAGED_BY}={APP},{LABEL_TIER}={tier.name}"
         try:
             found = {job["metadata"]["name"]: job for job in self._cluster.jobs(tier.namespace, labels)}
@@ -77,7 +78,7 @@ class KubernetesEngine(Engine):
         with self._lock:
             before = self._known.get(tier.name, {})
             known = {name: before.get(name) or _Known(tier.namespace, self._clock()) for name in found}
-            self._known[tier.name] = dict(known)  # stop takes from it, on another thread
+            self._known[tier.name] = dict(known)  # a copy, as ``stop`` removes Jobs from it on another thread
         return [self._job(tier, name, job, known[name]) for name, job in found.items()]
 
     def start(self, tier: Tier, manifest: Manifest) -> None:
@@ -105,7 +106,7 @@ class KubernetesEngine(Engine):
         except ApiError as error:
             if error.status != FORBIDDEN:
                 raise
-            # Its tier was removed, and our rights there with it.
+            # The tier was removed, and with it the server's rights in its namespace.
             log.warning("Job %s stays in namespace %s: %s", name, known.namespace, error)
         with self._lock:
             for jobs in self._known.values():
@@ -147,6 +148,7 @@ class KubernetesEngine(Engine):
         if "Complete" in ended:
             return Job(name, tier.name, Phase.SUCCEEDED)
         if "Failed" in ended:
+            # Asked for once: a failed Job is listed at each look until its time to live is over.
             known.failure = known.failure or self._failure(tier, name, ended["Failed"])
             return Job(name, tier.name, Phase.FAILED, known.failure)
         if status.get("ready") or self._clock() - known.since < SETTLE_SECONDS:

@@ -95,6 +95,7 @@ class LocalEngine(Engine):
         with self._lock:
             if name in self._processes:
                 return
+        # The lock is free from here until the process is known: only one thread starts Jobs.
         room = self.room(tier, manifest)
         if room.jobs < 1:
             raise NoRoom(room.reason)
@@ -112,6 +113,7 @@ class LocalEngine(Engine):
                     stdin=subprocess.DEVNULL,
                     stdout=sink,
                     stderr=subprocess.STDOUT,
+                    # A group of its own, for the kill; and a Ctrl-C in the terminal reaches the server alone.
                     start_new_session=True,
                 )
         except OSError as error:
@@ -216,7 +218,7 @@ def _job(name: str, process: _Process) -> Job:
 def _last_line(path: Path) -> str:
     try:
         with path.open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - 2048))
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 2048))  # as much as Kubernetes reads of a log for its message
             lines = file.read().decode(errors="replace").strip().splitlines()
     except OSError:
         return ""

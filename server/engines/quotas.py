@@ -19,6 +19,7 @@ def room(quotas: Iterable[Object], manifest: Manifest, podless: int) -> Room:
         if not _concerns(quota, manifest):
             continue
         for resource, (most, taken) in _usage(quota).items():
+            # A Job without a pod is counted as a Job already, and as nothing else yet.
             ahead = 0.0 if resource.startswith("count/jobs") else podless * _number(needed.get(resource))
             name = resource.removeprefix("requests.").removeprefix("limits.")  # the two are equal in our Jobs
             if name not in hard or most - taken - ahead < hard[name] - used[name]:
@@ -59,6 +60,7 @@ def _usage(quota: Object) -> dict[str, tuple[float, float]]:
     counted, taken = status.get("hard", {}), status.get("used", {})
     found = {}
     for resource, text in quota["spec"].get("hard", {}).items():
+        # After a change of ``spec``, the API server goes by ``status`` until its controller has caught up.
         hard = min(_number(text), _number(counted.get(resource, text)))
         found[resource] = hard, _number(taken[resource]) if resource in taken else hard
     return found

@@ -18,9 +18,9 @@ from server.engines.base import EngineError
 from server.engines.cluster import Cluster
 from server.settings.manifests import APP, SERVICE_ACCOUNT
 
-FRESH_SECONDS = 60.0  # a pod that was deleted keeps its access for so long
-STALE_SECONDS = 600.0  # and for so long while the API server does not answer
-AGAIN_SECONDS = 10.0  # then so often one request asks it, and waits; the others go by what was true
+FRESH_SECONDS = 60.0  # how long a review counts, and so how long a deleted pod keeps its access
+STALE_SECONDS = 600.0  # how long it counts while the API server does not answer
+AGAIN_SECONDS = 10.0  # how often one request asks meanwhile, and waits; the others go by the last review
 MOST_KEPT = 4096
 POD_NAME = "authentication.kubernetes.io/pod-name"
 
@@ -37,15 +37,17 @@ class WorkerReviews(Credentials):
         self._again_at = -math.inf
 
     def recall(self, token: str) -> Worker | None:
-        """Who was seen to show this token lately."""
+        """Return the worker of a token that was reviewed lately."""
         return self._recent(token, STALE_SECONDS if self._clock() < self._again_at else FRESH_SECONDS)
 
     def check(self, token: str) -> Worker:
-        """Ask the API server. What cannot be asked again was true a while ago."""
+        """Ask the API server; while it does not answer, go by the last review."""
         if not token:
             raise AccessDenied("no worker token was shown")
-        if self._clock() < self._again_at and (worker := self.recall(token)):  # others have asked in vain meanwhile
+        # Other requests may have asked in vain while this one waited for a thread of the pool.
+        if self._clock() < self._again_at and (worker := self.recall(token)):
             return worker
+        # While this request asks, the others must not wait for the API server as well.
         if self._again_at > -math.inf:
             self._again_at = self._clock() + AGAIN_SECONDS
         try:
@@ -67,7 +69,7 @@ class WorkerReviews(Credentials):
             self._kept.pop(key, None)
             if not (ours and name == SERVICE_ACCOUNT and tier and len(pods) == 1):
                 raise AccessDenied("the worker token is not that of a pod of one of this server's tiers")
-            worker = Worker(tier, pods[0].rpartition("-")[0])
+            worker = Worker(tier, pods[0].rpartition("-")[0])  # Kubernetes names the pod JOB-SUFFIX
             self._kept[key] = worker, self._clock()
             while len(self._kept) > MOST_KEPT:
                 self._kept.popitem(last=False)
