@@ -50,6 +50,7 @@ class WorkerTokens(Credentials):
     def recall(self, token: str) -> Worker | None:
         """Return the token's worker, or None; compares signatures in constant time."""
         claim, _, signature = token.rpartition(".")
+        # As bytes: compare_digest takes only ASCII text, and a header may contain other text.
         if not hmac.compare_digest(signature.encode(), self._sign(claim).encode()):
             return None
         tier, _, job = claim.partition(".")

@@ -64,7 +64,7 @@ class DirectoryBlobs(Blobs):
     def delete(self, keys: Iterable[str]) -> None:
         """Delete the files, one by one."""
         for key in keys:
-            self._path(key).unlink(missing_ok=True)
+            self._path(key).unlink(missing_ok=True)  # not synced: a file that a power cut brings back is swept
             reached(Point.BLOB_DELETED)
 
     def older_than(self, seconds: float) -> Iterator[str]:

@@ -11,7 +11,7 @@ from server.blobs.base import pack
 
 MOST_BYTES = 32 * 1024 * 1024
 LARGEST_BYTES = 1024 * 1024  # a larger blob takes longer to send than to read
-SECONDS = 60.0  # a blob that another server has leased is not needed here, but this server is not told
+SECONDS = 60.0  # another server may lease a prediction whose blob is here, and this server is not told
 
 
 class FreshBlobs:

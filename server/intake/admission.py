@@ -1,4 +1,4 @@
-"""What is let in: predictions while their queue has a place, bodies while there is memory for them."""
+"""Decides what is let in: predictions while their queue has a place, bodies while there is memory for them."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ FULL_RETRY_SECONDS = (1, 2, 3, 4, 5)
 
 
 class Gate:
-    """Whether a tier's queue has a place, as far as is known before a body is read.
+    """Refuses requests to a tier whose queue is full, before their bodies are read: so a refusal costs no upload.
 
-    It is full when the last count and those let in since reach the limit: a refusal then costs no upload and no write.
+    A queue counts as full when the last count and the requests that were let in since reach the limit.
     """
 
     def __init__(self, depths: Recent[dict[str, Depth]]) -> None:
@@ -26,7 +26,7 @@ class Gate:
     async def enter(self, tier: str, limit: int) -> None:
         """Let one in. Raises ``Problem`` when ``limit`` or more wait, and what the queue raises."""
         counted = await self._depths.get()
-        if counted is not self._counted:
+        if counted is not self._counted:  # ``Recent`` gives the same object until it asks again
             self._counted, self._since = counted, Counter()
         queued = self._since[tier] + (counted[tier].queued if tier in counted else 0)
         if queued >= limit:
@@ -48,14 +48,14 @@ class Budget:
         self._left -= size
 
     def give_back(self, size: int) -> None:
-        """They are free again."""
+        """Free so many."""
         self._left += size
 
 
 def queue_full(tier: str, queued: int, limit: int) -> Problem:
-    """The problem of one who finds no place in a tier's queue."""
+    """Return the problem of a request for which a tier's queue has no place."""
     detail = f"{queued} predictions wait in the tier {tier}; {limit} may"
-    spread = secrets.choice(FULL_RETRY_SECONDS)  # not all of them back at once
+    spread = secrets.choice(FULL_RETRY_SECONDS)  # so that not all clients come back at once
     return Problem(
         HTTPStatus.TOO_MANY_REQUESTS, "queue_full", detail, retry_after=spread, limit_queued=limit, queued=queued
     )

@@ -1,4 +1,4 @@
-"""What a client asks: pictures and parameters out of a request's body, in any of the shapes that are accepted."""
+"""Finds the pictures and parameters in the body of a request, in any of the accepted formats."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from server.settings.records import Limits
 TOP_K_DEFAULT, TOP_K_MOST = 5, 100
 MULTIPART_PART_OVERHEAD = 16 * 1024
 JSON_OVERHEAD = 64 * 1024
+# Types that say nothing about the body: the last one is what curl --data-binary sends unless it is told another.
 SAYS_NOTHING = ("", "application/octet-stream", "application/x-www-form-urlencoded")
 MAGIC = re.compile(rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|GIF8[79]a|RIFF....WEBP", re.DOTALL)
 DATA_URL = re.compile(r"data:[\w.+/-]*(?:;[\w=.+-]+)*;base64,")
@@ -46,7 +47,7 @@ def most_bytes(kind: str, limits: Limits) -> int:
 
 
 def read(headers: Mapping[str, str], chunks: Sequence[bytes], top_k: str | None, limits: Limits) -> Request:
-    """The request in a body; ``top_k`` is the query's. Raises ``Problem`` with 400, 413, 415 or 422."""
+    """Return the request in a body; ``top_k`` is from the query. Raises ``Problem`` with 400, 413, 415 or 422."""
     kind = media_type(headers)
     if not any(chunks):
         raise Problem(HTTPStatus.BAD_REQUEST, "empty_body", "the body is empty: send the bytes of a picture")
@@ -73,6 +74,7 @@ def _check(request: Request, limits: Limits) -> None:
     for index, chunks in enumerate(request.pictures):
         if (size := sum(map(len, chunks))) > limits.image_bytes:
             raise too_large(size, limits.image_bytes, f"picture {index}")
+    # One picture suffices: each of the others gets an error of its own from the worker, which alone decodes them.
     if not any(MAGIC.match(_start(chunks)) for chunks in request.pictures):
         raise _unsupported("this is no picture")
 
@@ -92,6 +94,7 @@ def _unsupported(what: str) -> Problem:
 
 
 def _start(chunks: Sequence[bytes]) -> bytes:
+    # 16 chunks of at least one byte each hold all of MAGIC, without joining a whole picture.
     return chunks[0] if len(chunks[0]) >= 16 else b"".join(chunks[:16])
 
 
@@ -132,7 +135,7 @@ def _json(body: bytes, top_k: str | None) -> Request:
 
 
 def _decode(index: int, text: str) -> bytes:
-    prefix = DATA_URL.match(text[:256])
+    prefix = DATA_URL.match(text[:256])  # its character classes would also run over megabytes of base64
     try:
         return base64.b64decode(text[prefix.end() :] if prefix else text, validate=True)
     except (binascii.Error, ValueError) as error:
@@ -144,7 +147,7 @@ def _top_k(given: Any) -> int:
     if given is None:
         return TOP_K_DEFAULT
     try:
-        number = given if type(given) is int else int(str(given))
+        number = given if type(given) is int else int(str(given))  # not isinstance(): True is an int
     except ValueError:
         number = 0
     if not 1 <= number <= TOP_K_MOST:

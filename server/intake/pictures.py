@@ -1,4 +1,4 @@
-"""The pictures of predictions, from being kept to being needed no more."""
+"""Stores, reads and deletes the pictures of predictions."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ T = TypeVar("T")
 
 
 class Pictures:
-    """Those of a prediction are one blob, under its id: durable, and for a moment in memory too."""
+    """The pictures of a prediction are one blob under its id: in the store, and for a moment in memory too."""
 
     def __init__(self, blobs: Blobs, disk: Executor) -> None:
         self._blobs, self._fresh, self._disk = blobs, FreshBlobs(), disk
 
     def keep(self, key: str, pictures: Sequence[Sequence[bytes]]) -> int:
-        """The blob's size, once it is durable. Blocks on the disk. Raises ``BlobError``."""
+        """Store pictures; return the blob's size once it is durable. Blocks on the disk. Raises ``BlobError``."""
         size = self._blobs.put(key, pictures)
         self._fresh.remember(key, pictures)
         return size
 
     async def read(self, keys: Sequence[str], use: Callable[[Sequence[bytes | BlobMissing]], T]) -> T:
-        """What ``use`` makes of the blobs: here and now when all are in memory, else on the thread that reads them.
+        """Return what ``use`` makes of the blobs. Raises ``BlobError``.
 
-        Raises ``BlobError``.
+        ``use`` runs at once if all blobs are in memory, else on the thread that reads them.
         """
         fresh = self._fresh.take(keys)
         if fresh is not None:
@@ -38,7 +38,7 @@ class Pictures:
         return await asyncio.get_running_loop().run_in_executor(self._disk, lambda: use(self._blobs.get_each(keys)))
 
     async def forget(self, keys: Sequence[str]) -> None:
-        """Delete blobs that nobody needs any more; what is left of them is swept later."""
+        """Delete blobs that nobody needs any more. If that fails, a later sweep deletes them."""
         self._fresh.forget(keys)
         try:
             await asyncio.get_running_loop().run_in_executor(self._disk, self._blobs.delete, keys)

@@ -19,7 +19,7 @@ from server.settings.records import Tier
 
 
 class Submissions:
-    """Accepts predictions: the pictures are kept first, and the row that makes them one comes after."""
+    """Accepts predictions. It stores the pictures first and then the row, so that no row lacks its pictures."""
 
     def __init__(self, queue: Queue, pictures: Pictures, disk: Executor) -> None:
         self._queue, self._pictures, self._disk = queue, pictures, disk
@@ -36,7 +36,7 @@ class Submissions:
             tier=tier.name,
             model=tier.model.name,
             images=len(request.pictures),
-            size=0,
+            size=0,  # until the blob is stored
             top_k=request.top_k,
             priority=0,
             deadline=wishes.deadline,
@@ -60,13 +60,14 @@ class Submissions:
         try:
             prediction, needed = await asked(chained(self._disk, keep))
         except OutcomeUnknown:
-            needed = True  # there may be a row for it; if not, it is swept like any orphan
+            needed = True  # there may be a row; if there is none, the blob is swept like any orphan
             raise
         finally:
             if not needed:
                 await self._pictures.forget([submission.id])
         return prediction
 
+    # Off the event loop, which a hash over megabytes would hold up.
     async def _fingerprint(self, request: Request) -> str:
         return await asyncio.get_running_loop().run_in_executor(self._disk, _fingerprint, request)
 

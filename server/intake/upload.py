@@ -1,4 +1,4 @@
-"""The body of one request on its way in."""
+"""Receives the body of one request within its limits."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ LINGER_BYTES = 4 * 1024 * 1024
 class Upload:
     """How long a body may get, what has come of it, and the memory that is reserved for it.
 
-    Of one that was ``refused`` nothing is kept, but it is let run out for a while: a client that still sends reads its
-    answer only then.
+    Nothing is kept of a body that was ``refused``. But ``LINGER_BYTES`` of it are still received, because most clients
+    read the answer only when they have sent everything.
     """
 
     def __init__(self, headers: Mapping[str, str], budget: Budget) -> None:
@@ -28,7 +28,7 @@ class Upload:
         self.refused = False
 
     def expect(self, limits: Limits) -> None:
-        """Learn how long it may get by its route's limits and its type. Raises ``Problem`` with 400, 411 or 413."""
+        """Find out how long the body may get, by its tier and its type. Raises ``Problem`` with 400, 411 or 413."""
         self._most = formats.most_bytes(formats.media_type(self._headers), limits)
         given = self._headers.get("Content-Length")
         if given is None:
@@ -43,7 +43,7 @@ class Upload:
 
     def reserve(self) -> None:
         """Reserve memory for all that may come. Raises ``Problem`` with 503."""
-        most = self._most if self._length is None else self._length
+        most = self._most if self._length is None else self._length  # a body in chunks tells no length
         self._budget.take(most)
         self._reserved = most
 
@@ -68,16 +68,16 @@ class Upload:
 
     @property
     def outstays(self) -> bool:
-        """Whether it was refused and so much has come that its end is waited for no longer."""
+        """Whether it was refused, and so much has come that the server waits for its end no longer."""
         return self.refused and self._received > LINGER_BYTES
 
     def take(self) -> list[bytes]:
-        """What has come, kept here no longer; its memory stays reserved."""
+        """Return what has come, and keep it no longer; its memory stays reserved."""
         chunks, self._chunks = self._chunks, []
         return chunks
 
     def release(self) -> None:
-        """Forget it, and give its memory back; once is enough, and more does no harm."""
+        """Forget the body, and give its memory back; further calls change nothing."""
         self._chunks = []
         self._budget.give_back(self._reserved)
         self._reserved = 0

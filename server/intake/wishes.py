@@ -1,4 +1,4 @@
-"""What a client wishes of its prediction, as its headers tell."""
+"""Reads from a request's headers what the client wishes for its prediction."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ UNITS = {"s": 1, "m": 60, "h": 3600}
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
-    """How its sender knows it again, if at all, and how many seconds it may take."""
+    """The key by which the client can repeat the request, if any, and how many seconds the prediction may take."""
 
     idempotency_key: str | None
     deadline: float
