@@ -108,6 +108,7 @@ def parse(text: str, file: str, limit: int = MAX_BYTES) -> Document:
     Only what JSON can express is accepted: keys are text and unique; there are no aliases, dates or infinities. Raises
     ``DocumentError``.
     """
+    # surrogatepass, as the text of a flag may contain bytes that are not UTF-8.
     if len(text.encode("utf-8", "surrogatepass")) > limit:
         raise _unusable(file, 0, "size", f"is larger than {limit} bytes")
     try:
@@ -141,6 +142,7 @@ class _Reading(yaml.SafeLoader):
         return Document(self._value(node, "") if node else None, self.file, self.locations)
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        # By aliases within aliases, a few lines become gigabytes.
         if self.check_event(yaml.AliasEvent):
             raise yaml.MarkedYAMLError(None, None, "aliases are not allowed", self.get_event().start_mark)  # type: ignore[no-untyped-call]
         return super().compose_node(parent, index)
@@ -157,7 +159,7 @@ class _Reading(yaml.SafeLoader):
         if node.tag != "tag:yaml.org,2002:str":
             raise yaml.MarkedYAMLError(None, None, "a key must be text: put it in quotes", node.start_mark)
         place = at + pointer(node.value)
-        if place in self.locations:
+        if place in self.locations:  # PyYAML would silently take the last one
             raise yaml.MarkedYAMLError(None, None, f'the key "{node.value}" is there twice', node.start_mark)
         self.locations[place] = Location(self.file, node.start_mark.line + 1)
         return str(node.value)
@@ -208,7 +210,7 @@ def resolve(root: Schema, part: Schema) -> Schema:
     if "$ref" not in part:
         return part
     definition = root["$defs"][part["$ref"].removeprefix("#/$defs/")]
-    return {**resolve(root, definition), **part}
+    return {**resolve(root, definition), **part}  # what stands beside the $ref, such as a description, goes first
 
 
 def filled(value: Any, name: str) -> Any:

@@ -94,5 +94,6 @@ class Live:
             except FileNotFoundError:
                 found.append((path, 0, 0, 0))
             else:
+                # The inode, too: a changed ConfigMap is another file behind the same symbolic link.
                 found.append((path, stat.st_mtime_ns, stat.st_ino, stat.st_size))
         return found

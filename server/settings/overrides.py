@@ -22,6 +22,7 @@ def override(flag: str) -> Document:
         message = "must look like server.port=8080"
         raise DocumentError([Finding(file=source, line=0, pointer="", rule="override", message=message)])
     value: Any = text
+    # null removes a key, as in Helm, also where the schema accepts text.
     if text == "null" or (text and "string" not in _kinds(keys)):
         with suppress(DocumentError):  # it stays text, and the schema says what is wrong with it
             value = documents.parse(text, source).value

@@ -138,7 +138,7 @@ class _Dumper(yaml.SafeDumper):
     """Quotes all text that starts like a number, as other YAML parsers know more kinds of numbers than PyYAML does."""
 
     def ignore_aliases(self, data: Any) -> bool:
-        return True
+        return True  # a value that occurs twice is printed twice, not as an anchor and an alias
 
 
 _Dumper.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+.0-9].*", re.DOTALL), list("-+.0123456789"))
@@ -250,9 +250,10 @@ def _against_policy(document: Document, tier: Tier) -> list[Finding]:
         message = f'must be the configured "{tier.job.image}", not "{container["image"]}"'
         findings.append(document.finding(f"{at}/image", "image", message))
     for key, limit in limits.items():
-        if parse_quantity(requests[key]) != parse_quantity(limit):
+        if parse_quantity(requests[key]) != parse_quantity(limit):  # ``engines.quotas`` relies on it
             message = f"must equal the limit {limit}, not {requests[key]}"
             findings.append(document.finding(f"{at}/resources/requests/{key}", "resources", message))
+        # A quota of 0 pauses the tier; its template is right.
         if key in tier.quota and parse_quantity(limit) > parse_quantity(tier.quota[key]) > 0:
             message = f"{limit} is more than the tier's quota of {tier.quota[key]}"
             findings.append(document.finding(f"{at}/resources/limits/{key}", "quota", message))

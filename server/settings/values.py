@@ -62,6 +62,7 @@ def _finding(merged: Document, order: Sequence[str], broken: Broken) -> Finding:
     return merged.finding(last, broken.rule, broken.message)
 
 
+# int() and float() because JSON Schema accepts 8080.0 as an integer and 30 as a number.
 def _settings(values: Mapping[str, Any]) -> Settings:
     server, lease, image = values["server"], values["server"]["lease"], values["worker"]["image"]
     return Settings(
