@@ -90,13 +90,12 @@ class LocalEngine(Engine):
             return [_job(name, process) for name, process in mine if not process.forgotten]
 
     def start(self, tier: Tier, manifest: Manifest) -> None:
-        """Start the manifest's first container as a process group of its own."""
+        """Start the manifest's first container as a process group, which a Ctrl-C in the terminal does not reach."""
         name = manifest["metadata"]["name"]
         with self._lock:
             if name in self._processes:
                 return
-        # The lock is free from here until the process is known: only one thread starts Jobs.
-        room = self.room(tier, manifest)
+        room = self.room(tier, manifest)  # outside the lock, as only one thread starts Jobs
         if room.jobs < 1:
             raise NoRoom(room.reason)
         container = _container(manifest)
@@ -113,7 +112,6 @@ class LocalEngine(Engine):
                     stdin=subprocess.DEVNULL,
                     stdout=sink,
                     stderr=subprocess.STDOUT,
-                    # A group of its own, for the kill; and a Ctrl-C in the terminal reaches the server alone.
                     start_new_session=True,
                 )
         except OSError as error:

@@ -11,7 +11,7 @@ from server.settings.quantity import parse_quantity
 
 
 def room(quotas: Iterable[Object], manifest: Manifest, podless: int) -> Room:
-    """Room for more Jobs like ``manifest``, less what so many of them that have no pod yet will take."""
+    """Return the room for more Jobs like ``manifest``, less what ``podless`` of them that have no pod yet will take."""
     needed = _needs(manifest)
     hard: dict[str, float] = {}
     used: dict[str, float] = {}
@@ -55,7 +55,7 @@ def _number(quantity: str | None) -> float:
 
 
 def _usage(quota: Object) -> dict[str, tuple[float, float]]:
-    """(hard, used) of each resource; one that is not counted yet is taken to be used up, as the API server does."""
+    """Return (hard, used) by resource. One that has no count yet is taken to be used up, as the API server does."""
     status = quota.get("status", {})
     counted, taken = status.get("hard", {}), status.get("used", {})
     found = {}
@@ -67,7 +67,7 @@ def _usage(quota: Object) -> dict[str, tuple[float, float]]:
 
 
 def _concerns(quota: Object, manifest: Manifest) -> bool:
-    """Whether a quota's scopes take our pods in: they have requests, and no deadline of their own."""
+    """Whether a quota's scopes include our pods, which have requests, and no deadline of their own."""
     pod = manifest["spec"]["template"]["spec"]
     scopes = [{"scopeName": name, "operator": "Exists"} for name in quota["spec"].get("scopes", ())]
     for scope in [*scopes, *quota["spec"].get("scopeSelector", {}).get("matchExpressions", ())]:

@@ -1,7 +1,7 @@
-"""Whose token a worker shows, by asking the API server: a TokenReview of the pod's own service-account token.
+"""Finds out whose token a worker shows: the API server reviews the pod's own service-account token.
 
-The token has the audience ``tierserve``, so it is worth nothing at the API server; the kubelet renews it, and it ends
-with its pod. The tier follows from the pod's namespace, the Job from the pod's name.
+The token has the audience ``tierserve``, so the API server accepts it for no request; the kubelet renews it, and it
+ends with its pod. The tier follows from the pod's namespace, the Job from the pod's name.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What every handler shares: what it declares of its callers, JSON out, problems out."""
+"""The base of every handler: it checks callers and bodies, and sends JSON and problems."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ log = logging.getLogger("server.http")
 
 
 class BaseHandler(RequestHandler):
-    """A handler declares who may ask and what the body must be; its body reads: check, do one thing, answer."""
+    """A handler declares its ``callers`` and its ``schema``; its methods check, do one thing and answer."""
 
     callers: ClassVar[Callers[Any]]
     schema: ClassVar[Schema | None] = None

@@ -1,4 +1,4 @@
-"""What is answered when something was raised."""
+"""Turns exceptions into answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which handler answers which path on which port, and what a connection may cost."""
+"""Says which handler answers which path on which port, and sets the limits of connections."""
 
 from __future__ import annotations
 

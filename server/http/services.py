@@ -1,4 +1,4 @@
-"""What handlers work with."""
+"""The services that handlers use."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ class Waiter:
         self._woken.set()
 
     async def wait(self, seconds: float) -> bool:
-        """Whether it was woken within ``seconds``, or before; that wake-up is used up then."""
+        """Wait for at most ``seconds``; return whether there was a wake-up, now or before, which is used up then."""
         try:
             async with asyncio.timeout(max(0.0, seconds)):
                 await self._woken.wait()
@@ -47,9 +47,9 @@ class Wakeups:
 
     @contextmanager
     def for_work(self, tier: str) -> Iterator[Waiter]:
-        """One who waits for work of a tier. Each ``Available`` wakes one: who has waited longest and is not woken yet.
+        """Yield a waiter for work of a tier. Each ``Available`` wakes one: the first of the line that is not woken yet.
 
-        A wake-up that was not acted upon when the block is left goes to the next one.
+        A wake-up that it has not acted upon when the block is left goes to the next waiter.
         """
         with self._enlisted(self._for_work, tier) as waiter:
             try:
@@ -60,7 +60,7 @@ class Wakeups:
 
     @contextmanager
     def for_end(self, prediction_id: str) -> Iterator[Waiter]:
-        """One of those who wait for the end of a prediction, which wakes all of them."""
+        """Yield a waiter for the end of a prediction. The end wakes all of its waiters."""
         with self._enlisted(self._for_end, prediction_id) as waiter:
             yield waiter
 

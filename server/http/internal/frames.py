@@ -1,4 +1,4 @@
-"""The answer to a lease: a head that tells of the predictions, then their blobs."""
+"""The answer to a lease: a head that describes the predictions, then their blobs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from server.queue import Completion, Leased
 def frame(
     leased: Sequence[Leased], blobs: Sequence[bytes | BlobMissing], renew: float
 ) -> tuple[bytes | None, list[Completion]]:
-    """The bytes, None when they would tell of nothing; and the failures of predictions whose pictures are gone."""
+    """Return the bytes, or None if all pictures are gone; and the failures of the predictions whose pictures are."""
     kept: list[tuple[Leased, bytes]] = []
     missing: list[Completion] = []
     for one, blob in zip(leased, blobs, strict=True):

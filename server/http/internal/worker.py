@@ -43,7 +43,7 @@ class LeaseHandler(WorkerHandler):
             self.waiter.wake()
 
     async def post(self) -> None:
-        """A frame of predictions; 204 when none came in time; 410 when the Job is no longer known."""
+        """Answer with a frame of predictions, with 204 if none came in time, or with 410 if the Job is not known."""
         try:
             leased = await self._lease()
         except UnknownJob as error:
@@ -110,7 +110,7 @@ class CompleteHandler(WorkerHandler):
     schema = COMPLETE
 
     async def post(self) -> None:
-        """Each result is kept unless its prediction has ended already; the answer says which."""
+        """Store each result unless its prediction has already ended; the answer says which results were stored."""
         completions = [_completion(item) for item in self.asked_for["completions"]]
         outcomes = await asked(self.services.queue.complete(self.caller.job, completions))
         reached(Point.RESULT_KEPT)

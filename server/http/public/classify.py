@@ -23,6 +23,7 @@ class ClassifyHandler(UploadHandler):
 
     async def admit(self) -> None:
         """Refuse before the body is read what can be refused then."""
+        # Before the checks of the body, which would ask a GET for its Content-Length.
         if self.request.method != "POST":
             raise Problem(HTTPStatus.METHOD_NOT_ALLOWED, "method_not_allowed", "pictures are sent with POST")
         self.tier = self._tier()

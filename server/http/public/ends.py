@@ -39,7 +39,7 @@ async def until_final(
                 break
             await waiter.wait(left)
             prediction = waiter.ended or await _read_again(prediction, services)
-    if prediction.id != prediction_id:  # an idempotency key led to an older one
+    if prediction.id != prediction_id:  # the idempotency key belongs to an older prediction
         prediction = await until_final(prediction.id, read(prediction.id, services), seconds, services)
     return prediction
 

@@ -1,4 +1,4 @@
-"""How a prediction looks to a client, and what it is told when one ended badly."""
+"""Describes predictions to clients, and turns those that ended badly into problems."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the tiers are and how they do: for clients, and for the operator."""
+"""The state of the tiers, for clients and for operators."""
 
 from __future__ import annotations
 
