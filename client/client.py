@@ -12,7 +12,7 @@ from urllib.parse import quote
 from tornado.httpclient import AsyncHTTPClient, HTTPClientError, HTTPRequest
 from tornado.httputil import HTTPHeaders
 
-CONNECT_SECONDS, ANSWER_SECONDS = 5.0, 90.0
+CONNECT_SECONDS, ANSWER_SECONDS = 5.0, 90.0  # a POST waits up to ``waits.syncSeconds`` of its tier, 30 by default
 POLL_SECONDS = 20  # how long the server may hold a request for a prediction that has not ended
 HINT = (
     "On a laptop, start one: make run. "
@@ -29,7 +29,7 @@ class Client:
 
     def __init__(self, url: str) -> None:
         self._url = url.rstrip("/")
-        self._http = AsyncHTTPClient(max_clients=64)
+        self._http = AsyncHTTPClient(max_clients=64)  # as many as --at-once allows; Tornado's default is 10
 
     async def tiers(self) -> list[dict[str, Any]]:
         """Return the tiers as in the answer to ``GET /v1/tiers``."""
@@ -41,6 +41,7 @@ class Client:
         path = f"/img-classification/{quote(tier, safe='')}?top_k={top_k}"
         answer = await self._json("POST", path, await asyncio.to_thread(Path.read_bytes, picture))
         while answer.get("status") in ("queued", "leased"):
+            # Held by the server until the end, so that no pause between requests delays it.
             answer = await self._json("GET", f"{answer['urls']['get']}?wait={POLL_SECONDS}")
         return answer
 

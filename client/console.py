@@ -31,6 +31,7 @@ async def _classify(
 ) -> dict[Path, dict[str, Any]]:
     client = Client(url)
     columns = (TextColumn("classifying"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    # On stderr, so that --json can be piped.
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("", total=len(pictures))
         answers = {}
