@@ -66,8 +66,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _work(options: argparse.Namespace) -> int:
-    # Blocked before the imports, for the threads that libraries start inherit the mask. A signal that comes during the
-    # set-up stays pending until the worker waits for it, and then ends it in good order.
+    # Signals are blocked before the imports, because the threads that libraries start inherit the mask. A signal that
+    # comes during the set-up stays pending until the worker waits for it, and then the worker ends in good order.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
     from model.connection import RequestRejected, ServerConnection, ServerGone
     from model.runtimes.base import ModelError, read_model
@@ -107,7 +107,7 @@ def _token_source() -> Callable[[], str]:
         return lambda: given
     file = Path(os.environ["TIERSERVE_TOKEN_FILE"])
 
-    # The file is read once in ``TOKEN_SECONDS``: its number is the only key that the cache holds.
+    # The cache holds one entry, whose key is the number of the minute: so the file is read once in ``TOKEN_SECONDS``.
     @lru_cache(maxsize=1)
     def read(_minute: int) -> str:
         return file.read_text().strip()

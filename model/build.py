@@ -54,7 +54,7 @@ def build(name: str, output: Path, *, weights: str | None = None, progress: Call
         return target
     progress(f"{name}: loading torch and timm")
     output.mkdir(parents=True, exist_ok=True)
-    # Inside `output`, because a rename works within one file system only.
+    # Inside `output`, because a rename works only within one file system.
     with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=output) as folder:
         made = Path(folder) / name
         made.mkdir()
@@ -123,7 +123,7 @@ def _fill(made: Path, name: str, weights: str | None, progress: Callable[[str], 
     progress(f"{name}: fp32, compared with timm")
     pictures = samples.held_out(how)
     reference = quantize.torch_logits(torch_network, pictures)
-    fold_batch_norms(torch_network, how.size)
+    fold_batch_norms(torch_network, how.size)  # as the timm runtime does: what it will run is what is compared
     variants = [
         _variant("onnx", "fp32", fp32, judge(reference, quantize.onnx_logits(fp32, pictures))),
         _variant("timm", "fp32", tensors, judge(reference, quantize.torch_logits(torch_network, pictures))),
@@ -132,12 +132,6 @@ def _fill(made: Path, name: str, weights: str | None, progress: Callable[[str], 
         _gate_fp32(name, variant)
     progress(f"{name}: int8, compared with timm")
     int8, weight_bits = _quantized(name, fp32, samples.calibration(how), pictures, reference)
-    record = {
-        **_record(source, weights),
-        "int8_weight_bits": weight_bits,
-        "agreement_pictures": len(pictures),
-        "agreement_sure_pictures": int(is_sure(reference).sum()),
-    }
     write_model(
         Model(
             path=made,
@@ -145,7 +139,7 @@ def _fill(made: Path, name: str, weights: str | None, progress: Callable[[str], 
             labels=labels(torch_network),
             preprocessing=how,
             variants=(variants[0], int8, variants[1]),
-            build=record,
+            build=_record(source, weights, weight_bits, reference),
         )
     )
 
@@ -200,7 +194,9 @@ def _gate_fp32(name: str, variant: Variant) -> None:
         )
 
 
-def _record(source: "Source", requested_weights: str | None) -> dict[str, Any]:
+def _record(
+    source: "Source", requested_weights: str | None, weight_bits: int, reference: NDArray[np.float32]
+) -> dict[str, Any]:
     return {
         "builder": BUILDER_VERSION,
         "requested_weights": requested_weights,
@@ -211,4 +207,7 @@ def _record(source: "Source", requested_weights: str | None) -> dict[str, Any]:
         "and tint; int8 was calibrated on the left halves. "
         f"Sure: timm's best class has a probability of {SURE} or more. No labelled data set was used: "
         "this is likeness to timm, not accuracy.",
+        "int8_weight_bits": weight_bits,
+        "agreement_pictures": len(reference),
+        "agreement_sure_pictures": int(is_sure(reference).sum()),
     }

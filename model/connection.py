@@ -98,6 +98,7 @@ class ServerConnection:
 
     def interrupt(self) -> None:
         """Make the current request of the other thread, and every later one, raise ``Interrupted``."""
+        # Set first: if the shutdown meets no request, the next one sees it.
         self._interrupted = True
         connection = self._connection
         if connection is not None and connection.sock is not None:
@@ -118,10 +119,11 @@ class ServerConnection:
                 self.close()
             if status in (200, 204):
                 return answer
-            if status in (401, 403, 410):
+            if status in (401, 403, 410):  # to repeat the request would bring the same answer for ever
                 raise Dismissed(_detail(answer))
             if 400 <= status < 500 and status != 429:
                 raise RequestRejected(f"POST {path} answered {status}: {_detail(answer)}")
+            # What is left may pass: no answer, 429 or 5xx, as from a server that is being replaced.
             now = self._clock()
             failing_since = now if failing_since is None else failing_since
             if now - failing_since >= GONE_SECONDS:
@@ -143,6 +145,7 @@ class ServerConnection:
         connection = self._connection
         # The short limit was for connecting; a lease request may wait much longer for its answer.
         connection.sock.settimeout(timeout)
+        # The token is asked for with each request, as Kubernetes renews it.
         headers = {"Authorization": f"Bearer {self._token()}", "Content-Type": "application/json"}
         connection.request("POST", path, data, headers)
         response = connection.getresponse()

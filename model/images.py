@@ -142,7 +142,7 @@ def _square(picture: Image.Image, how: Preprocessing) -> Image.Image:
     orientation = _orientation(picture)
     if picture.format in ("JPEG", "MPO"):  # MPO: what Pillow calls a JPEG file that holds more pictures than one
         picture.draft(None, (to_width, to_height))
-    # The draft may have fewer pixels than the header says: the crop box is in the pixels of the draft.
+    # The draft may have fewer pixels than the header says, and the crop box is in the pixels of the draft.
     across, down = picture.width / to_width, picture.height / to_height
     box = (left * across, top * down, (left + how.size) * across, (top + how.size) * down)
     small = _resizable(picture).resize(

@@ -114,6 +114,7 @@ def _load(network: torch.nn.Module, file: Path) -> None:
     except (OSError, RuntimeError, SafetensorError, pickle.UnpicklingError) as error:
         raise BuildError(f"{file} cannot be read as weights: {error}") from error
     wanted = network.state_dict()
+    # The packages use the names of another library, in the order of timm's.
     if given.keys() != wanted.keys():
         given = dict(zip(wanted, given.values(), strict=False)) if len(given) == len(wanted) else {}
     wrong = [key for key, tensor in wanted.items() if key not in given or given[key].shape != tensor.shape]

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 # How much is leased ahead. More would be held back from other workers, less would cost a request per picture.
 AHEAD_SECONDS, AHEAD_MOST = 0.15, 8
 GATHER_SECONDS = 0.05
-LONGEST_POLL_SECONDS = 20.0
+LONGEST_POLL_SECONDS = 20.0  # the server answers after a heartbeat at the latest
 PICTURE_SECONDS = 20.0  # the longest that decoding one picture may take
 
 Completion = dict[str, Any]
@@ -53,7 +53,7 @@ class Desk:
         self._work = threading.Condition(self._lock)
         self._news = threading.Condition(self._lock)
         self._todo: deque[Lease] = deque()
-        self._held: dict[str, str] = {}
+        self._held: dict[str, str] = {}  # id and token of each lease, until its result is about to be sent
         self._finished: list[Completion] = []
         self._taken = 0
         self._pace = AHEAD_SECONDS  # seconds per prediction; as long as it is unknown, only one is leased

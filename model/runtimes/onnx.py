@@ -19,7 +19,7 @@ class OnnxRuntime(Runtime):
         options.inter_op_num_threads = 1
         options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
         options.enable_mem_pattern = False  # 6 MB less, at the same speed
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # spinning would take CPU from others
         file = model.checked_file(model.variant("onnx", variant))
         self._session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
         self._input = self._session.get_inputs()[0].name

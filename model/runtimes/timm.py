@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from model.runtimes.base import Model, ModelError, Runtime
 
-# Importing torch and timm makes a million objects that stay; looking for garbage among them would only cost time.
+# The import of torch and timm makes a million objects that stay: to look for garbage among them would only cost time.
 gc.disable()
 import timm  # noqa: E402
 import torch  # noqa: E402
