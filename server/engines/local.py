@@ -15,6 +15,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,9 @@ class LocalEngine(Engine):
         self._clock = clock
         self._lock = threading.Lock()
         self._processes: dict[str, _Process] = {}
+        # The kernel takes the end of the thread that started a process for the end of its parent (``prctl(2)``), so
+        # this one lives until ``close`` has ended them all.
+        self._parent = ThreadPoolExecutor(1, "parent")
         logs.mkdir(parents=True, exist_ok=True)
 
     def check(self, manifest: Manifest) -> None:
@@ -104,16 +108,7 @@ class LocalEngine(Engine):
         environment |= {pair["name"]: pair["value"] for pair in container.get("env", [])}
         output = self._logs / f"{name}.log"
         try:
-            with output.open("wb") as sink:
-                popen = subprocess.Popen(
-                    [*_dies_with_parent(), *command],
-                    env=environment,
-                    cwd=self._workdir,
-                    stdin=subprocess.DEVNULL,
-                    stdout=sink,
-                    stderr=subprocess.STDOUT,
-                    start_new_session=True,
-                )
+            popen = self._parent.submit(self._spawn, command, environment, output).result()
         except OSError as error:
             raise BadManifest(f"cannot start {command[0]}: {error.strerror}") from error
         process = _Process(
@@ -163,8 +158,21 @@ class LocalEngine(Engine):
             with self._lock:
                 self._poll()
                 if not self._processes:
-                    return
+                    break
             time.sleep(POLL_SECONDS)
+        self._parent.shutdown()
+
+    def _spawn(self, command: list[str], environment: Mapping[str, str], output: Path) -> subprocess.Popen[bytes]:
+        with output.open("wb") as sink:
+            return subprocess.Popen(
+                [*_dies_with_parent(), *command],
+                env=environment,
+                cwd=self._workdir,
+                stdin=subprocess.DEVNULL,
+                stdout=sink,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
 
     def _terminate(self, process: _Process) -> None:
         if process.kill_at is None and process.popen.poll() is None:

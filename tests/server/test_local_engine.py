@@ -6,6 +6,7 @@ import operator
 import os
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,15 @@ def manifest(run: str, script: str, *, cpu: str = "1", deadline: int = 60, grace
 
 FREE = replace(load().tiers["free"], quota={"cpu": "2", "memory": "1Gi"})
 SLEEP = "import time; time.sleep(60)"
+ORDERLY = """
+import pathlib, signal, sys, time
+def end(*_):
+    pathlib.Path("in-order").touch()
+    sys.exit()
+signal.signal(signal.SIGTERM, end)
+pathlib.Path("ready").touch()
+time.sleep(60)
+"""
 STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('on', flush=True); time.sleep(60)"
 
 
@@ -160,6 +170,14 @@ def test_what_ignores_sigterm_is_killed_after_its_grace(engine: LocalEngine, clo
     assert len(engine.pods([FREE])) == 1
     clock.now = 5
     eventually(lambda: engine.pods([FREE]), 20, "it is killed", operator.not_)
+
+
+def test_a_job_outlives_the_thread_that_asked_for_it_and_ends_in_order(engine: LocalEngine, tmp_path: Path) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(engine.start, FREE, manifest("a", ORDERLY)).result(20)
+        eventually((tmp_path / "ready").exists, 20, "the Job runs")
+    engine.close()
+    assert (tmp_path / "in-order").exists()
 
 
 def test_stopping_what_is_not_there_is_success(engine: LocalEngine) -> None:
