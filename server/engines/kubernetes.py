@@ -77,7 +77,7 @@ class KubernetesEngine(Engine):
             raise EngineError(f"{gone}: {error}") from error
         with self._lock:
             before = self._known.get(tier.name, {})
-            known = {name: before.get(name) or _Known(tier.namespace, self._clock()) for name in found}
+            known = {name: before.get(name) or _Known(namespace=tier.namespace, since=self._clock()) for name in found}
             self._known[tier.name] = dict(known)  # a copy, as ``stop`` removes Jobs from it on another thread
         return [self._job(tier, name, job, known[name]) for name, job in found.items()]
 
@@ -86,7 +86,7 @@ class KubernetesEngine(Engine):
         self._create(manifest)
         with self._lock:
             known = self._known.setdefault(tier.name, {})
-            known[manifest["metadata"]["name"]] = _Known(tier.namespace, self._clock())
+            known[manifest["metadata"]["name"]] = _Known(namespace=tier.namespace, since=self._clock())
 
     def stop(self, name: str, *, at_once: bool = False) -> None:
         """Delete the Job and, in the background, its pod, which gets its grace.
@@ -146,17 +146,18 @@ class KubernetesEngine(Engine):
         ended = {one["type"]: one for one in status.get("conditions", ()) if one["status"] == "True"}
         known.had_pod |= bool(ended or status.get("active") or status.get("succeeded") or status.get("failed"))
         if "Complete" in ended:
-            return Job(name, tier.name, Phase.SUCCEEDED)
+            return Job(name=name, tier=tier.name, phase=Phase.SUCCEEDED)
         if "Failed" in ended:
             # Asked for once: a failed Job is listed at each look until its time to live is over.
             known.failure = known.failure or self._failure(tier, name, ended["Failed"])
-            return Job(name, tier.name, Phase.FAILED, known.failure)
+            return Job(name=name, tier=tier.name, phase=Phase.FAILED, reason=known.failure)
         if status.get("ready") or self._clock() - known.since < SETTLE_SECONDS:
-            return Job(name, tier.name, Phase.RUNNING)
+            return Job(name=name, tier=tier.name, phase=Phase.RUNNING)
         if known.had_pod:
-            return Job(name, tier.name, Phase.RUNNING, self._pod_trouble(tier, name))
+            return Job(name=name, tier=tier.name, phase=Phase.RUNNING, reason=self._pod_trouble(tier, name))
         reason = self._no_pod(tier, name)
-        return Job(name, tier.name, Phase.OVER_QUOTA if QUOTA_EXCEEDED in reason else Phase.RUNNING, reason)
+        phase = Phase.OVER_QUOTA if QUOTA_EXCEEDED in reason else Phase.RUNNING
+        return Job(name=name, tier=tier.name, phase=phase, reason=reason)
 
     def _no_pod(self, tier: Tier, name: str) -> str:
         """Why the Job got no pod."""
@@ -228,5 +229,10 @@ def _pod(pod: Object) -> Pod:
         shown = state.get("waiting", state.get("terminated", {})).get("reason", shown)
     if "deletionTimestamp" in metadata:
         shown = "Terminating"
-    node = pod["spec"].get("nodeName", "")
-    return Pod(node, status.get("podIP", ""), metadata["namespace"], metadata["name"], shown)
+    return Pod(
+        node=pod["spec"].get("nodeName", ""),
+        ip=status.get("podIP", ""),
+        namespace=metadata["namespace"],
+        name=metadata["name"],
+        status=shown,
+    )

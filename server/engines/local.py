@@ -143,7 +143,13 @@ class LocalEngine(Engine):
         with self._lock:
             self._poll()
             return [
-                Pod(platform.node(), "127.0.0.1", process.namespace, name, phases[_job(name, process).phase])
+                Pod(
+                    node=platform.node(),
+                    ip="127.0.0.1",
+                    namespace=process.namespace,
+                    name=name,
+                    status=phases[_job(name, process).phase],
+                )
                 for name, process in self._processes.items()
                 if process.tier in wanted
             ]
@@ -213,12 +219,13 @@ def _container(manifest: Manifest) -> Mapping[str, Any]:
 def _job(name: str, process: _Process) -> Job:
     code = process.popen.returncode
     if code is None:
-        return Job(name, process.tier, Phase.RUNNING, process.reason)
+        return Job(name=name, tier=process.tier, phase=Phase.RUNNING, reason=process.reason)
     if code == 0 and not process.reason:
-        return Job(name, process.tier, Phase.SUCCEEDED)
+        return Job(name=name, tier=process.tier, phase=Phase.SUCCEEDED)
     ending = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
     said = _last_line(process.output)
-    return Job(name, process.tier, Phase.FAILED, process.reason or f"{ending}{': ' + said if said else ''}")
+    reason = process.reason or f"{ending}{': ' + said if said else ''}"
+    return Job(name=name, tier=process.tier, phase=Phase.FAILED, reason=reason)
 
 
 def _last_line(path: Path) -> str:
