@@ -6,8 +6,9 @@ import re
 
 import pytest
 
-from tests.faults.catalogue import CATALOGUE, ROWS, Row, table
+from tests.faults.catalogue import CATALOGUE, ROWS, table
 from tests.faults.faults import FAULTS
+from tests.faults.row import Row
 from tests.running import ROOT
 
 

@@ -1,0 +1,75 @@
+"""Rows of the list of faults that come with requests: from clients, from strangers, and from false workers."""
+
+from __future__ import annotations
+
+from tests.faults.row import CALLERS, E2E, HTTP, MODEL, SERVER, SERVICE, Row
+
+CALLER_ROWS: tuple[Row, ...] = (
+    Row(
+        32,
+        "forged worker tokens",
+        tests=(
+            f"{SERVER}/test_access.py::test_nothing_else_is_believed",
+            f"{HTTP}/test_worker_protocol.py::test_a_token_of_one_tier_is_worth_nothing_in_another",
+            f"{HTTP}/test_worker_protocol.py::test_a_job_that_ended_is_dismissed",
+            f"{SERVICE}/test_worker_protocol.py::test_the_job_of_a_worker_that_was_killed_is_dismissed",
+            f"{E2E}/test_security.py::test_the_internal_port_takes_no_other_token",
+        ),
+        faults=("forgery",),
+    ),
+    Row(
+        33,
+        "results that are none",
+        tests=(
+            f"{CALLERS}::test_33_a_result_of_fifty_megabytes_is_refused_and_the_lease_stays",
+            f"{HTTP}/test_worker_protocol.py::test_bodies_that_break_the_schema_change_nothing",
+            f"{HTTP}/test_worker_protocol.py::test_not_a_number_is_not_json",
+            f"{HTTP}/test_worker_protocol.py::test_somebody_elses_prediction_is_not_completed",
+        ),
+        faults=("forgery",),
+    ),
+    Row(
+        34,
+        "bombs and disguises",
+        tests=(
+            f"{MODEL}/test_images.py::test_bombs_are_refused_quickly_and_in_little_memory",
+            f"{MODEL}/test_images.py::test_ten_thousand_frames_cost_no_more_than_one",
+            f"{MODEL}/test_images.py::test_other_formats_are_refused_whatever_their_name",
+        ),
+    ),
+    Row(
+        35,
+        "damaged and odd pictures",
+        tests=(
+            f"{MODEL}/test_images.py::test_damaged_bytes_give_a_picture_or_an_image_error",
+            f"{SERVICE}/test_bad_input.py::test_odd_cats_are_cats",
+            f"{SERVICE}/test_bad_input.py::test_a_picture_that_cannot_be_decoded_is_a_result",
+        ),
+    ),
+    Row(
+        36,
+        "slow and lying clients",
+        tests=(
+            f"{CALLERS}::test_36_slow_and_silent_clients_are_hung_up_on",
+            f"{HTTP}/test_refusals.py::test_missing_and_lying_lengths",
+            f"{HTTP}/test_refusals.py::test_too_many_bytes_without_a_length_are_refused_when_they_come",
+        ),
+        faults=("liars", "cuts"),
+    ),
+    Row(
+        37,
+        "a hundred thousand parts, a header of a megabyte",
+        tests=(f"{CALLERS}::test_37_monstrous_requests_cost_little",),
+    ),
+    Row(38, "made-up client addresses", reason="no limit goes by address yet; when one does, its tests belong to it"),
+    Row(39, "API keys guessed", reason="there are no API keys yet; when there are, their tests belong to them"),
+    Row(
+        40,
+        "ids and keys that are paths",
+        tests=(
+            f"{CALLERS}::test_40_ids_that_are_paths_lead_nowhere",
+            f"{SERVER}/test_blobs.py::test_no_key_leaves_its_place",
+            f"{HTTP}/test_predictions.py::test_an_old_id_is_gone_and_a_strange_one_was_never_there",
+        ),
+    ),
+)
