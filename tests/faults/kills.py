@@ -1,4 +1,4 @@
-"""Many short lives on the same data, each killed at a named point or at any moment, with clients and workers at it."""
+"""Many short lives of a server on the same data: each is killed while clients and workers are busy."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from tests.faults.clients import Client, Habits, settle
 from tests.faults.databases import Database
 from tests.faults.evidence import Sampler, disk
 from tests.faults.hands import Hand
-from tests.faults.history import History, read
+from tests.faults.history import History, Story, read
 from tests.faults.pictures import Pictures
 from tests.faults.world import World
 from tests.faults.zygote import Zygote
@@ -35,21 +35,22 @@ SETTINGS = (
 )
 MOST = {"rss": 300 << 20, "threads": 40, "fds": 120, "left_over": 4, "at_once": 3, "logs": 60}
 LIFE_SECONDS = 0.9
-LONG_LIFE_SECONDS = 2.5  # leases of one second run out in it, and real workers get to work
+LONG_LIFE_SECONDS = 2.5  # long enough for leases of one second to run out, and for real workers to start
 SURE_SECONDS, SURE_TRIES = 30.0, 3
 LONG_SHARE = 0.06
 RANDOM_SHARE = 0.05
 LINGER_SHARE, LINGER_SECONDS = 0.3, 0.05
 PAUSE_SHARE, PAUSE_SECONDS = 0.5, 0.02
 RANDOM = "any moment"
-# How often a point is reached in a life is uneven: to be killed there, it must not be for a hit that never comes.
+# A life is killed when it passes a point for the n-th time, and n is at most this. A life passes some points only a few
+# times: with a larger n it would not be killed there at all.
 HITS = {Point.JOB_OPENED: 2, Point.JOB_STARTED: 2, Point.LEASE_FRAMED: 8, Point.RESULT_KEPT: 6, Point.BLOB_DELETED: 6}
 HITS_MOST = 25
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What kind of lives: how many are at the server, what it is told, and what it may take of the machine."""
+    """A kind of lives: how many callers the server has, its settings, and what it may use of the machine."""
 
     clients: int
     hands: int
@@ -63,7 +64,7 @@ class Kind:
 SHORT = Kind(
     clients=3, hands=2, habits=Habits(), results_seconds=86400.0, orphan_seconds=3600.0, lives_a_look=20, most=MOST
 )
-# In long lives results are forgotten too, so that rows and pictures must stay bounded.
+# In long lives the server also sweeps old results, so the numbers of rows and pictures must stay bounded.
 LONG = Kind(
     clients=8,
     hands=4,
@@ -77,7 +78,7 @@ LONG = Kind(
 
 @dataclass(slots=True)
 class Figures:
-    """What came of it."""
+    """What came of a run."""
 
     seed: int
     lives: int = 0
@@ -86,8 +87,13 @@ class Figures:
     accepted: int = 0
     violations: list[Violation] = field(default_factory=list)
 
+    def judge(self, story: Story) -> None:
+        """Count what was accepted, and find every broken promise."""
+        self.violations = check(story)
+        self.accepted = len({op.id for op in story.did("submit") if op.answer.get("id")})
+
     def table(self) -> str:
-        """For people."""
+        """The figures as text, one a line, and the first violations."""
         lines = [f"{point:<16}{self.kills[point]:>6}" for point in [*(point.value for point in Point), RANDOM]]
         rate = f"{self.seconds / max(1, self.lives):.2f} s a life"
         return "\n".join(
@@ -110,19 +116,17 @@ def kills(
     life_seconds: float = 0.0,
     progress: Callable[[str], None] = lambda line: None,
 ) -> Figures:
-    """Live and die so often; the history is left in the folder.
+    """Start a server ``count`` times on the same data and kill it each time. The history stays in the folder.
 
-    With ``life_seconds`` each life is about so long, with many clients, and is killed at any moment.
+    Without ``life_seconds`` lives are short and end at named points. With it each life lasts about so long, has more
+    clients, and is killed at any moment.
     """
     began = time.monotonic()
     kind = LONG if life_seconds else SHORT
     figures, chance = Figures(seed), random.Random(seed)
     history, pictures = History(folder / "history.jsonl"), Pictures(models)
     history.tell("run", seed=seed, database=database.name, **_terms(kind, pictures))
-    with ExitStack() as stack:
-        zygote = stack.enter_context(Zygote(folder, secrets.token_bytes(32), kind.orphan_seconds))
-        settings = (*SETTINGS, f"tiers.free.waits.resultsSeconds={kind.results_seconds}")
-        world = stack.enter_context(World(folder, models, zygote, history, settings, database))
+    with _world(folder, models, kind, history, database) as world:
         clients, hands = _crowd(kind, world, seed, history, pictures)
         sampler = Sampler(world, history)
         for actor in (*clients, *hands, sampler):
@@ -137,20 +141,29 @@ def kills(
                 actor.check()
             if figures.lives % kind.lives_a_look == 0:
                 history.tell("disk", **{key: value for key, value in disk(world).items() if key != "rows"})
-        _last_life(world, clients, hands, history)
-        sampler.stop()
-        world.end(signal.SIGTERM)
-        history.tell("disk", **disk(world))
+        _last_life(world, clients, hands, sampler, history)
     history.close()
-    story = read(history.path)
-    figures.violations = check(story)
-    figures.accepted = len({op.id for op in story.did("submit") if op.answer.get("id")})
+    figures.judge(read(history.path))
     figures.seconds = time.monotonic() - began
     return figures
 
 
+@contextmanager
+def _world(folder: Path, models: Path, kind: Kind, history: History, database: Database) -> Iterator[World]:
+    """The server's data, from its first life to its last."""
+    settings = (*SETTINGS, f"tiers.free.waits.resultsSeconds={kind.results_seconds}")
+    with (
+        Zygote(folder, secrets.token_bytes(32), kind.orphan_seconds) as zygote,
+        World(folder, models, zygote, history, settings, database) as world,
+    ):
+        yield world
+
+
 def _plan(points: Sequence[Point], count: int, figures: Figures, *, sure: bool) -> Iterator[Point]:
-    """Where each life is to end: each point in turn; to be sure, those again that no life has come to."""
+    """At which point each life is to end: ``count`` lives take the points in turn.
+
+    ``sure``: then the points at which no life has ended yet come again.
+    """
     for number in range(count):
         yield points[number % len(points)]
     for _ in range(SURE_TRIES if sure else 0):
@@ -158,7 +171,7 @@ def _plan(points: Sequence[Point], count: int, figures: Figures, *, sure: bool) 
 
 
 def _terms(kind: Kind, pictures: Pictures) -> dict[str, Any]:
-    """What the judge goes by."""
+    """What the judge must know of the run to judge its history."""
     return {
         "mode": "kills",
         "labels": pictures.labels,
@@ -173,7 +186,7 @@ def _terms(kind: Kind, pictures: Pictures) -> dict[str, Any]:
 def _crowd(
     kind: Kind, world: World, seed: int, history: History, pictures: Pictures
 ) -> tuple[list[Client], list[Hand]]:
-    """Clients and workers, who wait for the next life when there is no answer."""
+    """Clients and workers. One that got no answer waits until the server answers again."""
     public, internal = world.service.port, world.service.internal_port
 
     def patience() -> None:
@@ -189,8 +202,8 @@ def _crowd(
     return clients, hands
 
 
-def _last_life(world: World, clients: list[Client], hands: list[Hand], history: History) -> None:
-    """One in which everything comes to its end, and everybody stops."""
+def _last_life(world: World, clients: list[Client], hands: list[Hand], sampler: Sampler, history: History) -> None:
+    """A life that nobody kills: every prediction comes to its end, everybody stops, and the disk is looked at."""
     world.start(real=False)
     world.wait_up()
     for hand in hands:
@@ -199,11 +212,15 @@ def _last_life(world: World, clients: list[Client], hands: list[Hand], history: 
         client.stop()
     history.tell("settling")
     settle(clients, 120)
-    for hand in hands:
+    for hand in hands:  # only now: without workers the predictions would not have come to their ends
         hand.stop()
+    sampler.stop()
+    world.end(signal.SIGTERM)
+    history.tell("disk", **disk(world))
 
 
 def _long_life(world: World, seconds: float, figures: Figures) -> None:
+    """Start a server and kill it after so many seconds."""
     life = world.start(real=False)
     figures.lives += 1
     world.wait_up()
@@ -214,7 +231,10 @@ def _long_life(world: World, seconds: float, figures: Figures) -> None:
 
 
 def _one_life(world: World, point: Point, chance: random.Random, figures: Figures, *, sure: bool) -> None:
-    """From a start to a kill. ``sure``: at that point only, however long a busy machine takes to reach it."""
+    """Start a server and kill it, at ``point`` or at any moment.
+
+    ``sure``: at the point and nowhere else, however long a busy machine takes to come to it.
+    """
     long = chance.random() < LONG_SHARE and not sure
     hit = 1 if sure else chance.randint(1, HITS.get(point, HITS_MOST))
     pause = chance.uniform(0, PAUSE_SECONDS) if chance.random() < PAUSE_SHARE else 0.0

@@ -1,4 +1,4 @@
-"""A long run: clients, real workers, and one fault after another, or several at once; then the judge."""
+"""A long run: faults are injected, one or two at a time, while clients and real workers are busy; then it is judged."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import secrets
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tests.faults.checker import Violation, check
 from tests.faults.clients import Client, Habits, settle
@@ -37,7 +38,7 @@ SETTINGS = (
     "tiers.free.limits.attempts=5",
     "tiers.free.waits.idleSeconds=20",
 )
-KEPT_SECONDS = RESULTS_SECONDS + 90.0  # old results are looked for once a minute
+KEPT_SECONDS = RESULTS_SECONDS + 90.0  # the server looks for old results once a minute; the rest is margin
 MOST = {"rss": 400 << 20, "threads": 40, "fds": 200, "left_over": 8, "at_once": 6, "logs": 60, "age": KEPT_SECONDS}
 HABITS = Habits(poison=1, slow=3)
 CLIENTS = 4
@@ -47,7 +48,7 @@ SETTLE_SECONDS = 120.0
 
 @dataclass(slots=True)
 class Figures:
-    """What came of it."""
+    """What came of a run."""
 
     seed: int
     story: Story
@@ -56,7 +57,7 @@ class Figures:
     violations: list[Violation] = field(default_factory=list)
 
     def table(self) -> str:
-        """For people."""
+        """The figures as text, one a line, and the first violations."""
         story, samples = self.story, self.story.told("sample")
         looks = story.told("disk")
         last = looks[-1] if looks else {}
@@ -87,39 +88,14 @@ def run(
     names: Sequence[str] = tuple(FAULTS),
     progress: Callable[[str], None] = lambda line: None,
 ) -> Figures:
-    """Inject faults for so long, heal, settle, judge; the history is left in the folder."""
+    """Inject faults for some seconds, heal them, let everything settle, and judge. The history stays in the folder."""
     history, pictures = History(folder / "history.jsonl"), Pictures(models)
-    history.tell(
-        "run",
-        mode="mixed",
-        seed=seed,
-        database=database.name,
-        faults=list(names),
-        labels=pictures.labels,
-        scores=pictures.scores,
-        lease_seconds=LEASE,
-        results_seconds=RESULTS_SECONDS,
-        quota={"free": 2},
-        most={key: most for key, most in MOST.items() if key != "age" or "clock-jump" not in names},
-    )
+    history.tell("run", seed=seed, database=database.name, **_terms(names, pictures))
     injected: Counter[str] = Counter()
-    with ExitStack() as stack:
-        roomy = stack.enter_context(small_disk(folder / "world"))
-        zygote = stack.enter_context(Zygote(folder, secrets.token_bytes(32), ORPHAN_SECONDS))
-        settings = (*SETTINGS, f"tiers.free.waits.resultsSeconds={RESULTS_SECONDS}")
-        world = stack.enter_context(World(folder / "world", models, zygote, history, settings, database))
-        proxy = stack.enter_context(Proxy(world.service.port, seed))
-        scene = Scene(world, zygote, proxy, history, pictures, LEASE, roomy)
+    with _scene(folder, models, seed, database, history, pictures) as scene:
+        world = scene.world
         skipped = {name: why for name in names if (why := FAULTS[name].missing(scene))}
-        address = ("127.0.0.1", proxy.port)
-
-        def patience() -> None:
-            time.sleep(0.02)
-            world.up.wait(0.5)
-
-        clients = [
-            Client(f"client-{number}", seed, address, history, pictures, HABITS, patience) for number in range(CLIENTS)
-        ]
+        clients = _clients(scene, seed)
         keeper, sampler = Keeper(world), Sampler(world, history)
         for actor in (keeper, sampler, *clients):
             actor.start()
@@ -129,17 +105,69 @@ def run(
             client.stop()
         history.tell("settling")
         settle(clients, SETTLE_SECONDS)
+        # The keeper goes first: it would start the next server as soon as this one ends.
         keeper.stop()
         sampler.stop()
-        workers = world.workers()
-        assert world.wait_up()
-        world.end(signal.SIGTERM)
-        history.tell("disk", **disk(world))
-        left = [f"{one.pid} {' '.join(one.cmdline())}" for one in workers if one.is_running()]
-        history.tell("remains", processes=left)
+        _end(scene)
     history.close()
     story = read(history.path)
-    return Figures(seed, story, injected, skipped, check(story))
+    return Figures(seed=seed, story=story, injected=injected, skipped=skipped, violations=check(story))
+
+
+def _terms(names: Sequence[str], pictures: Pictures) -> dict[str, Any]:
+    """What the judge must know of the run to judge its history."""
+    return {
+        "mode": "mixed",
+        "faults": list(names),
+        "labels": pictures.labels,
+        "scores": pictures.scores,
+        "lease_seconds": LEASE,
+        "results_seconds": RESULTS_SECONDS,
+        "quota": {"free": 2},
+        # A clock that jumps an hour makes results look older than they are.
+        "most": {key: most for key, most in MOST.items() if key != "age" or "clock-jump" not in names},
+    }
+
+
+@contextmanager
+def _scene(
+    folder: Path, models: Path, seed: int, database: Database, history: History, pictures: Pictures
+) -> Iterator[Scene]:
+    """Everything that faults act on, for as long as the block lasts: a small disk, a server and a proxy before it."""
+    with ExitStack() as stack:
+        roomy = stack.enter_context(small_disk(folder / "world"))
+        zygote = stack.enter_context(Zygote(folder, secrets.token_bytes(32), ORPHAN_SECONDS))
+        settings = (*SETTINGS, f"tiers.free.waits.resultsSeconds={RESULTS_SECONDS}")
+        world = stack.enter_context(World(folder / "world", models, zygote, history, settings, database))
+        proxy = stack.enter_context(Proxy(world.service.port, seed))
+        yield Scene(
+            world=world, zygote=zygote, proxy=proxy, history=history, pictures=pictures, lease=LEASE, roomy=roomy
+        )
+
+
+def _clients(scene: Scene, seed: int) -> list[Client]:
+    """Clients that ask through the proxy. One that got no answer waits until the server answers again."""
+    address, up = ("127.0.0.1", scene.proxy.port), scene.world.up
+
+    def patience() -> None:
+        time.sleep(0.02)  # a server may count as up although the proxy cuts every connection to it
+        up.wait(0.5)
+
+    return [
+        Client(f"client-{number}", seed, address, scene.history, scene.pictures, HABITS, patience)
+        for number in range(CLIENTS)
+    ]
+
+
+def _end(scene: Scene) -> None:
+    """End the server as an operator does. Note what is on the disk then, and which of its workers have outlived it."""
+    world, history = scene.world, scene.history
+    workers = world.workers()
+    assert world.wait_up()
+    world.end(signal.SIGTERM)
+    history.tell("disk", **disk(world))
+    left = [f"{one.pid} {' '.join(one.cmdline())}" for one in workers if one.is_running()]
+    history.tell("remains", processes=left)
 
 
 def _inject(
@@ -151,7 +179,7 @@ def _inject(
     clients: Sequence[Client],
     progress: Callable[[str], None],
 ) -> None:
-    """One fault after another, up to ``AT_ONCE`` of them at the same time; all are healed in the end."""
+    """Inject one fault after another, with at most ``AT_ONCE`` of them at a time. In the end all are healed."""
     began = time.monotonic()
     under_way: list[tuple[float, Fault]] = []
     try:
