@@ -16,7 +16,7 @@ CLUSTER_ROWS: tuple[Row, ...] = (
         "a Job is created and the answer is lost",
         tests=(
             f"{STARTING}::test_14_an_engine_that_fails_at_random_gets_no_job_twice",
-            f"{SERVER}/test_kubernetes_engine.py::test_a_job_that_is_there_already_is_started",
+            f"{SERVER}/kubernetes_engine/test_kubernetes_jobs.py::test_a_job_that_is_there_already_is_started",
         ),
     ),
     Row(
