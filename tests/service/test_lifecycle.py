@@ -198,36 +198,14 @@ def test_a_full_disk_is_503_with_nothing_half_written(models: Path, tmp_path: Pa
 def test_twenty_kills_under_load_lose_nothing(models: Path, tmp_path: Path) -> None:
     """Server and workers are killed at random moments; all that was accepted ends with the right labels."""
     seed = random.randrange(1 << 32)
-    chance = random.Random(seed)
     found = Service(tmp_path, models, ["tiers.free.limits.attempts=10", "server.lease.reclaimSeconds=1"])
     found.start()
-    accepted: list[str] = []
     done = threading.Event()
-
-    def client() -> None:
-        while not done.is_set():
-            try:
-                answer = found.post("free", CAT, {"Prefer": "respond-async"})
-            except (OSError, HTTPException):
-                time.sleep(0.05)
-                continue
-            if answer.status == 202:
-                accepted.append(answer.headers["Location"])
-            time.sleep(0.05)
-
     with ThreadPoolExecutor() as pool:
-        clients = [pool.submit(client) for _ in range(4)]
-        for kill in range(KILLS):
-            time.sleep(chance.uniform(0.1, 0.8))
-            if kill % 2:
-                found.kill()
-                found.start()
-            elif workers := found.workers():
-                with suppress(psutil.NoSuchProcess):
-                    os.kill(chance.choice(workers).pid, signal.SIGKILL)
+        clients = [pool.submit(submit_until, done, found) for _ in range(4)]
+        kill_in_turn(found, random.Random(seed))
         done.set()
-        for one in clients:
-            one.result()
+        accepted = [url for client in clients for url in client.result()]
     assert len(accepted) > 50, seed
     assert len(set(accepted)) == len(accepted)
     deadline = time.monotonic() + 120
@@ -236,3 +214,30 @@ def test_twenty_kills_under_load_lose_nothing(models: Path, tmp_path: Path) -> N
         assert time.monotonic() < deadline, f"{number} of {len(accepted)} ended within 120 s; {url}: {answer.body!r}"
         assert is_cat(answer), (seed, answer.body)
     found.stop()
+
+
+def submit_until(done: threading.Event, found: Service) -> list[str]:
+    """Submit one picture after another, also while the server is away; returns the URLs of what it accepted."""
+    accepted = []
+    while not done.is_set():
+        try:
+            answer = found.post("free", CAT, {"Prefer": "respond-async"})
+        except (OSError, HTTPException):
+            time.sleep(0.05)
+            continue
+        if answer.status == 202:
+            accepted.append(answer.headers["Location"])
+        time.sleep(0.05)
+    return accepted
+
+
+def kill_in_turn(found: Service, chance: random.Random) -> None:
+    """Kill a worker, then the server, then a worker again, ``KILLS`` times in all."""
+    for kill in range(KILLS):
+        time.sleep(chance.uniform(0.1, 0.8))
+        if kill % 2:
+            found.kill()
+            found.start()
+        elif workers := found.workers():
+            with suppress(psutil.NoSuchProcess):  # it may have ended by itself in the meantime
+                os.kill(chance.choice(workers).pid, signal.SIGKILL)
