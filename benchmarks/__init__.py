@@ -1,1 +1,1 @@
-"""What tierserve reaches, each figure beside the raw limit of the same run. ``make bench`` runs all of it."""
+"""How fast tierserve is: each figure stands beside the raw limit of the same run. ``make bench`` runs ``__main__``."""

@@ -1,4 +1,4 @@
-"""A closed loop of HTTP clients, as light as Python allows: it shares the processors with what it measures."""
+"""A closed loop of HTTP clients. It is as light as Python allows, because it shares the processors with the server."""
 
 from __future__ import annotations
 
@@ -10,15 +10,18 @@ from collections import Counter
 from dataclasses import dataclass, field
 from statistics import median, quantiles
 
-SEND_BUFFER = 1 << 20  # a request goes out in one call
-ENDED_SECONDS = 90.0  # longer than a server lets anybody wait
+SEND_BUFFER = 1 << 20  # large enough to send a whole request in one call
+ENDED_SECONDS = 90.0  # longer than the server lets any request wait
 LENGTH = re.compile(rb"\r\nContent-Length: (\d+)")
 RETRY = re.compile(rb"\r\nRetry-After: (\d+)")
 
 
 @dataclass(slots=True)
 class Outcome:
-    """What the clients saw within the ``seconds``: answers by status, and the seconds that each 2xx took."""
+    """What the clients saw in ``seconds``: how many answers had each status, and how many seconds each 2xx took.
+
+    ``told_when`` counts the refusals that said when to come back.
+    """
 
     seconds: float
     statuses: Counter[int] = field(default_factory=Counter)
@@ -42,9 +45,9 @@ class Outcome:
 
 
 def run(port: int, path: str, body: bytes, clients: int, seconds: float, headers: str = "") -> Outcome:
-    """So many clients POST the body again and again; one that is refused with Retry-After comes back after that.
+    """Let several clients POST the body again and again. A refused client waits for as long as Retry-After says.
 
-    Raises ``ConnectionError`` when a connection ends before its answer, ``TimeoutError`` when none comes.
+    Raises ``ConnectionError`` when a connection ends before its answer, and ``TimeoutError`` when no answer comes.
     """
     request = (
         f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: image/jpeg\r\n"
@@ -63,7 +66,7 @@ async def _run(port: int, request: bytes, count: int, seconds: float) -> Outcome
 
 
 class _Client(asyncio.Protocol):
-    """One client: callbacks of the loop, without a task or a stream."""
+    """One client. It consists of the event loop's callbacks, because a task or a stream would cost more."""
 
     def __init__(self, port: int, request: bytes, end: float, outcome: Outcome) -> None:
         self._port, self._request, self._end, self._outcome = port, request, end, outcome
@@ -73,7 +76,7 @@ class _Client(asyncio.Protocol):
         self.ended: asyncio.Future[None] = self._loop.create_future()
 
     async def connect(self) -> None:
-        """Connect, and begin."""
+        """Connect, and send the first request once the connection is there."""
         try:
             await self._loop.create_connection(lambda: self, "127.0.0.1", self._port)
         except OSError as error:
@@ -111,6 +114,7 @@ class _Client(asyncio.Protocol):
     def _answered(self, head: bytes) -> None:
         status, now = int(head[9:12]), time.perf_counter()
         self._asking = False
+        # What comes after the end does not count, unless it is the only answer: a cold start is longer than its run.
         if now < self._end or not self._outcome.took:
             self._outcome.statuses[status] += 1
             if status < 300:

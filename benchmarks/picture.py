@@ -1,4 +1,4 @@
-"""The picture that everything is measured with."""
+"""The picture that all benchmarks use."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ BYTES = 150_000
 
 
 def picture() -> bytes:
-    """The cat as a JPEG of 1024x768 and about 150 KB: a photograph as clients send them."""
+    """The cat as a JPEG of 1024x768 and about 150 KB, which is what a client's photograph has."""
     with Image.open(SOURCE) as source:
         large = source.convert("RGB").resize(SIZE, Image.Resampling.LANCZOS)
     best = b""

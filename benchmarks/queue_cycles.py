@@ -1,8 +1,9 @@
-"""Cycles (submit, lease, complete) a second through the durable queue, beside what bare sqlite3 does in the same run.
+"""How many cycles (submit, lease, complete) a second the durable queue makes, beside bare sqlite3 in the same run.
 
 Run: python -m benchmarks.queue_cycles
+
 Every commit is on disk (WAL, synchronous=FULL) on both sides. The bare side is one table with one index and the five
-statements that no queue can do without. Ratios hold for any machine; figures only for the one at hand.
+statements that no queue can do without. The ratios hold for any machine, but the figures only for the one that ran it.
 """
 
 from __future__ import annotations
@@ -18,15 +19,15 @@ from pathlib import Path
 
 from server.queue import Completion, Database, Queue, SQLite, Submission, new_id
 
-PROMISES = {1: 500, 8: 3000}  # cycles a second, by how many go together
+TARGETS = {1: 500, 8: 3000}  # cycles a second, by how many cycles go together
 ROUNDS = 3
-SECONDS = 0.8  # of each measurement
+SECONDS = 0.8  # how long each measurement lasts
 BACKLOG = 10_000
 RESULTS = [{"index": 0, "labels": [{"label": f"label {rank}", "score": 0.2} for rank in range(5)]}]
 
 
 def rate(cycle: Callable[[], None], size: int) -> float:
-    """Cycles a second of ``cycle``, which makes ``size`` of them."""
+    """How many cycles a second ``cycle`` makes, if each call makes ``size`` of them."""
     cycle()
     done, start = 0, time.perf_counter()
     while (spent := time.perf_counter() - start) < SECONDS:
@@ -36,7 +37,7 @@ def rate(cycle: Callable[[], None], size: int) -> float:
 
 
 def bare_cycle(connection: sqlite3.Connection, size: int) -> Callable[[], None]:
-    """The same three transactions in nothing but SQL."""
+    """The queue's three transactions, written in SQL alone."""
 
     def cycle() -> None:
         rows = [(os.urandom(16).hex(), "free", "queued", time.time()) for _ in range(size)]
@@ -57,7 +58,7 @@ def bare_cycle(connection: sqlite3.Connection, size: int) -> Callable[[], None]:
 
 
 def bare(path: Path) -> sqlite3.Connection:
-    """A bare file with the same promises about the disk."""
+    """A bare SQLite file that syncs its commits as the queue does."""
     connection = sqlite3.connect(path, isolation_level=None)
     connection.executescript(
         """
@@ -72,7 +73,7 @@ def bare(path: Path) -> sqlite3.Connection:
 
 
 def submission(database: Database, tier: str) -> Submission:
-    """One picture's worth of work."""
+    """A submission of one picture."""
     return Submission(
         id=new_id(database.clock),
         tier=tier,
@@ -89,20 +90,20 @@ def submission(database: Database, tier: str) -> Submission:
 
 
 def queue_cycle(database: Database, queue: Queue, tier: str, size: int) -> Callable[[], None]:
-    """``size`` submits at once, one lease, one completion."""
+    """A cycle makes ``size`` submits at once, then one lease and one completion of them all."""
 
     def cycle() -> None:
         for future in [queue.submit(submission(database, tier), 1 << 30) for _ in range(size)]:
             future.result()
         leased = queue.lease(tier, f"job-{tier}", size, 1 << 40, 30.0).result()
-        done = [Completion(one.id, one.token, RESULTS, None, 8.0) for one in leased]
+        done = [Completion(id=one.id, token=one.token, results=RESULTS, error=None, predict_ms=8.0) for one in leased]
         queue.complete(f"job-{tier}", done).result()
 
     return cycle
 
 
 def submit_times(database: Database, queue: Queue, tier: str) -> tuple[float, float]:
-    """Median and 99th percentile of one submit after another, in milliseconds."""
+    """How long a submit takes when one follows another: the median and the 99th percentile in milliseconds."""
     times = []
     for _ in range(1000):
         start = time.perf_counter()
@@ -113,7 +114,7 @@ def submit_times(database: Database, queue: Queue, tier: str) -> tuple[float, fl
 
 
 def fdatasync_time(path: Path) -> float:
-    """Median of writing 8 KiB over old ones and forcing them to disk, in milliseconds."""
+    """How long it takes to overwrite 8 KiB of a file and sync them to disk: the median in milliseconds."""
     times = []
     with path.open("wb") as file:
         file.write(bytes(4 << 20))
@@ -126,7 +127,7 @@ def fdatasync_time(path: Path) -> float:
 
 
 def main() -> int:
-    """Print the table; 1 if a promise is not kept on this machine."""
+    """Print the figures. The status is 1 if this machine misses a target."""
     with tempfile.TemporaryDirectory(dir=".") as name, SQLite.open(Path(name) / "data") as database:
         queue, connection = Queue(database), bare(Path(name) / "bare.db")
         for tier in ("free", "deep"):
@@ -136,7 +137,7 @@ def main() -> int:
                 future.result()
         figures: dict[tuple[str, int], list[float]] = {}
         for _ in range(ROUNDS):
-            for size in PROMISES:
+            for size in TARGETS:
                 figures.setdefault(("bare", size), []).append(rate(bare_cycle(connection, size), size))
                 figures.setdefault(("queue", size), []).append(rate(queue_cycle(database, queue, "free", size), size))
         deep = rate(queue_cycle(database, queue, "deep", 8), 8)
@@ -145,13 +146,13 @@ def main() -> int:
         print(
             f"fdatasync of 8 KiB: {fdatasync_time(Path(name) / 'probe'):.2f} ms; one submit: {p50:.2f} / {p99:.2f} ms"
         )
-    kept = True
-    for size, promise in PROMISES.items():
+    met = True
+    for size, target in TARGETS.items():
         limit, got = (statistics.median(figures[side, size]) for side in ("bare", "queue"))
-        kept = kept and got >= promise
+        met = met and got >= target
         print(f"{size} at a time: {got:.0f} cycles/s, bare sqlite3 {limit:.0f}, ratio {got / limit:.2f}")
     print(f"8 at a time behind {BACKLOG} waiting: {deep:.0f} cycles/s")
-    return 0 if kept else 1
+    return 0 if met else 1
 
 
 if __name__ == "__main__":

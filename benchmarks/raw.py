@@ -1,4 +1,4 @@
-"""The raw limits: the bare decode and predict loop in its own process, and a durable write of a picture."""
+"""The raw limits: a bare loop that decodes and predicts in a process of its own, and a durable write of a picture."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WARM_UP = 20
 
 
 def loop(model: Path, variant: str, picture: Path, seconds: float) -> list[float]:
-    """Decode and classify the picture again and again; the seconds each round took."""
+    """Decode and classify the picture again and again; returns how many seconds each round took."""
     from model.images import load
     from model.runtimes.base import read_model
     from model.runtimes.onnx import OnnxRuntime
@@ -36,7 +36,7 @@ def loop(model: Path, variant: str, picture: Path, seconds: float) -> list[float
 
 
 def loops(processes: int, model: Path, variant: str, picture: Path, seconds: float) -> tuple[float, float]:
-    """Pictures a second of so many loops at once, and the median seconds of a round."""
+    """Run several loops at once; returns the pictures a second of all of them, and the median seconds of a round."""
     command = [sys.executable, "-m", "benchmarks.raw", str(model), variant, str(picture), str(seconds)]
     running = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(processes)]
     rounds = [json.loads(process.communicate(timeout=seconds + 60)[0]) for process in running]
@@ -44,14 +44,14 @@ def loops(processes: int, model: Path, variant: str, picture: Path, seconds: flo
 
 
 def first_class(model: Path, variant: str, picture: Path) -> float:
-    """Seconds from the start of a process to the first class of the bare loop."""
+    """How many seconds a bare process takes from its start to the class of its first picture."""
     began = time.perf_counter()
     subprocess.run([sys.executable, "-m", "benchmarks.raw", str(model), variant, str(picture), "first"], check=True)
     return time.perf_counter() - began
 
 
 def durable_writes(folder: Path, size: int, seconds: float) -> float:
-    """Writes a second of ``size`` bytes to a file of its own, synced, with a row committed in SQLite (WAL, FULL)."""
+    """How many times a second ``size`` bytes are synced to a new file and a row is committed in SQLite (WAL, FULL)."""
     data = os.urandom(size)
     database = sqlite3.connect(folder / "raw.db", isolation_level=None)
     database.execute("PRAGMA journal_mode = WAL")

@@ -1,4 +1,4 @@
-"""``python -m benchmarks.replicas``: durable accepts by one server and by two on one PostgreSQL."""
+"""``python -m benchmarks.replicas``: how many predictions one server accepts, and how many two on one PostgreSQL do."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PAUSED = ["tiers.free.quota.pods=0", "tiers.free.limits.queue=1000000"]
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """Accepts a second, and cores used by the servers, by PostgreSQL and by the clients."""
+    """Accepts a second, and how many cores the servers, PostgreSQL and the clients used."""
 
     rate: float
     servers: float
@@ -34,21 +34,21 @@ class Seen:
 
 
 def used(processes: list[psutil.Process]) -> float:
-    """Processor seconds of these processes, their children's too."""
+    """The processor seconds that these processes and their children have used."""
     tree = {one for process in processes for one in [process, *process.children(recursive=True)]}
     times = [one.cpu_times() for one in tree]
     return sum(each.user + each.system for each in times)
 
 
 def clients(port: int, body: bytes, count: int, seconds: float) -> tuple[float, float]:
-    """Accepts a second that so many clients get, and the processor seconds that they used."""
+    """Let several clients submit; returns the accepts a second that they got, and the processor seconds they used."""
     before = used([psutil.Process()])
     rate = load.run(port, PATH, body, count, seconds, "Prefer: respond-async\r\n").rate
     return rate, used([psutil.Process()]) - before
 
 
 def accepts(servers: int, models: Path, folder: Path, seconds: float) -> Seen:
-    """What so many servers accept, with as many clients in all."""
+    """Measure one or several servers on one PostgreSQL. The number of clients is the same in all cases."""
     body = picture()
     with ExitStack() as stack:
         postgres = stack.enter_context(Postgres())
@@ -66,11 +66,12 @@ def accepts(servers: int, models: Path, folder: Path, seconds: float) -> Seen:
         after = used(processes), used([postgres.process])
     by_servers, by_database = ((then - now) / seconds for now, then in zip(before, after, strict=True))
     by_clients = sum(spent for _, spent in results) / seconds
-    return Seen(sum(rate for rate, _ in results), by_servers, by_database, by_clients)
+    rate = sum(rate for rate, _ in results)
+    return Seen(rate=rate, servers=by_servers, database=by_database, clients=by_clients)
 
 
 def main() -> None:
-    """Measure one, two, one again, and say what the second server brought."""
+    """Measure one server and two in turns, and print how much more two accept."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.replicas", description=__doc__)
     parser.add_argument("--models", type=Path, default=Path(".tierserve/models"), help="default: %(default)s")
     parser.add_argument("--seconds", type=float, default=8.0, help="length of each measurement (default: %(default)s)")
@@ -78,6 +79,7 @@ def main() -> None:
     table = Table("servers", "accepts/s", "cores: servers", "PostgreSQL", "clients", "of")
     seen: dict[int, list[float]] = {1: [], 2: []}
     with tempfile.TemporaryDirectory(prefix="tierserve-bench-", dir=options.models.parent) as name:
+        # One and two take turns, so that a change in the host's speed hits both.
         for run, servers in enumerate((1, 2, 1, 2)):
             folder = Path(name) / str(run)
             folder.mkdir()
