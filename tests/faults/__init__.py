@@ -1,1 +1,1 @@
-"""Faults on purpose: real servers and workers, clients that keep a history, and a judge that reads nothing else."""
+"""Faults on purpose: real servers and workers, clients that write a history, and a judge that reads nothing else."""

@@ -1,4 +1,4 @@
-"""``python -m tests.faults``: list what is covered, run faults, kill in bulk, judge a saved history again."""
+"""``python -m tests.faults``: list the faults, inject them at random, kill servers in bulk, judge saved histories."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ folder_option = click.option(
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
-    """Faults on purpose, and a judge who reads histories."""
+    """Inject faults into real servers, and judge the histories that their clients wrote."""
 
 
 @main.command(name="list")
 def list_rows() -> None:
-    """Every fault of the list: its tests, or why there is none."""
+    """List every fault with its tests, or with the reason why there is none."""
     click.echo(catalogue.table())
 
 
 @main.command(name="check")
 @click.argument("histories", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 def check_histories(histories: tuple[Path, ...]) -> None:
-    """Judge saved histories again."""
+    """Judge saved histories again, for instance by changed rules."""
     found = [(path, violation) for path in histories for violation in check(read(path))]
     for path, violation in found:
         click.echo(f"{path}: {violation}")
@@ -60,7 +60,7 @@ def check_histories(histories: tuple[Path, ...]) -> None:
 @database_option
 @folder_option
 def run(seconds: float, names: tuple[str, ...], seed: int | None, url: str, folder: Path | None) -> None:
-    """Clients and workers at work under faults at random."""
+    """Let clients and workers work while faults are injected at random."""
     chosen, place = _chosen(seed), _place(folder)
     with database(url) as where:
         figures = run_mixed(place, models_directory(), seconds, chosen, where, names or tuple(FAULTS), _progress())
@@ -74,7 +74,7 @@ def run(seconds: float, names: tuple[str, ...], seed: int | None, url: str, fold
 @database_option
 @folder_option
 def kills(count: int, seconds: float, seed: int | None, url: str, folder: Path | None) -> None:
-    """Many short lives on the same data, each killed at a named point."""
+    """Start a server many times on the same data, and kill it each time, at a named point or at any moment."""
     chosen, place = _chosen(seed), _place(folder)
     with database(url) as where:
         figures = run_kills(place, models_directory(), count, chosen, where, life_seconds=seconds, progress=_progress())
@@ -93,7 +93,7 @@ def _place(folder: Path | None) -> Path:
 
 
 def _progress() -> Callable[[str], None]:
-    """A line of standard error that is written over; now and then a whole one where there is no terminal."""
+    """Progress on standard error: one line that is overwritten, or on no terminal a new line from time to time."""
     terminal, told = sys.stderr.isatty(), [time.monotonic()]
 
     def tell(line: str) -> None:

@@ -1,4 +1,4 @@
-"""The judge: pure functions from a history to what in it breaks a promise."""
+"""The judge: pure functions that find in a history what breaks a promise. Each rule is one function."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from functools import cached_property
 from tests.faults.history import FINAL, Op, Story
 
 UNKNOWN = "outcome_unknown"
-OLD_SECONDS = 0.05  # no server starts a Job so soon after its own start: one that is used by then is the last one's
+OLD_SECONDS = 0.05  # no server starts a Job so soon after its own start, so such a Job is its predecessor's
 
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """A broken promise, by the name of its rule."""
+    """A broken promise, with the name of the rule that found it."""
 
     rule: str
     detail: str
@@ -25,19 +25,19 @@ class Violation:
 
 
 class Case:
-    """A story with what the rules ask of it again and again."""
+    """A story, with the views of it that several rules need."""
 
     def __init__(self, story: Story) -> None:
         self.story = story
 
     @cached_property
     def submits(self) -> dict[str, list[Op]]:
-        """By key."""
+        """The submits, by idempotency key."""
         return _by(self.story.did("submit"), lambda op: str(op.call["key"]))
 
     @cached_property
     def accepted(self) -> dict[str, list[Op]]:
-        """What clients were promised: the submits, by the id that one of them was answered with."""
+        """What clients were promised: by id of each accepted prediction, all submits of its key."""
         found: dict[str, list[Op]] = {}
         for tries in self.submits.values():
             for op in tries:
@@ -47,36 +47,36 @@ class Case:
 
     @cached_property
     def seen(self) -> dict[str, list[Op]]:
-        """By id, the answers that tell a state, in the order in which they came."""
+        """By id, the operations whose answers name a state, in the order in which the answers came."""
         ops = [op for op in self.story.did("submit", "get", "cancel") if op.answer.get("state")]
         return _by(sorted(ops, key=lambda op: op.ended or 0.0), lambda op: op.id)
 
     @cached_property
     def ends(self) -> dict[str, Op]:
-        """By id, the first answer with a final state."""
+        """By id, the operation whose answer was the first one with a final state."""
         found = ((key, next((op for op in ops if op.answer["state"] in FINAL), None)) for key, ops in self.seen.items())
         return {key: op for key, op in found if op is not None}
 
     @cached_property
     def results(self) -> dict[str, list[Op]]:
-        """By id, what workers handed in, if this harness was the worker."""
+        """By id, the results that the harness handed in where it was the worker."""
         return _by(self.story.did("complete"), lambda op: str(op.call["id"]))
 
     @cached_property
     def rows(self) -> dict[str, tuple[str, str]] | None:
-        """By id, key and state on the disk in the end, if that was looked at."""
+        """By id, the key and the state of each row at the last look at the disk; None if nobody looked."""
         looks = [look for look in self.story.told("disk") if "rows" in look]
         return {row[0]: (row[1], row[2]) for row in looks[-1]["rows"]} if looks else None
 
 
 def check(story: Story) -> list[Violation]:
-    """Every broken promise."""
+    """Find every broken promise."""
     case = Case(story)
     return [Violation(rule.__name__, detail) for rule in RULES for detail in rule(case)]
 
 
 def accepted_ends(case: Case) -> Iterator[str]:
-    """Every accepted prediction is known in the end, and final."""
+    """Every accepted prediction is known in the end, and it has a final state."""
     looks = _by(case.story.did("get"), lambda op: op.id)
     for key in case.accepted:
         last = next((op for op in reversed(looks.get(key, [])) if op.status), None)
@@ -89,7 +89,7 @@ def accepted_ends(case: Case) -> Iterator[str]:
 
 
 def ends_once(case: Case) -> Iterator[str]:
-    """What is final stays as it is: same state, same results, for everyone from then on."""
+    """What is final does not change: from then on everybody sees the same state and the same results."""
     for key, ops in case.seen.items():
         end = case.ends.get(key)
         finals = {op.answer["final"] for op in ops if op.answer["state"] in FINAL}
@@ -103,7 +103,7 @@ def ends_once(case: Case) -> Iterator[str]:
 
 
 def one_id_a_key(case: Case) -> Iterator[str]:
-    """However often a request is repeated under its key, it is one prediction."""
+    """However often a request is repeated with the same key, there is one prediction."""
     for key, tries in case.submits.items():
         ids = {op.id for op in tries if op.answer.get("id")}
         if case.rows is not None:
@@ -113,7 +113,7 @@ def one_id_a_key(case: Case) -> Iterator[str]:
 
 
 def nothing_unasked(case: Case) -> Iterator[str]:
-    """No prediction without a request that was accepted, or whose answer was lost."""
+    """Each prediction comes from a request that was accepted or whose answer was lost."""
     unknown = {
         key
         for key, tries in case.submits.items()
@@ -129,7 +129,7 @@ def nothing_unasked(case: Case) -> Iterator[str]:
 
 
 def right_result(case: Case) -> Iterator[str]:
-    """A result is that of its own picture; no end but for a reason that the client knows of."""
+    """A result is the right one for its picture. Without a result it ended for a reason that its client knows of."""
     labels = case.story.run["labels"]
     cancels = {op.id: op.begun for op in reversed(case.story.did("cancel"))}
     for key, end in case.ends.items():
@@ -149,7 +149,7 @@ def right_result(case: Case) -> Iterator[str]:
 
 
 def right_picture(case: Case) -> Iterator[str]:
-    """A worker gets the very bytes that the client sent."""
+    """A worker gets exactly the bytes that the client sent."""
     sent = {key: tries[0].call["digest"] for key, tries in case.accepted.items()}
     for op in case.story.did("lease"):
         for key, _, digest in op.answer.get("leases", ()):
@@ -158,7 +158,7 @@ def right_picture(case: Case) -> Iterator[str]:
 
 
 def honoured_once(case: Case) -> Iterator[str]:
-    """One result counts, it is the one that is shown, and a forged one never does."""
+    """Exactly one result counts, it is the one that clients see, and a forged one never counts."""
     for key, ops in case.results.items():
         accepted = [op for op in ops if op.answer.get("outcome") == "accepted"]
         if len(accepted) > 1:
@@ -182,7 +182,7 @@ def honoured_once(case: Case) -> Iterator[str]:
 
 
 def held_by_one(case: Case) -> Iterator[str]:
-    """While a lease lasts, nobody else gets its prediction."""
+    """While a lease lasts, no other worker gets its prediction."""
     seconds = case.story.run["lease_seconds"]
     given_up = [op for op in case.story.did("release", "complete") if not op.call.get("forged")]
     freed = _by(given_up, lambda op: str(op.call["id"]))
@@ -196,7 +196,8 @@ def held_by_one(case: Case) -> Iterator[str]:
             for before in held[key]:
                 later = op.ended or 0.0
                 let_go = any(before.begun < one.begun < later for one in freed.get(key, ()))
-                # A server that finds a Job of the last one gone hands back what that held: also what it got since.
+                # A new server takes back what the Jobs of its predecessor held, for they have ended with it. Such a Job
+                # may have leased more in the meantime.
                 restarted = any(first_used[before.call["job"]] - OLD_SECONDS < start < later for start in starts)
                 if later - before.begun < seconds and not let_go and not restarted:
                     yield f"{key} was leased to {before.by} and within {later - before.begun:.2f} s to {op.by}"
@@ -204,7 +205,7 @@ def held_by_one(case: Case) -> Iterator[str]:
 
 
 def quota_kept(case: Case) -> Iterator[str]:
-    """Never more workers than the tier's quota has room for."""
+    """There are never more workers than the tier's quota allows."""
     for sample in case.story.told("sample"):
         for tier, count in sample["workers"].items():
             if count > case.story.run["quota"].get(tier, count):
@@ -212,7 +213,7 @@ def quota_kept(case: Case) -> Iterator[str]:
 
 
 def blobs_there(case: Case) -> Iterator[str]:
-    """What is alive has its picture; what is left over is little, and counters tell the truth."""
+    """Every live prediction has its pictures, the database is sound, and its counters agree with its rows."""
     for look in case.story.told("disk"):
         yield from (f"{key} is alive at {look['at']}, and its picture is gone" for key in look["missing"])
         if look["broken"]:
@@ -222,7 +223,7 @@ def blobs_there(case: Case) -> Iterator[str]:
 
 
 def nothing_grows(case: Case) -> Iterator[str]:
-    """Memory, threads, descriptors, files and rows stay within what the run allows."""
+    """Memory, threads, descriptors, files and rows stay below the limits of the run."""
     most = case.story.run["most"]
     for name in ("rss", "threads", "fds"):
         worst = max((sample[name] for sample in case.story.told("sample")), default=0)
@@ -243,14 +244,14 @@ def nothing_grows(case: Case) -> Iterator[str]:
 
 
 def answers_are_planned(case: Case) -> Iterator[str]:
-    """Whatever happens, the server never says that it does not know what went wrong."""
+    """The server never answers 500: whatever happens, it knows what went wrong."""
     for op in case.story.ops:
         if op.status == 500:
             yield f"{op.do} by {op.by} at {op.begun} was answered 500 {op.answer.get('code', '')}"
 
 
 def answered_in_time(case: Case) -> Iterator[str]:
-    """A server that takes connections answers, or ends: no client waits until its patience is over."""
+    """A server that takes connections answers or ends: no client waits until its own timeout."""
     for op in case.story.ops:
         if op.answer.get("error") == "TimeoutError":
             yield f"{op.do} by {op.by} at {op.begun} was not answered for {(op.ended or 0.0) - op.begun:.0f} s"
@@ -274,12 +275,12 @@ RULES: tuple[Callable[[Case], Iterator[str]], ...] = (
 
 
 def _by_real_workers(case: Case, key: str) -> set[float]:
-    """What a worker says that is not the harness, and whose word is not in the history."""
+    """The score that a real worker gives, whose results are not in the history."""
     return {case.story.run["scores"][case.accepted[key][0].call["picture"]]} if key in case.accepted else set()
 
 
 def _forgotten(case: Case, key: str, op: Op) -> bool:
-    """Whether it was final for as long as results are kept."""
+    """Whether a 410 is right, because the result is older than results are kept."""
     return op.status == 410 and op.begun - case.accepted[key][0].begun > case.story.run["results_seconds"] - 1
 
 

@@ -1,4 +1,4 @@
-"""Clients that submit known pictures, look, cancel, and try again with the same key: all of it noted."""
+"""Clients that submit known pictures, read, cancel, and retry with the same key. The history records all of it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PAUSE_SECONDS = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Habits:
-    """How often, of 100, a client does what; ``pending`` is how many unfinished predictions it has at most."""
+    """How often a client does something, in percent. ``pending`` is how many unfinished predictions it has at most."""
 
     cancels: int = 8
     cancel_after: int = 5
@@ -35,7 +35,7 @@ class Habits:
 
 @dataclass(slots=True)
 class Wish:
-    """One picture that a client wants classified, under one key."""
+    """A picture that a client wants classified, with the idempotency key of all its requests."""
 
     key: str
     picture: Picture
@@ -52,7 +52,7 @@ def ask(
     headers: Mapping[str, str] | None = None,
     timeout: float = TIMEOUT_SECONDS,
 ) -> Answer:
-    """One request on a connection of its own."""
+    """Make one request on a connection of its own."""
     with closing(http.client.HTTPConnection(*address, timeout=timeout)) as connection:
         connection.request(method, path, body, dict(headers or {}))
         response = connection.getresponse()
@@ -60,7 +60,7 @@ def ask(
 
 
 class Client(Actor):
-    """One of them. ``patience`` is called when no answer came: it returns when another try makes sense."""
+    """A client. It calls ``patience`` when no answer came, which returns when another try makes sense."""
 
     def __init__(
         self,
@@ -82,7 +82,7 @@ class Client(Actor):
         self.ended: list[str] = []
 
     def step(self) -> None:
-        """One thing that clients do."""
+        """Submit, read or cancel, at random."""
         chance = self._chance
         if len(self.pending) < self._habits.pending and (not self.pending or chance.random() < 0.5):
             self.submit(self._wish())
@@ -94,7 +94,7 @@ class Client(Actor):
             self.look(chance.choice(list(self.pending)), chance.choice((0, 0.2, 0.5)))
 
     def submit(self, wish: Wish) -> None:
-        """Ask again and again under the same key, until there is an answer that counts, or time is over."""
+        """Repeat the request with the same key until the server accepts or refuses it, or the client is stopped."""
         self._try(wish)
         while not (wish.id or wish.refused or self.over.is_set()):
             self._try(wish)
@@ -102,11 +102,14 @@ class Client(Actor):
             self.unanswered.append(wish)
 
     def look(self, prediction_id: str, wait: float) -> str:
-        """GET it; its state, empty when that is not known."""
+        """GET a prediction; returns its state, or an empty text when that is not known."""
         return self._on("get", "GET", prediction_id, f"?wait={wait:g}" if wait else "")
 
     def settle(self, deadline: float) -> None:
-        """Get an answer to every wish, and see every accepted one end, before a moment of ``time.monotonic``."""
+        """Get an answer to every wish, and see every accepted prediction end.
+
+        It gives up when ``time.monotonic`` comes to the deadline.
+        """
         for wish in self.unanswered:
             while not (wish.id or wish.refused) and time.monotonic() < deadline:
                 self._try(wish)
@@ -142,14 +145,14 @@ class Client(Actor):
         if chance.randrange(100) < habits.cancel_after:
             headers["Cancel-After"] = chance.choice(("1s", "2s", "5s"))
         self._wishes += 1
-        return Wish(f"{self.name}-{self._wishes}", self._pictures.make(chance, mark[0]), headers)
+        return Wish(key=f"{self.name}-{self._wishes}", picture=self._pictures.make(chance, mark[0]), headers=headers)
 
     def _on(self, do: str, method: str, prediction_id: str, query: str = "") -> str:
         number = self._history.call(self.name, do, id=prediction_id)
         answer = self._answered(number, method, f"/v1/predictions/{prediction_id}{query}", None, {})
         state = str(facts(answer).get("state", ""))
         if answer.status in UNKNOWN:
-            self.pending.pop(prediction_id, None)  # the judge will have a word to say on that
+            self.pending.pop(prediction_id, None)  # whether it may be unknown is for the judge to say
         elif state in FINAL and (wish := self.pending.get(prediction_id)):
             self._file(wish, state)
         return state
@@ -175,7 +178,7 @@ class Client(Actor):
 
 
 def settle(clients: list[Client], seconds: float) -> None:
-    """Have all of them see everything end."""
+    """Let all clients settle at the same time, within so many seconds."""
     deadline = time.monotonic() + seconds
     with ThreadPoolExecutor(len(clients)) as pool:
         for done in [pool.submit(client.settle, deadline) for client in clients]:

@@ -1,4 +1,4 @@
-"""A zygote for all tests, and worlds in which one fault at a time is tried."""
+"""A zygote for the tests of a module, and worlds in which each test tries one fault."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def each_database(request: pytest.FixtureRequest) -> Iterator[Database]:
 
 @pytest.fixture
 def seed() -> int:
-    """Shown when a test fails; ``python -m tests.faults`` takes it."""
+    """A new seed. It is printed, so that ``python -m tests.faults`` can repeat the run."""
     found = random.randrange(1 << 32)
     print(f"seed {found}")  # noqa: T201
     return found
@@ -48,7 +48,7 @@ def zygote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zygote]:
 
 @pytest.fixture
 def begin(models: Path, tmp_path: Path, zygote: Zygote) -> Iterator[Begin]:
-    """Makes a world; ``real``: its workers are, otherwise the test is the worker."""
+    """Makes a world and starts its server. ``real``: it has real workers; otherwise the test is the worker."""
     with ExitStack() as stack:
         history = History(tmp_path / "history.jsonl")
         stack.callback(history.close)

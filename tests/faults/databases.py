@@ -1,4 +1,4 @@
-"""Which database a run works with: a SQLite file, a PostgreSQL server started for it, or one that is there."""
+"""Which database a run uses: a SQLite file, a PostgreSQL server started for the run, or one that already runs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SQLITE, POSTGRESQL = "sqlite", "postgresql"
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """``url`` is empty for a SQLite file in the server's state; ``server`` can be stopped if it is ours."""
+    """``url`` is empty for a SQLite file in the server's state. ``server`` is set if the run may stop it."""
 
     url: str = ""
     server: Postgres | None = None
@@ -26,9 +26,9 @@ class Database:
 
 @contextmanager
 def database(name: str) -> Iterator[Database]:
-    """``sqlite``, ``postgresql``, or the URL of an empty PostgreSQL database."""
+    """A database by name (``sqlite``, ``postgresql``) or by the URL of an empty PostgreSQL database."""
     if name == POSTGRESQL:
         with Postgres() as server:
-            yield Database(server.url, server)
+            yield Database(url=server.url, server=server)
     else:
-        yield Database() if name == SQLITE else Database(name)
+        yield Database() if name == SQLITE else Database(url=name)

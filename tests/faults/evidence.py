@@ -1,4 +1,4 @@
-"""What can be seen from outside while a server runs, and what lies on its disk when it does not."""
+"""What can be seen of a server from outside: its size while it runs, and its disk while it does not."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ _COUNTED = sa.text("SELECT tier, status, count(*) FROM predictions GROUP BY tier
 
 
 class Sampler(Actor):
-    """Notes the size of the server and how many workers it has, now and then."""
+    """Records from time to time how large the server is and how many workers it has."""
 
     def __init__(self, world: World, history: History, every: float = EVERY_SECONDS) -> None:
         super().__init__("sampler")
         self._world, self._history, self._every = world, history, every
 
     def step(self) -> None:
-        """One sample, after a while."""
+        """Wait, then take one sample."""
         life = self._world.life
         if not self.over.wait(self._every) and life is not None and self._world.up.is_set():
             with suppress(psutil.Error):
@@ -43,14 +43,14 @@ class Sampler(Actor):
 
 
 def sample(process: psutil.Process) -> dict[str, int]:
-    """How much of the machine a server takes."""
+    """The memory, threads and descriptors of a process."""
     with process.oneshot():
         memory, threads, fds = process.memory_info().rss, process.num_threads(), process.num_fds()
     return {"pid": process.pid, "rss": memory, "threads": threads, "fds": fds}
 
 
 def disk(world: World) -> dict[str, Any]:
-    """Rows against blobs, counters against rows; exact only while no server runs. Leaves the disk as it is."""
+    """Compare rows with blobs, and counters with rows. It is exact only while no server runs, and changes nothing."""
     with TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as folder:
         engine = sa.create_engine(_readable(world, Path(folder)), poolclass=sa.NullPool, isolation_level="SERIALIZABLE")
         with engine.connect() as connection:
@@ -80,7 +80,7 @@ def disk(world: World) -> dict[str, Any]:
 
 
 def _readable(world: World, folder: Path) -> str:
-    """A copy of the SQLite file: opening it would fold its log, which is for the next server to do."""
+    """The URL of a copy of the database. Opening the file itself would merge its log, which the next server must do."""
     if world.database.url:
         return world.database.url.replace("postgresql://", "postgresql+psycopg://")
     for path in (world.state / "data").glob("queue.db*"):

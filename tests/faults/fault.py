@@ -1,4 +1,4 @@
-"""What a fault is, and where it happens."""
+"""What a fault is, and what it acts on."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.faults.zygote import Zygote
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """Where faults happen. ``lease`` is how long one lasts, in seconds."""
+    """What faults act on. ``lease`` is how many seconds a lease lasts."""
 
     world: World
     zygote: Zygote
@@ -30,7 +30,7 @@ class Scene:
 
 
 class Fault(ABC):
-    """Injected once, healed once. ``seconds``: how long it lasts, if nothing else says so."""
+    """A fault that is injected once and healed once. A long run heals it after ``seconds``."""
 
     name: ClassVar[str]
     seconds: ClassVar[float] = 0.0
@@ -40,12 +40,12 @@ class Fault(ABC):
 
     @classmethod
     def missing(cls, scene: Scene) -> str:
-        """Why it cannot be done here; empty when it can."""
+        """Why the fault cannot be injected here; empty when it can."""
         return ""
 
     @abstractmethod
     def inject(self) -> None:
-        """Do harm."""
+        """Cause the fault."""
 
-    def heal(self) -> None:  # noqa: B027 (much harm heals by itself)
-        """Make it good again."""
+    def heal(self) -> None:  # noqa: B027 (many faults heal by themselves)
+        """End the fault."""

@@ -1,4 +1,4 @@
-"""Every fault that a long run may inject, by its name."""
+"""Every fault that a long run can inject, by name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Connections that break, clients that lie, workers that are none."""
+"""Faults of those who call a server: connections that break, clients that lie, false workers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PATIENCE_SECONDS = 2.0
 
 
 class Cuts(Fault):
-    """Connections break in the middle of bodies and of answers."""
+    """Connections break in the middle of bodies and answers."""
 
     name, seconds = "cuts", 2.0
 
@@ -29,7 +29,7 @@ class Cuts(Fault):
 
 
 class Liars(Fault):
-    """Clients that promise more than they send, less than they send, or send nothing at all, for a while."""
+    """For a while, clients announce more than they send, or less than they send, or send nothing."""
 
     name, seconds = "liars", 2.0
 
@@ -64,7 +64,7 @@ class Liars(Fault):
 
 
 class Forgery(Fault):
-    """Results for predictions of others, by a true worker's token and by made-up ones."""
+    """Results come for predictions that their sender has not leased, with real workers' tokens and an invented one."""
 
     name = "forgery"
 
@@ -78,7 +78,7 @@ class Forgery(Fault):
         for worker in tokens:
             for prediction in ids:
                 if not self._forge(worker, prediction):
-                    return  # what else is broken waits to be healed
+                    return  # the server does not answer: each further try would only delay the healing of other faults
 
     def _alive(self) -> list[str]:
         return [path.name for path in (self.scene.world.state / "data" / "blobs").rglob("p*") if path.is_file()]

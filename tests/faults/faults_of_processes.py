@@ -1,4 +1,4 @@
-"""Servers and workers that die, hang, or are told to go; and a clock that jumps under them."""
+"""Faults of processes: servers and workers die, hang, or are told to stop, and their clock jumps."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ HOUR = 3600.0
 
 
 class ServerKill(Fault):
-    """Dies at any moment; whoever looks after it starts it again."""
+    """The server is killed at any moment. The keeper starts it again."""
 
     name = "server-kill"
 
@@ -25,7 +25,7 @@ class ServerKill(Fault):
 
 
 class ServerKillAtPoint(Fault):
-    """Dies, and the next one dies at a named point."""
+    """The server is killed, and the next one kills itself at a named point."""
 
     name = "server-kill-point"
 
@@ -35,7 +35,7 @@ class ServerKillAtPoint(Fault):
 
 
 class ServerTerm(Fault):
-    """Is asked to go while clients upload, and comes back with whatever waits: a rolling upgrade."""
+    """The server is told to stop while clients upload, and comes back with what waits, as in an upgrade."""
 
     name = "server-term"
 
@@ -55,19 +55,19 @@ class _OnWorker(Fault):
 
 
 class WorkerKill(_OnWorker):
-    """Dies in the middle of its batch."""
+    """A worker is killed in the middle of its batch."""
 
     name, signal = "worker-kill", signal.SIGKILL
 
 
 class WorkerTerm(_OnWorker):
-    """Has to go, and hands back what it has not begun."""
+    """A worker is told to stop, and hands back what it has not begun."""
 
     name, signal = "worker-term", signal.SIGTERM
 
 
 class WorkerHang(_OnWorker):
-    """Stands still for longer than its lease, then goes on as if nothing had been."""
+    """A worker stands still for longer than its lease, then goes on as if nothing had happened."""
 
     name, signal, seconds = "worker-hang", signal.SIGSTOP, 3.0
 
@@ -78,14 +78,15 @@ class WorkerHang(_OnWorker):
 
 
 class ClockJump(Fault):
-    """The system's clock goes an hour ahead, or back, and returns."""
+    """The system's clock jumps an hour forward or back, and later returns."""
 
     name, seconds = "clock-jump", 3.0
 
     def inject(self) -> None:
         with suppress(OSError, HTTPException):
             address = ("127.0.0.1", self.scene.world.service.port)
-            if ask(address, "GET", "/healthz", timeout=1).status == 200:  # it has read the true time
+            # A server believes the clock when it starts. One that answers has read the right time already.
+            if ask(address, "GET", "/healthz", timeout=1).status == 200:
                 self.scene.zygote.shift(self.chance.choice((-HOUR, HOUR)))
 
     def heal(self) -> None:

@@ -1,4 +1,4 @@
-"""Disks that are full or fail, and a database that goes away."""
+"""Faults of storage: disks that are full or fail, and a database that goes away."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ STRACE_SECONDS = 3.0
 
 
 class DiskFull(Fault):
-    """No room for pictures, rows or logs."""
+    """The disk has no room for pictures, rows or logs."""
 
     name, seconds = "disk-full", 2.0
 
@@ -35,7 +35,7 @@ class DiskFull(Fault):
 
 
 class IoError(Fault):
-    """The disk, or the database's log alone, refuses writes or says that it kept none; maybe it ends in a crash."""
+    """Writes or syncs fail, on the whole disk or on the database's log alone. Half of these faults end with a kill."""
 
     name, seconds = "io-error", 1.5
 
@@ -61,13 +61,13 @@ class IoError(Fault):
             self._strace.terminate()
             try:
                 self._strace.wait(STRACE_SECONDS)
-            except subprocess.TimeoutExpired:  # it does not always notice that what it traced was killed
+            except subprocess.TimeoutExpired:  # strace does not always notice that the process it traced was killed
                 self._strace.kill()
                 self._strace.wait()
 
 
 class DatabaseRestart(Fault):
-    """PostgreSQL ends every session in good order, and stays away for a while."""
+    """PostgreSQL ends all sessions in good order, and is away for a while."""
 
     name, seconds = "database-restart", 1.5
 
@@ -82,7 +82,7 @@ class DatabaseRestart(Fault):
         self.end(server)
 
     def end(self, server: Postgres) -> None:
-        """Take it away."""
+        """End the database server."""
         server.stop()
 
     def heal(self) -> None:
@@ -90,7 +90,7 @@ class DatabaseRestart(Fault):
 
 
 class DatabaseKill(DatabaseRestart):
-    """PostgreSQL crashes, and recovers."""
+    """PostgreSQL crashes, and recovers when it is started again."""
 
     name = "database-kill"
 

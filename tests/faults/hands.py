@@ -1,4 +1,4 @@
-"""The harness as a worker: leases, hands in, late, twice, forged or not at all; each result has a score of its own."""
+"""The harness as a worker: it hands results in once, twice, late, forged or never. Each result has its own score."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from tests.running import Answer
 
 TIMEOUT_SECONDS = 10.0
 HELD_MOST = 8
-SCORES = 999_983
+SCORES = 999_983  # each result has one of so many scores, which shows clients which result counted
 USES = {"hand in": 70, "twice": 8, "late": 8, "forget": 2, "release": 4, "extend": 4, "forge": 4}
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A lease, and the result that will be handed in for it."""
+    """A lease, with the result that the hand will hand in for it."""
 
     worker: str
     id: str
@@ -37,7 +37,7 @@ class Held:
 
 
 class Hand(Actor):
-    """One worker. It works for whichever Job has a door; what earlier Jobs leased it may still hand in."""
+    """A worker for any Job that has a door. It may also hand in what it leased for earlier Jobs."""
 
     def __init__(
         self,
@@ -58,7 +58,7 @@ class Hand(Actor):
         self.diligent = threading.Event()
 
     def step(self) -> None:
-        """Lease, and do something with what came of it."""
+        """Lease, and do something with each lease."""
         tokens = self._doors.tokens()
         if not tokens:
             self.over.wait(0.01)
@@ -70,7 +70,7 @@ class Hand(Actor):
             self._use(held)
 
     def _use(self, held: Held) -> None:
-        """What may become of a lease."""
+        """Do at random what workers do with a lease. A diligent hand only hands in."""
         hold = {"leases": [[held.id, held.token]]}
         what = "hand in" if self.diligent.is_set() else self._chance.choices(list(USES), list(USES.values()))[0]
         match what:
@@ -108,10 +108,19 @@ class Hand(Actor):
         if answer.status:
             self._history.answer(number, status=answer.status, leases=noted)
         label = self._pictures.label
-        return [Held(worker, lease.id, lease.token, label(lease.pictures[0]), self._score()) for lease in leases]
+        return [
+            Held(
+                worker=worker,
+                id=lease.id,
+                token=lease.token,
+                label=label(lease.pictures[0]),
+                score=self._score(),
+            )
+            for lease in leases
+        ]
 
     def _hand_in(self, held: Held, *, forged: bool = False) -> None:
-        """One whose answer was lost is handed in again, later."""
+        """Hand in a result. If the answer is lost, it will be handed in again later."""
         result = {
             "id": held.id,
             "token": held.token,

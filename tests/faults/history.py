@@ -1,4 +1,4 @@
-"""What was sent, what was answered, and when: one JSON object a line, written as it happens, judged later."""
+"""A history: what was sent, what was answered, and when. It has one JSON object a line, and is judged later."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FINAL = frozenset({"succeeded", "failed", "canceled", "expired", "aborted"})
 
 
 class History:
-    """Appends to a file, from any thread, each line in one write: it survives whoever writes it."""
+    """Appends to a file, from any thread. Each line is one write, so that a crash of the writer loses none."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -26,31 +26,35 @@ class History:
         self._began = time.monotonic()
 
     def now(self) -> float:
-        """Seconds since it was begun."""
+        """Seconds since the history began."""
         return round(time.monotonic() - self._began, 4)
 
     def tell(self, what: str, **facts: Any) -> None:
-        """Note something that happened."""
+        """Record an event."""
         os.write(self._file, json.dumps({"what": what, "at": self.now(), **facts}).encode() + b"\n")
 
     def call(self, by: str, do: str, **facts: Any) -> int:
-        """Note what is about to be sent; returns the number that its answer is noted by."""
+        """Record a request before it is sent; returns its number, which ``answer`` takes."""
         number = next(self._numbers)
         self.tell("call", n=number, by=by, do=do, **facts)
         return number
 
     def answer(self, number: int, **facts: Any) -> None:
-        """Note what came back; without a status, that nothing came."""
+        """Record the answer to a request. Without a status it means that no answer came."""
         self.tell("answer", n=number, **facts)
 
     def close(self) -> None:
-        """Nothing more will happen."""
+        """Close the file."""
         os.close(self._file)
 
 
 @dataclass(frozen=True, slots=True)
 class Op:
-    """Something that a client did. ``ended`` and an empty ``answer``: whether it was done nobody knows."""
+    """A request of a client or worker, with its answer.
+
+    ``ended`` is None if nothing was recorded after the request. If ``answer`` has no status, nobody knows whether the
+    server did what was asked.
+    """
 
     n: int
     by: str
@@ -62,39 +66,39 @@ class Op:
 
     @property
     def status(self) -> int:
-        """The HTTP status; 0 when no answer came."""
+        """The HTTP status, or 0 when no answer came."""
         return int(self.answer.get("status", 0))
 
     @property
     def id(self) -> str:
-        """The prediction that it was about, as far as is known."""
+        """The id of the prediction that it was about; empty if it is not known."""
         return str(self.answer.get("id") or self.call.get("id") or "")
 
 
 @dataclass(slots=True)
 class Story:
-    """A history, read."""
+    """A history that has been read: the facts of the run, the operations and the events."""
 
     run: dict[str, Any] = field(default_factory=dict)
     ops: list[Op] = field(default_factory=list)
     events: list[dict[str, Any]] = field(default_factory=list)
 
     def did(self, *what: str) -> list[Op]:
-        """The operations of these kinds, in the order in which they were begun."""
+        """The operations of these kinds, in the order in which they began."""
         return [op for op in self.ops if op.do in what]
 
     def told(self, what: str) -> list[dict[str, Any]]:
-        """The events of a kind."""
+        """The events of one kind."""
         return [event for event in self.events if event["what"] == what]
 
 
 def read(path: Path) -> Story:
-    """Read a history; a last line that was cut is left out."""
+    """Read a history. A last line that was cut off is left out."""
     return parse(path.read_text().splitlines())
 
 
 def parse(lines: list[str]) -> Story:
-    """Make a story of a history's lines."""
+    """Make a story from a history's lines."""
     story, calls, answers = Story(), {}, {}
     for number, line in enumerate(lines, 1):
         try:
@@ -114,12 +118,22 @@ def parse(lines: list[str]) -> Story:
                 story.events.append(event)
     for n, call in calls.items():
         answer = answers.get(n, {})
-        story.ops.append(Op(n, call["by"], call["do"], call["at"], call, answer.get("at"), answer))
+        story.ops.append(
+            Op(
+                n=n,
+                by=call["by"],
+                do=call["do"],
+                begun=call["at"],
+                call=call,
+                ended=answer.get("at"),
+                answer=answer,
+            )
+        )
     return story
 
 
 def facts(answer: Answer) -> dict[str, Any]:
-    """What of an answer is worth noting."""
+    """The parts of an answer that the judge needs."""
     noted: dict[str, Any] = {"status": answer.status}
     if "json" not in answer.headers.get("Content-Type", ""):
         return noted

@@ -1,9 +1,9 @@
-"""The server's command line in forked copies of one process: a life costs milliseconds, and ends where a test says.
+"""Runs the server's command line in forks of one process: a server starts in milliseconds, and dies where a test says.
 
-Orders come on standard input, what becomes of them goes to standard output, a JSON object a line. ``--secret`` makes
-workers' tokens outlive a server, as they do in a cluster; ``--shift`` names a file whose eight bytes, a double, are
-added to the system's clock; ``--orphans`` is how old a blob without a row must be to be swept, ``--patience`` how
-long silent clients are borne, both in seconds.
+Orders come on standard input, and news of the servers goes to standard output, one JSON object a line. ``--secret``
+makes workers' tokens outlive a server, as they do in a cluster. ``--shift`` names a file with a double in eight bytes,
+which is added to the system's clock. ``--orphans`` is how many seconds old a blob without a row must be before it is
+swept, and ``--patience`` is for how many seconds silent clients are borne.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ LINGER_SHARE = 0.05
 
 
 def shifted(path: Path) -> Callable[[], float]:
-    """The system's clock and so many seconds more as the file says at the moment."""
+    """A clock that adds to the system's clock as many seconds as the file says at the moment."""
     with path.open("r+b") as file:
         seconds = mmap.mmap(file.fileno(), 8, access=mmap.ACCESS_READ)
     real = time.time
@@ -40,7 +40,10 @@ def shifted(path: Path) -> Callable[[], float]:
 
 
 def prepare(secret: bytes, orphans: float, patience: float) -> None:
-    """Import and compile all that a server needs, and make the few changes that a test needs. Starts no thread."""
+    """Import and compile what a server needs, and patch what a test needs.
+
+    It starts no thread, because a fork would not have it.
+    """
     from sqlalchemy.dialects import sqlite  # noqa: F401 (only imported)
 
     from server import app
@@ -54,7 +57,7 @@ def prepare(secret: bytes, orphans: float, patience: float) -> None:
 
     Live(lambda: load(DEFAULT_VALUES, (), base=DEFAULT_VALUES, templates=TEMPLATES), [DEFAULT_VALUES], TEMPLATES)
     for schema in (worker.LEASE, worker.LEASES, worker.COMPLETE):
-        with suppress(Problem):  # compiled when it is first used
+        with suppress(Problem):  # a schema is compiled when it is first used
             schema.read(b"{}")
     mock.patch.object(app, "WorkerTokens", lambda _: WorkerTokens(secret)).start()
     mock.patch.object(sweeping, "ORPHAN_SECONDS", orphans).start()
@@ -63,7 +66,7 @@ def prepare(secret: bytes, orphans: float, patience: float) -> None:
 
 
 def live(order: dict[str, Any], tell: int) -> None:
-    """Be a server until it ends."""
+    """Be a server until the process ends."""
     from server.__main__ import main
     from server.points import Point, watch
 
@@ -91,7 +94,7 @@ def live(order: dict[str, Any], tell: int) -> None:
 
 
 class Launcher:
-    """Takes orders, forks, and says which child ended and how."""
+    """Takes orders, forks a child for each, and says which child ended and how."""
 
     def __init__(self) -> None:
         self._children: dict[int, int] = {}
@@ -104,11 +107,11 @@ class Launcher:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def run(self) -> dict[str, Any] | None:
-        """Until there is no one to give orders any more; in a child, its order."""
+        """Serve orders until standard input is closed, then return None. In a child it returns the child's order."""
         say({"ready": os.getpid()})
         while True:
             readable, _, _ = select.select([0, self._woken], [], [])
-            if self._woken in readable:
+            if self._woken in readable:  # by SIGCHLD: a child has ended
                 os.read(self._woken, 4096)
                 self._bury()
             if 0 in readable:
@@ -144,12 +147,12 @@ class Launcher:
 
 
 def say(thing: dict[str, Any]) -> None:
-    """Tell the harness."""
+    """Send the harness a line."""
     os.write(1, json.dumps(thing).encode() + b"\n")
 
 
 def main() -> None:
-    """Parse, prepare, fork as told."""
+    """Prepare, then fork servers as the harness orders."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults.launcher", description=__doc__)
     parser.add_argument("--secret", type=bytes.fromhex, required=True)
     parser.add_argument("--shift", type=Path, required=True)

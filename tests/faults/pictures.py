@@ -1,4 +1,4 @@
-"""Pictures whose right label is known. Each ends in some bytes of its own, which decoders ignore."""
+"""Pictures whose right label is known. Each ends with bytes that make it unique and that decoders ignore."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NAMES = ("cat", "clock", "espresso", "rocket", "brick", "retina")
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """``name`` is the known picture it was made of; ``mark`` makes tests.faults.worker die of it or be slow."""
+    """``name`` is the known picture it was made from. By its ``mark``, tests.faults.worker dies of it or is slow."""
 
     name: str
     data: bytes
@@ -26,12 +26,12 @@ class Picture:
 
     @property
     def digest(self) -> str:
-        """Tells it from any other."""
+        """A short hash that no other picture has."""
         return digest(self.data)
 
 
 class Pictures:
-    """``labels`` and ``scores``: what the default model of the tier free says of each of the known pictures."""
+    """Makes pictures. ``labels`` and ``scores`` are what the model of the tier free says of each known picture."""
 
     def __init__(self, models: Path) -> None:
         self._bases = {name: (FOLDER / f"{name}.jpg").read_bytes() for name in NAMES}
@@ -41,17 +41,17 @@ class Pictures:
         self._names = {digest(base): name for name, base in self._bases.items()}
 
     def make(self, chance: random.Random, mark: bytes = bytes(MARK)) -> Picture:
-        """One that was never there before."""
+        """A picture that never existed before."""
         name = chance.choice(NAMES)
-        return Picture(name, self._bases[name] + chance.randbytes(NONCE) + mark, mark)
+        return Picture(name=name, data=self._bases[name] + chance.randbytes(NONCE) + mark, mark=mark)
 
     def label(self, data: bytes | memoryview) -> str:
-        """The right label."""
+        """The right label of a picture."""
         return self.labels[self._names[digest(bytes(data[: -NONCE - MARK]))]]
 
 
 def digest(data: bytes | memoryview) -> str:
-    """A short name for bytes."""
+    """A short hash of bytes."""
     return hashlib.sha256(data).hexdigest()[:16]
 
 

@@ -1,4 +1,4 @@
-"""Ports for servers that go and come back."""
+"""Ports for servers that stop and come back."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ LOWEST, USUAL = 15000, 32768
 
 
 def lasting_port() -> int:
-    """A free port that no outgoing connection is given while the server that listens on it is away."""
+    """A free port outside the range of outgoing connections, so that none takes it while its server is away."""
     highest = int(RANGE.read_text().split()[0]) if RANGE.exists() else USUAL
     while True:
         port = random.randrange(LOWEST, max(highest, LOWEST + 1000))

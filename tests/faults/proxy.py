@@ -1,4 +1,4 @@
-"""A TCP proxy between clients and the server that can cut connections, in the middle of bodies and of answers."""
+"""A TCP proxy before the server that can cut connections in the middle of bodies and answers."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from types import TracebackType
 
 RESET = struct.pack("ii", 1, 0)
 CHUNK = 16384
-BODY_CUT, ANSWER_CUT = 60_000, 800  # bytes: a picture, and an answer, have about so many
+BODY_CUT, ANSWER_CUT = 60_000, 800  # about as many bytes as a picture, and as an answer, have
 
 
 class Proxy:
-    """Listens on a port of its own. ``cutting``: each new connection is reset after a random number of bytes."""
+    """Listens on a port of its own. While ``cutting``, it resets each new connection after a random number of bytes."""
 
     def __init__(self, target: int, seed: int) -> None:
         self._target = ("127.0.0.1", target)
@@ -58,7 +58,7 @@ class Proxy:
 
 
 class _Link:
-    """A client's connection and the server's; they are closed when both have nothing more to say, or reset."""
+    """A client's connection and the one to the server. Both are closed when both sides are done, or both are reset."""
 
     def __init__(self, client: socket.socket, server: socket.socket, up: int, down: int) -> None:
         self._ends = (client, server)
@@ -72,7 +72,7 @@ class _Link:
             thread.start()
 
     def open(self) -> bool:
-        """Whether anything may still come."""
+        """Whether data may still come."""
         return any(thread.is_alive() for thread in self._threads)
 
     def cut(self) -> None:
@@ -87,7 +87,7 @@ class _Link:
             thread.join(10)
 
     def _pump(self, source: socket.socket, sink: socket.socket, most: int) -> None:
-        """Pass on what comes; with ``most``, cut after so many bytes."""
+        """Pass on what comes. With ``most``, cut after so many bytes."""
         passed = 0
         try:
             while chunk := source.recv(min(CHUNK, most - passed) if most else CHUNK):
@@ -105,7 +105,7 @@ class _Link:
 
 
 def _reset(end: socket.socket) -> None:
-    """What is closed next is closed with a reset; the thread that waits in it is woken."""
+    """Wake the thread that reads from a connection, and make its later close a reset."""
     with suppress(OSError):
         end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
     with suppress(OSError):

@@ -1,4 +1,4 @@
-"""A filesystem of a few megabytes, mounted for as long as it is used: it can be filled without harm to the machine."""
+"""A filesystem of some megabytes, which a test can fill without harm to the machine."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MEGABYTES = 64
 
 @contextmanager
 def small_disk(folder: Path, megabytes: int = MEGABYTES) -> Iterator[Path | None]:
-    """Mount it at the folder; None, and a plain folder, where that is not allowed."""
+    """Mount it at the folder while the block lasts. Where that is not allowed, make a plain folder and yield None."""
     folder.mkdir(parents=True, exist_ok=True)
     mount = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m,mode=700", "tierserve-faults", str(folder)]
     if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:

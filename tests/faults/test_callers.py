@@ -1,4 +1,4 @@
-"""Rows 33, 36, 37 and 40 of the list: callers who mean no good, or do not know what they do."""
+"""Rows 33, 36, 37 and 40 of the list of faults: callers with bad intentions, and callers with bad code."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def bearer(token: str) -> dict[str, str]:
 
 
 def leased(world: World) -> tuple[str, Lease]:
-    """A prediction in this test's hands."""
+    """Submit a prediction and lease it in the place of the Job's worker."""
     assert world.service.post("free", CAT, ASYNC).status == 202
     token = eventually(world.doors.tokens, 30, "a Job has told its token")[-1]
     answer = eventually(
@@ -77,7 +77,7 @@ def rss(world: World) -> int:
 
 @pytest.fixture
 def impatient(models: Path, tmp_path: Path) -> Iterator[World]:
-    """A server that bears silent clients for ``PATIENCE`` seconds."""
+    """A server that hangs up on silent clients after ``PATIENCE`` seconds."""
     stack = ExitStack()
     history = History(tmp_path / "history.jsonl")
     zygote = stack.enter_context(Zygote(tmp_path, b"", patience=PATIENCE))
@@ -143,7 +143,7 @@ def test_37_monstrous_requests_cost_little(begin: Begin) -> None:
 
 
 def cost(world: World, do: Callable[[], bytes]) -> tuple[float, bytes]:
-    """How many seconds of its processor the server took for something."""
+    """How many processor seconds the server used while ``do`` ran, and what ``do`` returned."""
     assert world.life is not None
     process = psutil.Process(world.life.pid)
     before, answer = process.cpu_times(), do()

@@ -1,4 +1,4 @@
-"""The list of faults is whole, and what it names is there."""
+"""The list of faults is complete, and the tests and faults that it names exist."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The judge, on made-up histories: each rule finds what it is there for, and an honest history is in order."""
+"""The judge, on invented histories: each rule finds what it must find, and an honest history breaks none."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ COMPLETE = {"do": "complete", "job": "j1", "id": "p1", "token": "t1", "score": 0
 
 
 class Tale:
-    """Makes a history, a second between any two lines."""
+    """Makes a history in which each line comes a second after the one before."""
 
     def __init__(self) -> None:
         self._lines = [{"what": "run", "at": 0, **RUN}]
         self._n = 0
 
     def call(self, call: dict[str, Any], answer: dict[str, Any] | None = None, **changes: Any) -> Tale:
-        """Something that a client did, and what came of it; ``changes`` are the answer's."""
+        """Add a request, and its answer if there is one. ``changes`` replace facts of the answer."""
         self._n += 1
         self._lines.append({"what": "call", "at": len(self._lines), "n": self._n, "by": "c", **call})
         if answer is not None:
@@ -53,16 +53,16 @@ class Tale:
         return self
 
     def get(self, **changes: Any) -> Tale:
-        """A look at the prediction."""
+        """Add a look at the prediction."""
         return self.call({"do": "get", "id": "p1"}, DONE, **changes)
 
     def event(self, what: str, **facts: Any) -> Tale:
-        """Anything else."""
+        """Add an event."""
         self._lines.append({"what": what, "at": len(self._lines), **facts})
         return self
 
     def story(self) -> Story:
-        """What the judge reads."""
+        """The story that the judge reads."""
         return parse([json.dumps(line) for line in self._lines])
 
 

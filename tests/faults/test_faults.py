@@ -1,4 +1,4 @@
-"""Single rows of the list of faults, and all that can be injected at random for a while."""
+"""Some rows of the list of faults, one test each, and a short run with all faults at random."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_42_faults_at_random(models: Path, tmp_path: Path, each_database: Databa
 
 @contextmanager
 def no_fsync(world: World) -> Iterator[None]:
-    """The log of the database cannot be synced."""
+    """The database's log cannot be synced while the block lasts."""
     assert world.life is not None
     told = world.folder / "strace"
     log, what = world.state / "data" / "queue.db-wal", "fsync,fdatasync"
@@ -119,11 +119,11 @@ def test_03_a_full_disk_refuses_keeps_and_recovers(begin: Begin, tmp_path: Path)
 
 
 def test_03_a_server_that_cannot_greet_ends_or_serves(models: Path, tmp_path: Path) -> None:
-    """It must not stay there with its port and its data, and answer nobody."""
+    """A server that cannot print its greeting must not keep its port and its data without answering anybody."""
     service = Service(tmp_path, models, [PAUSED])
 
     def look() -> int | Answer:
-        """How it ended, or what it answers."""
+        """The status of its end, or its answer while it runs."""
         status: int | None = process.poll()
         return ask(("127.0.0.1", service.port), "GET", "/healthz", timeout=5) if status is None else status
 
@@ -162,7 +162,7 @@ def test_12_a_sigterm_during_fifty_uploads_loses_none_that_was_accepted(begin: B
     head = f"POST /img-classification/free HTTP/1.1\r\nHost: x\r\nContent-Length: {len(CAT)}\r\n"
 
     def upload(number: int) -> tuple[int, str]:
-        """The status, 0 if the connection broke; and the id."""
+        """Returns the status, or 0 if the connection broke, and the prediction's id."""
         key = f"Prefer: respond-async\r\nIdempotency-Key: upload-{number}\r\n\r\n"
         with socket.create_connection(("127.0.0.1", world.service.port), timeout=30) as end:
             end.sendall((head + key).encode() + CAT[:5000])
@@ -216,7 +216,7 @@ def test_30_a_clock_that_jumps_ends_nothing_early(begin: Begin, zygote: Zygote) 
 
 
 def test_43_a_full_queue_of_the_first_version_is_worked_off(begin: Begin, tmp_path: Path) -> None:
-    """Its data as they lay on the disk, with the pictures that its rows are about."""
+    """The data are a dump of the first version, with pictures for its rows."""
     data = tmp_path / "world" / "state" / "data"
     (data / "blobs").mkdir(parents=True)
     with sqlite3.connect(data / "queue.db") as connection:

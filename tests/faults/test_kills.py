@@ -1,4 +1,4 @@
-"""Rows 1, 2 and 8 of the list: a server that dies around everything durable, and at any moment, loses nothing."""
+"""Rows 1, 2 and 8 of the list of faults: a server killed before and after each durable step loses nothing."""
 
 from __future__ import annotations
 

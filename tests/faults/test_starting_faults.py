@@ -1,4 +1,4 @@
-"""Rows 14 and 15 of the list: an engine that fails at random, also after it has done what it was asked to do."""
+"""Rows 14 and 15 of the list of faults: an engine that fails at random, also after it has done what was asked."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MOST, PREDICTIONS, LOOKS = 3, 40, 400
 
 
 class Fickle(Obedient):
-    """Fails every third time; what it was asked to start, it may have started all the same."""
+    """Fails at about every third call. A call to ``start`` may fail after the Job has started."""
 
     def __init__(self, chance: random.Random) -> None:
         super().__init__(MOST)
@@ -68,7 +68,7 @@ def test_14_an_engine_that_fails_at_random_gets_no_job_twice(tmp_path: Path, see
         assert known >= engine.running.keys() or engine.fails
         for name in engine.running.keys() & known:
             for one in world.lease(name):
-                done = Completion(one.id, one.token, [{"labels": []}], None, 1.0)
+                done = Completion(id=one.id, token=one.token, results=[{"labels": []}], error=None, predict_ms=1.0)
                 assert world.queue.complete(name, [done]).result(10) == ["accepted"]
                 waiting.discard(one.id)
     assert not waiting

@@ -1,4 +1,4 @@
-"""The real worker, except that a picture may bear a mark that kills it, or holds it up, when it is decoded."""
+"""The real worker, except that a marked picture kills it or delays it when it decodes the picture."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SLOW_SECONDS = 0.4
 
 
 def load(data: bytes, *how: Any) -> Any:
-    """As the worker's own, unless marked."""
+    """The worker's own ``load``, which marked pictures kill or delay."""
     if data.endswith(POISON):
         os.kill(os.getpid(), signal.SIGKILL)
     if data.endswith(SLOW):

@@ -1,4 +1,4 @@
-"""One server's data, from life to life; its Jobs are real workers, or doors through which the harness works itself."""
+"""One server's data, through many lives. Its Jobs are real workers, or doors by which the harness is the worker."""
 
 from __future__ import annotations
 
@@ -27,17 +27,18 @@ from tests.running import ROOT, START_SECONDS, Answer, Service
 
 STOP_SECONDS = 40.0
 POLL_SECONDS = 0.004
-AGAIN_SECONDS = 0.3
+AGAIN_SECONDS = 0.3  # between two starts where a server cannot start, for instance on a full disk
 COMMAND = 'command: ["python", "-m", "model", "work"]'
 REAL = ["python", "-m", "tests.faults.worker", "work"]
 
 
 class Doors:
-    """Where Jobs that only wait tell their tokens, so that the harness can be their worker."""
+    """Where Jobs without a worker write their tokens. With a Job's token the harness can be its worker."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "doors"
         os.mkfifo(self._path)
+        # Open for writing too: otherwise the pipe would be at its end whenever no Job has it open.
         self._end = os.open(self._path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         self._lock = threading.Lock()
         self._tokens: list[str] = []
@@ -45,11 +46,11 @@ class Doors:
 
     @property
     def command(self) -> list[str]:
-        """What such a Job runs."""
+        """The command of such a Job: it writes its token, then sleeps."""
         return ["sh", "-c", f'echo "$TIERSERVE_TOKEN" > {self._path}; exec sleep 3600']
 
     def tokens(self) -> list[str]:
-        """Those of the Jobs not known to be over, the newest last."""
+        """The tokens of the Jobs that are not known to be over. The newest comes last."""
         with self._lock:
             while select.select([self._end], [], [], 0)[0]:
                 *lines, self._said = (self._said + os.read(self._end, 65536)).split(b"\n")
@@ -57,25 +58,25 @@ class Doors:
             return list(self._tokens)
 
     def shut(self) -> None:
-        """The Jobs that there were are gone."""
+        """Forget all tokens: the Jobs have ended with their server."""
         self.tokens()
         with self._lock:
             self._tokens.clear()
 
     def over(self, token: str) -> None:
-        """The server knows the Job no more."""
+        """Forget one token: the server has said that its Job is over."""
         with self._lock, suppress(ValueError):
             self._tokens.remove(token)
 
     def close(self) -> None:
-        """No more doors."""
+        """Close the pipe."""
         if self._end >= 0:
             os.close(self._end)
             self._end = -1
 
 
 class World:
-    """A server that is started and killed again and again on the same data. ``up`` is set while it answers."""
+    """A server that is started and killed again and again on the same data. ``up`` is set while it can be asked."""
 
     def __init__(
         self, folder: Path, models: Path, zygote: Zygote, history: History, settings: Sequence[str], database: Database
@@ -97,23 +98,23 @@ class World:
         self.log = history.path.with_name("server.log")
 
     def arguments(self, *, real: bool) -> list[str]:
-        """The server's command line: the only place that makes one."""
+        """The server's command line. Nothing else makes one."""
         where = ["--database", self.database.url] if self.database.url else []
         ports = {"port": self.service.port, "internalPort": self.service.internal_port}
         sets = [word for name, port in ports.items() for word in ("--set", f"server.{name}={port}")]
         return [*self.service.command[3:], *sets, "--templates", str(self._templates[real]), *where]
 
     def start(self, *, real: bool = True, kill: Kill | None = None, linger: float = 0.0) -> Life:
-        """Begin a life. It may end before it answers: see ``wait_up``."""
+        """Start the server. It may end before it answers: see ``wait_up``."""
         self.lives += 1
         self.doors.shut()
-        self._zygote.shift(0.0)  # a server that starts believes the clock: it must be right by then
+        self._zygote.shift(0.0)  # a server believes the clock when it starts, so the clock must be right
         self.life = self._zygote.start(self.arguments(real=real), self.log, kill, linger)
         self._history.tell("life", number=self.lives, step="start", kill=kill, real=real)
         return self.life
 
     def wait_up(self, seconds: float = START_SECONDS) -> bool:
-        """Return when it answers: True; or has ended: False. Raises ``TimeoutError``."""
+        """Return True when the server takes connections, and False when it has ended. Raises ``TimeoutError``."""
         assert self.life is not None
         end = time.monotonic() + seconds
         while not self.life.ended.is_set():
@@ -130,7 +131,7 @@ class World:
         return False
 
     def bury(self) -> Life:
-        """Note that the life has ended."""
+        """Record that the life has ended."""
         assert self.life is not None
         life, self.life = self.life, None
         self.up.clear()
@@ -138,7 +139,7 @@ class World:
         return life
 
     def end(self, number: signal.Signals, seconds: float = STOP_SECONDS) -> Life:
-        """Send a signal and wait for the end. Raises ``TimeoutError``."""
+        """Send a signal and wait for the server's end. Raises ``TimeoutError``."""
         assert self.life is not None
         self.up.clear()
         self.life.send(number)
@@ -151,7 +152,7 @@ class World:
         return self.bury()
 
     def send(self, number: signal.Signals) -> None:
-        """Send a signal to whatever life there is; a ``Keeper`` sees to the rest."""
+        """Send a signal to the server if one runs, and do not wait. A ``Keeper`` starts the next one."""
         if (life := self.life) is not None:
             self._history.tell("life", number=self.lives, step="signal", signal=number.name)
             life.send(number)
@@ -161,14 +162,14 @@ class World:
         return self.service.get(path)
 
     def workers(self) -> list[psutil.Process]:
-        """The processes of its Jobs."""
+        """The processes of the server's Jobs."""
         with suppress(psutil.NoSuchProcess):
             if (life := self.life) is not None:
                 return psutil.Process(life.pid).children()
         return []
 
     def close(self) -> None:
-        """End what runs and forget where doors are."""
+        """Kill the server if one runs, and close the doors."""
         if self.life is not None:
             with suppress(TimeoutError):
                 self.end(signal.SIGKILL)
@@ -182,7 +183,7 @@ class World:
 
 
 class Keeper(Actor):
-    """Starts the next life when one ends, as a service manager does; the server's data must have room for that."""
+    """Starts the server again when it ends, as a service manager does."""
 
     def __init__(self, world: World) -> None:
         super().__init__("keeper")
@@ -190,7 +191,7 @@ class Keeper(Actor):
         world.start()
 
     def step(self) -> None:
-        """From the start of a life to its end, and the start of the next one; the last one is left as it is."""
+        """Wait until the server ends, and start the next one. When the keeper is stopped, the server goes on."""
         world = self._world
         if world.wait_up():
             while world.life is not None and not world.life.ended.wait(0.05) and not self.over.is_set():
@@ -204,7 +205,7 @@ class Keeper(Actor):
 
 
 def _templates(folder: Path, command: Sequence[str]) -> Path:
-    """The Job templates, with another program for the worker."""
+    """A copy of the Job templates in which the worker is another command."""
     shutil.copytree(ROOT / "jobtemplates", folder)
     base = folder / "base.yaml.j2"
     text = base.read_text()
@@ -214,6 +215,6 @@ def _templates(folder: Path, command: Sequence[str]) -> Path:
 
 
 def tier_of(process: psutil.Process) -> str:
-    """The tier that a Job's process works for."""
+    """The tier of a Job's process."""
     token: Any = process.environ().get("TIERSERVE_TOKEN", "")
     return str(token).partition(".")[0]

@@ -1,4 +1,4 @@
-"""The harness's side of the launcher: starts servers, learns how they end."""
+"""The harness's side of the launcher: it starts servers and learns how they end."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from tests.running import ROOT
 ANSWER_SECONDS = 60.0
 
 Kill = tuple[str, int, float]
-"""A point, the how-manieth time it is reached, and for how many seconds that thread stays there before the end."""
+"""Where a server kills itself: at which point, at which passage of it, and after how many seconds of waiting there."""
 
 
 class Life:
-    """One server process from its start to its end. ``point``: where it was killed, if at a named point."""
+    """One server process from its start to its end. ``point`` is the named point at which it was killed, if any."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
@@ -34,13 +34,13 @@ class Life:
         self.ended = threading.Event()
 
     def send(self, number: signal.Signals) -> None:
-        """Send a signal, unless it has ended."""
+        """Send a signal, unless the process has ended."""
         if not self.ended.is_set():
             with suppress(ProcessLookupError):
                 os.kill(self.pid, number)
 
     def wait(self, seconds: float) -> int:
-        """Its exit status, or minus the signal that ended it. Raises ``TimeoutError``."""
+        """Wait for the end; returns the exit status, or minus the signal that ended it. Raises ``TimeoutError``."""
         if not self.ended.wait(seconds):
             raise TimeoutError(f"the server {self.pid} has not ended within {seconds:g} s")
         assert self.status is not None
@@ -48,7 +48,7 @@ class Life:
 
 
 class Zygote:
-    """A process that has imported the server and forks one for each life. ``shift`` jumps the clock of all of them."""
+    """A process that has imported the server, and forks one for each life."""
 
     def __init__(self, folder: Path, secret: bytes, orphans: float = 3600.0, patience: float = 0.0) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -67,9 +67,9 @@ class Zygote:
         self._thread.start()
 
     def start(self, arguments: Sequence[str], log: Path, kill: Kill | None = None, linger: float = 0.0) -> Life:
-        """A new server with this command line, to be killed when it gets to a point for the n-th time.
+        """Start a server with this command line. By ``kill`` it kills itself at a named point.
 
-        Now and then it stays at a point, any of them, for up to ``linger`` seconds.
+        At some passages of any point it waits for up to ``linger`` seconds, so that threads meet in unusual orders.
         """
         assert self._popen.stdin is not None
         order = {"arguments": list(arguments), "log": str(log), "kill": kill, "linger": linger}
@@ -82,12 +82,12 @@ class Zygote:
             raise TimeoutError(f"no server within {ANSWER_SECONDS:g} s; the launcher's status: {status}") from None
 
     def shift(self, seconds: float) -> None:
-        """Let the clock of the system, as servers see it, go so much ahead of the true one."""
+        """Let all servers of this zygote see a clock that is so many seconds ahead."""
         with self._shift.open("r+b") as file:
             file.write(struct.pack("d", seconds))
 
     def close(self) -> None:
-        """End every server that still runs, hard."""
+        """Kill every server that still runs, and end the launcher."""
         assert self._popen.stdin is not None
         with suppress(OSError):
             self._popen.stdin.close()
