@@ -49,7 +49,7 @@ def main() -> None:
     help="Put the project's images there, built with these models, and print how to install the chart.",
 )
 def up(folder: Path, cpus: int, grace: int, models: Path | None) -> None:
-    """Start it; print the shell lines that lead to it."""
+    """Start the cluster, and print the shell lines by which kubectl finds it."""
     began = time.monotonic()
     known = cluster.attach(folder)
     archives = []
@@ -73,14 +73,14 @@ def up(folder: Path, cpus: int, grace: int, models: Path | None) -> None:
 @folder_option
 @click.option("--all", "every", is_flag=True, help="Every cluster of this host, whatever its folder.")
 def down(folder: Path, every: bool) -> None:
-    """Take it away without a trace; its logs stay in its folder."""
+    """Remove the cluster without a trace. Its logs stay in its folder."""
     for path in sorted(claims().values()) if every else [folder]:
         cluster.down(path)
 
 
 @main.command()
 def status() -> None:
-    """Say which clusters there are, and how their nodes are."""
+    """List the clusters of this host, with the state of their nodes."""
     cluster.require_root()
     if not claims():
         click.echo("no cluster: python -m tests.cluster up")
@@ -95,14 +95,14 @@ def status() -> None:
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @click.option("--all", "every", is_flag=True, help="Helm and the chart's checkers too.")
 def build(names: tuple[str, ...], every: bool) -> None:
-    """Build the cluster's binaries, or those named, where they are missing; print their folder."""
+    """Build the cluster's binaries, or those named, if they are missing, and print their folder."""
     click.echo(binaries.ensure(binaries.NAMES if every else names or binaries.CLUSTER, say=_say))
 
 
 @main.command("packages")
 @click.option("--install", is_flag=True, help="Install them with apt-get.")
 def debian(install: bool) -> None:
-    """Say which Debian packages the tests miss, on a cluster and elsewhere."""
+    """List or install the Debian packages that a cluster or other tests need and that are missing."""
     absent = packages.missing() + packages.missing_elsewhere()
     if absent and install:
         packages.install(absent)
@@ -116,7 +116,7 @@ def _say(line: str) -> None:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, interrupt)
-    signal.signal(signal.SIGINT, interrupt)  # which whoever started this may have had ignored
+    signal.signal(signal.SIGINT, interrupt)  # a shell starts what it runs in the background with SIGINT ignored
     try:
         main(prog_name="python -m tests.cluster")
     except ClusterError as error:

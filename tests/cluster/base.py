@@ -1,4 +1,4 @@
-"""A base image of Debian packages: where no image can be pulled, a Debian mirror is enough."""
+"""A base image made of Debian packages: a Debian mirror is enough, where no image can be pulled."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ REMOVED = ["usr/share/doc", "usr/share/info", "usr/share/lintian", "usr/share/lo
 EMPTIED = ["var/cache", "var/lib/apt/lists", "var/log"]
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tierserve" / "images"
 BUILD_SECONDS = 3600.0
-NAMES = ("io.containerd.image.name", "org.opencontainers.image.ref.name")  # in an archive, the first before the second
+NAMES = ("io.containerd.image.name", "org.opencontainers.image.ref.name")  # if an image has both, the first one counts
 PRIVATE = ["setpriv", "--pdeathsig=KILL", "unshare", "--mount", "--pid", "--mount-proc", "--fork", "--kill-child"]
 """Before a command: its processes and mounts go when this process goes, even if it is killed."""
 PHASES = re.compile(r"I: (?:Retrieving InRelease|Checking component|Installing core|Configuring python3$|Base system)")
 
 
 def base_image(say: Say = lambda line: None) -> Path:
-    """The base image as an OCI archive; made the first time, within a minute, and kept in the cache."""
+    """The base image as an OCI archive. The first call makes it within a minute; later ones find it in the cache."""
     require_tools()
     recipe = repr((SUITE, PACKAGES, REMOVED, EMPTIED))
     archive = CACHE / f"base-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}.tar"
@@ -44,7 +44,7 @@ def base_image(say: Say = lambda line: None) -> Path:
 
 
 def require_tools() -> None:
-    """Raise ``ClusterError`` where images cannot be built."""
+    """Raise ``ClusterError`` if images cannot be built here."""
     if os.geteuid() != 0:
         raise ClusterError("building images needs root: sudo make images")
     needed = ("buildah", "debootstrap")
@@ -55,7 +55,7 @@ def require_tools() -> None:
 def _make(archive: Path, say: Say) -> None:
     began = time.monotonic()
     say(f"base: making Debian {SUITE} with Python")
-    for rest in CACHE.glob("base-*/"):  # of a build that was killed
+    for rest in CACHE.glob("base-*/"):  # left by a build that was killed
         shutil.rmtree(rest)
     with tempfile.TemporaryDirectory(dir=CACHE, prefix="base-") as name:
         folder = Path(name)
@@ -90,13 +90,13 @@ def _mirror() -> str:
 
 
 def buildah(storage: Path, command: str) -> list[str]:
-    """The beginning of a buildah command on a storage of its own."""
+    """The first words of a buildah command that works on its own storage."""
     places = ["--root", str(storage / "root"), "--runroot", str(storage / "run"), "--storage-driver", "overlay"]
     return [*PRIVATE, "buildah", *places, command]
 
 
 def export(storage: Path, image: str, archive: Path) -> None:
-    """Write an image of a storage into an OCI archive."""
+    """Write an image from a storage into an OCI archive."""
     part = storage.with_suffix(".part")
     part.unlink(missing_ok=True)
     run(*buildah(storage, "push"), "--quiet", image, f"oci-archive:{part}:{image}", timeout=BUILD_SECONDS)
@@ -104,10 +104,10 @@ def export(storage: Path, image: str, archive: Path) -> None:
 
 
 def contents(archive: Path) -> dict[str, str]:
-    """The images of an OCI archive: the name that each has on a node, with its digest."""
+    """The images of an OCI archive: by the name that each has on a node, its digest."""
     with tarfile.open(archive) as file:
         index = file.extractfile("index.json")
-        assert index is not None  # it is a file, not a folder
+        assert index is not None  # None would mean that it is a folder
         entries = json.load(index)["manifests"]
     return {
         next(entry["annotations"][key] for key in NAMES if key in entry["annotations"]): entry["digest"]
@@ -116,7 +116,7 @@ def contents(archive: Path) -> dict[str, str]:
 
 
 def follow(argv: Sequence[str | Path], log: Path, each: Callable[[str], None]) -> None:
-    """Run a long command: each line of its output goes to ``log`` and to ``each``. Raises ``ClusterError``."""
+    """Run a long command. Each line of its output goes to ``log`` and to ``each``. Raises ``ClusterError``."""
     words, env = [str(word) for word in argv], os.environ | {"PATH": search_path()}
     with (
         log.open("w") as file,

@@ -1,4 +1,4 @@
-"""Kubernetes and its storage, Helm and the chart's checkers, compiled once from pinned Go modules into a cache."""
+"""Kubernetes and its storage, Helm, and the chart's checkers: compiled once from pinned Go modules, then cached."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ KUBERNETES_FLAGS = (
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A binary: ``package`` of this folder's go.mod, or ``package@version`` as ``go install`` takes it.
+    """A binary: a ``package`` of this folder's go.mod, or ``package@version`` as ``go install`` takes it.
 
-    With ``module@version`` the package is built inside that module, for its replace directives: ``go install`` refuses
-    a module that has any.
+    If ``module`` (with its version) is given, the package is built inside that module. ``go install`` would refuse a
+    module that has replace directives.
     """
 
     name: str
@@ -59,13 +59,13 @@ CLUSTER = [*KUBERNETES, "etcd", "coredns", "local-path-provisioner", "helm"]
 
 
 def folder() -> Path:
-    """Where the binaries of these versions are, or are to be."""
+    """The folder of the binaries of these versions, whether they are built or not."""
     digest = hashlib.sha256("".join(key(program) for program in PROGRAMS).encode())
     return _cache() / digest.hexdigest()[:12]
 
 
 def key(program: Program) -> str:
-    """What a binary is made of, as a name: another one for one program leaves the others as they are."""
+    """A hash of what a binary is made of. When one program changes, the keys of the others stay."""
     digest = hashlib.sha256(repr(program).encode())
     if program.module is None and "@" not in program.package:
         for name in ("go.mod", "go.sum"):
@@ -78,17 +78,17 @@ def _cache() -> Path:
 
 
 def _built(program: Program) -> Path:
-    """Where a binary lies once it is built; the folders of all versions that have it link to it."""
+    """Where a binary is once it is built. The folders of all sets of versions with this binary link to it."""
     return _cache() / "built" / f"{program.name}-{key(program)}"
 
 
 def absent(names: Collection[str] = CLUSTER) -> list[str]:
-    """Which of these are not built yet."""
+    """The names of the binaries that are not built yet."""
     return [name for name in names if not (folder() / name).exists()]
 
 
 def ensure(names: Collection[str] = CLUSTER, say: Say = lambda line: None) -> Path:
-    """Build what is missing, and return the folder. Raises ``ClusterError`` with the compiler's words."""
+    """Build what is missing, and return the folder. Raises ``ClusterError`` with the compiler's output."""
     if unknown := sorted(set(names) - set(NAMES)):
         raise ClusterError(f"no such binary: {', '.join(unknown)}; there are {', '.join(NAMES)}")
     output = folder()

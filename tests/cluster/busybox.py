@@ -1,4 +1,4 @@
-"""An OCI archive of one static busybox, under two names: what holds a pod's namespaces, and a shell for tests."""
+"""An OCI archive with one static busybox under two names: the container that holds a pod's namespaces, and a shell."""
 
 from __future__ import annotations
 

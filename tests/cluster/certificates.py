@@ -1,4 +1,4 @@
-"""A certificate authority of the cluster's own, by openssl, and kubeconfig files that hold their keys themselves."""
+"""The cluster's own certificate authority, made by openssl, and kubeconfig files that contain their keys."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ class Authority:
         run("openssl", "pkey", "-in", key, "-pubout", "-out", public)
 
     def issue(self, name: str, subject: str, alternatives: str = "") -> None:
-        """A certificate for a client, or with ``subjectAltName`` entries for a server too."""
+        """Issue a certificate for a client, or with ``subjectAltName`` entries also for a server."""
         extensions = ["-addext", f"subjectAltName={alternatives}"] if alternatives else []
         signer: list[str | Path] = ["-CA", self.certificate, "-CAkey", self.folder / "ca.key"]
         run("openssl", "req", "-x509", *signer, *KEY, "-days", DAYS, "-subj", subject, *extensions, *self._files(name))
 
     def kubeconfig(self, name: str, server: str) -> str:
-        """A kubeconfig for the holder of a certificate. JSON, which is YAML too."""
+        """A kubeconfig for the holder of a certificate. It is JSON, which is also YAML."""
         user = {
             "client-certificate-data": _encoded(self.folder / f"{name}.crt"),
             "client-key-data": _encoded(self.folder / f"{name}.key"),

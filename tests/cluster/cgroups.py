@@ -1,4 +1,4 @@
-"""The cgroup that holds every pod of a node, in each hierarchy of version 1, or in the one of version 2."""
+"""The cgroup of all pods of a node: one in each hierarchy of cgroups version 1, or one in that of version 2."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ EMPTY_SECONDS = 60.0
 
 
 def create(name: str) -> None:
-    """Make it."""
+    """Make the cgroup."""
     for root in _hierarchies():
         (root / name).mkdir(exist_ok=True)
-    for file in ("cpuset.cpus", "cpuset.mems"):  # version 1 starts with none
+    for file in ("cpuset.cpus", "cpuset.mems"):  # in version 1 a new cgroup may use none of either
         for path in (root / name / file for root in _hierarchies() if root.name == "cpuset"):
             path.write_text((path.parents[1] / file).read_text())
     if (controllers := MOUNT / "cgroup.controllers").exists():
@@ -24,7 +24,7 @@ def create(name: str) -> None:
 
 
 def remove(name: str) -> None:
-    """Remove it with all below it, once its last process is gone. Raises ``OSError`` when one does not go."""
+    """Remove the cgroup and all below it when its last process has ended. Raises ``OSError`` if one does not end."""
     end = time.monotonic() + EMPTY_SECONDS
     for path in list(_tree(name)):
         while True:
@@ -41,12 +41,12 @@ def remove(name: str) -> None:
 
 
 def exists(name: str) -> bool:
-    """Whether any of it is there."""
+    """Whether the cgroup exists in any hierarchy."""
     return any(True for _ in _tree(name))
 
 
 def _tree(name: str) -> Iterator[Path]:
-    """Every directory of it, children first."""
+    """Every directory of the cgroup, children first."""
     for root in _hierarchies():
         if (root / name).exists():
             with suppress(FileNotFoundError):

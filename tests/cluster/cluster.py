@@ -1,4 +1,4 @@
-"""The cluster as a whole: up, down, and what tests do to it."""
+"""The cluster as a whole: how it is started, taken down, and broken by tests."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ FOLDER = ROOT / ".tierserve" / "cluster"
 NODES = ("n1", "n2")
 CPUS = 2
 READY_SECONDS = 150.0
-GRACE_SECONDS = 50  # after which a node that says nothing is not ready: Kubernetes' own default
+GRACE_SECONDS = 50  # Kubernetes' own default: a node that is silent for so long is not ready
 HIDDEN = (Path("/run"), Path("/var/lib"), Path("/var/log"), Path("/proc"))  # nodes have their own
 PARTS = ("pki", "etcd", "audit.yaml", "Corefile", "busybox.tar", "kubeconfig", "ready", *NODES)
 
 
 def _silent(line: str) -> None:
-    """Say nothing."""
+    """Drop the line."""
 
 
 class Kubernetes:
@@ -41,17 +41,17 @@ class Kubernetes:
         self.kubeconfig, self.binaries = kubeconfig, binaries
 
     def kubectl(self, *args: str, stdin: str | None = None, timeout: float = 60) -> str:
-        """What kubectl prints. Raises ``ClusterError`` with what it complained about."""
+        """Run kubectl and return what it prints. Raises ``ClusterError`` with its complaint."""
         env = self.environment() | {"KUBECONFIG": str(self.kubeconfig)}
         return run(self.binaries / "kubectl", *args, stdin=stdin, timeout=timeout, env=env)
 
     def environment(self) -> dict[str, str]:
-        """With what its commands run."""
+        """The environment of commands that ask the cluster."""
         return dict(os.environ)
 
 
 class Cluster(Kubernetes):
-    """A cluster of our own, in a folder."""
+    """A cluster that these tests have started, in a folder."""
 
     def __init__(self, folder: Path, network: Network, output: Path, cpus: int = CPUS) -> None:
         super().__init__(folder / "kubeconfig", output)
@@ -60,27 +60,27 @@ class Cluster(Kubernetes):
         self.nodes = {name: Node(name, self.control, cpus) for name in network.nodes}
 
     def environment(self) -> dict[str, str]:
-        """With what its commands run."""
+        """The environment of commands that ask the cluster."""
         return direct()
 
     def load_image(self, archive: Path, say: Say = _silent) -> None:
-        """Put the images of an OCI archive on every node, unless they are there."""
+        """Put the images of an OCI archive on every node that does not have them."""
         for node in self.nodes.values():
             node.load_image(archive, say)
 
     def node_directory(self, node: str, name: str) -> Path:
-        """A directory of a node that every user may write in, for a ``hostPath`` volume."""
+        """A directory on a node for a ``hostPath`` volume. Every user may write in it."""
         path = self.nodes[node].volumes / name
         path.mkdir(exist_ok=True)
         path.chmod(0o777)
         return path
 
     def stop_node(self, name: str) -> None:
-        """Lose a node: kubelet, containerd and containers end at once, and nothing is told."""
+        """Lose a node: kubelet, containerd and containers end at once, and the API server hears nothing."""
         self.nodes[name].stop()
 
     def start_node(self, name: str) -> None:
-        """Start a lost node again; its images and volumes are there. Returns when it is ready."""
+        """Start a lost node again, with its images and volumes. Returns when it is ready."""
         if self.nodes[name].machine.running():
             raise ClusterError(f"{name} is running")
         self.nodes[name].start_machine()
@@ -90,7 +90,7 @@ class Cluster(Kubernetes):
         self._wait_ready({name}, began)
 
     def stop_api(self) -> None:
-        """End the API server; the rest goes on."""
+        """End the API server. Everything else goes on."""
         self.control.machine.kill("kube-apiserver")
 
     def start_api(self) -> None:
@@ -99,15 +99,15 @@ class Cluster(Kubernetes):
         self.control.wait_ready()
 
     def running(self) -> bool:
-        """Whether its control plane is there."""
+        """Whether its control plane runs."""
         return self.control.machine.running()
 
     def down(self) -> None:
-        """Take it away without a trace but its logs."""
+        """Remove the cluster. Only its logs stay."""
         down(self.folder)
 
     def start(self, grace_seconds: int) -> None:
-        """Bring it up, in the place that ``up`` has claimed for it."""
+        """Start everything, on the network that ``up`` has claimed."""
         self.network.create()
         self.control.prepare()
         self.kubeconfig.touch(mode=0o600)
@@ -118,7 +118,7 @@ class Cluster(Kubernetes):
         for node in self.nodes.values():
             node.start_machine()
         archive, busybox = self.folder / "busybox.tar", packages.static_busybox()
-        assert busybox is not None  # or packages.missing() had named it
+        assert busybox is not None  # check has found that no package is missing
         write_archive(busybox, archive)
         for node in self.nodes.values():
             node.wait_containerd()
@@ -129,14 +129,17 @@ class Cluster(Kubernetes):
         for node in self.nodes.values():
             node.start_daemons()
         self._wait_ready(set(self.nodes), began)
-        account = ("get", "serviceaccount", "default")  # without it no pod can be made
+        account = ("get", "serviceaccount", "default")  # no pod can be made before it exists
         until(lambda: self.kubectl(*account), READY_SECONDS, "the namespace default has a service account")
         self.kubectl("apply", "-f", "-", stdin=manifests({name: node.volumes for name, node in self.nodes.items()}))
         self.control.start_provisioner()
-        (self.folder / "ready").write_text(str(self.binaries))  # last: with it the cluster counts as up
+        (self.folder / "ready").write_text(str(self.binaries))  # comes last: by this file the cluster counts as up
 
     def _wait_ready(self, nodes: set[str], since: datetime) -> None:
-        """Return once nodes have said, since then, that they are ready. Raises ``ClusterError`` when they do not."""
+        """Return when nodes have said after ``since`` that they are ready. Raises ``ClusterError`` if they do not.
+
+        What a node said before it was lost stays in the API server, so it does not count.
+        """
         what = f"the nodes {', '.join(sorted(nodes))} are ready, see {self.logs}"
         until(lambda: self._ready(since), READY_SECONDS, what, lambda found: nodes <= found)
 
@@ -151,7 +154,7 @@ class Cluster(Kubernetes):
 
 
 def attach(folder: Path = FOLDER) -> Cluster | None:
-    """The cluster that runs in a folder, if one does."""
+    """The cluster that runs in a folder, if there is one."""
     folder = folder.resolve()
     number, ready = number_of(folder), folder / "ready"
     if number is None or not ready.exists():
@@ -161,10 +164,10 @@ def attach(folder: Path = FOLDER) -> Cluster | None:
 
 
 def up(folder: Path = FOLDER, *, cpus: int = CPUS, grace_seconds: int = GRACE_SECONDS, say: Say = _silent) -> Cluster:
-    """Start a cluster in a folder and return when its nodes are ready; one that runs there is returned as it is.
+    """Start a cluster in a folder and return when its nodes are ready. A cluster that runs there is returned as it is.
 
-    What an interrupted start left there is removed first. Raises ``ClusterError`` when it cannot start, and leaves
-    only logs then.
+    What an interrupted start has left there is removed first. Raises ``ClusterError`` if the cluster cannot start; then
+    only its logs stay.
     """
     folder = folder.resolve()
     check(folder)
@@ -186,7 +189,7 @@ def up(folder: Path = FOLDER, *, cpus: int = CPUS, grace_seconds: int = GRACE_SE
 
 
 def down(folder: Path = FOLDER) -> None:
-    """Take the cluster of a folder away: processes, mounts, namespaces, links, cgroups, data. Its logs stay."""
+    """Remove a folder's cluster: processes, mounts, namespaces, links, cgroups and data. Its logs stay."""
     folder = folder.resolve()
     if not folder.exists() and number_of(folder) is None:
         return
@@ -211,7 +214,7 @@ def _remove(folder: Path) -> None:
         else:
             path.unlink(missing_ok=True)
     if number is not None:
-        release(number)  # last: until here a later call finds it again
+        release(number)  # this comes last: until then a later call finds the cluster
 
 
 def _claimed(folder: Path) -> Network:
@@ -222,7 +225,7 @@ def _claimed(folder: Path) -> Network:
 
 
 def check(folder: Path) -> None:
-    """Raise ``ClusterError`` with what is missing for a cluster here."""
+    """Raise ``ClusterError`` if something is missing for a cluster in this folder."""
     require_root()
     if absent := packages.missing():
         raise ClusterError(
@@ -235,7 +238,7 @@ def check(folder: Path) -> None:
 
 
 def require_root() -> None:
-    """Raise ``ClusterError`` for anybody else."""
+    """Raise ``ClusterError`` unless this process runs as root."""
     if os.geteuid() != 0:
         raise ClusterError("root is needed, for namespaces and mounts: sudo .venv/bin/python -m tests.cluster ...")
 

@@ -11,7 +11,7 @@ from tests.cluster.network import CONTROL, Network
 from tests.cluster.shell import direct, run, until
 
 READY_SECONDS = 120.0
-# Who asked what, of the service accounts that tierserve has there and of nobody else.
+# The audit log records only what the service accounts in tierserve's namespaces ask.
 AUDIT = """apiVersion: audit.k8s.io/v1
 kind: Policy
 omitStages: [RequestReceived]
@@ -41,7 +41,7 @@ COREFILE = """cluster.local:53 in-addr.arpa:53 {{
 
 
 class Control:
-    """What runs on the machine ``control``."""
+    """The machine ``control`` and what runs on it."""
 
     def __init__(self, folder: Path, network: Network, binaries: Path, logs: Path) -> None:
         self.folder, self.network, self.binaries = folder, network, binaries
@@ -72,7 +72,7 @@ class Control:
             self.kubeconfig(node).write_text(authority.kubeconfig(node, self.server))
 
     def kubeconfig(self, name: str) -> Path:
-        """Where the kubeconfig of a component is."""
+        """The path of a component's kubeconfig."""
         return self.authority.folder / f"{name}.conf"
 
     def start_machine(self) -> None:
@@ -120,7 +120,7 @@ class Control:
         )
 
     def wait_ready(self) -> None:
-        """Return once the API server says that it is ready. Raises ``ClusterError`` when it does not."""
+        """Return when the API server says that it is ready. Raises ``ClusterError`` if it does not."""
         kubectl: list[str | Path] = [self.binaries / "kubectl", f"--kubeconfig={self.kubeconfig('admin')}"]
         what = f"the API server is ready, see {self.machine.logs / 'kube-apiserver.log'}"
         until(
@@ -131,7 +131,7 @@ class Control:
         )
 
     def start_controllers(self, grace_seconds: int) -> None:
-        """Start what works on the API server: controllers, scheduler, DNS."""
+        """Start what uses the API server: the controllers, the scheduler and DNS."""
         self.machine.spawn(
             "kube-controller-manager",
             self.binaries / "kube-controller-manager",
@@ -153,7 +153,7 @@ class Control:
         self.machine.spawn("coredns", self.binaries / "coredns", "-conf", corefile)
 
     def start_provisioner(self) -> None:
-        """Start what makes volumes for claims; its settings must be there."""
+        """Start what makes volumes for claims. Its ConfigMap must exist."""
         self.machine.spawn(
             "local-path-provisioner",
             self.binaries / "local-path-provisioner",

@@ -33,20 +33,20 @@ STEP = re.compile(r"(\[\d+/\d+\] )?STEP \d+/\d+: (FROM|RUN|COPY)")
 
 
 def image_name(target: str) -> str:
-    """The name that an image has on a node."""
+    """The name of an image on a node."""
     return f"{repository(target)}:{VERSION}"
 
 
 def repository(target: str) -> str:
-    """That name, without its tag."""
+    """The name of an image without its tag."""
     return f"localhost/tierserve-{target}"
 
 
 def build(target: str, models: Path | None = None, base_name: str | None = None, say: Say = lambda line: None) -> Path:
-    """Build the image of a Dockerfile target unless it is there already, and return its OCI archive.
+    """Build the image of a Dockerfile target if it is not built yet, and return its OCI archive.
 
-    ``models`` holds model directories (default: those of ``make models``), ``base_name`` is another base image, which
-    buildah pulls. Raises ``ClusterError``.
+    ``models`` holds model directories (default: those of ``make models``). ``base_name`` is another base image, which
+    buildah pulls. Raises ``ClusterError`` if the image cannot be built.
     """
     base.require_tools()
     models = models or models_directory()
@@ -66,12 +66,12 @@ def build(target: str, models: Path | None = None, base_name: str | None = None,
                 if other.stat().st_mtime < time.time() - UNUSED_SECONDS:
                     other.unlink()
             _trim(layers)
-        archive.touch()  # used now, so another checkout's build does not take it away before it is on a node
+        archive.touch()  # marked as used, so that another checkout's build does not delete it before it is on a node
     return archive
 
 
 def size(archive: Path) -> int:
-    """Bytes of an image's layers, unpacked: what `docker images` shows."""
+    """The bytes of an image's unpacked layers, as `docker images` shows them."""
     with tarfile.open(archive) as file:
         return sum(_unpacked(file, member) for member in file if member.size > 0 and member.name.startswith("blobs/"))
 
@@ -91,12 +91,12 @@ def _build(target: str, models: Path, base_name: str, layers: Path, say: Say) ->
 
 
 def _key(target: str, models: Path, bottom: str) -> str:
-    """What an image is made of, as a name: the files that .dockerignore lets in, the models, the base."""
+    """A hash of what an image is made of: the files that .dockerignore lets in, the models and the base image."""
     digest = hashlib.sha256(f"{target} {bottom}".encode())
     for path in _context():
         digest.update(f"{path.relative_to(ROOT)} {path.stat().st_size}\n".encode() + path.read_bytes())
     if target in MODELS:
-        for record in sorted(models.glob("*/model.json")):  # it has the checksums of the other files
+        for record in sorted(models.glob("*/model.json")):  # it contains the checksums of the other files
             digest.update(record.parent.name.encode() + record.read_bytes())
     return digest.hexdigest()[:12]
 
@@ -112,7 +112,7 @@ def _context() -> Iterator[Path]:
 
 
 def _pip_settings() -> str:
-    """Where this machine's pip finds packages: the build sees it as a secret, no layer keeps it."""
+    """Where this machine's pip finds packages. The build sees it as a secret, so that no layer contains it."""
     lines = ["[global]"]
     for line in run(sys.executable, "-m", "pip", "config", "list").splitlines():
         name, _, value = line.partition("=")
@@ -123,9 +123,9 @@ def _pip_settings() -> str:
 
 
 def _trim(layers: Path) -> None:
-    """The layers of former builds are a cache: it begins anew when it has grown too large."""
+    """Delete the layers of former builds, which serve as a cache, when they take too much space."""
     if sum(path.lstat().st_blocks * 512 for path in layers.rglob("*")) > LAYERS_BYTES:
-        rest = layers.with_suffix(".old")  # what is half removed must not be taken for a cache
+        rest = layers.with_suffix(".old")  # renamed first: a half-deleted cache must not be used
         shutil.rmtree(rest, ignore_errors=True)
         layers.rename(rest)
         shutil.rmtree(rest)
@@ -153,7 +153,7 @@ def _unpacked(archive: tarfile.TarFile, member: tarfile.TarInfo) -> int:
 )
 @click.option("--base", "base_name", help="An image with Python 3.11. [default: one made of Debian packages]")
 def main(targets: tuple[str, ...], models: Path | None, base_name: str | None) -> None:
-    """Build the project's images and say how large they are, unpacked, and where their archives lie."""
+    """Build the project's images, and print their unpacked sizes and where their archives are."""
     try:
         for target in targets or DEFAULT:
             archive = build(target, models, base_name, lambda line: click.echo(line, err=True))

@@ -1,7 +1,7 @@
 """A machine of the cluster: namespaces for network, mounts and processes, and a first process that holds them.
 
-With its first process everything in it ends: daemons, containers, mounts. Which processes are in it is asked of the
-kernel, so nothing has to be written down and no process of somebody else's can be hit.
+When the first process ends, everything in the machine ends: daemons, containers and mounts. The kernel knows which
+processes are in the machine, so nothing has to be written down, and no process of anybody else can be killed.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ BIND = """[ -e "$2" ] || {  # a link may lead into an empty directory
 } && mount --bind "$1" "$2"
 """
 NULL = subprocess.DEVNULL
-FIRST = "while sleep 86400; do :; done"  # a shell reaps what is orphaned to it
+FIRST = "while sleep 86400; do :; done"  # a shell, because it reaps orphans
 
 
 class Machine:
-    """One machine on a network namespace."""
+    """One machine, on a network namespace."""
 
     def __init__(self, namespace: str, logs: Path) -> None:
         self.namespace, self.logs = namespace, logs
 
     def start(self, private: tuple[str, ...], binds: Mapping[str, Path]) -> None:
-        """Start its first process, with empty directories over some of the host's and files over others."""
+        """Start its first process. It sees empty directories and files of its own in place of some of the host's."""
         enter = ["nsenter", f"--net={NETNS / self.namespace}", "unshare", "--mount", "--pid", "setsid", "--fork"]
         argv = [*enter, "sh", "-c", FIRST]
         subprocess.run(argv, stdin=NULL, stdout=NULL, stderr=NULL, cwd="/", timeout=10, check=True)
@@ -45,26 +45,26 @@ class Machine:
             self.run("sh", "-c", BIND, "bind", source, target)
 
     def run(self, *argv: str | Path, stdin: str | None = None, timeout: float = 60) -> str:
-        """Run a command in it and return what it prints."""
+        """Run a command in the machine and return what it prints."""
         return run(*self._enter(), *argv, stdin=stdin, timeout=timeout, env=direct())
 
     def spawn(self, name: str, *argv: str | Path) -> None:
-        """Start a daemon in it, with a log of its own."""
+        """Start a daemon in the machine, with a log of its own."""
         words = [str(word) for word in (*self._enter(), "setsid", "--fork", *argv)]
         with (self.logs / f"{name}.log").open("ab") as log:
             subprocess.run(words, stdin=NULL, stdout=log, stderr=log, timeout=10, check=True, env=direct())
 
     def running(self) -> bool:
-        """Whether its first process is there."""
+        """Whether its first process runs."""
         return self._first() is not None
 
     def processes(self, program: str | None = None) -> list[int]:
-        """Its processes, but for those of pods, by the ids they have on the host; of one program, or all."""
+        """The ids on the host of the machine's processes, all or those of one program, without those of pods."""
         found = [int(entry.name) for entry in PROC.iterdir() if entry.name.isdigit() and self._holds(entry)]
         return [pid for pid in found if program is None or _program(pid) == program]
 
     def kill(self, program: str | None = None) -> None:
-        """End a program of it, or all of it with its pods, at once. Raises ``ClusterError`` when something stays."""
+        """Kill one program of the machine, or everything with its pods. Raises ``ClusterError`` if something stays."""
         end = time.monotonic() + END_SECONDS
         while pids := self.processes(program):
             if time.monotonic() > end:
@@ -75,7 +75,7 @@ class Machine:
 
     def _kill(self, pid: int) -> None:
         with suppress(ProcessLookupError):
-            handle = os.pidfd_open(pid)  # from here on the id cannot become another process's
+            handle = os.pidfd_open(pid)  # it stays this process's, even if another one gets the id
             try:
                 if self._holds(PROC / str(pid)):
                     signal.pidfd_send_signal(handle, signal.SIGKILL)

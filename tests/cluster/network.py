@@ -1,7 +1,7 @@
-"""The wires: one link on the host, one network namespace a machine, a bridge in the control plane's namespace.
+"""The wires: a link on the host, a network namespace for each machine, and a bridge in the control plane's namespace.
 
-Everything follows from a small number, so that several clusters can run at once, and nothing of them is seen outside
-their namespaces but a link ``tsN`` and its routes.
+All names and addresses follow from a small number, so that several clusters can run at once. Outside their namespaces,
+nothing of them is visible but a link ``tsN`` and its routes.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Network:
 
     @property
     def services(self) -> str:
-        """The range of cluster addresses; reachable from the host through the first node."""
+        """The range of cluster addresses. The host reaches them through the first node."""
         return f"10.{96 + self.number}.0.0/16"
 
     @property
@@ -72,7 +72,7 @@ class Network:
         return (CONTROL, *self.nodes)
 
     def conflict(self) -> str | None:
-        """What on this host is in the way."""
+        """What on this host prevents this network, or None."""
         if Path(f"/sys/class/net/{self.link}").exists():
             return f"there is a network link {self.link} already"
         for machine in self.machines:
@@ -111,13 +111,13 @@ class Network:
         self._batch([*lines, f"route add {self.services} via {self.address(self.nodes[0])}"])
 
     def delete(self) -> None:
-        """Take all of it away again; what is not there is no matter."""
+        """Remove all of it. What is already gone is no error."""
         if Path(f"/sys/class/net/{self.link}").exists():
             run("ip", "link", "del", self.link)
         for machine in self.machines:
             if (NETNS / self.namespace(machine)).exists():
                 run("ip", "netns", "del", self.namespace(machine))
-        if NETNS.is_mount() and not any(NETNS.iterdir()):  # ip made it with the first namespace
+        if NETNS.is_mount() and not any(NETNS.iterdir()):  # ip made this mount with the first namespace
             run("umount", NETNS)
             NETNS.rmdir()
 
@@ -127,7 +127,7 @@ class Network:
 
 
 def free_network(nodes: tuple[str, ...], taken: set[int]) -> Network:
-    """The first network that nothing uses. Raises ``ClusterError`` when there is none."""
+    """The first network that nothing uses. Raises ``ClusterError`` if all are in use."""
     reasons = []
     for number in range(10):
         network = Network(number, nodes)

@@ -26,7 +26,7 @@ CONTAINERD = """version = 2
     bin_dir = "{plugins}"
     conf_dir = "{folder}"
 """
-TUNABLES = {  # what a kubelet wants these to be, and would set for the whole host
+TUNABLES = {  # the values that a kubelet requires and would otherwise set for the whole host
     "vm/overcommit_memory": "1",
     "vm/panic_on_oom": "0",
     "kernel/panic": "10",
@@ -37,7 +37,7 @@ TUNABLES = {  # what a kubelet wants these to be, and would set for the whole ho
 
 
 class Node:
-    """One node; its data is in a folder of its own, and nothing of it elsewhere."""
+    """One node. All its data is in one folder."""
 
     def __init__(self, name: str, control: Control, cpus: int) -> None:
         self.name, self.control, self.cpus = name, control, cpus
@@ -47,7 +47,7 @@ class Node:
         self.cgroup = self.machine.namespace
 
     def prepare(self) -> None:
-        """Write what its daemons read."""
+        """Write the settings of its daemons."""
         plugins = packages.cni_directory()
         for part in ("cni", "containerd", "kubelet", "tunables", "volumes"):
             (self.folder / part).mkdir(parents=True)
@@ -75,19 +75,19 @@ class Node:
         self.machine.spawn(f"{self.name}-containerd", "containerd", "-c", self.folder / "containerd.toml")
 
     def wait_containerd(self) -> None:
-        """Return once containerd answers. Raises ``ClusterError`` when it does not."""
+        """Return when containerd answers. Raises ``ClusterError`` if it does not."""
         what = f"containerd answers on {self.name}, see {self.machine.logs}"
         until(lambda: self.machine.run("ctr", "version", timeout=10), SOCKET_SECONDS, what)
 
     def load_image(self, archive: Path, say: Say = lambda line: None) -> None:
-        """Put the images of an OCI archive on it, unless they are there."""
+        """Put those images of an OCI archive on the node that it does not have."""
         there = {tuple(line.split()[:3:2]) for line in self._ctr("images", "list").splitlines()}
         if missing := [name for name, digest in contents(archive).items() if (name, digest) not in there]:
             say(f"loading {', '.join(missing)} onto {self.name}")
             self._ctr("images", "import", archive.resolve(), timeout=LOAD_SECONDS)
 
     def start_daemons(self) -> None:
-        """Start kubelet and kube-proxy; containerd must be there."""
+        """Start kubelet and kube-proxy. containerd must run already."""
         binaries, address = self.control.binaries, self.control.network.address(self.name)
         self.machine.spawn(
             f"{self.name}-kubelet",
@@ -100,7 +100,7 @@ class Node:
         self.machine.spawn(f"{self.name}-kube-proxy", binaries / "kube-proxy", f"--config={self.folder / 'proxy.json'}")
 
     def stop(self) -> None:
-        """End everything that runs on it, at once, as a lost machine does."""
+        """End everything that runs on the node at once, as when a machine is lost."""
         self.machine.kill()
         cgroups.remove(self.cgroup)
 
@@ -144,7 +144,7 @@ class Node:
             "volumePluginDir": "/var/lib/kubelet/volume-plugins",
             "failSwapOn": False,
             "evictionHard": {"imagefs.available": "1%", "nodefs.available": "1%", "memory.available": "100Mi"},
-            "imageGCHighThresholdPercent": 100,  # an image that went could not be pulled again
+            "imageGCHighThresholdPercent": 100,  # images are never removed, because they could not be pulled again
         }
 
     def _proxy(self) -> object:

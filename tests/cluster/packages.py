@@ -1,4 +1,4 @@
-"""What the cluster and other tests need of the operating system, and its installation on Debian."""
+"""The Debian packages that the cluster and other tests need, and how to install them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.cluster.shell import ClusterError, search_path
 
 INSTALL_SECONDS = 900
 CNI_DIRECTORIES = [Path("/usr/lib/cni"), Path("/opt/cni/bin"), Path("/usr/libexec/cni")]
-COMMANDS = {  # Debian package: the command it brings
+COMMANDS = {  # by Debian package, a command that it contains
     "containerd": "containerd",
     "runc": "runc",
     "iptables": "iptables",
@@ -29,7 +29,7 @@ POSTGRESQL_SETTINGS = Path("/etc/postgresql-common/createcluster.conf")
 
 
 def missing() -> list[str]:
-    """The Debian packages that a cluster needs and that are not there."""
+    """The Debian packages that a cluster needs and that are not installed."""
     absent = [package for package, command in COMMANDS.items() if shutil.which(command, path=search_path()) is None]
     if cni_directory() is None:
         absent.append("containernetworking-plugins")
@@ -39,13 +39,13 @@ def missing() -> list[str]:
 
 
 def missing_elsewhere() -> list[str]:
-    """Those that other tests need."""
+    """The Debian packages that other tests need and that are not installed."""
     there = shutil.which("initdb") or any(POSTGRESQL_PROGRAMS.glob("*/bin/initdb"))
     return ([] if there else [POSTGRESQL]) + ([] if shutil.which(STRACE) else [STRACE])
 
 
 def install(packages: list[str]) -> None:
-    """Install Debian packages; PostgreSQL's makes no database. Raises ``ClusterError`` where that cannot be done."""
+    """Install Debian packages. PostgreSQL's package makes no database. Raises ``ClusterError`` if it cannot be done."""
     if shutil.which("apt-get") is None:
         raise ClusterError(f"no apt-get here: install these with your system's own tool: {' '.join(packages)}")
     if os.geteuid() != 0:
@@ -62,15 +62,15 @@ def install(packages: list[str]) -> None:
 
 
 def cni_directory() -> Path | None:
-    """Where the network plugins of containers are."""
+    """The directory of the containers' network plugins."""
     return next((path for path in CNI_DIRECTORIES if (path / "bridge").exists()), None)
 
 
 def static_busybox() -> Path | None:
-    """A busybox that needs no library, so that it can be an image of its own."""
+    """A busybox that needs no libraries, so that it can be an image by itself."""
     found = shutil.which("busybox", path=search_path())
     if found is None:
         return None
     with Path(found).open("rb") as file:
-        head = file.read(4096)  # the program headers, and the loader's path of one that is not static
+        head = file.read(4096)  # the program headers; a program that is not static names its loader there
     return None if b"/ld-" in head else Path(found)

@@ -1,4 +1,4 @@
-"""An image of PostgreSQL, from Debian's package on the base of the others; for tests alone."""
+"""An image of PostgreSQL for tests: Debian's package on the base image of the others."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from tests.cluster.base import CACHE
 from tests.cluster.images import CERTIFICATES
 from tests.cluster.shell import Say, locked, run
 
-AUTHORITIES = f"{CERTIFICATES}/ca-certificates.crt"  # not the folder: a package writes there
+AUTHORITIES = f"{CERTIFICATES}/ca-certificates.crt"  # not its folder, because a package writes into it
 NAME = "localhost/tierserve-postgresql:bookworm"
 ACCOUNT = 10003
-# The package would make a database of its own, and start it. Without LLVM, 150 MB of it, no query is compiled.
+# Without that setting the package would make and start a database of its own. LLVM takes 150 MB, and PostgreSQL uses it
+# only to compile queries.
 DOCKERFILE = f"""
 FROM {base.NAME}
 RUN echo 'postgres:x:{ACCOUNT}:{ACCOUNT}::/tmp:/usr/sbin/nologin' >>/etc/passwd \\
@@ -33,7 +34,7 @@ USER {ACCOUNT}:{ACCOUNT}
 
 
 def postgresql_image(say: Say = lambda line: None) -> Path:
-    """The image as an OCI archive; made the first time, within a minute, and kept in the cache."""
+    """The image as an OCI archive. The first call makes it within a minute; later ones find it in the cache."""
     base.require_tools()
     bottom = base.base_image(say)
     key = hashlib.sha256(f"{DOCKERFILE} {bottom.name}".encode()).hexdigest()[:12]

@@ -1,4 +1,4 @@
-"""Commands with a timeout, builders one at a time, and the one error that this package raises."""
+"""Commands with a timeout, a lock for builders, and the one error that this package raises."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ T = TypeVar("T")
 
 
 class ClusterError(Exception):
-    """Something that a person has to mend; says how."""
+    """Something that a person has to mend. The text says how."""
 
 
 def run(*argv: str | Path, stdin: str | None = None, timeout: float = 60, env: Mapping[str, str] | None = None) -> str:
-    """What a command prints. Raises ``ClusterError`` with what it complained about."""
+    """Run a command and return what it prints. Raises ``ClusterError`` with its complaint."""
     words = [str(word) for word in argv]
     env = {**(env or os.environ), "PATH": search_path()}
     try:
@@ -44,7 +44,7 @@ def run(*argv: str | Path, stdin: str | None = None, timeout: float = 60, env: M
 
 
 def until(look: Callable[[], T], seconds: float, what: str, enough: Callable[[T], object] = bool) -> T:
-    """As ``eventually``, also despite a ``ClusterError``. Raises one, which says what was seen last."""
+    """Like ``eventually``, but a ``ClusterError`` means look again. Raises ``ClusterError`` with what was seen last."""
     try:
         return eventually(look, seconds, what, enough, (ClusterError,))
     except AssertionError as error:
@@ -52,13 +52,13 @@ def until(look: Callable[[], T], seconds: float, what: str, enough: Callable[[T]
 
 
 def direct() -> dict[str, str]:
-    """The environment without the company's proxy, which knows nothing of the cluster's addresses."""
+    """The environment without an HTTP proxy, which could not reach the cluster's addresses."""
     kept = {name: value for name, value in os.environ.items() if name.lower() not in PROXIES}
     return {**kept, "PATH": search_path()}
 
 
 def search_path() -> str:
-    """Where commands are: a user who became root may lack the last two."""
+    """The PATH for commands. It adds two folders that a user who became root may lack."""
     return f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
 
 
@@ -69,7 +69,7 @@ def interrupt(number: int, frame: FrameType | None) -> NoReturn:
 
 @contextmanager
 def locked(path: Path, say: Say) -> Iterator[None]:
-    """One builder at a time; the others find what it made."""
+    """Hold a lock, so that one builder works at a time and the others find what it made."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
         try:

@@ -1,4 +1,4 @@
-"""Storage: for each claim, local-path-provisioner makes a folder on the node that its first pod is scheduled to."""
+"""Storage: for each claim, local-path-provisioner makes a folder on the node of the claim's first pod."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NAME = "local-path"
 
 
 def manifests(folders: Mapping[str, Path]) -> str:
-    """The default StorageClass, and the provisioner's settings: for each node, the folder that volumes are made in."""
+    """The default StorageClass, and the provisioner's settings: in which folder of each node it makes volumes."""
     paths = [{"node": node, "paths": [str(path)]} for node, path in folders.items()]
     helper = {"name": "helper-pod", "image": BUSYBOX, "imagePullPolicy": "Never"}
     settings = {

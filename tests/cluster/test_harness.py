@@ -1,4 +1,4 @@
-"""The cluster itself: it does what a Kubernetes does, and goes without a trace."""
+"""The test cluster itself: it behaves like Kubernetes, and it leaves no trace when it is removed."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def test_pods_are_reached_across_nodes_and_from_the_host(cluster: Cluster, names
 
 
 def test_a_claim_without_a_class_gets_a_volume_that_anybody_may_write_in(cluster: Cluster, namespace: str) -> None:
-    """Under Pod Security "restricted", on the node that its first pod went to; the volume goes with the claim."""
+    """This holds under Pod Security "restricted". The volume is on its first pod's node, and goes with the claim."""
     cluster.kubectl("label", "namespace", namespace, "pod-security.kubernetes.io/enforce=restricted")
     size = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "10Gi"}}}
     claim = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "state"}, "spec": size}

@@ -1,4 +1,4 @@
-"""What of the harness needs no cluster."""
+"""The parts of the test cluster's code that need no cluster."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_a_binary_is_built_again_only_for_what_it_is_made_of(tmp_path: Path, mon
 
 def test_what_other_versions_have_built_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setenv("PATH", str(tmp_path))  # without Go
+    monkeypatch.setenv("PATH", str(tmp_path))  # so that go is not found
     helm = next(program for program in binaries.PROGRAMS if program.name == "helm")
     built = tmp_path / "tierserve" / "bin" / "built" / f"helm-{binaries.key(helm)}"
     built.parent.mkdir(parents=True)

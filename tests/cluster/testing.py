@@ -1,4 +1,4 @@
-"""How tests get a cluster: one of their own, taken away at the end, or any that a kubeconfig leads to."""
+"""How tests get a cluster: one of their own, which is removed at the end, or any that a kubeconfig leads to."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ UNBUILT = "Kubernetes is not built: python -m tests.cluster binaries --all, whic
 
 @contextmanager
 def session_cluster() -> Iterator[Kubernetes]:
-    """The cluster of ``$TIERSERVE_E2E_KUBECONFIG``, or a ``Cluster`` for as long as the block lasts.
+    """The cluster of ``$TIERSERVE_E2E_KUBECONFIG``, or else a new ``Cluster`` while the block lasts.
 
-    That of ``make cluster`` is a ``Cluster`` too: ``TIERSERVE_E2E_KUBECONFIG=.tierserve/cluster/kubeconfig``.
+    If the variable names the kubeconfig of ``make cluster`` (.tierserve/cluster/kubeconfig), that is a ``Cluster`` too.
     """
     given = os.environ.get(GIVEN)
     if given:
@@ -41,9 +41,9 @@ def session_cluster() -> Iterator[Kubernetes]:
 
 @contextmanager
 def own_cluster(folder: Path, grace_seconds: int = GRACE_SECONDS) -> Iterator[Cluster]:
-    """A new cluster in a folder, taken away at the end; what a killed run left in the folder goes first.
+    """A new cluster in a folder while the block lasts. What a killed run has left in the folder is removed first.
 
-    Skips the test where no cluster can be, and says how one could; fails it with ``CI=true``.
+    Where no cluster can run, the test is skipped with the command that would help. With ``CI=true`` it fails.
     """
     if (reason := obstacle() or (UNBUILT if binaries.absent(NEEDED) else None)) is not None:
         lacking(reason)
@@ -63,7 +63,7 @@ def own_cluster(folder: Path, grace_seconds: int = GRACE_SECONDS) -> Iterator[Cl
 
 
 def obstacle() -> str | None:
-    """Why no cluster can be started here, with the command that mends it."""
+    """Why no cluster can be started here, with the command that helps; None if one can."""
     if os.geteuid() != 0:
         return "root is needed for a cluster: sudo make test-cluster"
     if absent := packages.missing():

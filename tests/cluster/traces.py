@@ -1,4 +1,4 @@
-"""What a cluster leaves on its host, looked for where it could be."""
+"""Finds what a cluster leaves on its host, in all places where it could."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DIRECTORIES += ["/var/run/kubernetes", "/etc/cni"]
 
 
 def pod_processes(*nodes: Node) -> list[psutil.Process]:
-    """What runs in the pods of nodes, seen from the host."""
+    """The processes in the pods of nodes, as the host sees them."""
     groups = [f"/{node.cgroup}/" for node in nodes]
     found = []
     for process in psutil.process_iter():
@@ -31,13 +31,13 @@ def pod_processes(*nodes: Node) -> list[psutil.Process]:
 
 
 def daemons(cluster: Cluster) -> list[psutil.Process]:
-    """What runs on the machines of a cluster outside of pods."""
+    """The processes on the machines of a cluster outside of pods."""
     machines = [cluster.control.machine, *(node.machine for node in cluster.nodes.values())]
     return [psutil.Process(pid) for machine in machines for pid in machine.processes()]
 
 
 def traces(folder: Path, link: str) -> dict[str, list[str]]:
-    """All that there is of the cluster in a folder with a link, by kind; empty when there is nothing."""
+    """Everything that exists of the cluster with this folder and link, by kind. Empty if there is nothing."""
     mine = (f"{link}-", str(folder))
     commands = {process.pid: " ".join(_argv(process)) for process in psutil.process_iter()}
     links = [entry["ifname"] for entry in json.loads(run("ip", "-json", "link"))]
@@ -59,7 +59,7 @@ def traces(folder: Path, link: str) -> dict[str, list[str]]:
 
 
 def host_settings() -> dict[str, object]:
-    """What a kubelet or a network plugin would change for the whole host."""
+    """The settings of the host that a kubelet or a network plugin could change."""
     tunables = {path: Path(f"/proc/sys/{path}").read_text() for path in (*TUNABLES, "net/ipv4/ip_forward")}
     return {**tunables, **{path: Path(path).exists() for path in DIRECTORIES}, "rules": run("nft", "list", "ruleset")}
 
