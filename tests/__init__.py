@@ -1,1 +1,1 @@
-"""Tests, and what runs a real server for them and for the benchmarks."""
+"""The tests, and the helpers that run a real server for them and for the benchmarks."""

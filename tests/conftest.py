@@ -1,4 +1,4 @@
-"""What every test may use."""
+"""Fixtures for all tests."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ pytest.register_assert_rewrite("tests.e2e", "tests.faults", "tests.service", "te
 
 @pytest.fixture(scope="session")
 def models() -> Path:
-    """The directory with the default models: the one that ``make`` fills, filled here when it is empty."""
+    """The directory with the default models. ``make`` fills it; if it has not, this does."""
     output = models_directory()
     for name in DEFAULT_MODELS:
         build(name, output, progress=lambda step: None)

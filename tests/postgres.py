@@ -1,4 +1,4 @@
-"""A real PostgreSQL server of its own, from the programs that are installed on this machine."""
+"""A real PostgreSQL server for tests, from the programs that are installed on this machine."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ START_SECONDS = 60.0
 
 @cache
 def programs() -> Path | None:
-    """The folder with ``initdb`` and ``postgres``, of the newest version there is."""
+    """The folder with ``initdb`` and ``postgres`` of the newest installed version."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
     if found:
         return found[-1].parent
@@ -38,7 +38,7 @@ def programs() -> Path | None:
 
 
 class Postgres:
-    """A server on a port and in a folder of its own; it does not run as root, which it refuses."""
+    """A server on a port and in a folder of its own. For root it runs as the user postgres: it refuses to be root."""
 
     def __init__(self, **settings: str) -> None:
         self._settings = settings
@@ -77,7 +77,10 @@ class Postgres:
         return psycopg.connect(where, autocommit=True, connect_timeout=5)
 
     def start(self) -> None:
-        """Return when it answers; one that runs is left as it is, for two faults may have ended it at the same time."""
+        """Start it and return when it answers. If it runs already, do nothing.
+
+        Two faults may have ended it at the same time, and each of them starts it again.
+        """
         if self._process is not None and self._process.poll() is None:
             return
         settings = {"listen_addresses": "127.0.0.1", "port": self.port, "unix_socket_directories": self._folder}
@@ -93,18 +96,18 @@ class Postgres:
                 self.connect("postgres").close()
             except psycopg.OperationalError as error:
                 if time.monotonic() > end or self._process.poll() is not None:
-                    said = self.log.read_text().splitlines()[-3:]  # the file may go with the folder
+                    said = self.log.read_text().splitlines()[-3:]  # now, because it may be deleted with the folder
                     raise RuntimeError("\n".join([f"no PostgreSQL: {error}", *said])) from None
                 time.sleep(0.05)
             else:
                 return
 
     def stop(self) -> None:
-        """End every session at once, in good order (a fast shutdown)."""
+        """End the server in good order, without waiting for sessions (a fast shutdown)."""
         self._end(signal.SIGINT)
 
     def kill(self) -> None:
-        """End it as a crash does, its children too."""
+        """End the server and its children as a crash does."""
         self._end(signal.SIGQUIT)
 
     def close(self) -> None:
@@ -119,7 +122,7 @@ class Postgres:
 
     @contextmanager
     def schema(self, name: str) -> Iterator[str]:
-        """The URL of an empty schema, dropped afterwards: as good as a database, and sooner there."""
+        """The URL of an empty schema, which is dropped afterwards. It is as good as a database and faster to make."""
         with self.connect() as connection:
             connection.execute(f"CREATE SCHEMA {name}")
         try:
@@ -148,6 +151,6 @@ class Postgres:
 
 
 def need_postgres() -> None:
-    """Where there is no PostgreSQL."""
+    """Skip the test, or fail it in CI, where there is no PostgreSQL."""
     if programs() is None:
         lacking(MISSING)

@@ -1,4 +1,4 @@
-"""A real server in its own process, on a folder and ports of its own."""
+"""A real server in a process of its own, with its own folder and ports."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Client:
     def ask(
         self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
     ) -> Answer:
-        """One request on a connection of its own."""
+        """Make one request on a connection of its own."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=ANSWER_SECONDS)
         try:
             connection.request(method, path, body, dict(headers or {}))
@@ -87,7 +87,7 @@ class Service(Client):
         self.process: psutil.Popen | None = None
 
     def start(self) -> None:
-        """Start it and wait until it answers. Raises ``RuntimeError`` when it does not."""
+        """Start the server and wait until it answers. Raises ``RuntimeError`` if it does not."""
         self.state.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
             self.process = psutil.Popen(self.command, cwd=ROOT, stdout=log, stderr=log)
@@ -107,15 +107,15 @@ class Service(Client):
         raise RuntimeError(f"{what}; see {self.log}")
 
     def stop(self) -> int:
-        """End it as an operator does, and return its status."""
+        """End the server as an operator does, and return its status."""
         return self._end(signal.SIGTERM)
 
     def kill(self) -> int:
-        """End it as a crash does."""
+        """End the server as a crash does, and return its status."""
         return self._end(signal.SIGKILL)
 
     def workers(self) -> list[psutil.Process]:
-        """The processes of its workers."""
+        """The processes of the server's workers."""
         assert self.process is not None
         return [child for child in self.process.children() if "work" in child.cmdline()]
 
@@ -133,7 +133,7 @@ class Service(Client):
 def service(
     models: Path, state: Path, settings: Sequence[str] = (), values: Path | None = None, options: Sequence[str] = ()
 ) -> Iterator[Service]:
-    """A started server, ended afterwards."""
+    """A server that runs while the block lasts."""
     found = Service(state, models, settings, values, options)
     found.start()
     try:
@@ -158,17 +158,17 @@ def alive(pid: int) -> bool:
 
 
 def models_directory() -> Path:
-    """Where the default models are, or are to be built."""
+    """The directory of the default models, whether they are built or not."""
     return Path(os.environ.get("TIERSERVE_MODELS", ROOT / ".tierserve" / "models"))
 
 
 def lacking(what: str) -> None:
-    """Skip, with the command that would help; with CI=true nothing is lacking, so that it is a failure."""
+    """Skip the test and say what is missing. With CI=true nothing may be missing, so the test fails."""
     (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(what)
 
 
 def listening(port: int) -> bool:
-    """Whether somebody takes connections there."""
+    """Whether somebody takes connections on this port."""
     with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
         return True
     return False

@@ -1,4 +1,4 @@
-"""A real S3 server that keeps objects in memory, part of this process; what it logs goes to a file."""
+"""An S3 server in this process. It keeps objects in memory and logs to a file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LOGGER = logging.getLogger("werkzeug")
 
 @contextmanager
 def s3(address: str, log: Path) -> Iterator[tuple[str, int]]:
-    """Where it listens, for as long as the block lasts."""
+    """Run the server while the block lasts; yields its host and port."""
     handler = logging.FileHandler(log)
     _LOGGER.addHandler(handler)
     before, _LOGGER.propagate = _LOGGER.propagate, False

@@ -1,4 +1,4 @@
-"""What a wait says that was in vain."""
+"""What ``eventually`` says when it waited in vain."""
 
 from __future__ import annotations
 

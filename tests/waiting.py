@@ -1,4 +1,4 @@
-"""Waiting for the world: for what, for how long, and, where it was in vain, what was seen last."""
+"""Waiting until something is seen. A wait in vain says what it waited for, how long, and what it saw last."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ def eventually(
     enough: Callable[[T], object] = bool,
     despite: tuple[type[Exception], ...] = (),
 ) -> T:
-    """What ``look`` sees, once it is enough; looks again and again, also ``despite`` such errors.
+    """Look again and again until what ``look`` sees is enough, and return it. Errors of ``despite`` mean look again.
 
-    The last look begins when the time is over. Raises ``AssertionError`` with what was waited for and seen last.
+    The last look begins when the time is over. Raises ``AssertionError`` with what was waited for and what was seen
+    last.
     """
     end = time.monotonic() + seconds
     while True:
@@ -43,6 +44,6 @@ def eventually(
 
 
 def shortened(text: str) -> str:
-    """Of a long text its beginning and its end."""
+    """The beginning and the end of a long text."""
     half = SHOWN // 2
     return text if len(text) <= SHOWN else f"{text[:half]} ... {text[-half:]}"

@@ -22,24 +22,24 @@ Object = dict[str, Any]
 
 
 class Refused(Exception):
-    """Helm does not render these values; the text is what it says."""
+    """Helm does not render these values. The text is Helm's message."""
 
 
 @dataclass
 class Chart:
-    """Renders the chart with the binaries of a folder; each set of values once."""
+    """Renders the chart with the binaries of a folder. Each set of values is rendered only once."""
 
     binaries: Path
     rendered: dict[tuple[str, ...], str] = field(default_factory=dict)
     parsed: dict[str, list[Object]] = field(default_factory=dict)
 
     def run(self, program: str, *arguments: str | Path, text: str | None = None) -> subprocess.CompletedProcess[str]:
-        """Runs one of the binaries, in the chart's folder, with ``text`` on its standard input."""
+        """Run one of the binaries in the chart's folder, with ``text`` on its standard input."""
         argv = [str(self.binaries / program), *map(str, arguments)]
         return subprocess.run(argv, input=text, capture_output=True, text=True, cwd=CHART, timeout=SECONDS, check=False)
 
     def text(self, *arguments: str | Path, release: str = RELEASE, namespace: str = NAMESPACE) -> str:
-        """What ``helm template`` prints with these arguments. Raises ``Refused``."""
+        """What ``helm template`` prints with these arguments. Raises ``Refused`` if Helm fails."""
         argv = ["template", release, str(CHART), "--namespace", namespace, *map(str, arguments)]
         key = tuple(argv)
         if key not in self.rendered:
@@ -50,7 +50,7 @@ class Chart:
         return self.rendered[key]
 
     def objects(self, *arguments: str | Path, release: str = RELEASE, namespace: str = NAMESPACE) -> list[Object]:
-        """The objects of ``text``; nobody changes them."""
+        """The objects of ``text``. Callers share them, so they must not change them."""
         text = self.text(*arguments, release=release, namespace=namespace)
         if text not in self.parsed:
             self.parsed[text] = [document for document in yaml.safe_load_all(text) if document]
@@ -70,6 +70,6 @@ def only(objects: Sequence[Object], kind: str, name: str | None = None, namespac
 
 
 def identity(each: Object) -> tuple[str, str, str, str]:
-    """What the API server knows an object by."""
+    """The keys by which the API server tells objects apart."""
     metadata = each["metadata"]
     return each["apiVersion"], each["kind"], metadata.get("namespace", ""), metadata["name"]

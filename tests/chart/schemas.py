@@ -1,6 +1,7 @@
-"""JSON Schemas of Kubernetes objects for kubeconform, which finds its own only on the internet.
+"""JSON Schemas of Kubernetes objects for kubeconform, which would otherwise download them.
 
-Those of Kubernetes come with the package ``kubernetes-validate``, the others with their makers' Go modules.
+The schemas of Kubernetes come with the package ``kubernetes-validate``, and those of custom resources with their
+makers' Go modules.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ Schema = dict[str, Any]
 
 
 def write(folder: Path, kinds: Iterable[tuple[str, str]]) -> str:
-    """Write the schemas of these (apiVersion, kind) into a folder; returns kubeconform's ``-schema-location``."""
+    """Write the schemas of these (apiVersion, kind) into a folder, and return kubeconform's ``-schema-location``."""
     custom = _custom()
     for version in VERSIONS:
         source, target = BUNDLED / f"v{version}-local-strict", folder / f"v{version}"
@@ -47,7 +48,7 @@ def write(folder: Path, kinds: Iterable[tuple[str, str]]) -> str:
 
 
 def _standalone(schema: Schema, definitions: Schema) -> Schema:
-    """The schema with the definitions that it needs inside."""
+    """The schema in one document, with all definitions that it refers to."""
     text = json.dumps({key: value for key, value in schema.items() if key != "$id"})
     needed: Schema = {}
     todo = _referred(text)
@@ -77,7 +78,7 @@ def _custom() -> dict[tuple[str, str], Schema]:
 
 
 def _closed(part: Any) -> Any:
-    """The schema with unknown keys forbidden wherever some are known, as the API server prunes them."""
+    """The schema, with unknown keys forbidden in every object whose keys are known: the API server drops them."""
     if isinstance(part, list):
         return [_closed(item) for item in part]
     if not isinstance(part, dict):

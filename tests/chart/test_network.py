@@ -1,4 +1,4 @@
-"""Who may talk to whom: cyclonus evaluates the rendered NetworkPolicies; no cluster is needed."""
+"""Who may talk to whom. cyclonus evaluates the rendered NetworkPolicies, so no cluster is needed."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ OTHERS = {
 
 
 def end(name: str) -> dict[str, Any]:
-    """A pod, or an address outside the cluster, as cyclonus wants it."""
+    """A pod, or an address outside the cluster, in cyclonus' format."""
     if name in ADDRESSES:
         return {"IP": ADDRESSES[name]}
     namespace, labels = PODS[name]
@@ -116,7 +116,7 @@ def verdicts(chart: Chart, objects: list[Object], pairs: list[str], folder: Path
         traffic.append(ends | {"ResolvedPort": int(port), "Protocol": protocol or "TCP"})
     policies = [each for each in objects if each["kind"] == "NetworkPolicy"]
     (folder / "policies").mkdir()
-    for number, each in enumerate(policies):  # of a file with more than one document cyclonus reads the first
+    for number, each in enumerate(policies):  # one file each: cyclonus reads only the first document of a file
         (folder / "policies" / f"{number}.yaml").write_text(yaml.safe_dump(each))
     (folder / "traffic.json").write_text(json.dumps(traffic))
     files: list[str | Path] = ["--policy-path", folder / "policies", "--traffic-path", folder / "traffic.json"]

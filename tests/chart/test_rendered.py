@@ -27,7 +27,7 @@ CLUSTER_WIDE = {"Namespace", "ClusterRole", "ClusterRoleBinding"}
 
 
 def settings(objects: list[Object], folder: Path) -> tuple[records.Settings, Path]:
-    """What the server reads in its pod: the settings, and the folder with values and Job templates."""
+    """What the server reads in its pod: the settings, and the folder with the values and Job templates."""
     deployment = only(objects, "Deployment")
     volumes = {each["name"]: each for each in deployment["spec"]["template"]["spec"]["volumes"]}
     for source in volumes["config"]["projected"]["sources"]:
@@ -192,7 +192,7 @@ def test_a_change_that_the_server_reads_once_makes_a_new_pod(chart: Chart, chang
 
 
 def immutable(each: Object) -> Any:
-    """The part of an object that the API server lets nobody change."""
+    """The part of an object that nobody can change in the API server."""
     spec = each.get("spec", {})
     if each["kind"] == "Deployment":
         return spec["selector"]
@@ -208,7 +208,7 @@ def test_going_from_the_defaults_to_a_case_changes_nothing_immutable(chart: Char
     before = {identity(each): immutable(each) for each in chart.objects()}
     after = {identity(each): immutable(each) for each in chart.case(case)}
     chosen = {("v1", "PersistentVolumeClaim", NAMESPACE, "tierserve-state")}
-    if case not in ("production", "no-default-class", "eks"):  # these choose another class or access mode
+    if case not in ("production", "no-default-class", "eks"):  # these choose another storage class or access mode
         chosen = set()
     assert {key for key in before.keys() & after.keys() if before[key] != after[key]} == chosen
 

@@ -1,4 +1,4 @@
-"""What kube-score and checkov find in the chart and in the Jobs that the server makes, and why it stays."""
+"""What kube-score and checkov find in the chart and in the server's Jobs, and why each finding stays."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.chart.charts import Chart, Object, identity
 
 pytestmark = pytest.mark.cluster
 
-CHECKOV = "checkov==3.3.30"  # in an environment of its own: it wants older versions of what we use
+CHECKOV = "checkov==3.3.30"  # in an environment of its own, because it needs older versions of packages that we use
 CHECKOV_SECONDS = 110
 
 ONE_SERVER = "the queue is a SQLite file, which one process may have open: one replica, never two side by side"
@@ -46,7 +46,7 @@ Findings = set[tuple[str, str]]
 
 
 def jobs(objects: list[Object], folder: Path) -> list[Object]:
-    """A Job of every tier, as the server makes it from the rendered ConfigMaps."""
+    """A Job for each tier, as the server makes it from the rendered ConfigMaps."""
     for each in objects:
         for name, text in each["data"].items() if each["kind"] == "ConfigMap" else ():
             (folder / name).write_text(text)
@@ -56,7 +56,7 @@ def jobs(objects: list[Object], folder: Path) -> list[Object]:
 
 @pytest.fixture(scope="module")
 def manifests(chart: Chart, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A file with everything that there is in the cluster, by case."""
+    """By case, a file with all objects that would be in the cluster."""
     folder, files = tmp_path_factory.mktemp("manifests"), {}
     for case in EXPECTED:
         objects = chart.case(case)
@@ -68,7 +68,7 @@ def manifests(chart: Chart, tmp_path_factory: pytest.TempPathFactory) -> dict[st
 
 @pytest.fixture(scope="module")
 def checkov(manifests: dict[str, Path]) -> dict[str, Findings]:
-    """What checkov finds, by case."""
+    """By case, what checkov finds."""
     argv = [sys.executable, "-m", "uv", "tool", "run", "--python", sys.executable, CHECKOV, "--framework", "kubernetes"]
     argv += ["--skip-download", "--output", "json", "--directory", str(manifests["default"].parent)]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=CHECKOV_SECONDS, check=False)
@@ -88,7 +88,7 @@ def checkov(manifests: dict[str, Path]) -> dict[str, Findings]:
 
 
 def kube_score(chart: Chart, manifest: Path) -> Findings:
-    """What kube-score finds."""
+    """What kube-score finds in a manifest."""
     flags = [
         "--output-format",
         "json",

@@ -1,4 +1,4 @@
-"""The chart's own suites, ``chart/tests``, run by helm-unittest."""
+"""The chart's own suites in ``chart/tests``, run by helm-unittest."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``chart/values.yaml``, its schema and the cases of ``chart/ci``; needs no program."""
+"""``chart/values.yaml``, its schema and the cases of ``chart/ci``. These tests need no other program."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SINK = documents.read(CASES["kitchen-sink"]).value
 
 
 def parts(part: Schema = ROOT, path: str = "") -> Iterator[tuple[str, Schema]]:
-    """Every part of the schema with its path; a tier's name is ``*``, a list's item ``[]``."""
+    """Every part of the schema with its path. In paths a tier's name is ``*``, and a list's item is ``[]``."""
     yield path, part
     inner = dict(part.get("properties", {}))
     inner |= {key: part[word] for key, word in (("*", "additionalProperties"), ("[]", "items")) if part.get(word)}
@@ -27,7 +27,7 @@ def parts(part: Schema = ROOT, path: str = "") -> Iterator[tuple[str, Schema]]:
 
 
 def paths(value: Any, part: Schema = ROOT, path: str = "") -> Iterator[str]:
-    """The path of every value that the schema has a part for, as in ``parts``."""
+    """The path, as in ``parts``, of every value that the schema describes."""
     yield path
     items = (
         value.items()

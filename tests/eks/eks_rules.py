@@ -29,7 +29,10 @@ Pod = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class InstanceType:
-    """Virtual CPUs, GiB, the most pods (network interfaces x (addresses - 1) + 2), and VNNI, which int8 needs."""
+    """An EC2 instance type. ``vnni``: its processor has VNNI, which int8 needs.
+
+    ``pods`` is how many pods it can hold: network interfaces x (addresses of each - 1) + 2.
+    """
 
     cpus: int
     gibibytes: int
@@ -37,31 +40,32 @@ class InstanceType:
     vnni: bool
 
 
-# EC2's DescribeInstanceTypes. VNNI: Intel since Ice Lake, AMD since Zen 4.
+# From EC2's DescribeInstanceTypes. Intel has VNNI since Ice Lake, AMD since Zen 4.
 INSTANCE_TYPES = {
-    "c6i.large": InstanceType(2, 4, 29, True),
-    "c7i.large": InstanceType(2, 4, 29, True),
-    "c6a.xlarge": InstanceType(4, 8, 58, False),
-    "c6i.xlarge": InstanceType(4, 8, 58, True),
-    "c6id.xlarge": InstanceType(4, 8, 58, True),
-    "c6in.xlarge": InstanceType(4, 8, 58, True),
-    "c7a.xlarge": InstanceType(4, 8, 58, True),
-    "c7i.xlarge": InstanceType(4, 8, 58, True),
-    "m7i.xlarge": InstanceType(4, 16, 58, True),
+    "c6i.large": InstanceType(cpus=2, gibibytes=4, pods=29, vnni=True),
+    "c7i.large": InstanceType(cpus=2, gibibytes=4, pods=29, vnni=True),
+    "c6a.xlarge": InstanceType(cpus=4, gibibytes=8, pods=58, vnni=False),
+    "c6i.xlarge": InstanceType(cpus=4, gibibytes=8, pods=58, vnni=True),
+    "c6id.xlarge": InstanceType(cpus=4, gibibytes=8, pods=58, vnni=True),
+    "c6in.xlarge": InstanceType(cpus=4, gibibytes=8, pods=58, vnni=True),
+    "c7a.xlarge": InstanceType(cpus=4, gibibytes=8, pods=58, vnni=True),
+    "c7i.xlarge": InstanceType(cpus=4, gibibytes=8, pods=58, vnni=True),
+    "m7i.xlarge": InstanceType(cpus=4, gibibytes=16, pods=58, vnni=True),
 }
-# What nodeadm of the EKS image keeps back: a part of each of the first CPUs, 255Mi + 11Mi a pod, 100Mi before eviction.
+# What nodeadm of the EKS image reserves: a part of each of the first CPUs, 255Mi and 11Mi a pod, and 100Mi below which
+# pods are evicted.
 RESERVED_CPU = (Decimal("0.06"), Decimal("0.01"), Decimal("0.005"), Decimal("0.005"))
-# The machine's own share of its memory, as Karpenter estimates it.
+# The part of the memory that a virtual machine does not give its system, as Karpenter estimates it.
 MEMORY_OVERHEAD = Decimal("0.075")
-# aws-node, kube-proxy, ebs-csi-node and eks-pod-identity-agent ask for 180m and 120Mi; the rest is margin.
+# aws-node, kube-proxy, ebs-csi-node and eks-pod-identity-agent request 180m and 120Mi. The rest is margin.
 DAEMONS_CPU, DAEMONS_MEMORY = Decimal("0.25"), parse_quantity("256Mi")
-# An autoscaler's look, a new machine, its join and the first pull of an image.
+# How long a new node takes: the autoscaler's look, the machine's start, its join, and the first pull of an image.
 NODE_SECONDS = 300
 MEBIBYTE = 1 << 20
 
 
 def room(instance_type: InstanceType) -> dict[str, Decimal]:
-    """What the pods of a tier may ask for on one node."""
+    """How much the pods of a tier can request in all on one node."""
     memory = instance_type.gibibytes * 1024 * (1 - MEMORY_OVERHEAD) - (255 + 11 * instance_type.pods) - 100
     cpu = instance_type.cpus - sum(RESERVED_CPU[: instance_type.cpus], Decimal())
     return {"cpu": cpu - DAEMONS_CPU, "memory": memory * MEBIBYTE - DAEMONS_MEMORY}
@@ -74,13 +78,13 @@ def jobs_per_node(group: Group, job: Mapping[str, Any]) -> int:
 
 
 def jobs_allowed(tier: Values) -> int:
-    """How many Jobs the tier's quota lets run at once."""
+    """How many Jobs can run at once by the tier's quota."""
     quota, job = tier["quota"], {**tier["job"], "pods": 1}
     return min(int(parse_quantity(str(quota[key])) // parse_quantity(str(job[key]))) for key in quota)
 
 
 def tolerates(pod: Pod, group: Group) -> bool:
-    """Whether the pod bears every taint of the group's nodes that keeps pods out."""
+    """Whether the pod tolerates every taint of the group's nodes that keeps pods out."""
 
     def bears(toleration: Mapping[str, Any], taint: Mapping[str, str]) -> bool:
         same = all(toleration.get(part) in (None, "", taint[part]) for part in ("key", "effect"))
@@ -97,13 +101,13 @@ def groups_of(cluster: Values, pod: Pod) -> list[Group]:
 
 
 def group_of(cluster: Values, tier: Values) -> Group | None:
-    """The one node group of a tier, if there is exactly one."""
+    """The node group of a tier; None unless there is exactly one."""
     groups = groups_of(cluster, tier["job"])
     return groups[0] if len(groups) == 1 else None
 
 
 def placed(cluster: Values, values: Values) -> Iterator[str]:
-    """The server and each tier have one node group each, which lets them in and keeps the others out."""
+    """The server and each tier have a node group of their own, which lets them in and keeps the others out."""
     pods = {"server": values["pod"], **{name: tier["job"] for name, tier in values["tiers"].items()}}
     owners: dict[str, str] = {}
     for name, pod in pods.items():
@@ -129,7 +133,7 @@ def placed(cluster: Values, values: Values) -> Iterator[str]:
 
 
 def capacious(cluster: Values, values: Values) -> Iterator[str]:
-    """Every Job that a quota allows finds a node in the end, on any instance type of its group."""
+    """Every Job that a quota allows finds a node, whichever instance type of its group the node has."""
     for name, tier in values["tiers"].items():
         group = group_of(cluster, tier)
         if group is None:
@@ -154,7 +158,7 @@ def capacious(cluster: Values, values: Values) -> Iterator[str]:
 
 
 def scalable(cluster: Values, values: Values) -> Iterator[str]:
-    """Groups that grow have an autoscaler that can see them; spot groups have a choice of equal types."""
+    """Groups that can grow have an autoscaler that can see them. Spot groups have several equal instance types."""
     grown_by = {(each["namespace"], each["serviceAccountName"]) for each in cluster["iam"]["podIdentityAssociations"]}
     tiers_groups = [group for tier in values["tiers"].values() if (group := group_of(cluster, tier))]
     for group in cluster["managedNodeGroups"]:
@@ -174,7 +178,7 @@ def scalable(cluster: Values, values: Values) -> Iterator[str]:
 
 
 def zoned(cluster: Values, values: Values) -> Iterator[str]:
-    """Zones are the region's; the server's volume finds a node in its zone, whichever that is."""
+    """All zones are in the region. The server's volume finds a node in its zone, whichever zone that is."""
     zones, region = set(cluster["availabilityZones"]), cluster["metadata"]["region"]
     if outside := [zone for zone in zones if zone[:-1] != region]:
         yield f"{outside} are not in {region}"
@@ -189,7 +193,7 @@ def zoned(cluster: Values, values: Values) -> Iterator[str]:
 
 
 def identified(cluster: Values, values: Values) -> Iterator[str]:
-    """No pod of ours has an AWS role, and who has one can change only what is this cluster's."""
+    """No pod of ours has an AWS role. Those that have one can change only what belongs to this cluster."""
     ours = {RELEASE_NAMESPACE, *(tier["namespace"]["name"] for tier in values["tiers"].values())}
     own_tag = f"aws:ResourceTag/k8s.io/cluster-autoscaler/{cluster['metadata']['name']}"
     for association in cluster["iam"]["podIdentityAssociations"]:
@@ -210,7 +214,7 @@ def identified(cluster: Values, values: Values) -> Iterator[str]:
 
 
 def networked(cluster: Values, values: Values) -> Iterator[str]:
-    """NetworkPolicies are enforced, and written for this cluster's networks."""
+    """NetworkPolicies are enforced, and they allow this cluster's networks."""
     addons = {addon["name"]: addon for addon in cluster["addons"]}
     if missing := {"coredns", "kube-proxy", "metrics-server"} - addons.keys():
         yield f"missing add-ons: {sorted(missing)}"
@@ -232,7 +236,7 @@ def networked(cluster: Values, values: Values) -> Iterator[str]:
 
 
 def pullable(cluster: Values, values: Values) -> Iterator[str]:
-    """Both images lie in one ECR registry, in the cluster's region, under the example account."""
+    """Both images are in one ECR registry, in the cluster's region, under the example account."""
     registry = f"111122223333.dkr.ecr.{cluster['metadata']['region']}.amazonaws.com"
     for name in ("server", "worker"):
         repository = values[name]["image"]["repository"]

@@ -1,4 +1,4 @@
-"""The cluster of eksctl-config.yaml, the values of chart/ci/eks-values.yaml, and that the one can run the other."""
+"""The cluster of eksctl-config.yaml can run what the values of chart/ci/eks-values.yaml describe."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from tests.eks.eks_rules import (
 
 
 def changed(value: Any, path: str, new: Any) -> Any:
-    """A copy of ``value`` in which ``new`` stands at ``path``; None takes it away."""
+    """A copy of ``value`` with ``new`` at ``path``. None removes what is there."""
     whole = copy.deepcopy(value)
     *keys, last = [int(key) if key.isdigit() else key for key in path.split(".")]
     holder = whole

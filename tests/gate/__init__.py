@@ -1,1 +1,1 @@
-"""The whole check: every suite one after another, their output in files, and a summary of what failed."""
+"""The whole check: all suites run one after another, with their output in files and a summary at the end."""

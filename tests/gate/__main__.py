@@ -1,4 +1,4 @@
-"""``python -m tests.gate``: every suite, or those named."""
+"""``python -m tests.gate``: run every suite, or those named."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ SUITES = [
     Suite("lint", make("lint"), tests=False, vital=True),
     Suite("packages", lambda _: PACKAGES, tests=False),
     Suite("test", make("test"), seconds=HOUR),
-    Suite("test-faults", make("test-faults"), make_one, seconds=HOUR),
-    Suite("test-cluster", make("test-cluster"), make_one, seconds=3 * HOUR, clusters=CLUSTERS),
+    Suite("test-faults", make("test-faults"), alone=make_one, seconds=HOUR),
+    Suite("test-cluster", make("test-cluster"), alone=make_one, seconds=3 * HOUR, clusters=CLUSTERS),
 ]
 """The limits are for a suite that hangs: each is several times what a slow machine takes."""
 
@@ -43,5 +43,5 @@ def main(logs: Path | None, names: tuple[str, ...]) -> None:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, interrupt)
-    signal.signal(signal.SIGINT, interrupt)  # which whoever started this may have had ignored
+    signal.signal(signal.SIGINT, interrupt)  # a shell starts what it runs in the background with SIGINT ignored
     main(prog_name="python -m tests.gate")

@@ -1,4 +1,4 @@
-"""One suite after another, and a second chance for a few tests."""
+"""Runs one suite after another, and gives a few failed tests a second chance."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SIGN_SECONDS = 60.0
 
 
 def check(suites: Sequence[Suite], logs: Path, say: Say, every: float = SIGN_SECONDS) -> bool:
-    """Run all suites, say what became of them, and return whether all is well. ``logs`` is an empty folder."""
+    """Run all suites, print their results, and return whether all passed. ``logs`` is an empty folder."""
     results: list[Result] = []
     for suite in suites:
         say(f"{suite.name}: begins, its output is in {logs / suite.name / 'output.txt'}")
@@ -35,7 +35,7 @@ def check(suites: Sequence[Suite], logs: Path, say: Say, every: float = SIGN_SEC
 
 
 def _again(suite: Suite, result: Result, most: int, say: Say, every: float) -> None:
-    """Run failed tests once more, each alone, unless they are too many or something else went wrong too."""
+    """Run failed tests once more, each alone, unless they are too many or something other than tests failed."""
     failures = result.failures
     if result.trouble or any(not case.id for case in failures):
         result.notes.append(f"{suite.name}: not only tests failed, so none was run again")
@@ -53,6 +53,6 @@ def _again(suite: Suite, result: Result, most: int, say: Say, every: float) -> N
 
 
 def _signs(name: str, say: Say) -> Say:
-    """Says that a suite is at work, with its last line."""
+    """Makes the messages which show that a suite still runs, each with the last line of its output."""
     began = time.monotonic()
     return lambda line: say(f"{name}: at work for {clock(time.monotonic() - began)}: {line}")

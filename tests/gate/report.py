@@ -1,4 +1,4 @@
-"""What pytest reports of its tests, read from the XML that ``--junitxml`` writes."""
+"""Reads pytest's report of its tests, the XML that ``--junitxml`` writes."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from enum import Enum
 from pathlib import Path
 
 WIDTH = 180
-SHARE_OF_PRINTED = 3  # a third of the lines for what a test printed, the rest for its traceback
+SHARE_OF_PRINTED = 3  # a third of the lines is for what a test printed, the rest for its traceback
 
 
 class Verdict(Enum):
-    """How a test ended; a test that broke while it was set up or cleaned up has failed."""
+    """How a test ended. A test whose setup or cleanup broke has failed."""
 
     PASSED = "passed"
     FAILED = "failed"
@@ -21,7 +21,7 @@ class Verdict(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One test. ``id`` is its node id; something that is not a test, like a module that cannot be read, has none."""
+    """A test, with ``id`` as its node id. It may also be a module that cannot be imported, which has no ``id``."""
 
     name: str
     id: str
@@ -40,22 +40,22 @@ class Case:
 
 
 def read(path: Path, checkout: Path) -> list[Case] | None:
-    """The tests of a report, whose modules are in a checkout; ``None`` where there is no whole report."""
+    """Read a report of the tests of a checkout. Returns ``None`` if there is no complete report."""
     try:
         root = ET.parse(path).getroot()
     except (OSError, ET.ParseError):
         return None
     found: dict[str, list[ET.Element]] = {}
-    for element in root.iter("testcase"):  # a test that fails, and then in its teardown too, is in there twice
+    for element in root.iter("testcase"):  # a test that fails both in itself and in its teardown has two elements
         found.setdefault(_name(element, checkout), []).append(element)
     ended = sum(int(suite.get("tests", 0)) for suite in root.iter("testsuite"))
     if len(found) > ended:
-        found.popitem()  # which was interrupted
+        found.popitem()  # the last one was interrupted
     return [_case(name, elements) for name, elements in found.items()]
 
 
 def lines(text: str) -> list[str]:
-    """The lines of a text, cut to the width of a screen, without empty ones."""
+    """The lines of a text that are not empty, cut to the width of a screen."""
     return [line.rstrip()[:WIDTH] for line in text.splitlines() if line.strip()]
 
 
@@ -64,13 +64,13 @@ def _case(name: str, elements: list[ET.Element]) -> Case:
     skipped = any(element.find("skipped") is not None for element in elements)
     verdict = Verdict.FAILED if problems else Verdict.SKIPPED if skipped else Verdict.PASSED
     return Case(
-        name,
-        name if "::" in name else "",
-        verdict,
-        sum(float(element.get("time", 0)) for element in elements),
-        next(iter(lines(problems[0].get("message", ""))), "") if problems else "",
-        "\n".join(problem.text or "" for problem in problems),
-        "\n".join(_printed(element) for element in elements),
+        name=name,
+        id=name if "::" in name else "",
+        verdict=verdict,
+        seconds=sum(float(element.get("time", 0)) for element in elements),
+        reason=next(iter(lines(problems[0].get("message", ""))), "") if problems else "",
+        traceback="\n".join(problem.text or "" for problem in problems),
+        printed="\n".join(_printed(element) for element in elements),
     )
 
 
@@ -80,7 +80,7 @@ def _printed(element: ET.Element) -> str:
 
 
 def _name(element: ET.Element, checkout: Path) -> str:
-    """The node id: the report has the module's dotted name, and the classes after it."""
+    """The node id of a test. The report has only the dotted name of its module with its classes."""
     name, dotted = element.get("name", ""), element.get("classname", "").split(".")
     for count in range(len(dotted), 0, -1):
         module = f"{'/'.join(dotted[:count])}.py"

@@ -1,4 +1,4 @@
-"""A suite: a command whose output goes to a file, ended with all that it started when it takes too long."""
+"""A suite: a command whose output goes to a file. If it takes too long, it is ended with all that it started."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ Words = Sequence[str]
 
 @dataclass(frozen=True, slots=True)
 class Suite:
-    """What is run: ``command`` takes options for pytest, ``alone`` the node id of one test and such options.
+    """How a suite is run. ``command`` takes options for pytest; ``alone`` takes the node id of one test and options.
 
-    Without ``alone`` no test gets a second chance, and nothing is run after a ``vital`` suite that fails.
-    ``clusters`` are folders whose ``logs`` the next run would overwrite.
+    Without ``alone`` no test gets a second chance. Nothing is run after a ``vital`` suite that fails. ``clusters`` are
+    folders whose ``logs`` the next run would overwrite.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Suite:
 
 @dataclass(slots=True)
 class Result:
-    """What came of a suite. ``trouble``: what went wrong apart from failed tests."""
+    """The result of a suite. ``trouble`` says what went wrong apart from failed tests."""
 
     name: str
     folder: Path
@@ -59,28 +59,28 @@ class Result:
 
     @property
     def output(self) -> Path:
-        """Where all that it said is."""
+        """The file with all its output."""
         return self.folder / "output.txt"
 
     @property
     def flaky(self) -> list[Case]:
-        """Those that failed, and passed alone."""
+        """The tests that failed at first and passed alone."""
         return [case for case in self.failures if case.id in self.again and self.again[case.id].passed]
 
     @property
     def failed(self) -> list[Case]:
-        """Those that failed for good."""
+        """The tests that failed, and did not pass alone."""
         flaky = self.flaky
         return [case for case in self.failures if case not in flaky]
 
     @property
     def failures(self) -> list[Case]:
-        """Those that failed at first."""
+        """The tests that failed at first."""
         return self.having(Verdict.FAILED)
 
     @property
     def passed(self) -> bool:
-        """Whether nothing failed and, of a single test, whether it passed."""
+        """Whether nothing failed for good."""
         return not self.trouble and not self.failed
 
     def having(self, verdict: Verdict) -> list[Case]:
@@ -89,12 +89,12 @@ class Result:
 
 
 def run(suite: Suite, folder: Path, say: Say, every: float) -> Result:
-    """Run a suite once; its output, its report and what its tests leave are in the folder."""
+    """Run a suite once. Its output, its report and the files that its tests leave are in the folder."""
     return _run(suite, suite.command(_options(folder)), folder, say, every)
 
 
 def run_alone(suite: Suite, test: str, folder: Path, say: Say, every: float) -> Result:
-    """Run one of its tests in a process of its own."""
+    """Run one test of a suite in a process of its own."""
     assert suite.alone is not None
     found = _run(suite, suite.alone(test, _options(folder)), folder, say, every)
     if not found.trouble and [case.id for case in found.having(Verdict.PASSED)] != [test]:
@@ -104,7 +104,7 @@ def run_alone(suite: Suite, test: str, folder: Path, say: Say, every: float) -> 
 
 def _run(suite: Suite, words: Words, folder: Path, say: Say, every: float) -> Result:
     folder.mkdir()
-    result, began, at = Result(suite.name, folder), time.monotonic(), time.time()
+    result, began, at = Result(name=suite.name, folder=folder), time.monotonic(), time.time()
     status = _execute(suite, words, result.output, every, say)
     result.seconds = time.monotonic() - began
     report = read(folder / "report.xml", suite.checkout) if suite.tests else []
@@ -135,7 +135,7 @@ def _options(folder: Path) -> list[str]:
 
 
 def _execute(suite: Suite, words: Words, output: Path, every: float, say: Say) -> int | None:
-    """The status of a command, ``None`` if it had to be ended."""
+    """Run a command; returns its status, or ``None`` if it took too long."""
     end, environment = time.monotonic() + suite.seconds, os.environ | {"TIERSERVE_LOGS": str(output.parent)}
     with output.open("wb") as file:
         process = subprocess.Popen(
@@ -158,7 +158,7 @@ def _execute(suite: Suite, words: Words, output: Path, every: float, say: Say) -
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Interrupt what runs, so that it cleans up and reports, then end whatever is left of it."""
+    """Interrupt a command, so that it cleans up and reports, then kill what is left of it."""
     with suppress(ProcessLookupError):
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGINT)
@@ -169,7 +169,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _status(status: int, output: Path) -> int:
-    """That of the command which make ran: its own is 2 whatever happened."""
+    """The status of the command that make ran. make's own status is 2 after any error."""
     told = MAKE_STATUS.findall("\n".join(tail(output, 3))) if status else []
     return int(told[0]) if told else status
 
@@ -189,12 +189,12 @@ def _keep_logs(clusters: Sequence[Path], folder: Path, since: float) -> None:
 
 
 def make(target: str) -> Callable[[Words], Words]:
-    """``make TARGET`` with options for pytest."""
+    """Makes the command ``make TARGET`` with options for pytest."""
     return lambda options: ["make", "--no-print-directory", target, f"ARGS={_quoted(options)}"]
 
 
 def make_one(test: str, options: Words) -> Words:
-    """``make test-one`` of a test with options for pytest."""
+    """The command ``make test-one`` for a test, with options for pytest."""
     return ["make", "--no-print-directory", "test-one", f"TEST={test.replace('$', '$$')}", f"ARGS={_quoted(options)}"]
 
 

@@ -1,4 +1,4 @@
-"""The summary: it fits a screen, and says where the rest is."""
+"""The summary of a run. It fits on a screen, and says where the rest is."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ EVERYTHING = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A failure: its title and the lines of its own output, of which the last ones matter most."""
+    """A failure, with a title and the lines of its output. The last lines matter most."""
 
     title: str
     body: Sequence[str]
 
     def text(self, most: int) -> list[str]:
-        """The title and the last lines."""
+        """The title and the last ``most`` lines."""
         return [self.title, *(f"  {line}" for line in self.body[-most:])]
 
 
 def summary(results: Sequence[Result], logs: Path) -> list[str]:
-    """At most ``MOST_LINES`` lines, the last one with the totals. Writes the rest to files in ``logs``."""
+    """At most ``MOST_LINES`` lines; the last one has the totals. The rest is written to files in ``logs``."""
     failures, slowest = logs / "failures.txt", _slowest(results)
     _write(failures, [line for block in _blocks(results, EVERYTHING) for line in [*block.text(EVERYTHING), ""]])
     _write(logs / "slowest.txt", slowest)
@@ -43,7 +43,7 @@ def summary(results: Sequence[Result], logs: Path) -> list[str]:
 
 
 def totals(results: Sequence[Result]) -> str:
-    """The last line. A suite that fails without a failed test counts as one failure, a flaky test has passed."""
+    """The last line. A suite that fails without a failed test counts as one failure, a flaky test as passed."""
     counts = {verdict: sum(len(result.having(verdict)) for result in results) for verdict in Verdict}
     flaky = sum(len(result.flaky) for result in results)
     failed = sum(len(result.failed) or bool(result.trouble) for result in results)
@@ -51,7 +51,7 @@ def totals(results: Sequence[Result]) -> str:
 
 
 def counted(result: Result) -> str:
-    """What came of a suite, in a few words."""
+    """The result of a suite in a few words."""
     if not result.cases:
         return result.trouble or "ok"
     counts = {
@@ -65,7 +65,7 @@ def counted(result: Result) -> str:
 
 
 def clock(seconds: float) -> str:
-    """Minutes and seconds."""
+    """A time as minutes and seconds."""
     return f"{int(seconds) // 60}:{int(seconds) % 60:02}"
 
 
@@ -99,7 +99,7 @@ def _block(result: Result, case: Case, most: int) -> Block:
 
 
 def _fitted(blocks: Sequence[Block], room: int, rest: Path) -> list[str]:
-    """As many blocks as there is room for, each with as many lines as all of them can have."""
+    """The lines of as many blocks as fit, each cut to the same number of lines."""
     for count in range(len(blocks), 0, -1):
         more = [] if count == len(blocks) else [f"... and {len(blocks) - count} more, see {rest}"]
         for most in range(OWN_LINES, LEAST_LINES - 1, -1):

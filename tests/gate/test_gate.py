@@ -1,4 +1,4 @@
-"""The gate, on tiny suites: real tests in real processes."""
+"""The gate, on tiny suites of real tests in real processes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_counted():
 
 
 class Gate:
-    """Suites with these tests, and what the gate says of them."""
+    """Makes suites of given tests, runs the gate on them, and keeps what it says."""
 
     def __init__(self, folder: Path) -> None:
         self._folder, self.logs = folder, folder / "logs"
@@ -47,9 +47,9 @@ class Gate:
         (checkout / "test_it.py").write_text(HEAD + "".join(tests))
         self.suites.append(
             Suite(
-                name,
-                lambda options: [*PYTEST, *options],
-                (lambda test, options: [*PYTEST, test, *options]) if again else None,
+                name=name,
+                command=lambda options: [*PYTEST, *options],
+                alone=(lambda test, options: [*PYTEST, test, *options]) if again else None,
                 checkout=checkout,
             )
         )
@@ -67,14 +67,14 @@ class Gate:
 
 
 def by_make(suite: Suite) -> Suite:
-    """The same, run by make, and no test twice."""
+    """The same suite, run by make, and without a second chance."""
     (suite.checkout / "Makefile").write_text(f"test:\n\t@{' '.join(PYTEST)} $(ARGS)\n")
     return replace(suite, command=make("test"), alone=None)
 
 
 @pytest.fixture
 def gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Gate:
-    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # they cost more than the tests
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # loading the plugins takes longer than the tests
     return Gate(tmp_path)
 
 

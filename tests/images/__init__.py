@@ -1,1 +1,1 @@
-"""The images, built, unpacked and run."""
+"""Tests that build the images, unpack them and run them."""

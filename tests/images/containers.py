@@ -1,4 +1,4 @@
-"""An image unpacked, and containers of it as a strict cluster runs them: read-only, no capability, no network."""
+"""Unpacked images, and containers as a strict cluster runs them: read-only, without capabilities, without a network."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ class Image:
     root: Path
     """Its files, unpacked."""
     config: Mapping[str, Any]
-    """Its configuration: User, Env, Entrypoint, Labels ..."""
+    """Its configuration: User, Env, Entrypoint, Labels and more."""
     record: str
-    """All of its metadata as text, the history of its layers among it."""
+    """All of its metadata as text, with the history of its layers."""
     bytes: int
-    """The size of its layers, unpacked."""
+    """The size of its unpacked layers."""
     added: frozenset[str]
-    """What the layers above the base bring: paths inside the image, directories left out."""
+    """The paths of the files that the layers above the base add."""
 
     def files(self, *patterns: str) -> list[str]:
         """Paths inside the image that match a glob pattern."""
         return sorted(str(path.relative_to(self.root)) for pattern in patterns for path in self.root.glob(pattern))
 
     def run(self, *args: str, mounts: Mapping[str, Path] | None = None) -> subprocess.CompletedProcess[str]:
-        """Run a command in a container; the host's ``mounts`` (place inside: file outside) are read-only."""
+        """Run a command in a container. ``mounts`` maps places inside to files of the host, which are read-only."""
         with tempfile.TemporaryDirectory(prefix="tierserve-container-") as name:
             folder = Path(name)
             (folder / "config.json").write_text(json.dumps(self._container(args, mounts or {})))
@@ -85,7 +85,7 @@ class Image:
 
 @contextmanager
 def unpacked(target: str) -> Iterator[Image]:
-    """The image of a Dockerfile target, built if need be."""
+    """The image of a Dockerfile target, unpacked while the block lasts. It is built if it is not there."""
     archive = build(target)
     with tempfile.TemporaryDirectory(prefix="tierserve-image-") as name:
         folder, root = Path(name), Path(name) / "root"
@@ -95,11 +95,18 @@ def unpacked(target: str) -> Iterator[Image]:
         record = _blob(folder, manifest["config"])
         brought = [_apply(_path(folder, layer), root) for layer in manifest["layers"]]
         added = frozenset(path for paths in brought[1:] for path in paths if not path.endswith("/"))
-        yield Image(image_name(target), root, record["config"], json.dumps([manifest, record]), size(archive), added)
+        yield Image(
+            name=image_name(target),
+            root=root,
+            config=record["config"],
+            record=json.dumps([manifest, record]),
+            bytes=size(archive),
+            added=added,
+        )
 
 
 def _apply(layer: Path, root: Path) -> list[str]:
-    """Lay a layer over those below: what it has whiteouts for goes, what it has comes. Returns its paths."""
+    """Apply a layer: remove what it has whiteouts for, then add its files. Returns its paths."""
     listed = run("tar", "-tzf", layer, timeout=300).splitlines()
     for entry in map(PurePosixPath, listed):
         if entry.name == ".wh..wh..opq":

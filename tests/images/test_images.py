@@ -1,4 +1,4 @@
-"""The images hold what they need, no more, and run where nothing can be written."""
+"""The images contain what they need and no more, and they run on a read-only filesystem."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ except server.blobs.BlobsUnusable as error:
 
 @pytest.fixture(scope="session", autouse=True)
 def builder() -> None:
-    """Skip where images cannot be built; in CI that is a failure."""
+    """Skip these tests where images cannot be built. In CI they fail."""
     try:
         base.require_tools()
     except ClusterError as error:
@@ -110,7 +110,7 @@ def distributions(image: Image) -> dict[str, str]:
 
 
 def wanted(extra: str | None) -> set[str]:
-    """What setup.py asks for: always, or with an extra."""
+    """What setup.py requires always, or what it requires for an extra."""
     marks = [
         (re.split(r"[^\w.-]", name)[0].lower(), re.search(r"extra == ['\"](\w+)['\"]", name))
         for name in importlib.metadata.requires("tierserve") or []
@@ -136,7 +136,7 @@ def test_its_configuration_is_that_of_a_restricted_pod(image: Image) -> None:
 def test_it_keeps_no_tool_and_nothing_of_the_build(image: Image) -> None:
     places = ["usr/bin", "usr/local/bin", "bin", "sbin", "usr/sbin", "opt/tierserve/bin"]
     assert image.files(*(f"{place}/{tool}" for place in places for tool in BUILD_TOOLS)) == []
-    asked_for = {"setuptools"} if target(image) == "worker-timm" else set()  # by torch
+    asked_for = {"setuptools"} if target(image) == "worker-timm" else set()  # torch requires it
     packagers = {"pip", "setuptools", "uv", "wheel"} - asked_for
     assert image.files(*(f"**/*-packages/{name}{end}" for name in packagers for end in ("", "-*", "*.whl"))) == []
     assert image.files("**/ensurepip", "usr/share/python-wheels", "**/.cache", "tmp/*", "src", "pip") == []
@@ -190,7 +190,7 @@ def test_every_module_is_compiled(image: Image) -> None:
 
 
 def compiled(image: Image, source: str) -> bool:
-    """Whether there is a .pyc that Python takes: of our own modules whatever the source's time, so that copies do."""
+    """Whether Python has a .pyc to use. Ours must not depend on the source's time, because copying changes that."""
     path = image.root / source
     return any(
         source.startswith("usr/") or int.from_bytes(found.read_bytes()[4:8], "little") == UNCHECKED_HASH

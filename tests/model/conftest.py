@@ -1,4 +1,4 @@
-"""The default models, built once, and the cat."""
+"""The default models, built once, and the picture of the cat."""
 
 import os
 from pathlib import Path
@@ -14,7 +14,7 @@ PICTURES = REPOSITORY / "model" / "pictures"
 
 @pytest.fixture(scope="session")
 def models() -> Path:
-    """The directory with the default models: the one that ``make`` fills, filled here when it is empty."""
+    """The directory with the default models. ``make`` fills it; if it has not, this does."""
     output = Path(os.environ.get("TIERSERVE_MODELS", REPOSITORY / ".tierserve" / "models"))
     for name in DEFAULT_MODELS:
         build(name, output, progress=lambda step: None)

@@ -1,4 +1,4 @@
-"""The builder: whole or nothing, and neither gate opens for a wrong file."""
+"""The builder makes a complete directory or none, and neither of its gates lets a wrong file pass."""
 
 import json
 import shutil
@@ -26,12 +26,12 @@ LITE0 = Preprocessing(224, 0.875, "bicubic", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
 
 def silent(step: str) -> None:
-    """Nobody watches."""
+    """Drop the step's name."""
 
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fewer pictures: enough for the gates, a third of the time."""
+    """Build with fewer pictures: they suffice for the gates and take a third of the time."""
     held_out, calibration = samples.held_out, samples.calibration
     monkeypatch.setattr(samples, "held_out", lambda how: held_out(how, 4))
     monkeypatch.setattr(samples, "calibration", lambda how: calibration(how, 2))
@@ -39,7 +39,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def exported(quick: None, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Quicker still: the export, which is the same every time, is that of the default model."""
+    """Build faster still: copy the default model's export, which is the same every time."""
     monkeypatch.setattr(quantize, "export", lambda model, size, file: shutil.copy(models / NAME / "model.onnx", file))
 
 

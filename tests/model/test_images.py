@@ -1,4 +1,4 @@
-"""Pictures of every accepted kind become the same array; everything else becomes an ImageError, quickly."""
+"""Pictures of every accepted kind become the same array. Everything else quickly becomes an ImageError."""
 
 import io
 import itertools
@@ -78,7 +78,7 @@ def test_pixels_are_close_to_those_of_timms_transform(file: Path, how: Preproces
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])
 def test_every_exif_orientation_gives_the_upright_picture(cat: Image.Image, orientation: int, form: str) -> None:
-    turn_back = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # orientation -> Pillow's transposition that stores it so
+    turn_back = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # by orientation, the transposition that stores it
     stored = cat.transpose(Image.Transpose(turn_back[orientation])) if orientation > 1 else cat
     exif = Image.Exif()
     exif[274] = orientation
@@ -196,7 +196,7 @@ def test_bombs_are_refused_quickly_and_in_little_memory(cat: Image.Image) -> Non
 
 
 def webp_header(width: int, height: int) -> bytes:
-    """A lossy picture whose first frame header claims to be large."""
+    """A lossy WebP whose frame header claims this size."""
     small = bytearray(encoded(Image.new("RGB", (16, 16)), "WEBP"))
     at = small.index(b"\x9d\x01\x2a") + 3
     small[at : at + 4] = struct.pack("<HH", width, height)
@@ -234,7 +234,7 @@ SEEDS = seeds()
 
 @st.composite
 def mutants(draw: st.DrawFn) -> bytes:
-    """A real file with bytes changed (most often near its start, where the structure is), cut, removed or put in."""
+    """A real file in which bytes are changed, cut off, removed or inserted, mostly near its start with the headers."""
     data = bytearray(draw(st.sampled_from(SEEDS)))
     for _ in range(draw(st.integers(1, 6))):
         at = draw(st.integers(0, min(len(data), draw(st.sampled_from([40, 400, 10_000])))))
@@ -250,7 +250,7 @@ def mutants(draw: st.DrawFn) -> bytes:
     return bytes(data)
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # Pillow's remarks on metadata; the worker ignores them, too
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # Pillow warns of odd metadata; the worker ignores it too
 @settings(max_examples=2500, deadline=None, suppress_health_check=list(HealthCheck), database=None)
 @given(data=mutants())
 def test_damaged_bytes_give_a_picture_or_an_image_error(data: bytes) -> None:

@@ -1,4 +1,4 @@
-"""The worker's desk and its connection: when it takes work, when it ends, what it does without a server."""
+"""The worker's desk and connection: when the worker takes work, when it ends, and what it does without a server."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_told_to_go_it_hands_back_what_it_has_not_begun(desk: Desk) -> None:
     desk.put([lease(1), lease(2)])
     begun = desk.next()
     desk.stop("told to", hand_back=True)
-    desk.put([lease(3)])  # was under way
+    desk.put([lease(3)])  # this picture was under way
     assert begun is not None
     desk.finish(result(begun))
     assert desk.next() is None
@@ -162,7 +162,7 @@ Script = list[tuple[int, bytes] | None]
 
 @pytest.fixture
 def scripted() -> Iterator[Callable[[Script], str]]:
-    """Servers that answer as told, one entry a request; None hangs up."""
+    """Makes servers that answer each request with the next entry. None hangs up."""
     servers: list[ThreadingHTTPServer] = []
 
     def make(script: Script) -> str:
