@@ -1,4 +1,4 @@
-"""What tests measured, printed when all have run: figures are told, not asserted."""
+"""The figures that tests measured. They are printed after all tests, and no test fails because of them."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ LINES: list[str] = []
 
 
 def tell(line: str) -> None:
-    """Print a figure at the end."""
+    """Print a line with a figure after all tests."""
     LINES.append(line)

@@ -1,4 +1,4 @@
-"""The port for workers, asked as a worker asks it, by whatever token."""
+"""Asks the port for workers as a worker does, with any token."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.running import Answer
 
 
 class Internal:
-    """The port for workers, asked with any token: the Service's, or that of one pod."""
+    """Asks the port for workers, by the Service's address or by that of one pod."""
 
     def __init__(self, deployment: Deployment, pod: str = "") -> None:
         self._deployment = deployment
@@ -22,7 +22,7 @@ class Internal:
         self.address: tuple[str, int] = pod or service["clusterIP"], service["ports"][0]["port"]
 
     def ask(self, path: str, body: Any, token: str | None) -> Answer:
-        """POST what a worker posts."""
+        """POST a body as a worker does."""
         headers = {"Authorization": f"Bearer {token}"} if token is not None else {}
         connection = http.client.HTTPConnection(*self.address, timeout=60)
         try:
@@ -37,7 +37,11 @@ class Internal:
         return self.ask("/work/lease", {"most": 1, "wait": wait}, token)
 
     def leased(self, tier: str, token: str) -> dict[str, Any]:
-        """A prediction, leased in the place of the tier's worker: whoever asked first gets the next one."""
+        """Lease a prediction in the place of the tier's worker.
+
+        The worker waits for work too, and whoever asked first gets the next prediction. So this asks first and then
+        submits pictures until it gets one.
+        """
         with ThreadPoolExecutor(1) as pool:
             asking = pool.submit(self.lease, token, 30)
             while not wait([asking], 0.5).done:
@@ -49,7 +53,7 @@ class Internal:
         return dict(held)
 
     def complete(self, held: dict[str, Any], token: str) -> Answer:
-        """Hand in a result for it."""
+        """Hand in a result for a leased prediction."""
         result = {"labels": [{"label": "forged", "score": 1.0}]}
         one = {"id": held["id"], "token": held["token"], "results": [result], "predict_ms": 1}
         return self.ask("/work/complete", {"completions": [one]}, token)

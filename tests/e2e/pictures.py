@@ -1,4 +1,4 @@
-"""Pictures for workers: quick ones, and some that take a second."""
+"""Pictures for workers: some that are classified at once, and some that take a second."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SLOW_TYPE = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
 
 @cache
 def slow(images: int = 8) -> bytes:
-    """One request of pictures that are small to send and long to decode: PNGs of 16 million pixels of one colour."""
+    """A request with pictures that are small but take long to decode: PNGs of 16 million pixels in one colour."""
     file = io.BytesIO()
     Image.new("RGB", (4000, 4000), "teal").save(file, "PNG")
     part = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="image"; filename="x.png"\r\n\r\n'.encode()

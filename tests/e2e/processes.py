@@ -1,4 +1,4 @@
-"""Signals for the processes of pods, sent where they run, and pods that nothing reaches."""
+"""Sends signals to the processes of pods on their nodes, and cuts pods off from the network."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from tests.cluster.machine import Machine
 
 
 def send(cluster: Cluster, pod: dict[str, Any], signal: str) -> None:
-    """Send the first process of a pod's container a signal, behind the kubelet's back."""
+    """Send a signal to the first process of a pod's container, without the kubelet's knowledge."""
     machine, container = _place(cluster, pod)
     machine.run("ctr", "-n", "k8s.io", "tasks", "kill", "--signal", signal, container)
 
 
 @contextmanager
 def cut_off(cluster: Cluster, pod: dict[str, Any]) -> Iterator[None]:
-    """No packet reaches a pod or leaves it for as long as the block lasts, and nobody is told."""
+    """While the block lasts, drop all packets to and from a pod. Nobody gets an error, only silence."""
     machine, container = _place(cluster, pod)
     listed = machine.run("ctr", "-n", "k8s.io", "tasks", "list").splitlines()
     process = next(line.split()[1] for line in listed if line.startswith(container))
@@ -33,6 +33,6 @@ def cut_off(cluster: Cluster, pod: dict[str, Any]) -> Iterator[None]:
 
 
 def _place(cluster: Cluster, pod: dict[str, Any]) -> tuple[Machine, str]:
-    """The machine that a pod's container runs on, and its id there."""
+    """The machine on which a pod's container runs, and the container's id there."""
     container = str(pod["status"]["containerStatuses"][0]["containerID"]).removeprefix("containerd://")
     return cluster.nodes[pod["spec"]["nodeName"]].machine, container

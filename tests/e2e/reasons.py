@@ -1,4 +1,4 @@
-"""What is told of a tier that does not work, and of settings that are not taken up."""
+"""What the server says of a tier that does not work, and of settings that it refuses."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ REASON_SECONDS = 90.0
 
 
 def reasons(deployment: Deployment, tier: str, key: str) -> dict[str, str]:
-    """What a waiting caller, a client and an operator are told."""
+    """The reasons that a waiting caller, a client and an operator see."""
     queue = deployment.prediction(key)["queue"]
     return {
         "prediction": queue["reason"] if queue else "",
@@ -30,7 +30,7 @@ def health(deployment: Deployment, tier: str) -> dict[str, Any]:
 
 
 def told(deployment: Deployment, tier: str, key: str, pattern: str, seconds: float = REASON_SECONDS) -> str:
-    """The reason, once it matches a pattern wherever it is told."""
+    """Wait until the reason matches a pattern in all places, and return it."""
 
     def everywhere(found: dict[str, str]) -> bool:
         return all(re.search(pattern, reason) for reason in found.values())
@@ -40,7 +40,7 @@ def told(deployment: Deployment, tier: str, key: str, pattern: str, seconds: flo
 
 
 def counted(reason: str, watch: Watch) -> list[float]:
-    """When the tier's Jobs began: as many as its reason counts, and maybe one more, which is under way."""
+    """The times at which the tier's Jobs began. There are as many as the reason counts, or one more that still runs."""
     count = int(reason.split("the last ")[1].split()[0])
     watch.settled(f"{count} Jobs began, as the reason says", lambda found: found[0] >= count)
     began = sorted(watch.began.values())
@@ -49,7 +49,7 @@ def counted(reason: str, watch: Watch) -> list[float]:
 
 
 def work(deployment: Deployment, *tiers: str) -> None:
-    """These tiers give the right label, and have nothing to complain of."""
+    """Check that these tiers give the right label, and wait until they are healthy."""
     for name in tiers:
         assert is_cat(deployment.post(name, CAT)), name
     well = {"healthy": True, "reason": ""}

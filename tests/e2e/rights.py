@@ -1,4 +1,4 @@
-"""Rights at the API server: what an account asked for, what it is granted, what it may do."""
+"""Rights at the API server: which ones an account used, which ones it is granted, and what it may do."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Right = tuple[str, str, str, str]  # verb, API group, resource, namespace
 
 
 def audited(cluster: Cluster) -> list[dict[str, Any]]:
-    """All that the API server was asked by the server's account."""
+    """Every request of the server's account to the API server."""
     lines = [line for path in cluster.logs.glob("audit*.log") for line in path.read_text().splitlines()]
     return [event for event in map(json.loads, lines) if event["user"]["username"] == ACCOUNT]
 
@@ -30,7 +30,7 @@ def right(event: dict[str, Any]) -> Right:
 
 
 def granted(deployment: Deployment) -> set[Right]:
-    """What any binding of the cluster grants the server's account."""
+    """The rights that all bindings of the cluster grant to the server's account."""
     found: set[Right] = set()
     for kind in ("Role", "ClusterRole"):
         roles = {place(role): role["rules"] for role in objects(deployment, kind)}
@@ -55,7 +55,7 @@ def place(found: dict[str, Any]) -> tuple[str, str]:
 
 
 def may(deployment: Deployment, rights: list[Right]) -> dict[Right, bool]:
-    """Whether the server's account has rights: one question to the API server for each."""
+    """For each right, whether the API server says that the server's account has it."""
     reviews = []
     for verb, group, resource, space in rights:
         name, _, subresource = resource.partition("/")

@@ -1,4 +1,4 @@
-"""What several servers share: a PostgreSQL in the cluster, and outside of it a server that speaks S3."""
+"""What several servers share: a PostgreSQL in the cluster, and an S3 server outside of it."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ HOLDER = """
 
 
 class Stores:
-    """Both, and what the chart is told of them."""
+    """PostgreSQL and the bucket, and the chart's values that name them."""
 
     def __init__(self, cluster: Cluster, store: tuple[str, int]) -> None:
         self._cluster = cluster
@@ -104,7 +104,7 @@ class Stores:
         )
 
     def start(self) -> None:
-        """Start PostgreSQL on the node n1, make the bucket, and tell the release's namespace of them by Secrets."""
+        """Start PostgreSQL on the node n1, make the bucket, and put Secrets for both into the release's namespace."""
         self._cluster.nodes["n1"].load_image(postgresql_image())
         path = self._cluster.node_directory("n1", f"postgresql-{time.monotonic_ns()}")
         os.chown(path, ACCOUNT, ACCOUNT)
@@ -123,12 +123,12 @@ class Stores:
         self._database = service["spec"]["clusterIP"]
 
     def remove(self) -> None:
-        """Take PostgreSQL away, with its data, and the Secrets."""
+        """Remove PostgreSQL with its data, and the Secrets."""
         self._cluster.kubectl("delete", "namespace", SPACE, NAMESPACE, "--ignore-not-found", timeout=120)
         self._cluster.kubectl("delete", "persistentvolume", SPACE, "--ignore-not-found")
 
     def wait_ready(self) -> None:
-        """Return once PostgreSQL's pod is ready."""
+        """Return when PostgreSQL's pod is ready."""
 
         def ready(pods: list[Thing]) -> bool:
             return any(state["ready"] for pod in pods for state in pod["status"].get("containerStatuses", ()))
@@ -136,7 +136,7 @@ class Stores:
         eventually(self.pods, 100, "PostgreSQL is ready", ready)
 
     def scale(self, replicas: int) -> None:
-        """So many pods of PostgreSQL: one or none. Returns when that is so."""
+        """Run one pod of PostgreSQL or none. Returns when it is ready or gone."""
         self._cluster.kubectl("-n", SPACE, "scale", "deployment/postgresql", f"--replicas={replicas}")
         if replicas:
             self.wait_ready()
@@ -149,14 +149,14 @@ class Stores:
         return [Thing(item) for item in json.loads(told)["items"]]
 
     def leading(self) -> str:
-        """The address of the pod that holds the leader's lock; empty when none does."""
+        """The address of the pod that holds the leader's lock; empty if none does."""
         where = make_conninfo(host=self._database, user=USER, password=PASSWORD, dbname="postgres")
         with psycopg.connect(where, connect_timeout=10) as connection:
             row = connection.execute(HOLDER).fetchone()
         return str(row[0]) if row else ""
 
     def wait_answers(self) -> None:
-        """Return once PostgreSQL takes connections."""
+        """Return when PostgreSQL takes connections."""
         eventually(self.leading, 90, "PostgreSQL answers", lambda _: True, (psycopg.OperationalError,))
 
     def _secret(self, name: str, **texts: str) -> None:
@@ -166,7 +166,7 @@ class Stores:
 
 @contextmanager
 def stores(cluster: Cluster) -> Iterator[Stores]:
-    """Both, for as long as the block lasts. The S3 server listens on the cluster's own wire."""
+    """PostgreSQL and the bucket while the block lasts. The S3 server listens on the cluster's own link."""
     with s3(cluster.network.host, cluster.logs / "s3.log") as address:
         found = Stores(cluster, address)
         try:

@@ -1,4 +1,4 @@
-"""What others put into a cluster: pods of theirs, and what keeps pods from being made."""
+"""What other people put into a cluster: pods, policies that refuse pods, and limits."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ spec: {limits: [{type: Container, max: {cpu: 500m}, default: {cpu: 500m}, defaul
 
 
 def stranger(name: str, **spec: Any) -> str:
-    """A manifest for kubectl: a pod that does nothing and satisfies Pod Security "restricted", with more of a spec."""
+    """The manifest of a pod that does nothing and satisfies Pod Security "restricted". ``spec`` adds to its spec."""
     rights = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}, "readOnlyRootFilesystem": True}
     amounts = {"cpu": "10m", "memory": "16Mi"}
     container = {

@@ -1,4 +1,4 @@
-"""What README and `make cluster` tell an operator to type, typed."""
+"""Runs the commands that README and `make cluster` tell an operator to type."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FORWARD = f"kubectl -n {NAMESPACE} port-forward"
 
 @pytest.fixture(scope="module")
 def printed(own_cluster: Cluster, models: Path) -> Iterator[str]:
-    """What `make cluster` prints; what was installed by it goes at the end."""
+    """What `make cluster` prints. What the tests install by it is removed at the end."""
     words = [sys.executable, "-m", "tests.cluster", "up", "--dir", str(own_cluster.folder), "--models", str(models)]
     done = subprocess.run(words, cwd=ROOT, stdout=subprocess.PIPE, text=True, timeout=600, check=True)
     try:
@@ -35,7 +35,7 @@ def printed(own_cluster: Cluster, models: Path) -> Iterator[str]:
 
 
 def shell(*lines: str) -> str:
-    """What a shell says to lines that a person has copied into it."""
+    """What a shell prints for lines that a person has copied into it."""
     words, env = ["bash", "-ec", "\n".join(lines)], {**os.environ, "KUBECONFIG": "/dev/null"}
     done = subprocess.run(words, cwd=ROOT, env=env, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -43,7 +43,7 @@ def shell(*lines: str) -> str:
 
 
 def command(text: str, start: str) -> str:
-    """The one command of a text that starts so, with the lines that go on with it."""
+    """The only command in a text that starts so, with its continuation lines."""
     found = re.findall(rf"^ *({re.escape(start)}(?:.*\\\n)*.*)$", text, re.MULTILINE)
     assert len(found) == 1, found
     return str(found[0])

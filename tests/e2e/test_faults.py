@@ -1,4 +1,4 @@
-"""What a cluster does to pods, nodes and itself while clients ask: nothing accepted is lost, and work goes on."""
+"""Pods, nodes and the API server fail while clients ask: nothing accepted is lost, and work goes on."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from tests.waiting import eventually
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
 
 FREE = "tierserve-free"
-# One worker of premium, beside the server, where no test hurts it; so two of free have room.
+# Premium has one worker, on the server's node, where no test harms it. That leaves room for two workers of free.
 SETS = (
     "tiers.free.waits.idleSeconds=60",
     "tiers.premium.quota.cpu=1",
     r"tiers.premium.job.nodeSelector.kubernetes\.io/hostname=n1",
 )
-TAKEN_UP_SECONDS = 45.0  # the lease's 30 s, 5 s until it is noticed, and what the next worker needs to be free
+TAKEN_UP_SECONDS = 45.0  # a lease's 30 s, 5 s until its end is noticed, and 10 s for a worker to become free
 OUTAGE_SECONDS = 60.0
 UNHEARD = ("--protocol", "tcp", "--dport", "6443", "--jump", "DROP")
 
@@ -42,7 +42,7 @@ def deployment(own_cluster: Cluster) -> Iterator[Deployment]:
 
 @pytest.fixture
 def whole(own_cluster: Cluster) -> Iterator[Cluster]:
-    """The cluster, which a test may break: it is whole again for the next one."""
+    """The cluster, for a test that breaks it. It is repaired for the next test."""
     yield own_cluster
     if not own_cluster.nodes["n2"].machine.running():
         own_cluster.start_node("n2")
@@ -58,7 +58,7 @@ def job_of(pod: str) -> str:
 
 
 def workers_on_n2(deployment: Deployment, cluster: Cluster, clients: Clients) -> list[str]:
-    """Two busy workers of free on the node n2; those that follow may go anywhere."""
+    """Get two busy workers of free on the node n2. Later workers may be on any node."""
     workers(deployment, "premium", 1)
     cluster.kubectl("cordon", "n1")
     deployment.kubectl("delete", "jobs", "--all", namespace=FREE, timeout=120)
@@ -73,13 +73,13 @@ def attempts(deployment: Deployment, keys: list[str]) -> list[int]:
 
 
 def process_of(pod: Thing) -> str:
-    """The container that runs now, empty while none does."""
+    """The id of the pod's container if it is ready; empty otherwise."""
     (status, *_) = pod["status"].get("containerStatuses") or [{}]
     return str(status.get("containerID", "")) if status.get("ready") else ""
 
 
 def server_is_replaced(deployment: Deployment, clients: Clients, before: Thing) -> float:
-    """Wait for the next server; returns how long nobody was accepted."""
+    """Wait for the next server; returns for how long no request was accepted."""
     began = time.monotonic()
 
     def replaced(pods: list[Thing]) -> bool:
@@ -155,7 +155,7 @@ def evict(deployment: Deployment, pod: str) -> None:
 
 @pytest.mark.parametrize("quota", ["half", "all"])
 def test_work_of_a_lost_node_goes_on_elsewhere(deployment: Deployment, whole: Cluster, quota: str) -> None:
-    # free has slow ones only: each of its workers holds one all the time
+    # Only premium has clients, so that each worker of free always holds a slow prediction.
     with asking(deployment, "premium") as clients:
         lost = workers_on_n2(deployment, whole, clients)
         if quota == "half":
@@ -171,7 +171,7 @@ def test_work_of_a_lost_node_goes_on_elsewhere(deployment: Deployment, whole: Cl
         took = begun_again(deployment, keys) - began
         tell(f"node lost with {quota} of the quota: what it held was taken up after {took:.1f} s")
         assert took < TAKEN_UP_SECONDS
-        gone(deployment, set(lost))  # by force, in the leader's next look: else they would hold quota
+        gone(deployment, set(lost))  # the leader deletes them by force, because they would use quota
         assert set(attempts(deployment, keys)) == {1, 2}
         whole.start_node("n2")
 
@@ -182,7 +182,7 @@ def test_an_api_server_that_is_away_stops_no_client(deployment: Deployment, whol
             workers(deployment, tier, 1)
             clients.serves(tier, time.monotonic())
         whole.control.machine.run("iptables", "-I", "INPUT", *UNHEARD)
-        whole.stop_api()  # nothing refuses a connection either: whoever asks waits
+        whole.stop_api()  # because of the rule nothing refuses a connection either, so every call waits
         began = time.monotonic()
         reason = silence(deployment)
         while time.monotonic() < began + OUTAGE_SECONDS:
@@ -208,7 +208,7 @@ def test_an_api_server_that_is_away_stops_no_client(deployment: Deployment, whol
 
 
 def silence(deployment: Deployment) -> str:
-    """The reason, once each tier says that the cluster does not answer."""
+    """Wait until each tier says that the cluster does not answer, and return the reason."""
     tiers = eventually(
         lambda: [(tier["healthy"], tier["reason"]) for tier in deployment.get("/readyz").json["tiers"].values()],
         60,

@@ -1,4 +1,4 @@
-"""From `helm install` to the first label, and back to nothing."""
+"""From `helm install` to the first label, and to `helm uninstall`."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def test_both_tiers_answer_with_the_right_label(deployment: Deployment) -> None:
 
 def test_config_lists_every_pod_as_the_nodes_report_it(deployment: Deployment) -> None:
     def look() -> tuple[Pods, Pods]:
-        """The pods that run, and those shown. A worker may have answered before its kubelet has told that it runs."""
-        for tier in TIERS:  # so that a worker of each is there
+        """The pods that run and those that /config shows. A worker may answer before its kubelet says that it runs."""
+        for tier in TIERS:  # so that each tier has a worker
             deployment.post(tier, CAT)
         pods = [*deployment.pods("free"), *deployment.pods("premium"), deployment.server_pod()]
         running = [as_shown(pod) for pod in pods if pod["status"]["phase"] == "Running"]

@@ -1,4 +1,4 @@
-"""How long it takes from nothing to a label, and from one worker's end to the next one's start."""
+"""How long a label takes without a worker, and how long the next worker takes to start after one has ended."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ROUNDS = 12
 
 @pytest.fixture(scope="module")
 def deployment(cluster: Kubernetes) -> Iterator[Deployment]:
-    """Workers that go away after one prediction, one at a time."""
+    """One worker at a time, which ends after one prediction."""
     sets = ("tiers.free.quota.pods=1", "tiers.free.job.maxPredictions=1", "tiers.premium.job.maxPredictions=1")
     found = deploy(cluster, *sets)
     try:
@@ -53,7 +53,8 @@ def test_a_freed_slot_is_used_at_once(deployment: Deployment) -> None:
         deployment.idle("free")
         for watch in (pods, jobs):
             watch.settled(f"{ROUNDS} came and went", lambda found: found == (ROUNDS, ROUNDS))
-        assert pods.most == 1  # a Job that is over may still be there when the next one is: the quota counts pods
+        # The quota counts pods. So Jobs are not compared: one that is over may still exist when the next one starts.
+        assert pods.most == 1
         began = sorted(jobs.began.values())[1:]
         ended = sorted(pods.ended.values())[:-1]
     told("a pod's end to the next Job", [after - before for before, after in zip(ended, began, strict=True)])

@@ -1,4 +1,4 @@
-"""What an operator changes while it runs: tiers come, go and change, and the server's pod stays."""
+"""Changes by an operator at run time: tiers are added, changed and removed, and the server's pod stays."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_a_bad_template_and_a_bad_value_keep_the_last_good_ones_and_say_so(
 
 
 def settings(deployment: Deployment, *, current: bool) -> str:
-    """What ``/readyz`` says of the settings, once they are those in force, or are not."""
+    """Wait until ``/readyz`` says that the settings are, or are not, the current ones; returns its reason."""
     found = eventually(
         lambda: deployment.get("/readyz").json["settings"],
         SPREAD_SECONDS,

@@ -1,4 +1,4 @@
-"""What is set up wrongly harms its own tier alone: it says why, starts few Jobs, and goes on once it is mended."""
+"""A wrong setting harms only its own tier, which says why, starts few Jobs, and works again when it is corrected."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ BASE = (ROOT / "jobtemplates" / "base.yaml.j2").read_text()
 
 @dataclass(frozen=True)
 class Broken:
-    """A tier whose pods never run: what is wrong with it, and what its reason says."""
+    """A tier whose pods never run: the settings that are wrong, and what its reason says."""
 
     sets: tuple[str, ...]
     says: str
@@ -56,7 +56,7 @@ def namespace(tier: str) -> str:
 
 
 def tier(name: str, *sets: str) -> list[str]:
-    """The flags that make a tier."""
+    """The flags that add a tier."""
     own = (f"namespace.name={namespace(name)}", "template=free.yaml.j2", "model.name=tf_efficientnet_lite0")
     return [f"tiers.{name}.{pair}" for pair in (*own, "quota.cpu=2", "waits.idleSeconds=2", *sets)]
 
@@ -77,7 +77,7 @@ def deployment(cluster: Kubernetes) -> Iterator[Deployment]:
 
 
 def try_pod(deployment: Deployment, namespace: str) -> str:
-    """What comes of an attempt to make a pod."""
+    """What kubectl prints, or complains of, when somebody tries to make a pod."""
     words = ("create", "--dry-run=server", "-f", "-")
     try:
         return deployment.kubectl(*words, namespace=namespace, stdin=stranger("somebody"))
@@ -156,7 +156,7 @@ def test_a_namespace_deleted_by_hand_comes_back_with_an_upgrade(deployment: Depl
 
 
 def bad_template(word: str, below: str) -> tuple[str, str]:
-    """The base template with one line more, and what the refusal has to say of it."""
+    """The base template with one more line, and a pattern for its refusal."""
     line = f"{' ' * (len(below) - len(below.lstrip()))}{word}: true"
     text = BASE.replace(f"{below}\n", f"{below}\n{line}\n")
     assert text != BASE
@@ -170,7 +170,7 @@ BAD_TEMPLATES = {
 
 
 def refused(deployment: Deployment, pattern: str, *sets: str, values: Path | None = None) -> None:
-    """An upgrade with these values is not taken up, for a reason that matches; what was in force stays so."""
+    """Check that the server refuses an upgrade with these values, for a matching reason, and keeps the last ones."""
     with deployment.changed(*sets, "tiers.premium.limits.queue=77", values=values):
         refusal = f"the settings are refused by {pattern!r}"
         said = eventually(

@@ -1,4 +1,4 @@
-"""What an honest queue before a quota means: never more workers than fit, never a pod refused, the reason told."""
+"""A queue before a quota: there are never more workers than fit, no pod is refused, and callers are told the reason."""
 
 from __future__ import annotations
 
@@ -60,19 +60,19 @@ def at(found: dict[str, Any], key: str) -> datetime:
 
 
 def waited(found: dict[str, Any]) -> float:
-    """For how many seconds a prediction has been there."""
+    """How many seconds ago a prediction was accepted."""
     return (datetime.now(UTC) - at(found, "created_at")).total_seconds()
 
 
 def workers(deployment: Deployment, count: int, seconds: float = 60) -> list[Thing]:
-    """The worker pods of free, once there are so many."""
+    """Wait until free has so many worker pods, and return them."""
     return eventually(
         lambda: deployment.pods("free"), seconds, f"{count} workers of free", lambda pods: len(pods) == count
     )
 
 
 def reason(deployment: Deployment, key: str, part: str) -> str:
-    """Why a prediction waits, once this is a part of it."""
+    """Wait until the reason of a waiting prediction contains a text, and return the reason."""
     queue = eventually(
         lambda: deployment.prediction(key)["queue"],
         60,
@@ -108,7 +108,7 @@ def test_twenty_slow_predictions_wait_in_order_for_two_workers(deployment: Deplo
     assert deployment.items("events", "tierserve-free", fields="reason=FailedCreate") == []
 
 
-# The two nodes share this machine's cores: with so little for free, all that runs at once finds a core.
+# The two nodes share this machine's cores. With such small workers of free, a core is left for premium.
 ROOMY = ("pod.resources.requests.cpu=500m", "tiers.free.job.cpu=100m", "tiers.free.quota.cpu=200m")
 ASKED = 100
 

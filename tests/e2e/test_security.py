@@ -1,4 +1,4 @@
-"""Who may do what: the server no more than it does, a worker nothing but its own Job's work, pods nothing at all."""
+"""Who may do what: the server only what it does, a worker only the work of its own Job, and pods nothing at all."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ def deployment(own_cluster: Cluster) -> Iterator[Deployment]:
 
 @pytest.fixture(scope="module")
 def used(own_cluster: Cluster, deployment: Deployment) -> set[Right]:
-    """What the server asked of the API server in all that it ever does.
+    """The rights that the server used while it did everything that it ever does.
 
-    Work, GET /config, workers of which nothing is heard, Jobs that get no pod.
+    That is: work, GET /config, workers that fall silent, and Jobs that get no pod.
     """
     since = deployment.server_pod()["metadata"]["creationTimestamp"]
     for tier in TIERS:
@@ -71,7 +71,7 @@ def used(own_cluster: Cluster, deployment: Deployment) -> set[Right]:
         lambda queues: all(queue and NO_ACCOUNT in queue["reason"] for queue in queues),
     )
     deployment.upgrade()
-    for space in SPACES.values():  # or their pods are tried again only after Kubernetes' back-off
+    for space in SPACES.values():  # new Jobs get pods at once; for the old ones Kubernetes would wait for its back-off
         deployment.kubectl("delete", "jobs", "--all", namespace=space)
     for tier, key in keys.items():
         assert deployment.ended(key)["status"] == "succeeded"
@@ -83,7 +83,7 @@ def used(own_cluster: Cluster, deployment: Deployment) -> set[Right]:
 
 
 def running(deployment: Deployment, tier: str) -> Thing:
-    """The tier's worker, once the API server knows that it runs: it may have answered before."""
+    """Wait until the API server knows that the tier's worker runs, which may be after its first answer."""
 
     def runs(pods: list[Thing]) -> bool:
         return bool(pods) and pods[0]["status"]["phase"] == "Running"
@@ -99,7 +99,7 @@ def test_the_server_may_do_exactly_what_it_does(deployment: Deployment, used: se
     tell(f"the server's rights, each of them used: {', '.join(kinds)}")
 
 
-# Verb, API group, resource; the namespaces are those of MAY_NOT_IN.
+# Each is a verb, an API group and a resource. The namespaces are those of MAY_NOT_IN.
 MAY_NOT = [
     *((verb, "", "secrets") for verb in ("get", "list", "watch", "create")),
     *(("create", "", f"pods/{way}") for way in ("exec", "attach", "portforward", "eviction", "ephemeralcontainers")),
@@ -142,7 +142,7 @@ def internal(deployment: Deployment) -> Internal:
 
 @pytest.fixture(scope="module")
 def workers(deployment: Deployment, used: set[Right]) -> dict[str, str]:
-    """A running worker pod of each tier, which stays."""
+    """A running worker pod of each tier. It stays until the end of these tests."""
     deployment.upgrade("tiers.free.limits.queue=77", *(f"tiers.{tier}.waits.idleSeconds=600" for tier in TIERS))
     eventually(
         lambda: deployment.tier("free")["limits"]["queued"], 120, "the new limit is in force", lambda most: most == 77
@@ -154,7 +154,7 @@ def workers(deployment: Deployment, used: set[Right]) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def tokens(deployment: Deployment, workers: dict[str, str]) -> dict[str, str]:
-    """What the workers show to the server."""
+    """The token that each tier's worker shows to the server."""
     return {tier: run_in(deployment, SPACES[tier], pod, "cat", TOKEN_FILE) for tier, pod in workers.items()}
 
 
@@ -163,7 +163,7 @@ def run_in(deployment: Deployment, space: str, pod: str, *words: str) -> str:
 
 
 def api_status(cluster: Cluster, path: str, token: str) -> int:
-    """What the API server answers to a token."""
+    """The API server's status for a request with this token."""
     context = ssl.create_default_context(cafile=str(cluster.control.authority.certificate))
     connection = http.client.HTTPSConnection(cluster.network.control, 6443, timeout=30, context=context)
     try:
@@ -192,12 +192,12 @@ def test_the_servers_own_token_lists_pods_and_no_secrets(own_cluster: Cluster, d
 
 
 def lent(deployment: Deployment, space: str, account: str, *more: str) -> str:
-    """A token that the API server makes for an account."""
+    """A token that the API server issues for an account."""
     return deployment.kubectl("create", "token", account, *more, namespace=space).strip()
 
 
 def bound(deployment: Deployment, space: str, pod: str, *more: str) -> str:
-    """A token of the worker's account for a pod of somebody else, which no node runs."""
+    """A token of the worker's account for somebody else's pod. The pod exists, but no node runs it."""
     spec = {"serviceAccountName": WORKER, "nodeSelector": {"tierserve-test": "none-such"}}
     deployment.kubectl("apply", "-f", "-", namespace=space, stdin=stranger(pod, **spec))
     to = ("--bound-object-kind", "Pod", "--bound-object-name", pod)
@@ -292,5 +292,5 @@ def test_the_internal_port_is_on_no_public_service(deployment: Deployment, inter
     assert [port["targetPort"] for port in services[RELEASE]["ports"]] == ["http"]
     assert deployment.ask("POST", "/work/lease", b"{}").status == 404
     assert deployment.get("/metrics").status == 404
-    with pytest.raises(OSError):  # refused, unreachable or timed out
+    with pytest.raises(OSError):  # it may be refused, be unreachable or time out
         socket.create_connection((services[RELEASE]["clusterIP"], internal.address[1]), 3).close()

@@ -1,4 +1,4 @@
-"""Objects of the cluster, which show in messages by what tests look at."""
+"""Objects of the cluster whose text in messages is short."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ FACTS = ("phase", "reason", "message", "active", "ready", "succeeded", "failed",
 
 
 class Thing(dict[str, Any]):
-    """An object as the API server tells it; its whole text would be pages."""
+    """An object of the API server. It shows only what tests look at, because its whole text would fill pages."""
 
     def __repr__(self) -> str:
         meta, spec, status = self["metadata"], self.get("spec", {}), self.get("status", {})

@@ -1,4 +1,4 @@
-"""What comes and goes in a tier's namespace, as the API server tells it."""
+"""Watches what comes and goes in a tier's namespace, by the API server's events."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SETTLE_SECONDS = 30.0
 
 
 class Watch:
-    """A namespace's worker pods, or Jobs, from the first moment on: which were there together, and since when."""
+    """Watches a namespace's worker pods or Jobs: when each began and ended, and how many there were at once."""
 
     def __init__(self, cluster: Kubernetes, namespace: str, kind: str) -> None:
         path = f"{PATHS[kind].format(namespace)}?{OURS}"
@@ -40,15 +40,15 @@ class Watch:
 
     @property
     def seen(self) -> set[str]:
-        """The names of all that there were."""
+        """The names of all that ever existed."""
         return set(self.began)
 
     def settled(self, what: str, enough: Callable[[tuple[int, int]], object]) -> None:
-        """Return once so many have come, and so many ended: a watch tells it a little later than a look."""
+        """Wait until enough have begun and ended. A watch learns of that a little later than other requests."""
         eventually(lambda: (len(self.began), len(self.ended)), SETTLE_SECONDS, what, enough)
 
     def stop(self) -> None:
-        """End the watch. Raises ``AssertionError`` where it had ended before, and so may not have seen everything."""
+        """End the watch. Raises ``AssertionError`` if it ended earlier, because then it may have missed something."""
         early = self._process.poll()
         self._process.terminate()
         self._process.wait(10)

@@ -1,4 +1,4 @@
-"""Worker pods and what they hold, waited for."""
+"""Waits for worker pods and for the predictions that they hold."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def name_of(thing: dict[str, Any]) -> str:
 
 
 def ready(deployment: Deployment, tier: str) -> dict[str, Thing]:
-    """The worker pods of a tier that run, by name."""
+    """The ready worker pods of a tier, by name."""
     return {
         name_of(pod): pod
         for pod in deployment.pods(tier)
@@ -26,13 +26,13 @@ def ready(deployment: Deployment, tier: str) -> dict[str, Thing]:
 
 
 def workers(deployment: Deployment, tier: str, count: int) -> dict[str, Thing]:
-    """The tier's worker pods, once so many run."""
+    """Wait until the tier has so many ready worker pods, and return them by name."""
     what = f"{count} workers of {tier} run"
     return eventually(lambda: ready(deployment, tier), 120, what, lambda found: len(found) >= count)
 
 
 def workers_on(deployment: Deployment, *nodes: str) -> list[str]:
-    """The pods of free, once there is one on each of these nodes and no other."""
+    """Wait until free has one worker pod on each of these nodes and no other; returns their names."""
 
     def there(found: dict[str, Thing]) -> bool:
         return sorted(pod["spec"]["nodeName"] for pod in found.values()) == list(nodes)
@@ -42,7 +42,7 @@ def workers_on(deployment: Deployment, *nodes: str) -> list[str]:
 
 
 def gone(deployment: Deployment, pods: set[str]) -> None:
-    """Return once none of these pods of free is left."""
+    """Return when none of these pods of free is left."""
 
     def left() -> list[Thing]:
         return [pod for pod in deployment.pods("free") if name_of(pod) in pods]
@@ -51,7 +51,7 @@ def gone(deployment: Deployment, pods: set[str]) -> None:
 
 
 def under_way(deployment: Deployment, keys: list[str]) -> list[str]:
-    """The predictions that workers hold, once two do."""
+    """Wait until workers hold at least two of these predictions, and return those."""
     stand = eventually(
         lambda: {key: deployment.prediction(key)["status"] for key in keys},
         90,
@@ -62,7 +62,7 @@ def under_way(deployment: Deployment, keys: list[str]) -> list[str]:
 
 
 def taken_up(deployment: Deployment, keys: list[str], since: float) -> float:
-    """Seconds until the last one of these was done, or begun for the second time."""
+    """How many seconds it took until each of these was done or begun for the second time."""
 
     def untouched() -> list[dict[str, Any]]:
         found = [deployment.prediction(key) for key in keys]
@@ -73,7 +73,7 @@ def taken_up(deployment: Deployment, keys: list[str], since: float) -> float:
 
 
 def begun_again(deployment: Deployment, keys: list[str]) -> float:
-    """The moment at which the first of these was begun for the second time."""
+    """Wait until one of these is begun for the second time; returns that moment."""
     eventually(
         lambda: {key: deployment.prediction(key)["attempts"] for key in keys},
         180,
