@@ -1,4 +1,4 @@
-"""One server with both tiers for the tests that leave nothing behind; pictures in every form."""
+"""One server with both tiers, shared by the tests that leave nothing behind, and pictures in several forms."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from PIL import Image
 
 from tests.running import ROOT, Service, service
 
-PAUSED = ["tiers.free.quota.pods=0"]  # accepts, starts no worker
+PAUSED = ["tiers.free.quota.pods=0"]  # the tier accepts predictions and starts no worker
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Pictures as strangers send them."""
+"""Pictures in all the forms in which strangers send them."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def sixteen_bit() -> bytes:
 
 
 def bomb(side: int = 50_000) -> bytes:
-    """A PNG of so many pixels a side, all black, in a few bytes for its size."""
+    """A black PNG with so many pixels on each side, which takes few bytes for its size."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))

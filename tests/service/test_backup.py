@@ -1,4 +1,4 @@
-"""What docs/operations.md says of backups: a copy of the data, restored elsewhere, works off what waited."""
+"""Backups as docs/operations.md describes them: a server on restored data finishes the predictions that waited."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ASYNC = {"Prefer": "respond-async"}
 
 
 def some(server: Service) -> tuple[str, list[str]]:
-    """One that is done, and some that wait."""
+    """Make one prediction that is done and some that wait; returns their URLs."""
     done = server.post("premium", CAT)
     assert is_cat(done)
     return done.headers["Location"], [server.post("free", CAT, ASYNC).headers["Location"] for _ in range(3)]

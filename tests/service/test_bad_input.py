@@ -1,4 +1,4 @@
-"""Odd pictures have their labels, and broken ones have their reasons."""
+"""Odd pictures get their labels, and broken pictures get a reason."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A picture in, labels out: every way to ask, and every answer a caller may get."""
+"""Classifying pictures: every way to ask, and every answer that a caller may get."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The commands, as a person types them."""
+"""The command line, as a person uses it."""
 
 from __future__ import annotations
 

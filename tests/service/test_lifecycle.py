@@ -1,4 +1,4 @@
-"""Starting, stopping, crashing: what an operator sees, and that nothing accepted is lost."""
+"""Starts, stops and crashes: what an operator sees, and that nothing accepted is lost."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ def test_a_tier_whose_workers_cannot_start_says_why_and_rests(models: Path, tmp_
         assert is_cat(found.post("premium", CAT))
         assert found.get("/readyz").json["tiers"]["free"]["healthy"] is False
         started = found.log.read_text().count("Job tierserve-free")
-        assert started <= 6  # three Jobs, a line at start and one at end
+        assert started <= 6  # three Jobs, each with a line for its start and one for its end
         (broken / "tf_efficientnet_lite0").symlink_to(models / "tf_efficientnet_lite0")
         assert is_cat(found.get(f"{url}?wait=30"))
 
@@ -196,7 +196,7 @@ def test_a_full_disk_is_503_with_nothing_half_written(models: Path, tmp_path: Pa
 
 @pytest.mark.timeout(240)
 def test_twenty_kills_under_load_lose_nothing(models: Path, tmp_path: Path) -> None:
-    """Server and workers are killed at random moments; all that was accepted ends with the right labels."""
+    """Server and workers are killed at random moments. Every accepted prediction ends with the right label."""
     seed = random.randrange(1 << 32)
     found = Service(tmp_path, models, ["tiers.free.limits.attempts=10", "server.lease.reclaimSeconds=1"])
     found.start()

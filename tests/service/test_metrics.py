@@ -61,13 +61,13 @@ def series(found: Service) -> Series:
 
 
 def grown(before: Series, found: Service, times: int, name: str, **labels: str) -> None:
-    """A counter, which starts at 0, has grown by so much."""
+    """Wait until a counter has grown by so much. A counter that does not exist yet is 0."""
     expected = (before.of(name, **labels) or 0) + times
     becomes(found, expected, name, **labels)
 
 
 def becomes(found: Service, expected: float, name: str, **labels: str) -> None:
-    """Return once a metric has a value: figures are some tenths of a second old."""
+    """Wait until a metric has a value, because figures may be some tenths of a second old."""
     what = f"{name} {labels} is {expected:g}"
     eventually(lambda: series(found).of(name, **labels), 20, what, lambda value: value == expected)
 
@@ -149,7 +149,7 @@ def test_who_waits_and_who_is_sent_away_is_counted(measured: Service) -> None:
 
 
 def refused_and_gone(found: Service) -> None:
-    """A client that reads its refusal and hangs up without having sent its body."""
+    """Be a client that reads its refusal and hangs up without having sent its body."""
     head = b"POST /img-classification/premium HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n"
     with socket.create_connection(("127.0.0.1", found.port), timeout=10) as connection:
         connection.sendall(head)
@@ -167,7 +167,10 @@ def test_a_bad_picture_is_a_failed_prediction_and_no_rejected_request(measured: 
 
 def test_no_text_of_a_client_becomes_a_label(measured: Service) -> None:
     def strange(text: str) -> set[Key]:
-        """The series after requests with this text wherever a client may put one; workers' may come at any time."""
+        """The series after requests with this text in every place for a client's text.
+
+        Those of workers are left out, because they may appear at any time.
+        """
         assert measured.get(f"/{text}").status == 404
         assert measured.get(f"/v1/predictions/{text}").status == 404
         assert measured.post(text, CAT).status == 404

@@ -1,4 +1,4 @@
-"""Two servers on one PostgreSQL and one place for pictures: whichever is asked, the answer is the same."""
+"""Two servers share a PostgreSQL and a place for pictures, and give the same answers."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def postgres() -> Iterator[Postgres]:
 
 
 def says(server: Service, words: str) -> None:
-    """Return once a server's log has these words."""
+    """Return when a server's log contains these words."""
     eventually(server.log.read_text, 30, f"it says {words!r}", lambda log: words in log, (FileNotFoundError,))
 
 
@@ -38,7 +38,7 @@ def leads(server: Service) -> None:
 
 
 def rows_are(connection: Connection[Any], count: int) -> None:
-    """Return once the queue has so many predictions."""
+    """Return when the queue has so many predictions."""
     query = "SELECT count(*) FROM predictions"
     eventually(
         lambda: connection.execute(query).fetchone(), 20, f"{count} predictions are kept", lambda row: row == (count,)
@@ -47,7 +47,7 @@ def rows_are(connection: Connection[Any], count: int) -> None:
 
 @pytest.fixture
 def pair(models: Path, tmp_path: Path, postgres: Postgres) -> Iterator[list[Service]]:
-    """The first one leads."""
+    """Two servers, of which the first one leads."""
     options = ["--database", postgres.url, "--blobs", str(tmp_path / "blobs")]
     with ExitStack() as stack:
         started = []

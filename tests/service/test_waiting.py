@@ -1,4 +1,4 @@
-"""A tier whose quota is used up: an honest place in a queue, told to everybody who asks."""
+"""A tier without room: everybody who asks is told the prediction's place in the queue and the reason."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def paused(paused_service: Service) -> Iterator[Service]:
     yield paused_service
     while MADE:
         paused_service.ask("DELETE", MADE.pop())
-    eventually(lambda: queued(paused_service), 20, "nothing waits", operator.not_)  # figures may be 0.1 s old
+    eventually(lambda: queued(paused_service), 20, "nothing waits", operator.not_)  # the figure may be 0.1 s old
 
 
 def queued(paused: Service) -> int:

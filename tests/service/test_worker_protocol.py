@@ -1,4 +1,4 @@
-"""The internal port and a real worker, whose token another one uses."""
+"""The internal port, asked with the token of a real worker."""
 
 from __future__ import annotations
 
