@@ -22,7 +22,7 @@ from model.images import Preprocessing
 from model.weights import PACKAGES, labels, load_network, preprocessing
 
 NAME = "tf_efficientnet_lite0"
-LITE0 = Preprocessing(224, 0.875, "bicubic", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+LITE0 = Preprocessing(size=224, crop_pct=0.875, interpolation="bicubic", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 
 
 def silent(step: str) -> None:

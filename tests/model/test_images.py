@@ -20,9 +20,11 @@ from timm.data import create_transform
 from model.images import ImageError, Preprocessing, load
 
 PICTURES = Path(__file__).parents[2] / "model" / "pictures"
-LITE0 = Preprocessing(224, 0.875, "bicubic", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-LITE2 = Preprocessing(260, 0.89, "bicubic", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-IMAGENET = Preprocessing(160, 0.95, "bilinear", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+LITE0 = Preprocessing(size=224, crop_pct=0.875, interpolation="bicubic", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+LITE2 = Preprocessing(size=260, crop_pct=0.89, interpolation="bicubic", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+IMAGENET = Preprocessing(
+    size=160, crop_pct=0.95, interpolation="bilinear", mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)
+)
 LIMIT = 40_000_000
 
 

@@ -1,4 +1,4 @@
-"""A real object store behind a proxy, for the tests that make it fail."""
+"""A real object store behind a proxy that makes it fail."""
 
 from __future__ import annotations
 

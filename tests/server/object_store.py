@@ -1,4 +1,4 @@
-"""A real S3 server that keeps objects in memory, and a proxy before it that fails on purpose."""
+"""A real S3 server that keeps objects in memory, and a proxy in front of it that fails on purpose."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HOP_BY_HOP = {"connection", "transfer-encoding", "host"}
 
 
 class Request(BaseHTTPRequestHandler):
-    """One request on its way to the real server."""
+    """A request on its way to the real server."""
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
@@ -39,15 +39,15 @@ class Request(BaseHTTPRequestHandler):
         faults = self.server.faults
         (faults.popleft() if faults else self.server.always)(self)
 
-    do_GET = do_PUT = do_POST = do_DELETE = relay  # noqa: N815 - the base's names
+    do_GET = do_PUT = do_POST = do_DELETE = relay  # noqa: N815 (the base class gives these names)
 
     def body(self) -> bytes:
         return self.rfile.read(int(self.headers.get("Content-Length", 0)))
 
     def ask(self, method: str = "") -> tuple[int, dict[str, str], bytes]:
-        """What the real server answers."""
+        """Send the request to the real server and return its answer."""
         headers = {name.lower(): value for name, value in self.headers.items() if name.lower() not in HOP_BY_HOP}
-        if not headers.get("authorization", "").startswith("AWS4"):  # Google's, which the server cannot read
+        if not headers.get("authorization", "").startswith("AWS4"):  # a token for Google, which the server cannot read
             headers["authorization"] = "AWS4-HMAC-SHA256 Credential=k/20260101/us-east-1/s3/aws4_request, Signature=s"
         return self.server.ask(method or self.command, self.path, b"" if method else self.body(), headers)
 
@@ -73,7 +73,7 @@ def pass_on(request: Request) -> None:
 
 
 def refuse(status: int, code: str, more: str = "") -> Fault:
-    """Refuse as S3 does; with no code, as some other server on the way does."""
+    """Makes a fault that refuses as S3 does, or without a code as some other server on the way does."""
     xml = f"<Error><Code>{code}</Code><Message>no</Message>{more}</Error>" if code else "default backend"
 
     def fault(request: Request) -> None:
@@ -92,7 +92,7 @@ def hang(request: Request) -> None:
 
 
 def drop(request: Request) -> None:
-    """Break the connection in the middle of what comes, or before any answer."""
+    """Break the connection in the middle of the request's body, before any answer."""
     request.rfile.read(int(request.headers.get("Content-Length", 0)) // 2)
     request.close_connection = True
 
@@ -105,26 +105,26 @@ def break_off(request: Request) -> None:
 
 
 def cut_short(request: Request) -> None:
-    """Half of the object, told to be all of it."""
+    """Answer with half of the object as if it were all of it."""
     status, headers, content = request.ask()
     request.answer(status, content[: len(content) // 2], headers)
 
 
 def changed(request: Request) -> None:
-    """As if the object were another one by now."""
+    """Answer as if the object had been replaced by another one."""
     status, headers, content = request.ask()
     request.answer(status, content, {**headers, "ETag": '"another"'})
 
 
 def google(request: Request) -> None:
-    """As Google answers, where it differs: an object that is gone cannot be deleted."""
+    """Answer as Google does, where it differs from S3: deleting an object that is gone is an error."""
     if request.command == "DELETE" and request.ask("HEAD")[0] == 404:
         return refuse(404, "NoSuchKey")(request)
     return pass_on(request)
 
 
 class Proxy(ThreadingHTTPServer):
-    """Every request meets the next of ``faults``, and ``always`` once there are none left."""
+    """Applies the next of ``faults`` to each request, and ``always`` when none are left."""
 
     daemon_threads = True
 
@@ -151,15 +151,15 @@ class Proxy(ThreadingHTTPServer):
             connection.close()
 
     def place(self) -> str:
-        """A prefix of its own."""
+        """A new prefix in the bucket."""
         return f"{self.bucket}/{uuid.uuid4().hex}/pictures"
 
     def write(self, path: str, content: bytes) -> None:
-        """An object put there by somebody else."""
+        """Put an object there, as somebody else would."""
         assert self.ask("PUT", f"/{path}", content, {})[0] == 200
 
     def names(self, place: str) -> list[str]:
-        """What really lies below a prefix."""
+        """The names of the objects that the real server has below a prefix."""
         bucket, _, prefix = place.partition("/")
         listing = self.ask("GET", f"/{bucket}?list-type=2&prefix={prefix}/", b"", {})[2].decode()
         return [name.removeprefix(f"{prefix}/") for name in re.findall(r"<Key>(.*?)</Key>", listing)]
@@ -170,7 +170,7 @@ class Proxy(ThreadingHTTPServer):
 
 @contextmanager
 def running(log: Path) -> Iterator[Proxy]:
-    """The server, its proxy, and an environment that leads to them."""
+    """Run the server and its proxy, and set the environment that leads clients to the proxy."""
     with s3("127.0.0.1", log) as address, pytest.MonkeyPatch.context() as environment:
         proxy = Proxy(address)
         thread = threading.Thread(target=proxy.serve_forever, kwargs={"poll_interval": 0.05})

@@ -1,4 +1,4 @@
-"""Worker tokens."""
+"""The tokens of workers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is let in before anything is read."""
+"""Which requests are admitted before their bodies are read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Blobs: kept before put returns, given back byte for byte, and nowhere but in their place, whatever the place is."""
+"""Blobs are durable when put returns, come back byte for byte, and stay in their place, on a disk or in a bucket."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Place = Callable[[], str]
 
 @pytest.fixture(scope="module", params=["directory", "s3"])
 def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    """Gives URLs of places where nothing lies yet."""
+    """Makes URLs of empty places."""
     if request.param == "directory":
         yield lambda: f"file://{tmp_path_factory.mktemp('place')}/blobs"
     else:

@@ -1,4 +1,4 @@
-"""A place for blobs, by its URL: proven at start-up, or told in one sentence why it cannot be used."""
+"""A place for blobs is tried when it is opened by its URL. If it cannot be used, one sentence says why."""
 
 from __future__ import annotations
 

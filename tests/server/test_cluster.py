@@ -1,4 +1,4 @@
-"""The calls to the Kubernetes API, where there is none that answers."""
+"""The calls to the Kubernetes API when the API server does not answer."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from server.engines.cluster import SILENCE_SECONDS, Cluster
 
 
 class Silent:
-    """Takes connections and says nothing."""
+    """An API server that takes connections and never answers."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -25,7 +25,7 @@ class Silent:
         self.cluster = Cluster(ApiClient(configuration), "here", lambda: self.now)
 
     def connections(self) -> int:
-        """How many have come since the last time."""
+        """How many connections have come since the last call."""
         count = 0
         while True:
             try:

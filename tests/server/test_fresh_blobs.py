@@ -1,4 +1,4 @@
-"""Blobs in memory: what a worker gets at once is what was kept, and they never take more than they may."""
+"""Blobs in memory are the same as those on disk, and never take more memory than they may."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from server.blobs.fresh import LARGEST_BYTES, MOST_BYTES, SECONDS
 from tests.server.queue.queue_world import HandClock
 
 PICTURE = [[b"one ", b"picture"], [b"another"]]
-LARGE = [[b"\0" * (LARGEST_BYTES - 8)]]  # a blob is eight bytes more than its one picture
+LARGE = [[b"\0" * (LARGEST_BYTES - 8)]]  # a blob of one picture has a header of eight bytes
 ROOM = MOST_BYTES // LARGEST_BYTES
 
 

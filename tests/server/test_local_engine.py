@@ -1,4 +1,4 @@
-"""Jobs as subprocesses: the manifest is obeyed, and nothing is left behind."""
+"""Jobs as subprocesses obey their manifest and leave nothing behind."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def phases(engine: LocalEngine) -> dict[str, Phase]:
 
 
 def reaches(engine: LocalEngine, phase: Phase) -> None:
-    """Return once the Job ``a``, and no other, is in a phase."""
+    """Return when the Job ``a`` is in a phase and there is no other Job."""
     eventually(lambda: phases(engine), 20, f"the Job a is {phase}", lambda found: found == {"a": phase})
 
 

@@ -1,4 +1,4 @@
-"""An object store that fails: errors in time and in plain words, nothing half-written, and nothing lost by mistake."""
+"""An object store that fails: errors come in time and say why, and nothing is half-written or lost."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from server.points import Point
 from tests.server import object_store
 from tests.server.object_store import KEY_ID, SECRET, Fault, Proxy, refuse
 
-LONGEST = 15.0  # seconds; a call ends within 9 on a machine with nothing else to do
+LONGEST = 15.0  # seconds; on an idle machine a call ends within 9
 PICTURE = bytes(range(256)) * 4000
 
 Verb = Callable[[Blobs], object]

@@ -1,4 +1,4 @@
-"""Whose token a worker shows, as the API server says it."""
+"""Whose token a worker shows, by what the API server says."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Handlers that a test has for itself, and some that the tests of a module share."""
+"""A site for each test, and one that the tests of a module share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""A server's handlers, both its ports, in the process of the test: no leader, no workers, no time that passes."""
+"""A server's handlers with both ports, in the process of the test. It has no leader and no workers.
+
+Tests move its clock.
+"""
 
 from __future__ import annotations
 
@@ -34,14 +37,14 @@ from tests.waiting import eventually
 ANSWER_SECONDS = 20.0
 ALWAYS_ANEW = -1.0
 ASYNC = {"Prefer": "respond-async"}
-PICTURE = b"\xff\xd8\xff" + bytes(100)  # as much of a JPEG as a server looks at
+PICTURE = b"\xff\xd8\xff" + bytes(100)  # a server looks at the first bytes only
 LABELS = [{"labels": [{"label": "tabby", "score": 0.9}]}]
 
 T = TypeVar("T")
 
 
 class FailingDatabase(SQLite):
-    """Answers every operation with ``failure`` while there is one, and what would write with ``write_failure``."""
+    """Fails every operation while ``failure`` is set, and writing ones while ``write_failure`` is set."""
 
     failure: QueueError | None = None
     write_failure: QueueError | None = None
@@ -55,7 +58,7 @@ class FailingDatabase(SQLite):
 
 
 class FailingBlobs(DirectoryBlobs):
-    """Keeps and gives nothing while there is a ``failure``; gives nothing yet while it is ``held``."""
+    """Fails while ``failure`` is set. ``get`` sets ``asked``, then waits until ``released`` is set."""
 
     failure: BlobError | None = None
 
@@ -78,7 +81,7 @@ class FailingBlobs(DirectoryBlobs):
 
 
 class ShownEngine(Obedient):
-    """Shows ``shown`` as its pods, or fails when that is an error."""
+    """Shows ``shown`` as its pods, or raises it if it is an error."""
 
     shown: Sequence[Pod] | EngineError = ()
 
@@ -89,7 +92,7 @@ class ShownEngine(Obedient):
 
 
 class Reviews(WorkerTokens):
-    """Tokens that somebody else has to be asked about, who may be ``away``."""
+    """Credentials that must ask somebody else about each token. While he is ``away``, nobody knows."""
 
     away = False
 
@@ -106,7 +109,7 @@ class Reviews(WorkerTokens):
 
 
 class Site(Client):
-    """Handlers over a real queue, real blobs and real sockets; the loop has a thread of its own."""
+    """Handlers over a real queue, real blobs and real sockets. Their event loop has a thread of its own."""
 
     def __init__(self, folder: Path, live: Live, tokens: WorkerTokens) -> None:
         self.clock, self.live, self.tokens = Clock(), live, tokens
@@ -135,7 +138,7 @@ class Site(Client):
         super().__init__(self.call(self._start))
 
     def call(self, work: Callable[[], T]) -> T:
-        """What ``work`` answers on the thread of the loop."""
+        """Run ``work`` on the loop's thread and return what it returns."""
 
         async def run() -> T:
             return work()
@@ -154,7 +157,7 @@ class Site(Client):
         return int(ports[0])
 
     def close(self) -> None:
-        """Everybody has an answer then, and nothing is left on the loop."""
+        """Answer everybody who waits, check that nothing is left on the loop, and end it."""
         self.database.failure = None
         self.call(self.services.wakeups.drain)
         self.callers.shutdown()
@@ -172,7 +175,7 @@ class Site(Client):
             self.blobs.close()
 
     def tasks(self) -> list[str]:
-        """What runs on the loop besides this question."""
+        """The tasks on the loop, without the one that asks."""
 
         def others() -> list[str]:
             return [repr(task) for task in asyncio.all_tasks() if task is not asyncio.current_task()]
@@ -180,19 +183,31 @@ class Site(Client):
         return self.call(others)
 
     def submit(self, tier: str = "free", headers: dict[str, str] | None = None, body: bytes = PICTURE) -> Answer:
-        """Ask without waiting."""
+        """POST a picture without waiting for its end."""
         return self.post(tier, body, ASYNC | (headers or {}))
 
     def keep(self, tier: str = "free") -> str:
-        """A prediction whose pictures are on disk only, as after a restart."""
+        """Keep a prediction whose pictures are only on disk, as after a restart; returns its id."""
         key = new_id(self.clock)
         size = self.blobs.put(key, [[PICTURE]])
-        plain = Submission(key, tier, "m", 1, size, 5, 0, 600.0, None, None, "anonymous")
+        plain = Submission(
+            id=key,
+            tier=tier,
+            model="m",
+            images=1,
+            size=size,
+            top_k=5,
+            priority=0,
+            deadline=600.0,
+            idempotency_key=None,
+            fingerprint=None,
+            owner="anonymous",
+        )
         self.queue.submit(plain, 1000).result(ANSWER_SECONDS)
         return key
 
     def job(self, name: str = "job", tier: str = "free") -> str:
-        """The token of a new Job."""
+        """Open a Job; returns its token."""
         self.queue.open_job(name, tier, f"run-{name}").result(ANSWER_SECONDS)
         return self.tokens.mint(tier, name)
 
@@ -202,20 +217,20 @@ class Site(Client):
         return self.internal.ask("POST", f"/work/{path}", data, {"Authorization": f"Bearer {token}"})
 
     def lease(self, token: str, most: int = 1, wait: float = 0) -> list[dict[str, Any]]:
-        """The predictions that a worker gets."""
+        """Lease as a worker; returns the predictions."""
         return leased(self.work("lease", {"most": most, "wait": wait}, token))
 
     def complete(self, prediction: dict[str, Any], token: str) -> list[str]:
-        """The outcomes of handing in labels."""
+        """Hand in labels for a prediction; returns the outcomes."""
         named = {"id": prediction["id"], "token": prediction["token"], "results": LABELS, "predict_ms": 8}
         return list(self.work("complete", {"completions": [named]}, token).json["outcomes"])
 
     def idle(self) -> None:
-        """Return once no request is under way."""
+        """Return when no request is under way."""
         eventually(lambda: set(self.services.underway), ANSWER_SECONDS, "no request is under way", operator.not_)
 
     def exchange(self, data: bytes) -> bytes:
-        """What the public port answers to these bytes, before it closes the connection or says no more."""
+        """Send bytes to the public port; returns its answer, which ends with a JSON object or a closed connection."""
         with self.connected() as connection:
             with suppress(OSError):
                 connection.sendall(data)
@@ -233,13 +248,13 @@ class Site(Client):
 
 @cache
 def defaults() -> Live:
-    """The default settings, read once: no site changes them."""
+    """The default settings. They are read once, because no site changes them."""
     return Live(load)
 
 
 @contextmanager
 def running(folder: Path, live: Live | None = None, tokens: WorkerTokens | None = None) -> Iterator[Site]:
-    """A site, closed afterwards."""
+    """A site while the block lasts."""
     site = Site(folder, live or defaults(), tokens or WorkerTokens(b"secret"))
     try:
         yield site
@@ -248,14 +263,14 @@ def running(folder: Path, live: Live | None = None, tokens: WorkerTokens | None 
 
 
 def failed(error: QueueError) -> Future[Any]:
-    """What an operation answers that could not be done."""
+    """The future of an operation that failed."""
     future: Future[Any] = Future()
     future.set_exception(error)
     return future
 
 
 def leased(answer: Answer) -> list[dict[str, Any]]:
-    """The predictions in a lease's frame, each with its ``blob``; none for a 204."""
+    """The predictions in the answer to a lease, each with its ``blob``. A 204 has none."""
     if answer.status == HTTPStatus.NO_CONTENT:
         return []
     assert answer.status == HTTPStatus.OK, answer.body
@@ -269,7 +284,7 @@ def leased(answer: Answer) -> list[dict[str, Any]]:
 
 
 def assert_problem(answer: Answer, status: int, code: str) -> None:
-    """It is a problem of RFC 9457, and tells nothing of the server's inside."""
+    """Check that the answer is a problem of RFC 9457 and says nothing about the server's code."""
     assert (answer.status, answer.json.get("code")) == (status, code), answer.body
     assert answer.headers["Content-Type"] == "application/problem+json"
     assert answer.json["status"] == status

@@ -1,4 +1,4 @@
-"""What storage that fails means for who asks: what to do, and that nothing half-kept stays."""
+"""When storage fails, callers are told what to do, and nothing half-kept stays."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the server tells of itself: health, readiness, tiers, pods, metrics."""
+"""What the server says about itself: health, readiness, tiers, pods, metrics."""
 
 from __future__ import annotations
 
@@ -89,9 +89,9 @@ def test_the_tiers_tell_what_waits_and_what_runs(site: Site) -> None:
 
 
 def test_the_configuration_lists_pods_while_the_engine_answers(site: Site) -> None:
-    site.engine.shown = [Pod("node", "10.0.0.1", "tierserve-free", "tierserve-free-x", "Running")]
-    found = site.get("/config").json
     pod = {"node": "node", "ip": "10.0.0.1", "namespace": "tierserve-free", "name": "tierserve-free-x"}
+    site.engine.shown = [Pod(**pod, status="Running")]
+    found = site.get("/config").json
     assert found["pods"] == [{**pod, "status": "Running"}]
     assert (found["tiers"], found["settings"]["current"]) == (site.get("/v1/tiers").json["tiers"], True)
     site.engine.shown = EngineError("the API server does not answer")

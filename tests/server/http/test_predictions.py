@@ -1,4 +1,4 @@
-"""Predictions without any worker: kept, numbered, waited for, read, canceled."""
+"""Predictions, without real workers: they are kept, waited for, read and canceled."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PLACES = 5
 
 @pytest.fixture
 def small(tmp_path: Path) -> Iterator[Site]:
-    """Its tier free takes few."""
+    """A site whose tier free has few places."""
     live = Live(lambda: load(overrides=[f"tiers.free.limits.queue={PLACES}"]))
     with running(tmp_path, live) as found:
         yield found
@@ -89,7 +89,7 @@ def test_preferences_that_mean_nothing_are_ignored(site: Site) -> None:
 
 
 def finish_next(site: Site, name: str = "job") -> None:
-    """Do as a worker does with the next prediction, once there is one."""
+    """Wait for the next prediction, and do with it what a worker does."""
     token = site.job(name)
     (prediction,) = eventually(lambda: site.lease(token), ANSWER_SECONDS, "a prediction to lease")
     assert site.complete(prediction, token) == ["accepted"]
@@ -194,7 +194,7 @@ def test_the_pace_gives_an_estimate(site: Site) -> None:
         site.submit()
         finish_next(site, f"job{number}")
     answer = site.submit()
-    assert answer.json["queue"]["eta_seconds"] == 0.01  # each took 8 ms
+    assert answer.json["queue"]["eta_seconds"] == 0.01  # each prediction took 8 ms
 
 
 def test_an_old_id_is_gone_and_a_strange_one_was_never_there(shared: Site) -> None:
@@ -228,5 +228,5 @@ def test_a_server_that_stops_answers_who_waits(site: Site) -> None:
 
 
 def test_every_end_has_an_answer() -> None:
-    """What a client that waited gets is a problem for each end but the good one."""
+    """A client that waited gets a problem for every end but success."""
     assert set(ENDED_BADLY) == FINAL - {Status.SUCCEEDED}

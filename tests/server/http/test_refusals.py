@@ -1,4 +1,4 @@
-"""Whatever is sent: the right status, a stable code, the number that was exceeded; never a 500, never a traceback."""
+"""Bad requests get the right status, a stable code and the limit that they exceed, but never a 500 or a traceback."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_unknown_tiers_routes_and_methods(shared: Site) -> None:
 
 
 def test_a_refused_client_may_go_on_with_its_connection(shared: Site) -> None:
-    """The body of a refused request is taken away, so that the next request is read where it begins."""
+    """The server reads the body of a refused request to its end, so that the next request begins in the right place."""
     asked = HEAD.replace(b"/free", b"/gold") + b"Content-Length: 5\r\n\r\nabcde"
     with shared.connected() as connection:
         for _ in range(2):
@@ -184,7 +184,7 @@ def test_a_body_shorter_than_its_length_leaves_nothing_behind(site: Site, head: 
 def assert_all_memory_is_free(site: Site) -> None:
     site.idle()
     uploads = site.services.uploads
-    site.call(lambda: uploads.take(UPLOAD_BYTES))  # raises where less is free
+    site.call(lambda: uploads.take(UPLOAD_BYTES))  # raises if less is free
     site.call(lambda: uploads.give_back(UPLOAD_BYTES))
 
 

@@ -1,4 +1,4 @@
-"""Who is woken by what, and in which order."""
+"""Who is woken, by what and in which order."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_one_that_was_acted_upon_does_not() -> None:
         wakeups = Wakeups()
         with ExitStack() as first_one, wakeups.for_work("free") as second:
             first_one.enter_context(wakeups.for_work("free"))
-            wakeups.hear([AVAILABLE])  # for the second, who was there first
+            wakeups.hear([AVAILABLE])  # wakes ``second``, which was there first
             assert await second.wait(0)
             first_one.close()
             assert not second.woken
@@ -140,7 +140,7 @@ def test_a_wait_ends_when_it_is_woken_and_not_before() -> None:
         with wakeups.for_work("free") as waiter:
             assert not await waiter.wait(0.01)
             waiting = asyncio.create_task(waiter.wait(60))
-            await asyncio.sleep(0)  # it waits now
+            await asyncio.sleep(0)  # lets the task run until it waits
             assert not waiting.done()
             wakeups.hear([AVAILABLE])
             assert await waiting

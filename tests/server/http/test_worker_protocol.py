@@ -1,4 +1,4 @@
-"""The internal port, as workers use it, and as one that means no good would."""
+"""The internal port, as workers use it and as an attacker would."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.server.http.http_site import (
 )
 from tests.waiting import eventually
 
-WAIT = 10.0  # a heartbeat, the longest that a worker is let wait
+WAIT = 10.0  # a heartbeat, which is the longest wait that a worker may ask for
 NOW = {"most": 1, "wait": 0}
 BLOB = pack_header([len(PICTURE)]) + PICTURE
 
@@ -177,7 +177,7 @@ def test_a_job_that_ended_is_dismissed(site: Site) -> None:
 
 
 def waiting(site: Site, name: str, wait: float = WAIT) -> Future[Answer]:
-    """The answer to a worker that waits; it has asked once, so that anything new will wake it."""
+    """Ask for work and wait. It returns when the server has found nothing and waits: then anything new wakes it."""
     token = site.job(name)
     asking = site.callers.submit(site.work, "lease", {"most": 1, "wait": wait}, token)
     asked_once(site, name)
@@ -213,7 +213,8 @@ def test_leases_that_failed_take_no_wake_up_from_the_one_that_waits(
     site.database.failure = None
     asking = waiting(site, "alive")
     assert site.submit().status == 202
-    assert len(leased(asking.result(WAIT / 2))) == 1  # it was woken: by itself it looks again after WAIT
+    # An answer before WAIT proves the wake-up: without it the worker's request looks again only after WAIT.
+    assert len(leased(asking.result(WAIT / 2))) == 1
 
 
 def test_each_of_several_that_wait_gets_one(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -225,7 +226,7 @@ def test_each_of_several_that_wait_gets_one(site: Site, monkeypatch: pytest.Monk
 
 
 def hang_up_amid(site: Site, name: str) -> socket.socket:
-    """A worker's connection on which it has asked for work."""
+    """Ask for work as a worker, without reading the answer; returns the connection."""
     token, body = site.job(name), b'{"most": 1, "wait": 60}'
     head = f"POST /work/lease HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nContent-Length: {len(body)}\r\n"
     connection = socket.create_connection(("127.0.0.1", site.internal.port), timeout=ANSWER_SECONDS)

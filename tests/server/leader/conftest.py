@@ -1,4 +1,4 @@
-"""Leaders on real queues, closed behind each test."""
+"""Leaders on real queues, which are closed after each test."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def world(tmp_path: Path, worlds: list[World]) -> World:
 
 @pytest.fixture
 def editable(tmp_path: Path, worlds: list[World]) -> World:
-    """A world whose settings and templates are files of its own."""
+    """A world with its own files of settings and templates, which a test may change."""
     shutil.copytree(TEMPLATES, tmp_path / "templates")
     shutil.copy(DEFAULT_VALUES, tmp_path / "values.yaml")
     worlds.append(World(tmp_path, Obedient(), values=tmp_path / "values.yaml", templates=tmp_path / "templates"))

@@ -1,4 +1,4 @@
-"""A leader on the real queue and real blobs, and engines that fail on purpose."""
+"""A leader on a real queue and real blobs, and engines that fail on purpose."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from server.settings.values import DEFAULT_VALUES, TEMPLATES, load
 
 
 class Clock:
+    """A clock that a test moves."""
+
     def __init__(self) -> None:
         self.now = 1_800_000_000.0
 
@@ -26,7 +28,7 @@ class Clock:
 
 
 class Obedient(Engine):
-    """Starts whatever it is asked to, with room for ``most`` in all."""
+    """Starts every Job that it is asked to start. It has room for ``most`` Jobs of all tiers together."""
 
     def __init__(self, most: int = 100) -> None:
         self.most = most
@@ -41,14 +43,14 @@ class Obedient(Engine):
 
     def room(self, tier: Tier, manifest: Manifest) -> Room:
         left = self.most - len(self.running)
-        return Room(left, f"{len(self.running)} of {self.most} taken", {})
+        return Room(jobs=left, reason=f"{len(self.running)} of {self.most} taken", quota={})
 
     def jobs(self, tier: Tier) -> Sequence[Job]:
         return [job for job in self.running.values() if job.tier == tier.name]
 
     def start(self, tier: Tier, manifest: Manifest) -> None:
         name = manifest["metadata"]["name"]
-        self.running[name] = Job(name, tier.name, Phase.RUNNING)
+        self.running[name] = Job(name=name, tier=tier.name, phase=Phase.RUNNING)
         self.started.append(name)
 
     def stop(self, name: str, *, at_once: bool = False) -> None:
@@ -67,7 +69,7 @@ class Obedient(Engine):
 
 
 class Refusing(Obedient):
-    """Says there is room, and refuses the second Job of each look: somebody else was faster."""
+    """Says that there is room, but refuses every second Job, as if somebody else had taken the room."""
 
     def start(self, tier: Tier, manifest: Manifest) -> None:
         if len(self.running) % 2:
@@ -76,14 +78,14 @@ class Refusing(Obedient):
 
 
 class Unreachable(Obedient):
-    """Cannot be asked at all."""
+    """Does not answer when asked for Jobs."""
 
     def jobs(self, tier: Tier) -> Sequence[Job]:
         raise EngineError("no answer")
 
 
 class Stillborn(Obedient):
-    """Every Job of the tier free fails before it asks for work."""
+    """Fails every Job of the tier free before it asks for work."""
 
     def start(self, tier: Tier, manifest: Manifest) -> None:
         super().start(tier, manifest)
@@ -93,7 +95,7 @@ class Stillborn(Obedient):
 
 
 class World:
-    """A leader and what it works on."""
+    """A leader, and what it works on."""
 
     def __init__(
         self,
@@ -113,13 +115,25 @@ class World:
         self.leader = self.another()
 
     def another(self, queue: Queue | None = None) -> Leader:
-        """The leader of a server that has just started."""
+        """A new leader, as of a server that has just started."""
         return Leader(self.live, queue or self.queue, self.blobs, self.engine, "http://127.0.0.1:1", self.clock)
 
     def submit(self, tier: str = "free", deadline: float = 3000) -> str:
         key = new_id(self.clock)
         size = self.blobs.put(key, [[b"picture"]])
-        asked = Submission(key, tier, "m", 1, size, 5, 0, deadline, None, None, "anonymous")
+        asked = Submission(
+            id=key,
+            tier=tier,
+            model="m",
+            images=1,
+            size=size,
+            top_k=5,
+            priority=0,
+            deadline=deadline,
+            idempotency_key=None,
+            fingerprint=None,
+            owner="anonymous",
+        )
         self.queue.submit(asked, 1000).result(10)
         return key
 
@@ -129,7 +143,7 @@ class World:
         return found
 
     def look(self, seconds: float = 1.0) -> None:
-        """Let time pass; then one turn of all that the leader does each tick."""
+        """Let time pass, then do one step of upkeep and one of starting."""
         self.clock.now += seconds
         term = self.leader.ask()
         if term is not None:
@@ -152,11 +166,11 @@ class World:
         return self.queue.lease(tier, name, most, 1 << 20, 30.0).result(10)
 
     def finish(self, tier: str = "free") -> str:
-        """A prediction that has succeeded, through a Job of its own."""
+        """Make a prediction succeed through a Job of its own; returns its id."""
         key = self.submit(tier)
         self.queue.open_job(f"job-of-{key}", tier, key).result(10)
         (leased,) = self.lease(f"job-of-{key}", tier=tier)
-        done = Completion(leased.id, leased.token, [{}], None, 1.0)
+        done = Completion(id=leased.id, token=leased.token, results=[{}], error=None, predict_ms=1.0)
         assert self.queue.complete(f"job-of-{key}", [done]).result(10) == ["accepted"]
         self.queue.end_job(f"job-of-{key}", "done", blame=False).result(10)
         return leased.id

@@ -1,4 +1,4 @@
-"""The leader: one server leads, its loops do not meet, and it stops at once."""
+"""The leader: one server leads, its loops never wait for each other, and it stops at once."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PROMPT_SECONDS = 2.0
 
 
 class Held(DirectoryBlobs):
-    """Deletes nothing until it is let go."""
+    """Waits in ``delete`` until ``let_go`` is set."""
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
@@ -36,7 +36,7 @@ class Held(DirectoryBlobs):
 
 
 class Elected(Queue):
-    """Leads when it is told to; counts how often it was asked."""
+    """Leads when ``leading`` says so, and counts how often it was asked."""
 
     leading: bool | StorageError = False
     asked = 0
@@ -50,7 +50,7 @@ class Elected(Queue):
 
 @pytest.fixture
 def held(tmp_path: Path, worlds: list[World]) -> Iterator[World]:
-    """A world with a prediction to sweep, whose blob cannot be deleted yet."""
+    """A world with a prediction to sweep. Deleting its blob waits until ``let_go`` is set."""
     blobs = Held(tmp_path / "blobs")
     worlds.append(world := World(tmp_path, Obedient(), blobs=blobs))
     world.finish()
@@ -105,7 +105,7 @@ def test_stopping_is_prompt_while_a_sweep_hangs(held: World) -> None:
 
 def test_stopping_ends_a_long_sweep_after_its_page(tmp_path: Path, worlds: list[World]) -> None:
     class Endless(DirectoryBlobs):
-        """Has more orphans than anybody can sweep."""
+        """Never runs out of orphans."""
 
         deleted = 0
 
@@ -182,7 +182,7 @@ def test_starting_goes_on_after_a_failure_and_the_engine_is_closed(
     tmp_path: Path, worlds: list[World], caplog: pytest.LogCaptureFixture
 ) -> None:
     class Once(Obedient):
-        """Fails at its first look, as nobody foresaw."""
+        """Fails at its first look, with an error that no code expects."""
 
         looks = 0
 

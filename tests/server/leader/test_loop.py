@@ -1,4 +1,4 @@
-"""A loop: it goes on whatever its step does, and pauses as it is told."""
+"""A loop goes on whatever its step does, and pauses as it is told."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ EVERY = 7.0
 
 
 class Pauses:
-    """Waits for nothing, and notes for how long it was to wait."""
+    """Does not wait, but records for how long it should."""
 
     def __init__(self) -> None:
         self.seconds: list[float] = []
@@ -25,7 +25,7 @@ class Pauses:
 
 
 def run(steps: int, step: Callable[[Loop, int], None]) -> list[float]:
-    """Do so many steps, each told its number; returns the pauses that were waited for."""
+    """Run a loop for so many steps, each of which gets its number; returns the pauses between them."""
     done, pauses = [], Pauses()
 
     def numbered() -> None:

@@ -1,4 +1,4 @@
-"""What is planned, from figures alone."""
+"""The plan for a tier, which follows from figures alone."""
 
 from __future__ import annotations
 
@@ -25,7 +25,15 @@ def demand(
     held_up: str = "",
 ) -> Demand:
     depth = Depth(queued, leased, NOW - waited if queued else None)
-    return Demand(depth, Room(room, FULL, {}), strikes, running, starting, held_up, pace)
+    return Demand(
+        depth=depth,
+        room=Room(jobs=room, reason=FULL, quota={}),
+        strikes=strikes,
+        running=running,
+        starting=starting,
+        held_up=held_up,
+        pace=pace,
+    )
 
 
 @pytest.mark.parametrize(
@@ -33,16 +41,16 @@ def demand(
     [
         (0, 0, 0, 0, 0, 5, 1, 0),  # nothing to do
         (1, 0, 0, 0, 0, 5, 1, 1),
-        (9, 0, 0, 0, 0, 5, 1, 1),  # slow start
+        (9, 0, 0, 0, 0, 5, 1, 1),  # slow start: one at first
         (9, 0, 0, 1, 1, 5, 2, 2),
-        (9, 0, 0, 3, 3, 2, 4, 2),  # room bounds it
+        (9, 0, 0, 3, 3, 2, 4, 2),  # limited by the room
         (9, 0, 0, 0, 5, 0, 4, 0),  # no room
-        (1, 0, 0, 1, 1, 5, 1, 0),  # the starting one will take it
+        (1, 0, 0, 1, 1, 5, 1, 0),  # the starting worker will take it
         (2, 0, 0, 1, 1, 5, 1, 1),
-        (1, 0, 0, 0, 1, 5, 1, 0),  # the idle one will take it
-        (1, 0, 2, 0, 1, 5, 1, 1),  # it did not: it has hung
-        (1, 1, 0, 0, 1, 5, 1, 1),  # the only one is busy
-        (1, 4, 0, 0, 2, 5, 1, 1),  # both hold more than one
+        (1, 0, 0, 0, 1, 5, 1, 0),  # the idle worker will take it
+        (1, 0, 2, 0, 1, 5, 1, 1),  # the idle worker has not taken it in time, so it must hang
+        (1, 1, 0, 0, 1, 5, 1, 1),  # the only worker is busy
+        (1, 4, 0, 0, 2, 5, 1, 1),  # both workers are busy with more than one
     ],
 )
 def test_one_tier(
@@ -75,7 +83,7 @@ def test_one_tier(
                 healthy=False,
             ),
         ),
-        (  # rested, one is tried
+        (  # after the rest one is tried
             demand(queued=9, pace=4, strikes=Strikes(3, "exit code 1", NOW - 10)),
             Plan(1, "a worker is starting", healthy=False),
         ),

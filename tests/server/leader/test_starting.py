@@ -1,4 +1,4 @@
-"""Starting: whatever the engine does, promises are kept and nothing is started for nothing."""
+"""Starting: whatever the engine does, promises are kept and no Job is started without need."""
 
 from __future__ import annotations
 
@@ -85,7 +85,8 @@ def test_a_worker_that_only_asks_is_heard(world: World) -> None:
     world.look()
     (name,) = world.engine.started
     (leased,) = world.lease(name, most=1)
-    world.queue.complete(name, [Completion(leased.id, leased.token, [], None, 1.0)]).result(10)
+    done = Completion(id=leased.id, token=leased.token, results=[], error=None, predict_ms=1.0)
+    world.queue.complete(name, [done]).result(10)
     for _ in range(10):
         assert not world.lease(name)
         world.look(world.settings.lease.seconds / 2)
@@ -95,7 +96,8 @@ def test_a_worker_that_only_asks_is_heard(world: World) -> None:
 
 
 def test_a_job_nobody_knows_is_stopped(world: World) -> None:
-    world.engine.running["tierserve-free-stranger"] = Job("tierserve-free-stranger", "free", Phase.RUNNING)
+    stranger = Job(name="tierserve-free-stranger", tier="free", phase=Phase.RUNNING)
+    world.engine.running[stranger.name] = stranger
     world.look()
     assert world.engine.running == {}
 
@@ -248,7 +250,7 @@ def test_a_server_that_does_not_lead_takes_changes_up_and_starts_nothing(editabl
 
 def test_every_tier_is_seen_before_any_job_is_started(tmp_path: Path, worlds: list[World]) -> None:
     class Noting(Obedient):
-        """Notes what it is asked, in order."""
+        """Records what it is asked, in order."""
 
         def __init__(self) -> None:
             super().__init__()

@@ -1,4 +1,4 @@
-"""Sweeping: what nobody needs goes, page by page."""
+"""Sweeping deletes what nobody needs any more, page by page."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DAY = 86400.0
 
 
 class Aged(DirectoryBlobs):
-    """Whose files are all old."""
+    """Takes all its files for old."""
 
     def older_than(self, seconds: float) -> Iterator[str]:
         assert seconds == ORPHAN_SECONDS
@@ -47,7 +47,7 @@ def test_blobs_that_are_young_are_no_orphans(world: World, tmp_path: Path) -> No
 
 def test_what_a_store_kept_the_next_sweep_removes(tmp_path: Path, worlds: list[World]) -> None:
     class Stubborn(Aged):
-        """Does not delete at first."""
+        """Refuses to delete at first."""
 
         refuses = True
 
@@ -73,7 +73,7 @@ def test_a_sweep_stops_between_two_pages_when_its_term_is_over(
     swept: list[str] = []
 
     class Ending(Aged):
-        """Ends the term in the midst of its first page."""
+        """Ends the leader's term while the first page is deleted."""
 
         def delete(self, keys: Iterable[str]) -> None:
             world.term().end()

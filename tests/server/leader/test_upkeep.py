@@ -1,4 +1,4 @@
-"""Upkeep: promises are kept when nobody calls."""
+"""Upkeep keeps promises that no request would keep."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_a_removed_tier_ends_its_jobs_and_its_predictions_with_a_reason(editable
 
 def test_a_job_of_a_removed_tier_is_stopped_as_soon_as_the_engine_answers(editable: World, tmp_path: Path) -> None:
     class Deaf(Obedient):
-        """Cannot stop Jobs."""
+        """Fails to stop Jobs."""
 
         def stop(self, name: str, *, at_once: bool = False) -> None:
             raise EngineError("no answer")

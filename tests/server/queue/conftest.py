@@ -1,4 +1,4 @@
-"""The queue under every database that it can be on."""
+"""The queue, on each database that it can use."""
 
 from __future__ import annotations
 

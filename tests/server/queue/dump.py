@@ -1,6 +1,6 @@
-"""Writes what this version keeps, ``dumps/DATABASE-VERSION.sql``, for the tests of all later versions.
+"""Writes the data of this version into ``dumps/DATABASE-VERSION.sql``, for the tests of all later versions.
 
-Run, once the schema of a new version is settled: python -m tests.server.queue.dump
+Run it when the schema of a new version is settled: python -m tests.server.queue.dump
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ KEYS = [f"p{number:034}" for number in range(9)]
 
 
 def fill(world: World) -> None:
-    """At least one row of each kind; the first five predictions are those of every dump since version 1."""
+    """Write at least one row of each kind. The first five predictions are the same in every dump since version 1."""
 
     def submit(number: int, tier: str = "free") -> None:
         keyed = {"idempotency_key": f"k{number}", "fingerprint": f"f{number}"} if tier == "free" else {}
@@ -56,7 +56,7 @@ def sqlite_dump(directory: Path) -> str:
 
 
 def postgresql_dump(directory: Path) -> str:
-    """As pg_dump writes it, less what it says to psql or about the session, and the name of the schema."""
+    """What pg_dump writes, without its commands for psql and the session, and without the schema's name."""
     with PostgresWorld(directory) as world:
         fill(world)
         address, _, schema = world.url.partition("?options=-csearch_path%3D")
@@ -69,7 +69,7 @@ def postgresql_dump(directory: Path) -> str:
 
 
 def main() -> None:
-    """Refuses to write a dump again: what was released is what it was."""
+    """Write the dumps of this version. A dump that exists is never replaced, because released data must stay."""
     for database, dump in (("sqlite", sqlite_dump), ("postgresql", postgresql_dump)):
         path = DUMPS / f"{database}-{VERSION}.sql"
         if path.exists():

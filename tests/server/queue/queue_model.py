@@ -1,4 +1,4 @@
-"""The queue as a few dictionaries: what the state machine holds the real one against."""
+"""A model of the queue in a few dictionaries, with which the state machine compares the real queue."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from server.queue import FINAL, Status, Submission
 
 @dataclass
 class Entry:
-    """One prediction, as it should be."""
+    """A prediction as it should be."""
 
     submission: Submission
     order: int
@@ -19,7 +19,7 @@ class Entry:
     solo: bool = False
     started: bool = False
     job: str | None = None
-    token: str = ""  # of its lease, or of the one that finished it
+    token: str = ""  # of its lease, or of the lease whose result finished it
     tokens: set[str] = field(default_factory=set)
     lease_until: float = 0.0
     completed_at: float | None = None
@@ -30,11 +30,11 @@ class Entry:
 
 
 class Model:
-    """Everything the queue should know."""
+    """Everything that the queue should know."""
 
     def __init__(self) -> None:
         self.entries: dict[str, Entry] = {}
-        self.jobs: dict[str, str] = {}  # live ones, by tier
+        self.jobs: dict[str, str] = {}  # the tier of each live Job
         self.now = 0.0
         self._order = 0
 
@@ -54,10 +54,12 @@ class Model:
 
     def submit(self, submission: Submission) -> None:
         self._order += 1
-        self.entries[submission.id] = Entry(submission, self._order, self.now + submission.deadline)
+        self.entries[submission.id] = Entry(
+            submission=submission, order=self._order, deadline_at=self.now + submission.deadline
+        )
 
     def choose(self, tier: str, job: str, most: int, most_bytes: int) -> list[Entry]:
-        """What a lease should give."""
+        """The predictions that a lease should contain."""
         held = self.held(job)
         if any(one.solo for one in held):
             return []

@@ -1,4 +1,4 @@
-"""A queue over a real database, a clock in the test's hand, and short words for what tests do with them."""
+"""A queue on a real database with a clock that tests move, and short methods for what tests do with them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ CHILD = [sys.executable, str(Path(__file__).with_name("submit_forever.py"))]
 
 
 class HandClock:
-    """Seconds since the epoch, moved by hand."""
+    """A clock, in seconds since the epoch, that a test moves."""
 
     def __init__(self) -> None:
         self.now = 1_800_000_000.0
@@ -42,7 +42,7 @@ class HandClock:
 
 
 class World:
-    """One data directory and the queue open on it; ``dump``: the SQL of what is there before."""
+    """A data directory and a queue on it. ``dump`` is SQL for what the directory contains before."""
 
     def __init__(self, directory: Path, dump: str = "") -> None:
         self.directory = directory
@@ -112,7 +112,7 @@ class World:
         return self.queue.lease(tier, job, most, most_bytes, seconds).result()
 
     def complete(self, leased: Leased, job: str = "job", *, error: dict[str, Any] | None = None) -> str:
-        return self.queue.complete(job, [Completion(leased.id, leased.token, RESULTS, error, 8.0)]).result()[0]
+        return self.queue.complete(job, [completion(leased.id, leased.token, error)]).result()[0]
 
     def get(self, prediction_id: str) -> Prediction:
         found = self.queue.get(prediction_id).result()
@@ -123,11 +123,16 @@ class World:
         return self.get(prediction_id).status
 
     def heard(self) -> list[News]:
-        """All news since the last call."""
-        self.database.write(lambda _: None).result()  # what was committed before it has been told
+        """All news since the last call of this method."""
+        self.database.write(lambda _: None).result()  # when this returns, listeners have heard of all earlier commits
         heard = flat(self.told)
         self.told.clear()
         return heard
+
+
+def completion(prediction_id: str, token: str, error: dict[str, Any] | None = None) -> Completion:
+    """What a worker hands in for a lease."""
+    return Completion(id=prediction_id, token=token, results=RESULTS, error=error, predict_ms=8.0)
 
 
 def pairs(leased: Sequence[Leased]) -> list[tuple[str, str]]:
@@ -140,15 +145,15 @@ def flat(told: Sequence[Sequence[News]]) -> list[News]:
 
 @cache
 def server() -> Postgres:
-    """One for all tests of this process."""
+    """The PostgreSQL server of all tests of this process."""
     need_postgres()
-    started = Postgres(fsync="off")  # what survives a crash is tested with it on
+    started = Postgres(fsync="off")  # faster; the tests of crashes have it on
     atexit.register(started.close)
     return started
 
 
 class PostgresWorld(World):
-    """A schema of its own, and the queue open on it."""
+    """A PostgreSQL schema and a queue on it."""
 
     def __init__(self, directory: Path, dump: str = "") -> None:
         self.schema = ExitStack()
@@ -168,7 +173,7 @@ class PostgresWorld(World):
 
 
 class TwoServersWorld(PostgresWorld):
-    """Two servers on one database: each operation goes to the other one."""
+    """Two servers on one database. They take turns: each operation goes to the other one."""
 
     def start(self) -> None:
         super().start()

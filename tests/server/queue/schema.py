@@ -1,4 +1,4 @@
-"""What a schema is made of, as lines that can be compared: however it came about, and however it was written."""
+"""A schema as lines that can be compared, whether it was created at once or by migrations."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psycopg
 
-# Each query answers lines of text: all that a schema may have and that ours has.
+# Each query gives lines of text. Together they cover every kind of object that our schema has.
 POSTGRESQL = (
     """
     SELECT concat_ws(' ', table_name, column_name, data_type, 'null', is_nullable, 'default', column_default)
@@ -36,14 +36,14 @@ POSTGRESQL = (
 
 
 def postgresql_schema(url: str) -> set[str]:
-    """Without the name of the schema."""
+    """The lines of a PostgreSQL schema, without the schema's name."""
     with psycopg.connect(url) as connection:
         *lines, (schema,) = (row for query in POSTGRESQL for row in connection.execute(query.encode()).fetchall())
     return {line.replace(f"{schema}.", "") for (line,) in lines}
 
 
 def sqlite_schema(path: Path) -> set[str]:
-    """A table is the set of its columns and constraints: ALTER TABLE adds a column behind the constraints."""
+    """The lines of a SQLite schema. A table's parts have no order, because ALTER TABLE adds columns at its end."""
     with closing(sqlite3.connect(path)) as connection:
         found = connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_master").fetchall()
     parts: set[str] = set()
@@ -55,7 +55,7 @@ def sqlite_schema(path: Path) -> set[str]:
 
 
 def clauses(sql: str) -> list[str]:
-    """What stands between the outer parentheses of a CREATE TABLE, split at the commas that no others enclose."""
+    """The columns and constraints of a CREATE TABLE: the text in its outer parentheses, split at the outer commas."""
     inner = sql[sql.index("(") + 1 : sql.rindex(")")]
     depth, parts = 0, [""]
     for letter in inner:

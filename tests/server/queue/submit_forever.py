@@ -1,4 +1,4 @@
-"""A process that submits until it is killed, and says each id once it is acknowledged.
+"""A process that submits until it is killed, and prints each id when the submit is acknowledged.
 
 Run: python submit_forever.py DATA_DIRECTORY
 """
@@ -17,7 +17,19 @@ def main() -> None:
         queue = Queue(database)
         while True:
             submissions = [
-                Submission(new_id(database.clock), "free", "lite0", 1, 1000, 5, 0, 600.0, None, None, "anna")
+                Submission(
+                    id=new_id(database.clock),
+                    tier="free",
+                    model="lite0",
+                    images=1,
+                    size=1000,
+                    top_k=5,
+                    priority=0,
+                    deadline=600.0,
+                    idempotency_key=None,
+                    fingerprint=None,
+                    owner="anna",
+                )
                 for _ in range(IN_FLIGHT)
             ]
             for future in [queue.submit(submission, 1 << 30) for submission in submissions]:

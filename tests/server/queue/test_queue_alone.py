@@ -1,4 +1,4 @@
-"""What was lost once is leased alone, so that one poisoned picture cannot take its neighbours along."""
+"""A prediction that was lost once is leased alone, so that a picture which kills workers harms no other prediction."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_what_was_lost_is_leased_alone(world: World) -> None:
     world.queue.reclaim(TIERS).result()
     (first,) = world.lease()
     assert (first.id, first.solo, first.attempt) == (ids[0], True, 2)
-    assert world.lease() == []  # it holds one that is to be alone
+    assert world.lease() == []  # a worker with a solo prediction gets no other one
     (second,) = world.lease("other")
     assert (second.id, second.solo) == (ids[1], True)
     world.complete(first)
@@ -40,7 +40,7 @@ def test_a_job_that_holds_others_waits_for_what_is_to_be_alone(world: World) -> 
     world.queue.end_job("job", "it crashed").result()
     waiting = world.submit()
     assert mine.id == held
-    assert world.lease("other") == []  # never overtaken
+    assert world.lease("other") == []  # a later prediction does not overtake a solo one
     world.complete(mine, "other")
     assert [one.id for one in world.lease("other")] == [lost]
     assert world.status(waiting) is Status.QUEUED

@@ -1,4 +1,4 @@
-"""The file under the queue: who may open it, how it commits, and what it does when the disk or the process fails."""
+"""The queue's SQLite file: who may open it, how it commits, and what happens when the disk or the process fails."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 @contextmanager
 def writer_held(world: World) -> Iterator[None]:
-    """Keep the writer inside one transaction: all that comes meanwhile is one group."""
+    """Keep the writer inside a transaction while the block lasts, so that the block's operations form one group."""
     entered, leave = threading.Event(), threading.Event()
 
     def hold(_: Transaction) -> None:
@@ -205,7 +205,7 @@ def test_what_was_acknowledged_survives_kill_9(tmp_path: Path, seed: int) -> Non
     with SQLite.open(tmp_path) as database:
         queue = Queue(database)
         assert queue.known(acknowledged).result() == acknowledged
-        # What was on its way may be there too, but every row is a whole one and is counted.
+        # Submits that were not acknowledged may be there too, but each row is complete and counted.
         waiting = queue.depths().result()["free"].queued
         assert len(acknowledged) <= waiting <= len(acknowledged) + 8
 

@@ -1,4 +1,4 @@
-"""Who may open a data directory: one process, on a filesystem of its own machine, and no older version."""
+"""Who may open a data directory: one process at a time, on a local filesystem, and not an older version."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the queue promises its callers: one test a promise, under every database."""
+"""What the queue promises its callers. Each test is about one promise, on every database."""
 
 from __future__ import annotations
 

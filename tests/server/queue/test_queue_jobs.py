@@ -1,4 +1,4 @@
-"""What the queue knows of its Jobs: from before their start until a day after their end, under every database."""
+"""What the queue knows of its Jobs, from before their start until a day after their end, on every database."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""What the queue promises its workers: one test a promise, under every database."""
+"""What the queue promises its workers. Each test is about one promise, on every database."""
 
 from __future__ import annotations
 
 import pytest
 
-from server.queue import Available, Completion, Status, UnknownJob
-from tests.server.queue.queue_world import RESULTS, World, pairs
+from server.queue import Available, Status, UnknownJob
+from tests.server.queue.queue_world import RESULTS, World, completion, pairs
 
 TIERS = {"free": 3, "premium": 3}
 
@@ -113,12 +113,12 @@ def test_completions_are_judged_one_by_one(world: World) -> None:
     outcomes = world.queue.complete(
         "job",
         [
-            Completion(first, leased[first].token, RESULTS, None, 1.0),
-            Completion(first, leased[first].token, RESULTS, None, 1.0),
-            Completion(second, leased[second].token, RESULTS, None, 1.0),
-            Completion(third, "0" * 32, RESULTS, None, 1.0),
-            Completion("p0", leased[first].token, RESULTS, None, 1.0),
-            Completion(third, leased[second].token, RESULTS, None, 1.0),
+            completion(first, leased[first].token),
+            completion(first, leased[first].token),
+            completion(second, leased[second].token),
+            completion(third, "0" * 32),
+            completion("p0", leased[first].token),
+            completion(third, leased[second].token),
         ],
     ).result()
     assert outcomes == ["accepted", "duplicate", "final", "unknown", "unknown", "unknown"]
@@ -128,9 +128,9 @@ def test_completions_are_judged_one_by_one(world: World) -> None:
 @pytest.mark.parametrize("token", ["", " ", "0" * 32])
 def test_a_token_made_up_completes_nothing(world: World, token: str) -> None:
     one = world.submit()
-    assert world.queue.complete("job", [Completion(one, token, RESULTS, None, 1.0)]).result() == ["unknown"]
+    assert world.queue.complete("job", [completion(one, token)]).result() == ["unknown"]
     world.lease()
-    assert world.queue.complete("job", [Completion(one, token, RESULTS, None, 1.0)]).result() == ["unknown"]
+    assert world.queue.complete("job", [completion(one, token)]).result() == ["unknown"]
     assert world.queue.extend("job", [(one, token)], 30).result() == [one]
     assert world.queue.release("job", [(one, token)]).result() == 0
 
@@ -257,5 +257,5 @@ def test_both_leases_of_one_prediction_in_one_call_finish_it_once(world: World) 
     (old,) = world.lease()
     world.queue.release("job", pairs([old])).result()
     (new,) = world.lease()
-    done = [Completion(one, token, RESULTS, None, 1.0) for token in (old.token, new.token, old.token)]
+    done = [completion(one, token) for token in (old.token, new.token, old.token)]
     assert world.queue.complete("job", done).result() == ["accepted", "final", "duplicate"]

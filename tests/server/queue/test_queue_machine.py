@@ -1,4 +1,4 @@
-"""Any mix of operations, crashes of workers, jumps of time and restarts: the queue is always as its model says."""
+"""After any mix of operations, crashes of workers, jumps of time and restarts, the queue is as its model says."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from server.queue import FINAL, Completion, KeyReused, Prediction, QueueFull, Status, UnknownJob
+from server.queue import FINAL, KeyReused, Prediction, QueueFull, Status, UnknownJob
 from tests.server.queue.queue_model import Model
-from tests.server.queue.queue_world import RESULTS, TwoServersWorld, World
+from tests.server.queue.queue_world import TwoServersWorld, World, completion
 
-pytestmark = pytest.mark.timeout(400)  # sixty runs of fifty steps, each on real files
+pytestmark = pytest.mark.timeout(400)  # there are sixty runs of fifty steps on real files
 
 MEMORY = Path("/dev/shm")
 TIERS = st.sampled_from(["free", "premium"])
@@ -23,7 +23,7 @@ ATTEMPTS = st.integers(1, 3)
 
 
 class QueueMachine(RuleBasedStateMachine):
-    """The real queue and its model, step by step."""
+    """Does each step with the real queue and with its model, and compares them."""
 
     kind: type[World] = World
 
@@ -33,7 +33,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.world = self.kind(Path(self.home.name))
         self.model = Model()
         self.model.now = self.world.clock.now
-        self.leases: list[tuple[str, str, str]] = []  # every (job, prediction, token) ever given
+        self.leases: list[tuple[str, str, str]] = []  # every (job, prediction, token) that was ever leased
         self.finals: dict[str, Prediction] = {}
         self.names = 0
 
@@ -102,9 +102,7 @@ class QueueMachine(RuleBasedStateMachine):
     def complete(self, data: st.DataObject, failing: bool) -> None:
         job, chosen = self.some_leases(data)
         error = {"code": "bad_image", "detail": "no picture"} if failing else None
-        outcomes = self.world.queue.complete(
-            job, [Completion(name, token, RESULTS, error, 1.0) for name, token in chosen]
-        )
+        outcomes = self.world.queue.complete(job, [completion(name, token, error) for name, token in chosen])
         target = Status.FAILED if failing else Status.SUCCEEDED
         assert outcomes.result() == [self.model.complete(name, token, job, target) for name, token in chosen]
 
@@ -209,7 +207,7 @@ class QueueMachine(RuleBasedStateMachine):
         return f"job-{data.draw(st.integers(1, self.names))}"
 
     def some_leases(self, data: st.DataObject) -> tuple[str, list[tuple[str, str]]]:
-        """Leases of one Job: kept, lost or finished ones, late and twice as it may come."""
+        """Some leases of one Job. They may be lost or finished already, and one may come twice."""
         job, *_ = data.draw(st.sampled_from(self.leases))
         mine = [(name, token) for holder, name, token in self.leases if holder == job]
         return job, data.draw(st.lists(st.sampled_from(mine), min_size=1, max_size=4))
@@ -220,7 +218,7 @@ class QueueMachine(RuleBasedStateMachine):
 
 
 class TwoServersMachine(QueueMachine):
-    """The same on PostgreSQL, with two servers that take turns."""
+    """The same machine on PostgreSQL, with two servers that take turns."""
 
     kind = TwoServersWorld
 

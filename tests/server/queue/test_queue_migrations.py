@@ -1,4 +1,4 @@
-"""Data that an older version wrote: ``dumps/DATABASE-N.sql`` is what version N of the schema held (see ``dump``)."""
+"""Opening data of older versions: ``dumps/DATABASE-N.sql`` is what version N of the schema wrote (see ``dump``)."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from server.queue import Completion, Queue, Status
+from server.queue import Queue, Status
 from server.queue.store import triggers
 from server.queue.store.migrations import STEPS, VERSION, Step
 from tests.server.queue.dump import DUMPS, KEYS
-from tests.server.queue.queue_world import RESULTS, PostgresWorld, World
+from tests.server.queue.queue_world import RESULTS, PostgresWorld, World, completion
 from tests.server.queue.schema import postgresql_schema, sqlite_schema
 
 FREE = KEYS[:4]
 KINDS: dict[str, type[World]] = {"sqlite": World, "postgresql": PostgresWorld}
 RELEASED = [f"sqlite-{number}" for number in range(1, VERSION + 1)]
-RELEASED += [f"postgresql-{number}" for number in range(2, VERSION + 1)]  # which came with version 2
+RELEASED += [f"postgresql-{number}" for number in range(2, VERSION + 1)]  # PostgreSQL came with version 2
 
 
 @pytest.fixture(params=RELEASED)
@@ -68,7 +68,7 @@ def test_what_was_accepted_is_worked_off(world: World) -> None:
     assert (depths["free"].queued, depths["free"].leased, depths["premium"].queued) == (2, 1, 1)
     query = f"SELECT token FROM predictions WHERE id = '{FREE[1]}'"
     token = world.database.read(lambda tx: tx._connection.exec_driver_sql(query).scalar_one()).result()
-    assert world.queue.complete("job", [Completion(FREE[1], token, RESULTS, None, 8.0)]).result() == ["accepted"]
+    assert world.queue.complete("job", [completion(FREE[1], token)]).result() == ["accepted"]
     for leased in world.lease():
         assert world.complete(leased) == "accepted"
     assert {world.status(key) for key in FREE} == {Status.SUCCEEDED}

@@ -1,4 +1,4 @@
-"""The queue's front door: which database it opens, and that SQLite needs no driver of PostgreSQL."""
+"""Opening a database: which one is opened, and that SQLite does not need PostgreSQL's driver."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.server.queue.queue_world import HandClock, PostgresWorld
 WITHOUT_DRIVER = """
 import sys
 from pathlib import Path
-sys.modules["psycopg"] = None  # as where it is not installed
+sys.modules["psycopg"] = None  # as if it were not installed
 from server.queue import CannotOpen, open_database
 open_database(Path(sys.argv[1])).close()
 try:

@@ -1,4 +1,4 @@
-"""Every statement the queue runs finds its rows by the index meant for it: no scans, no sorting."""
+"""Every statement of the queue finds its rows by the index made for it, without scans and without sorting."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from tests.server.queue.queue_world import MANY, PostgresWorld, World, pairs
 
 Run = Callable[[World], object]
-# What each operation runs, and the indexes its reads and writes of ``predictions`` and ``jobs`` must use.
+# How each operation is run, and which indexes its statements on ``predictions`` and ``jobs`` must use.
 OPERATIONS: dict[str, tuple[Run, set[str]]] = {
     "submit": (lambda world: world.submit(idempotency_key="k", fingerprint="f"), {"predictions_key"}),
     "refuse": (lambda world: world.queue.submit(world.submission(), 0).exception(), {"predictions_queue"}),
@@ -109,7 +109,7 @@ def test_every_statement_uses_its_index(world: World, statements: list[tuple[str
     plan = world.database.read(explain).result()
     reads = [line for line in plan if re.search(r"\b(predictions|jobs)\b", line)]
     assert not [line for line in plan if "TEMP B-TREE" in line]
-    # jobs_live holds nothing but the rows that are wanted, in order.
+    # A scan of the index jobs_live is right: it contains only the wanted rows, in the right order.
     assert not [line for line in reads if line.startswith("SCAN") and "USING INDEX jobs_live" not in line]
     used = {index_of(line) for line in reads}
     assert used >= expected
@@ -120,7 +120,7 @@ def test_every_statement_uses_its_index(world: World, statements: list[tuple[str
 def test_every_statement_can_use_an_index_of_postgresql(
     postgres: World, statements: list[tuple[str, Any]], operation: str
 ) -> None:
-    """With so few rows it would rather scan and sort: forbidden to, it does so only where there is no other way."""
+    """PostgreSQL prefers scans for so few rows. They are forbidden here, so that it scans only if no index helps."""
     statements.clear()
     OPERATIONS[operation][0](postgres)
     ran = [found for found in statements if found[0].lstrip().startswith(("SELECT", "UPDATE", "DELETE", "INSERT"))]
@@ -140,7 +140,7 @@ def test_every_statement_can_use_an_index_of_postgresql(
 
 
 def index_of(line: str) -> str:
-    """The index a line of a plan names; for keys, the column."""
+    """The index that a line of a plan names, or for a key its column."""
     if "INTEGER PRIMARY KEY" in line:
         return "seq"
     name = re.search(r"INDEX (\w+)", line)
@@ -160,5 +160,5 @@ def test_counting_a_deep_queue_never_reads_its_rows(world: World, statements: li
             tx._connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}", values).first()[3] for text, values in counts
         ]
 
-    assert len(counts) == 2  # both for the position: a submit reads the counter
+    assert len(counts) == 2  # both are for the position, because a submit reads a counter
     assert all("COVERING INDEX predictions_queue" in line for line in world.database.read(explain).result())

@@ -1,4 +1,4 @@
-"""PostgreSQL under the queue, when it goes, fails, refuses, or has no connection left."""
+"""The queue when its PostgreSQL goes away, fails, refuses, or has no connection left."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from tests.waiting import eventually
 
 @pytest.fixture(scope="module")
 def fragile() -> Iterator[Postgres]:
-    """A server that tests may stop and spoil, as long as they mend it."""
+    """A server that tests may stop and break, if they repair it afterwards."""
     need_postgres()
     with Postgres(max_connections="20") as server:
         yield server
@@ -49,7 +49,18 @@ def database(fragile: Postgres) -> Iterator[PostgreSQL]:
 
 def submission(database: PostgreSQL, **changes: Any) -> Submission:
     given = {"idempotency_key": None, "fingerprint": None} | changes
-    return Submission(new_id(database.clock), "free", "lite0", 1, 1000, 5, 0, 600.0, owner="anna", **given)
+    return Submission(
+        id=new_id(database.clock),
+        tier="free",
+        model="lite0",
+        images=1,
+        size=1000,
+        top_k=5,
+        priority=0,
+        deadline=600.0,
+        owner="anna",
+        **given,
+    )
 
 
 def test_a_server_that_lost_its_session_leads_no_more(fragile: Postgres, database: PostgreSQL) -> None:
@@ -152,7 +163,7 @@ def test_a_server_without_a_free_connection_is_told(fragile: Postgres, database:
         for _ in range(20):
             try:
                 taken.enter_context(fragile.connect())
-            except Exception:  # noqa: BLE001 (all are taken)
+            except Exception:  # noqa: BLE001 (any error means that all connections are taken)
                 break
         with pytest.raises(CannotOpen, match="connection"):
             PostgreSQL.open(str(url_of(fragile)))

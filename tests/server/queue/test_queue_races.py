@@ -1,4 +1,4 @@
-"""A worker's result against the reaper, thousands of times: whoever comes first, what is final stays final."""
+"""A worker's result races with upkeep, thousands of times. Whoever comes first, a final state stays."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from server.queue import Leased, Status
 from tests.server.queue.queue_world import TwoServersWorld, World
 
 ROUNDS = {World: 2000, TwoServersWorld: 500}
-MEMORY = Path("/dev/shm")  # durability is tested elsewhere; this is about order
+MEMORY = Path("/dev/shm")  # in memory, because this is about order; other tests are about durability
 
 
 @pytest.fixture(params=[World, TwoServersWorld])
@@ -36,7 +36,7 @@ def test_a_result_and_the_reaper_never_both_win(world: World, attempts: int) -> 
         for _ in range(rounds):
             barrier.wait(60)
             for _ in range(order.randrange(3)):
-                world.queue.depths()  # a moment
+                world.queue.depths()  # delays the result a little
             outcomes.append(world.complete(leased[-1]))
             barrier.wait(60)
 

@@ -1,4 +1,4 @@
-"""Several servers on one PostgreSQL: what one commits the others hear, one leads, and none stands in another's way."""
+"""Several servers on one PostgreSQL: each hears what the others commit, one leads, and none blocks another."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
-from server.queue import Anything, Available, Completion, Moved, News, Queue, Status
+from server.queue import Anything, Available, Moved, News, Queue, Status
 from server.queue.store.tables import predictions
 from server.queue.store.transactions import Transaction
-from tests.server.queue.queue_world import MANY, RESULTS, TwoServersWorld, flat
+from tests.server.queue.queue_world import MANY, TwoServersWorld, completion, flat
 from tests.waiting import eventually
 
 
@@ -133,7 +133,7 @@ def test_leases_go_through_any_server(world: TwoServersWorld) -> None:
     first.open_job("job", "free", "run").result()
     (leased,) = second.lease("free", "job", 1, MANY, 30.0).result()
     assert first.extend("job", [(leased.id, leased.token)], 30.0).result() == []
-    done = Completion(leased.id, leased.token, RESULTS, None, 8.0)
+    done = completion(leased.id, leased.token)
     assert first.complete("job", [done]).result() == ["accepted"]
     assert second.complete("job", [done]).result() == ["duplicate"]
     found = second.get(one.id).result()

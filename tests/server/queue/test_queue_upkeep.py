@@ -1,4 +1,4 @@
-"""What the queue promises when workers die, time passes and tiers go: one test a promise, under every database."""
+"""What the queue promises when workers die, deadlines pass and tiers are removed, on every database."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_a_lease_nobody_extends_is_taken_back(world: World) -> None:
     assert (seen.status, seen.attempts, seen.job) == (Status.QUEUED, 1, None)
     assert "worker" in seen.reason
     world.lease()
-    assert world.get(one).started_at == seen.accepted_at  # its first start
+    assert world.get(one).started_at == seen.accepted_at  # the time of the first start stays
 
 
 def test_a_prediction_that_kills_its_workers_fails_after_its_attempts(world: World) -> None:
@@ -66,7 +66,7 @@ def test_a_job_ended_without_blame_costs_no_attempt(world: World) -> None:
         leased = world.lease(job)
         assert [(one.id, one.attempt, one.solo) for one in leased] == [(one, 1, False) for one in ids]
         assert world.queue.end_job(job, "drained", blame=False).result() == Reclaimed(requeued=2)
-    assert world.complete(leased[0], job) == "accepted"  # its last word came after its end
+    assert world.complete(leased[0], job) == "accepted"  # a result counts even if it comes after the Job's end
 
 
 def test_ending_a_job_twice_changes_nothing(world: World) -> None:

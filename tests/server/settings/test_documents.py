@@ -139,7 +139,7 @@ def test_the_schemas_are_schemas(name: str) -> None:
             if "properties" in part:
                 assert part["additionalProperties"] is False, part
             for key, inner in part.items():
-                if key not in ("if", "then"):  # what holds between values, not what they may be
+                if key not in ("if", "then"):  # these say what holds between values, not which keys there may be
                     walk(inner)
 
     walk({**schema, "properties": dict(schema["properties"])})

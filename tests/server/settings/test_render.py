@@ -34,7 +34,7 @@ def templates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def refused(templates: Path, tier: Tier = FREE) -> list[str]:
-    """The findings, with the text of the line that each one names in place of its number."""
+    """Render a Job that is refused; returns the findings, each with the text of its line instead of the number."""
     renderer = Renderer(templates)
     with pytest.raises(RenderError) as caught:
         renderer.job(tier, RUN, URL)

@@ -1,4 +1,4 @@
-"""The schema of the values: its defaults, its readers, its page."""
+"""The schema of the values: its defaults, who reads them, and the page made from it."""
 
 from __future__ import annotations
 
