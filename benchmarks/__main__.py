@@ -1,4 +1,4 @@
-"""``python -m benchmarks``: every figure of the service beside its raw limit."""
+"""``python -m benchmarks``: every figure of the service beside its raw limit and its target."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ def _peak(processes: list[psutil.Process]) -> Iterator[list[int]]:
 
 
 def main() -> None:
-    """Run what is asked for and print one table."""
+    """Run all measurements, or those of one kind, and print them in one table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--models", type=Path, default=Path(".tierserve/models"), help="default: %(default)s")
     parser.add_argument("--seconds", type=float, default=8.0, help="length of each measurement (default: %(default)s)")

@@ -30,17 +30,17 @@ class Outcome:
 
     @property
     def rate(self) -> float:
-        """Answers with 2xx a second."""
+        """How many answers with a 2xx came a second."""
         return len(self.took) / self.seconds
 
     @property
     def p50(self) -> float:
-        """Median seconds of a 2xx."""
+        """The median of the seconds that a 2xx took."""
         return median(self.took)
 
     @property
     def p99(self) -> float:
-        """99th percentile of the seconds of a 2xx."""
+        """The 99th percentile of the seconds that a 2xx took."""
         return quantiles(self.took, n=100)[98]
 
 

@@ -30,7 +30,7 @@ def loop(model: Path, variant: str, picture: Path, seconds: float) -> list[float
         began = time.perf_counter()
         runtime.predict([load(data, description.preprocessing, 40_000_000)])
         rounds.append(time.perf_counter() - began)
-        if len(rounds) == WARM_UP:
+        if len(rounds) == WARM_UP:  # the first rounds are slower, so time begins after them
             end = time.perf_counter() + seconds
     return rounds[WARM_UP:]
 

@@ -30,6 +30,7 @@ START_SECONDS = 60.0
 @cache
 def programs() -> Path | None:
     """The folder with ``initdb`` and ``postgres`` of the newest installed version."""
+    # Debian has a folder for each version, and none of them in PATH.
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
     if found:
         return found[-1].parent
@@ -54,7 +55,7 @@ class Postgres:
             secret.write_text(PASSWORD)
             data = str(self._folder / "data")
             access = ["--auth=scram-sha-256", f"--username={USER}", f"--pwfile={secret}"]
-            secret.chmod(0o644)
+            secret.chmod(0o644)  # initdb runs as postgres, who must read it
             self._run("initdb", "-D", data, *access, "--no-locale", "--no-sync", "-E", "UTF8")
             self.start()
             with self.connect("postgres") as connection:

@@ -143,7 +143,10 @@ def service(
 
 
 def free_port() -> int:
-    """A port that nothing listens on."""
+    """A port that nothing listens on.
+
+    Another process may take it before its server starts. That is rare, and then the server says that it is in use.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

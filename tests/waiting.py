@@ -38,8 +38,10 @@ def eventually(
             error.add_note(f"while waiting up to {seconds:g} s: {what}")
             raise
         now = time.monotonic()
+        # Not ``now``: if a slow look ends after the deadline, there is one more that begins after it.
         if began >= end:
             raise AssertionError(f"not within {seconds:g} s: {what}; last seen: {shortened(shown)}")
+        # As long as the look took, so that looking uses at most half of a processor.
         time.sleep(min(max(now - began, SHORTEST_PAUSE), LONGEST_PAUSE, max(end - now, 0)))
 
 

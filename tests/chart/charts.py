@@ -1,4 +1,4 @@
-"""The chart as Helm renders it, and the programs that judge the result."""
+"""The chart as Helm renders it, and the programs that check the result."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Values that Helm refuses, and what it says about each."""
+"""Values that Helm refuses, and its message for each. The cases are in bad-values.yaml."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tier
 BUILD_SECONDS = 3600.0
 NAMES = ("io.containerd.image.name", "org.opencontainers.image.ref.name")  # if an image has both, the first one counts
 PRIVATE = ["setpriv", "--pdeathsig=KILL", "unshare", "--mount", "--pid", "--mount-proc", "--fork", "--kill-child"]
-"""Before a command: its processes and mounts go when this process goes, even if it is killed."""
+"""The words before a command whose processes and mounts must end with this process, even if it is killed."""
 PHASES = re.compile(r"I: (?:Retrieving InRelease|Checking component|Installing core|Configuring python3$|Base system)")
 
 
@@ -100,7 +100,7 @@ def export(storage: Path, image: str, archive: Path) -> None:
     part = storage.with_suffix(".part")
     part.unlink(missing_ok=True)
     run(*buildah(storage, "push"), "--quiet", image, f"oci-archive:{part}:{image}", timeout=BUILD_SECONDS)
-    part.rename(archive)
+    part.rename(archive)  # so that an archive under this name is always complete
 
 
 def contents(archive: Path) -> dict[str, str]:

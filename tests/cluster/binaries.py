@@ -122,7 +122,7 @@ def _build(program: Program, say: Say, title: str) -> None:
             told = run("go", "mod", "download", "-json", program.module, timeout=BUILD_SECONDS)
             where = Path(json.loads(told)["Dir"])
         _compile(argv, where, env, lambda: say(f"{title}: still building, {time.monotonic() - began:.0f} s"))
-        target.rename(built)
+        target.rename(built)  # so that an interrupted build leaves no half of a binary there
     say(f"{title}: built in {time.monotonic() - began:.0f} s")
 
 

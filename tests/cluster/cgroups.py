@@ -32,7 +32,7 @@ def remove(name: str) -> None:
                 path.rmdir()
             except FileNotFoundError:
                 pass
-            except OSError:
+            except OSError:  # the kernel takes a moment to remove killed processes
                 if time.monotonic() > end:
                     raise
                 time.sleep(0.05)

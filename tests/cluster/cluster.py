@@ -110,7 +110,7 @@ class Cluster(Kubernetes):
         """Start everything, on the network that ``up`` has claimed."""
         self.network.create()
         self.control.prepare()
-        self.kubeconfig.touch(mode=0o600)
+        self.kubeconfig.touch(mode=0o600)  # before the copy, because it contains the administrator's key
         shutil.copyfile(self.control.kubeconfig("admin"), self.kubeconfig)
         for node in self.nodes.values():
             node.prepare()
@@ -125,7 +125,7 @@ class Cluster(Kubernetes):
         self.load_image(archive)
         self.control.wait_ready()
         self.control.start_controllers(grace_seconds)
-        began = datetime.now(UTC).replace(microsecond=0)
+        began = datetime.now(UTC).replace(microsecond=0)  # nodes tell the time in whole seconds
         for node in self.nodes.values():
             node.start_daemons()
         self._wait_ready(set(self.nodes), began)
@@ -204,7 +204,7 @@ def _remove(folder: Path) -> None:
         network = Network(number, NODES)
         for machine in network.machines:
             Machine(network.namespace(machine), folder / "logs").kill()
-        for machine in network.machines:
+        for machine in network.machines:  # after the processes, because only an empty cgroup can be removed
             cgroups.remove(network.namespace(machine))
         network.delete()
     for part in PARTS:

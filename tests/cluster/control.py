@@ -85,7 +85,7 @@ class Control:
             "--listen-client-urls=http://127.0.0.1:2379",
             "--advertise-client-urls=http://127.0.0.1:2379",
             "--listen-peer-urls=http://127.0.0.1:2380",
-            "--unsafe-no-fsync",
+            "--unsafe-no-fsync",  # much faster, and nothing of a test cluster must survive its host
         )
         self.start_api()
 
@@ -139,7 +139,7 @@ class Control:
             f"--service-account-private-key-file={self.authority.folder / 'accounts.key'}",
             f"--root-ca-file={self.authority.certificate}",
             "--use-service-account-credentials",
-            "--leader-elect=false",
+            "--leader-elect=false",  # there is only one; elections would delay its start
             f"--node-monitor-grace-period={grace_seconds}s",
         )
         self.machine.spawn(

@@ -66,7 +66,7 @@ class Machine:
     def kill(self, program: str | None = None) -> None:
         """Kill one program of the machine, or everything with its pods. Raises ``ClusterError`` if something stays."""
         end = time.monotonic() + END_SECONDS
-        while pids := self.processes(program):
+        while pids := self.processes(program):  # again and again: a process may have forked while others were killed
             if time.monotonic() > end:
                 raise ClusterError(f"processes {pids} of {self.namespace} do not end")
             for pid in pids:

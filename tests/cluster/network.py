@@ -19,14 +19,14 @@ NETNS = Path("/run/netns")
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """The names and addresses of the cluster with one number."""
+    """The names and addresses of the cluster that has this number."""
 
     number: int
     nodes: tuple[str, ...]
 
     @property
     def link(self) -> str:
-        """The host's end of the wire."""
+        """The name of the host's link."""
         return f"ts{self.number}"
 
     @property

@@ -138,11 +138,13 @@ class Node:
             "containerRuntimeEndpoint": f"unix://{SOCKET}",
             "cgroupDriver": "cgroupfs",
             "cgroupRoot": f"/{self.cgroup}",
+            # A kubelet offers all CPUs of the host. What the node must not offer is reserved.
             "systemReserved": {"cpu": str(max(0, (os.cpu_count() or 1) - self.cpus))},
             "clusterDNS": [self.control.network.control],
             "clusterDomain": "cluster.local",
             "volumePluginDir": "/var/lib/kubelet/volume-plugins",
             "failSwapOn": False,
+            # The default limits would evict pods when the host's disk is 85 % full.
             "evictionHard": {"imagefs.available": "1%", "nodefs.available": "1%", "memory.available": "100Mi"},
             "imageGCHighThresholdPercent": 100,  # images are never removed, because they could not be pulled again
         }
@@ -154,6 +156,6 @@ class Node:
             "mode": "nftables",
             "clusterCIDR": self.control.network.pods,
             "hostnameOverride": self.name,
-            "conntrack": {"maxPerCore": 0},
+            "conntrack": {"maxPerCore": 0},  # 0 leaves the host's limit as it is
             "clientConnection": {"kubeconfig": str(self.control.kubeconfig("kube-proxy"))},
         }

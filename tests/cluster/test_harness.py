@@ -230,7 +230,7 @@ def test_an_interrupted_up_leaves_nothing(cluster: Cluster, number: signal.Signa
     process.send_signal(number)
     assert process.wait(90) != 0
     process.communicate()
-    if number == signal.SIGKILL:
+    if number == signal.SIGKILL:  # nothing could clean up, so down must do it
         assert traces(folder, link)
         down(folder)
     assert traces(folder, link) == {}

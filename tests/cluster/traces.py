@@ -12,7 +12,7 @@ from tests.cluster.cluster import Cluster
 from tests.cluster.node import TUNABLES, Node
 from tests.cluster.shell import run
 
-KEPT = {".lock", "logs"}
+KEPT = {".lock", "logs"}  # these are no traces: they stay on purpose
 DIRECTORIES = ["/run/netns", "/run/containerd", "/run/runc", "/var/lib/cni", "/var/lib/kubelet", "/var/lib/containerd"]
 DIRECTORIES += ["/var/log/pods", "/var/log/containers", "/opt/containerd", "/opt/cni", "/usr/libexec/kubernetes"]
 DIRECTORIES += ["/var/run/kubernetes", "/etc/cni"]

@@ -22,6 +22,7 @@ from tests.waiting import eventually
 
 SPACE = "tierserve-stores"
 USER, PASSWORD, BUCKET = "tierserve", "not-a-secret", "pictures"
+# The S3 server checks no signature, but it needs one of this form.
 SOMEBODY = "AWS4-HMAC-SHA256 Credential=x/20260101/us-east-1/s3/aws4_request, Signature=x"
 SERVE = """
 if [ ! -s $PGDATA/PG_VERSION ]; then
@@ -84,6 +85,7 @@ spec:
           secret: {{secretName: postgresql}}
 """
 
+# objid 2 is the lock of the leader (server/queue/store/leadership.py); objsubid 2 means that its key has two parts.
 HOLDER = """
     SELECT host(client_addr) FROM pg_locks JOIN pg_stat_activity USING (pid)
     WHERE locktype = 'advisory' AND objid = 2 AND objsubid = 2 AND granted
@@ -106,6 +108,7 @@ class Stores:
     def start(self) -> None:
         """Start PostgreSQL on the node n1, make the bucket, and put Secrets for both into the release's namespace."""
         self._cluster.nodes["n1"].load_image(postgresql_image())
+        # A new folder each time, because the volume of an earlier run may still have its data.
         path = self._cluster.node_directory("n1", f"postgresql-{time.monotonic_ns()}")
         os.chown(path, ACCOUNT, ACCOUNT)
         self._cluster.kubectl("apply", "-f", "-", stdin=VOLUME.format(name=SPACE, path=path))

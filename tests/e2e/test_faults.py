@@ -99,7 +99,7 @@ def test_a_lost_server_comes_back_and_its_workers_stay(deployment: Deployment, w
         if how == "deleted":
             deployment.kubectl("delete", "pod", name_of(server), "--grace-period=0", "--force")
         else:
-            send(whole, server, "SIGKILL")
+            send(whole, server, "SIGKILL")  # the kubelet restarts the container in the same pod
         gap = server_is_replaced(deployment, clients, server)
         tell(f"server {how}: requests accepted again after {gap:.1f} s")
         for tier in TIERS:

@@ -55,6 +55,7 @@ def test_a_freed_slot_is_used_at_once(deployment: Deployment) -> None:
             watch.settled(f"{ROUNDS} came and went", lambda found: found == (ROUNDS, ROUNDS))
         # The quota counts pods. So Jobs are not compared: one that is over may still exist when the next one starts.
         assert pods.most == 1
+        # One worker at a time: the n-th pod's end makes room for the Job after it.
         began = sorted(jobs.began.values())[1:]
         ended = sorted(pods.ended.values())[:-1]
     told("a pod's end to the next Job", [after - before for before, after in zip(ended, began, strict=True)])

@@ -166,7 +166,7 @@ def test_a_quota_used_up_by_somebody_else_is_told_and_a_freed_one_is_used(deploy
         assert reason(deployment, key, "quota").startswith(
             "no worker runs; quota cpu: 1.2 of 2 used, a worker takes 0.9"
         )
-        looks = "the leader has looked three times"
+        looks = "the leader has looked three times"  # it looks once a second
         eventually(lambda: waited(deployment.prediction(key)), 60, looks, lambda seconds: seconds > 3)
         assert not watch.seen, "nothing waits inside Kubernetes"
         deployment.kubectl("delete", "pod", "somebody", "--wait=false", namespace="tierserve-free")

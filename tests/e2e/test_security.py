@@ -57,7 +57,7 @@ def used(own_cluster: Cluster, deployment: Deployment) -> set[Right]:
     since = deployment.server_pod()["metadata"]["creationTimestamp"]
     for tier in TIERS:
         assert is_cat(deployment.post(tier, CAT))
-        send(own_cluster, running(deployment, tier), "SIGSTOP")
+        send(own_cluster, running(deployment, tier), "SIGSTOP")  # silent workers: the server deletes their pods
     assert deployment.get("/config").status == 200
     for tier, space in SPACES.items():
         deployment.idle(tier)

@@ -20,7 +20,7 @@ def ready(deployment: Deployment, tier: str) -> dict[str, Thing]:
     return {
         name_of(pod): pod
         for pod in deployment.pods(tier)
-        if "deletionTimestamp" not in pod["metadata"]
+        if "deletionTimestamp" not in pod["metadata"]  # a pod that is being deleted may still be ready
         and any(status["ready"] for status in pod["status"].get("containerStatuses", ()))
     }
 

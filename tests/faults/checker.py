@@ -131,7 +131,7 @@ def nothing_unasked(case: Case) -> Iterator[str]:
 def right_result(case: Case) -> Iterator[str]:
     """A result is the right one for its picture. Without a result it ended for a reason that its client knows of."""
     labels = case.story.run["labels"]
-    cancels = {op.id: op.begun for op in reversed(case.story.did("cancel"))}
+    cancels = {op.id: op.begun for op in reversed(case.story.did("cancel"))}  # reversed, so that the first one stays
     for key, end in case.ends.items():
         first = case.accepted[key][0] if key in case.accepted else None
         if first is None:
@@ -173,6 +173,7 @@ def honoured_once(case: Case) -> Iterator[str]:
         end = case.ends.get(key)
         if end is None:
             continue
+        # If no result is known to be accepted, it was one whose answer was lost, or one of a real worker.
         may_count = accepted or [op for op in ops if not op.status and not op.call["forged"]]
         scores = {op.call["score"] for op in may_count} | (set() if accepted else _by_real_workers(case, key))
         if accepted and end.answer["state"] != "succeeded":
@@ -199,6 +200,7 @@ def held_by_one(case: Case) -> Iterator[str]:
                 # A new server takes back what the Jobs of its predecessor held, for they have ended with it. Such a Job
                 # may have leased more in the meantime.
                 restarted = any(first_used[before.call["job"]] - OLD_SECONDS < start < later for start in starts)
+                # From the first request to the second answer, so that a slow machine causes no false violation.
                 if later - before.begun < seconds and not let_go and not restarted:
                     yield f"{key} was leased to {before.by} and within {later - before.begun:.2f} s to {op.by}"
             held[key].append(op)
@@ -232,6 +234,7 @@ def nothing_grows(case: Case) -> Iterator[str]:
     crashes = sum(1 for event in case.story.told("life") if event["step"] == "end" and event["status"] != 0)
     unknown = sum(1 for op in case.story.did("submit") if op.answer.get("code") == UNKNOWN)
     for look in case.story.told("disk")[-1:]:
+        # Each crash may leave the pictures of all uploads that were under way, and so may an answer that left it open.
         left = look["orphans"] + look["stale"]
         if left > most["left_over"] + crashes * most["at_once"] + unknown:
             yield f"{left} pictures are left over after {crashes} crashes and {unknown} answers that left it open"

@@ -115,7 +115,7 @@ class Client(Actor):
                 self._try(wish)
         while self.pending and time.monotonic() < deadline:
             self.look(next(iter(self.pending)), 2)
-        for prediction_id in self.ended:
+        for prediction_id in self.ended:  # once more, so that the judge sees whether ends have changed
             self.look(prediction_id, 0)
 
     def _try(self, wish: Wish) -> None:

@@ -20,7 +20,7 @@ class Database:
 
     @property
     def name(self) -> str:
-        """Its kind."""
+        """The kind of database."""
         return POSTGRESQL if self.url else SQLITE
 
 

@@ -20,7 +20,7 @@ from tests.faults.world import World, tier_of
 
 EVERY_SECONDS = 0.5
 LIVE = ("queued", "leased")
-MEMORY = Path("/dev/shm")
+MEMORY = Path("/dev/shm")  # copies of the database go there, because that is faster
 _ROWS = sa.text("SELECT id, idempotency_key, status FROM predictions")
 _DEPTHS = sa.text("SELECT tier, sum(queued) AS queued, sum(leased) AS leased FROM depths GROUP BY tier")
 _OLDEST = sa.text("SELECT min(completed_at) FROM predictions")
@@ -84,7 +84,7 @@ def _readable(world: World, folder: Path) -> str:
     if world.database.url:
         return world.database.url.replace("postgresql://", "postgresql+psycopg://")
     for path in (world.state / "data").glob("queue.db*"):
-        if not path.name.endswith("-shm"):
+        if not path.name.endswith("-shm"):  # SQLite makes this index of the log anew
             shutil.copy(path, folder)
     return f"sqlite:///{folder}/queue.db"
 

@@ -26,7 +26,7 @@ class Scene:
     pictures: Pictures
     lease: float
     roomy: Path | None
-    """A small filesystem that the server's data lies on, if there is one to be filled."""
+    """The small filesystem with the server's data, which a fault may fill; None if the data are on a large one."""
 
 
 class Fault(ABC):

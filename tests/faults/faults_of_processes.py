@@ -69,7 +69,7 @@ class WorkerTerm(_OnWorker):
 class WorkerHang(_OnWorker):
     """A worker stands still for longer than its lease, then goes on as if nothing had happened."""
 
-    name, signal, seconds = "worker-hang", signal.SIGSTOP, 3.0
+    name, signal, seconds = "worker-hang", signal.SIGSTOP, 3.0  # a lease of a long run lasts 2 s
 
     def heal(self) -> None:
         if self.pid:

@@ -50,7 +50,7 @@ class IoError(Fault):
         what = self.chance.choice(("fsync,fdatasync", "pwrite64,writev"))
         error = self.chance.choice(("EIO", "ENOSPC"))
         words = ["strace", "-f", "-p", str(life.pid), "-e", f"trace={what}", "-e", f"inject={what}:error={error}"]
-        if self.chance.random() < 0.5:
+        if self.chance.random() < 0.5:  # the log of SQLite alone, so that pictures are still written
             words += ["-P", str(self.scene.world.state / "data" / "queue.db-wal")]
         self._strace = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 

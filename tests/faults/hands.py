@@ -63,6 +63,7 @@ class Hand(Actor):
         if not tokens:
             self.over.wait(0.01)
             return
+        # Mostly for the newest Job, and at times for an older one, which may be over without its worker's knowledge.
         worker = tokens[-1] if self._chance.random() < 0.8 else self._chance.choice(tokens)
         if self._late and self._chance.random() < 0.3:
             self._hand_in(self._late.pop(self._chance.randrange(len(self._late))))
@@ -78,7 +79,7 @@ class Hand(Actor):
                 self._hand_in(held)
             case "twice":
                 self._hand_in(held)
-                self._hand_in(replace(held, score=self._score()))
+                self._hand_in(replace(held, score=self._score()))  # another score shows which of the two counted
             case "late" if len(self._late) < HELD_MOST:
                 self._late.append(held)
             case "release":

@@ -21,6 +21,7 @@ class History:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        # O_APPEND keeps the lines of several threads apart; O_EXCL because two runs in one file could not be judged.
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_EXCL | os.O_CLOEXEC, 0o600)
         self._numbers = itertools.count(1)
         self._began = time.monotonic()

@@ -72,6 +72,7 @@ def live(order: dict[str, Any], tell: int) -> None:
 
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     os.setpgid(0, 0)
+    # A fork inherits the launcher's handling of signals, which the server must not have.
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     log = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -159,7 +160,7 @@ def main() -> None:
     parser.add_argument("--orphans", type=float, default=3600.0)
     parser.add_argument("--patience", type=float, default=0.0)
     options = parser.parse_args()
-    sys.argv[1:] = []
+    sys.argv[1:] = []  # the server must not see the launcher's arguments
     with mock.patch("time.time", shifted(options.shift)):
         prepare(options.secret, options.orphans, options.patience)
         if order := Launcher().run():

@@ -162,8 +162,8 @@ def _clients(scene: Scene, seed: int) -> list[Client]:
 def _end(scene: Scene) -> None:
     """End the server as an operator does. Note what is on the disk then, and which of its workers have outlived it."""
     world, history = scene.world, scene.history
-    workers = world.workers()
-    assert world.wait_up()
+    workers = world.workers()  # now, because a server that has ended has no children
+    assert world.wait_up()  # the keeper may have started this server just before it was stopped
     world.end(signal.SIGTERM)
     history.tell("disk", **disk(world))
     left = [f"{one.pid} {' '.join(one.cmdline())}" for one in workers if one.is_running()]
@@ -189,6 +189,7 @@ def _inject(
                 _heal(scene, fault)
             if len(under_way) < AT_ONCE:
                 fault = chance.choice(chosen)(scene, chance)
+                # Two faults of one kind never overlap: healing the first would heal the second.
                 if not any(type(other) is type(fault) for _, other in under_way):
                     injected[fault.name] += 1
                     scene.history.tell("fault", name=fault.name, step="inject")

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
-LOWEST, USUAL = 15000, 32768
+LOWEST, USUAL = 15000, 32768  # outgoing connections usually have ports from USUAL on
 
 
 def lasting_port() -> int:

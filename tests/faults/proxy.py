@@ -9,7 +9,7 @@ import threading
 from contextlib import suppress
 from types import TracebackType
 
-RESET = struct.pack("ii", 1, 0)
+RESET = struct.pack("ii", 1, 0)  # SO_LINGER with 0 s: close sends a reset
 CHUNK = 16384
 BODY_CUT, ANSWER_CUT = 60_000, 800  # about as many bytes as a picture, and as an answer, have
 
@@ -50,7 +50,7 @@ class Proxy:
                 _reset(client)
                 client.close()
                 continue
-            server.settimeout(None)
+            server.settimeout(None)  # the timeout was for connecting; a server may be silent for longer
             body = self._chance.random() < 0.5
             up = self._chance.randrange(1, BODY_CUT) if self.cutting and body else 0
             down = self._chance.randrange(1, ANSWER_CUT) if self.cutting and not body else 0

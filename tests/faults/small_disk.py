@@ -22,4 +22,5 @@ def small_disk(folder: Path, megabytes: int = MEGABYTES) -> Iterator[Path | None
     try:
         yield folder
     finally:
+        # Lazy, because a process that has just been killed may still have files open there.
         subprocess.run(["umount", "--lazy", str(folder)], check=True)

@@ -63,7 +63,7 @@ def test_33_a_result_of_fifty_megabytes_is_refused_and_the_lease_stays(begin: Be
     with suppress(OSError, http.client.HTTPException):
         answer = work(world, "complete", {"completions": [{**result, "results": [huge]}]}, token)
         assert answer.status in (400, 413)
-    assert rss(world) - before < 30 << 20
+    assert rss(world) - before < 30 << 20  # so the server has never held the whole body
     assert world.get(f"/v1/predictions/{lease.id}").json["status"] == "leased"
     labels = [{"labels": [{"label": "tabby", "score": 1.0}]}]
     answer = work(world, "complete", {"completions": [{**result, "results": labels}]}, token)
@@ -116,6 +116,7 @@ def test_36_slow_and_silent_clients_are_hung_up_on(impatient: World, words: byte
             with suppress(ConnectionResetError):
                 while end.recv(65536):
                     pass
+    # The limits are wide: a header and a body may each take PATIENCE, and the machine may be busy.
     assert time.monotonic() - began < 20 * PATIENCE
     eventually(lambda: descriptors(impatient), 30, "all are closed", lambda found: found <= before + 2)
 

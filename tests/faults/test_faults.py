@@ -88,6 +88,7 @@ def test_03_a_disk_that_failed_in_the_commit_leaves_no_half_prediction(begin: Be
     assert found["broken"] == ""
     kept = {key for _, key, _ in found["rows"]}
     assert "before" in kept
+    # A row whose sync failed may still be on the disk, but then the client was told that the outcome is unknown.
     assert "during" not in kept or answer.json["code"] == "outcome_unknown"
     world.start()
     assert world.wait_up()
@@ -167,7 +168,7 @@ def test_12_a_sigterm_during_fifty_uploads_loses_none_that_was_accepted(begin: B
         with socket.create_connection(("127.0.0.1", world.service.port), timeout=30) as end:
             end.sendall((head + key).encode() + CAT[:5000])
             half.wait(30)
-            time.sleep(number * 0.01)
+            time.sleep(number * 0.01)  # so that uploads end before, while and after the server stops to listen
             with suppress(OSError):
                 end.sendall(CAT[5000:])
                 response = http.client.HTTPResponse(end)

@@ -58,7 +58,7 @@ def test_14_an_engine_that_fails_at_random_gets_no_job_twice(tmp_path: Path, see
     world = World(tmp_path, engine)
     waiting = {world.submit() for _ in range(PREDICTIONS)}
     for look in range(LOOKS):
-        engine.fails = look < LOOKS / 2
+        engine.fails = look < LOOKS / 2  # in the second half everything must come to its end
         try:
             world.look()
         except EngineError:

@@ -47,6 +47,7 @@ class Doors:
     @property
     def command(self) -> list[str]:
         """The command of such a Job: it writes its token, then sleeps."""
+        # By exec, signals for the Job reach the sleep, which ends at once.
         return ["sh", "-c", f'echo "$TIERSERVE_TOKEN" > {self._path}; exec sleep 3600']
 
     def tokens(self) -> list[str]:

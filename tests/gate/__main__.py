@@ -25,7 +25,7 @@ SUITES = [
     Suite("test-faults", make("test-faults"), alone=make_one, seconds=HOUR),
     Suite("test-cluster", make("test-cluster"), alone=make_one, seconds=3 * HOUR, clusters=CLUSTERS),
 ]
-"""The limits are for a suite that hangs: each is several times what a slow machine takes."""
+"""The limits end suites that hang. Each is several times as long as the suite takes on a slow machine."""
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})

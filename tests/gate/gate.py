@@ -22,7 +22,7 @@ def check(suites: Sequence[Suite], logs: Path, say: Say, every: float = SIGN_SEC
         results.append(result)
         say(f"{suite.name}: {counted(result)}, in {clock(result.seconds)}")
         if suite.alone and result.failures:
-            earlier = sum(len(other.again) for other in results)
+            earlier = sum(len(other.again) for other in results)  # MOST_AGAIN is for all suites together
             _again(suite, result, MOST_AGAIN - earlier, say, every)
         if suite.vital and not result.passed:
             result.notes.append(f"{suite.name} failed: nothing was run after it")

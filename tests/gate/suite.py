@@ -84,7 +84,7 @@ class Result:
         return not self.trouble and not self.failed
 
     def having(self, verdict: Verdict) -> list[Case]:
-        """The tests with a verdict."""
+        """The tests with this verdict."""
         return [case for case in self.cases if case.verdict is verdict]
 
 
@@ -164,7 +164,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
             os.killpg(process.pid, signal.SIGINT)
             with suppress(subprocess.TimeoutExpired):
                 process.wait(END_SECONDS)
-        os.killpg(process.pid, signal.SIGKILL)
+        os.killpg(process.pid, signal.SIGKILL)  # also after a good end, because tests may leave processes
     process.wait()
 
 

@@ -25,7 +25,7 @@ class Image:
 
     name: str
     root: Path
-    """Its files, unpacked."""
+    """The folder with its unpacked files."""
     config: Mapping[str, Any]
     """Its configuration: User, Env, Entrypoint, Labels and more."""
     record: str
@@ -55,6 +55,7 @@ class Image:
                     check=False,
                 )
             finally:
+                # After a timeout the container still runs.
                 subprocess.run([*runc, "delete", "--force", folder.name], capture_output=True, timeout=30, check=False)
 
     def _container(self, args: Sequence[str], mounts: Mapping[str, Path]) -> dict[str, Any]:

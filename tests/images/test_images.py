@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
 
 LARGEST_MB = {"server": 280, "worker": 350, "worker-timm": 6500}
 CHOSEN = os.environ.get("TIERSERVE_TEST_IMAGES", "server worker").split()
-"""worker-timm downloads gigabytes: TIERSERVE_TEST_IMAGES=worker-timm."""
+"""worker-timm is not among them, because it downloads gigabytes. TIERSERVE_TEST_IMAGES=worker-timm tests it."""
 
 servers = pytest.mark.parametrize("image", [name for name in CHOSEN if name == "server"], indirect=True)
 workers = pytest.mark.parametrize("image", [name for name in CHOSEN if name != "server"], indirect=True)
@@ -28,7 +28,7 @@ workers = pytest.mark.parametrize("image", [name for name in CHOSEN if name != "
 BUILD_TOOLS = ["gcc*", "cc", "c++", "g++*", "make", "ld", "as", "pip*", "uv", "easy_install*"]
 UNCHECKED_HASH = 1
 NOT_COMPILED = re.compile(r"^usr/.*/(test|tests|idlelib|lib2to3|site-packages)/|/py312_\w+\.py$")
-"""Parts of the standard library that nobody imports, and what is in the syntax of a later Python."""
+"""Parts of the standard library that nobody imports, and files in the syntax of another Python."""
 
 CLASSIFY = """
 import json, sys

@@ -18,7 +18,7 @@ OURS = Worker("free", JOB)
 
 
 class Knowing(Cluster):
-    """Knows some tokens, or does not answer at all."""
+    """An API server that knows some tokens, or that does not answer while it is ``gone``."""
 
     def __init__(self, **known: Object) -> None:
         self.known, self.gone, self.asked = dict(known), False, 0
@@ -38,7 +38,7 @@ def status(account: str = "tierserve-free:tierserve-worker", pod: str | None = f
 
 
 class Asked:
-    """Credentials on such a cluster, at a time of the test's choosing."""
+    """Credentials that ask such an API server, with a clock that a test moves."""
 
     def __init__(self, **known: Object) -> None:
         self.now = 100.0

@@ -160,7 +160,7 @@ def test_a_tier_whose_workers_cannot_start_says_why_and_rests(models: Path, tmp_
     for name in ("tf_efficientnet_lite0", "tf_efficientnet_lite2"):
         (broken / name).symlink_to(models / name)
     with service(broken, tmp_path / "state") as found:
-        (broken / "tf_efficientnet_lite0").unlink()
+        (broken / "tf_efficientnet_lite0").unlink()  # only now, because a server checks the models when it starts
         url = found.post("free", CAT, {"Prefer": "respond-async"}).headers["Location"]
         reason = eventually(
             lambda: reason_of(found, url), 30, "the tier rests", lambda why: "ended without taking work" in why
@@ -184,6 +184,7 @@ def test_a_full_disk_is_503_with_nothing_half_written(models: Path, tmp_path: Pa
         kept = found.post("free", CAT, {"Prefer": "respond-async"}).headers["Location"]
         blobs = tmp_path / "data" / "blobs"
         assert len(list(blobs.iterdir())) == 1
+        # A limit on the size of files makes writes fail as on a full disk, and needs no small disk.
         found.process.rlimit(psutil.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
         answer = found.post("free", CAT, {"Prefer": "respond-async"})
         assert (answer.status, answer.json["code"]) == (503, "storage_unavailable")

@@ -35,7 +35,7 @@ from tests.server.leader.leader_world import Clock, Obedient
 from tests.waiting import eventually
 
 ANSWER_SECONDS = 20.0
-ALWAYS_ANEW = -1.0
+ALWAYS_ANEW = -1.0  # figures are never recent, so each request reads them anew
 ASYNC = {"Prefer": "respond-async"}
 PICTURE = b"\xff\xd8\xff" + bytes(100)  # a server looks at the first bytes only
 LABELS = [{"labels": [{"label": "tabby", "score": 0.9}]}]
@@ -158,7 +158,7 @@ class Site(Client):
 
     def close(self) -> None:
         """Answer everybody who waits, check that nothing is left on the loop, and end it."""
-        self.database.failure = None
+        self.database.failure = None  # those who wait are answered from the database
         self.call(self.services.wakeups.drain)
         self.callers.shutdown()
         for server in self._servers:

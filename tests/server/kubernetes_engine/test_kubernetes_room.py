@@ -20,8 +20,10 @@ from tests.server.kubernetes_engine.api_server import FREE, JOB, FakeCluster, jo
         ([quota({"count/jobs.batch": "4"}, {"count/jobs.batch": "4"})], 0, "quota count/jobs.batch: 4 of 4 used"),
         ([quota({"requests.ephemeral-storage": "1Gi"}, {"requests.ephemeral-storage": "0"})], 8, "ephemeral-storage"),
         ([quota({"requests.nvidia.com/gpu": "0"}, {"requests.nvidia.com/gpu": "0"})], 1000, ""),
-        ([quota({"pods": "9"}, {}, {})], 0, "quota pods: 9 of 9 used"),  # not counted yet: the API server refuses too
-        ([quota({"pods": "9"}, {"pods": "1"}, {"pods": "1"})], 0, "quota pods: 1 of 1 used"),  # raised, not yet acting
+        # A quota that is not counted yet is full, because the API server refuses then too.
+        ([quota({"pods": "9"}, {}, {})], 0, "quota pods: 9 of 9 used"),
+        # This quota was raised, but the API server still counts with the old value.
+        ([quota({"pods": "9"}, {"pods": "1"}, {"pods": "1"})], 0, "quota pods: 1 of 1 used"),
         ([quota({"pods": "5"}, {"pods": "0"}), quota({"pods": "1"}, {"pods": "0"})], 1, "quota pods: 0 of 1 used"),
         ([quota({"pods": "0"}, {"pods": "0"}, scopes=["Terminating"])], 1000, ""),
         ([quota({"pods": "0"}, {"pods": "0"}, scopes=["BestEffort"])], 1000, ""),
@@ -79,6 +81,6 @@ def test_a_job_without_a_pod_is_counted_before_the_quota_counts_it(
     cluster.answers["jobs"] = [job(active=1)]
     engine.jobs(FREE)
     assert engine.room(FREE, JOB).quota["cpu"].used == 0
-    cluster.answers["jobs"] = [job()]  # its pod has ended, and the quota knows
+    cluster.answers["jobs"] = [job()]  # its pod has ended, so the quota no longer counts it
     engine.jobs(FREE)
     assert engine.room(FREE, JOB).quota["cpu"].used == 0

@@ -180,6 +180,7 @@ class TwoServersWorld(PostgresWorld):
         self.second = self.open()
         self.queues = cycle([self.queue, Queue(self.second)])
 
+    # Tests use ``queue`` as if there were one server; this gives them the next server's queue each time.
     def __getattribute__(self, name: str) -> Any:
         if name == "queue" and "queues" in vars(self):
             return next(self.queues)
@@ -188,7 +189,7 @@ class TwoServersWorld(PostgresWorld):
     def stop(self) -> None:
         self.second.close()
         super().stop()
-        del self.queues
+        del self.queues  # start must find the queue of the new database, not one of the closed ones
 
 
 WORLDS: list[type[World]] = [World, PostgresWorld]

@@ -88,7 +88,7 @@ def test_one_server_leads_until_it_goes(world: TwoServersWorld) -> None:
     assert world.database.leads()
     third = world.open()
     world.database.close()
-    eventually(world.second.leads, 20, "the second one leads")  # PostgreSQL ends the session a moment after its client
+    eventually(world.second.leads, 20, "the second one leads")  # PostgreSQL ends a session a moment after its client
     assert not third.leads()
     third.close()
     world.database = world.open()
