@@ -9,7 +9,7 @@ import pytest
 from model.build import DEFAULT_MODELS, build
 from tests.running import models_directory
 
-# The plain modules beside the tests assert too: their failures show what was compared.
+# Helpers assert too. pytest shows what a failed assert compared only in tests and in the modules registered here.
 pytest.register_assert_rewrite("tests.e2e", "tests.faults", "tests.service", "tests.server")
 
 

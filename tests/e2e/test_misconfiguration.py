@@ -121,7 +121,7 @@ def starts_few_jobs(deployment: Deployment, name: str, key: str, watch: Watch) -
 
 
 def mend(deployment: Deployment) -> None:
-    """Make and take away what the pods of the broken tiers lack, or what is in their way."""
+    """Correct what is wrong with the broken tiers, so that their pods can run."""
     deployment.kubectl("label", "nodes", "--all", "tierserve-test=none-such")
     deployment.kubectl("delete", "-f", "-", stdin=POLICY)
     deployment.kubectl("apply", "-f", "-", stdin=PRIORITY)

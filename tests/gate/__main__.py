@@ -17,7 +17,7 @@ from tests.running import ROOT
 HOUR = 3600.0
 PACKAGES = (sys.executable, "-m", "tests.cluster", "packages", "--install")
 CLUSTERS = [ROOT / ".tierserve" / name for name in ("e2e", "e2e-gw0", "e2e-gw1", "harness")]
-"""One alone, or those of two processes side by side, and that of its own tests."""
+"""The folders of clusters: of end-to-end tests in one process or in two, and of the tests of the cluster itself."""
 SUITES = [
     Suite("lint", make("lint"), tests=False, vital=True),
     Suite("packages", lambda _: PACKAGES, tests=False),
