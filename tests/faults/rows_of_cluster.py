@@ -43,10 +43,7 @@ CLUSTER_ROWS: tuple[Row, ...] = (
     Row(
         20,
         "quota raised and lowered while it runs",
-        tests=(
-            f"{E2E}/test_quota.py::test_a_raised_quota_acts_within_ten_seconds_and_restarts_nothing",
-            f"{E2E}/test_quota.py::test_a_lowered_quota_kills_no_worker_and_starts_none",
-        ),
+        tests=(f"{E2E}/test_quota.py::test_a_raised_quota_acts_within_ten_seconds_and_a_lowered_one_kills_no_worker",),
     ),
     Row(
         21,
@@ -58,14 +55,14 @@ CLUSTER_ROWS: tuple[Row, ...] = (
         "an image that cannot be pulled",
         tests=(
             f"{E2E}/test_misconfiguration.py::test_an_image_that_does_not_exist",
-            f"{E2E}/test_misconfiguration.py::test_tiers_whose_pods_cannot_run_start_no_endless_jobs",
+            f"{E2E}/test_misconfiguration.py::test_tiers_whose_pods_cannot_run_say_why_start_few_jobs_and_go_on_once_mended",
         ),
     ),
     Row(
         23,
         "a pod that cannot be scheduled",
         tests=(
-            f"{E2E}/test_misconfiguration.py::test_a_tier_whose_pods_cannot_run_says_why_and_the_work",
+            f"{E2E}/test_misconfiguration.py::test_tiers_whose_pods_cannot_run_say_why_start_few_jobs_and_go_on_once_mended",
             f"{SERVER}/leader/test_starting.py::test_a_job_that_asks_for_no_work_is_replaced",
         ),
     ),
