@@ -1,4 +1,4 @@
-"""Clients that ask without a pause, and keep account of all that the server promised them."""
+"""Clients that ask all the time and record everything that the server promised them."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ C = TypeVar("C", bound="Clients")
 
 
 class Clients:
-    """In each of these tiers one that submits and looks later, and one that waits for each answer.
+    """Two clients in each of these tiers: one submits and looks later, the other waits for each answer.
 
-    A connection that breaks, or 503, is no promise: they try again. Every other answer must be the right one.
+    A broken connection and a 503 promise nothing, so the clients go on after them. Every other answer must be right.
     """
 
     def __init__(self, deployment: Deployment, tiers: Sequence[str]) -> None:
@@ -47,19 +47,19 @@ class Clients:
         self.refused: list[Answer] = []
 
     def start(self) -> None:
-        """Begin to ask."""
+        """Start all clients."""
         for thread in self._threads:
             thread.start()
 
     def stop(self) -> None:
-        """Ask nothing more; returns when the last answer is there."""
+        """Ask nothing more; return when the last answer is there."""
         self._over.set()
         for thread in self._threads:
             thread.join(ANSWER_SECONDS + 10)
             assert not thread.is_alive(), f"a client still waits for its last answer: {self.account()}"
 
     def submit_slow(self, count: int, tier: str = "free") -> list[str]:
-        """Predictions that take a worker seconds each; the account has them too."""
+        """Submit predictions that take a worker seconds each; return their ids. They count as promises too."""
         keys = []
         for _ in range(count):
             answer = self._deployment.post(tier, slow(), {**SLOW_TYPE, **ASYNC})
@@ -69,7 +69,7 @@ class Clients:
         return keys
 
     def gap(self, since: float, seconds: float = 120.0) -> float:
-        """The longest time since a moment in which nobody was accepted, once somebody is again."""
+        """Wait until a request is accepted again; return the longest time without one since a moment, in seconds."""
         now = time.monotonic()
         again = "requests are accepted again"
         eventually(self.account, seconds, again, lambda _: self.accepted and self.accepted[-1] > now)
@@ -77,12 +77,12 @@ class Clients:
         return max(later - earlier for earlier, later in pairwise(moments))
 
     def serves(self, tier: str, since: float, seconds: float = 120.0) -> None:
-        """Return when a waiting client of the tier has had its labels since a moment."""
+        """Return when a waiting client of the tier has got labels after a moment."""
         served = self.served[tier]
         eventually(self.account, seconds, f"{tier} answers", lambda _: served and served[-1][0] > since)
 
     def account(self) -> dict[str, Any]:
-        """What came of it so far: how much, how long ago for the last time, and the last bad answers."""
+        """The answers so far: how many of each kind, how long ago the last one came, and the last bad ones."""
         now = time.monotonic()
         return {
             "accepted": (len(self.accepted), [f"{now - moment:.1f} s ago" for moment in self.accepted[-1:]]),
@@ -96,11 +96,11 @@ class Clients:
         }
 
     def slowest(self, since: float) -> float:
-        """The most seconds that a client had to wait for its labels since a moment."""
+        """The longest time, in seconds, that a client waited for labels since a moment."""
         return max(took for served in self.served.values() for moment, took in list(served) if moment > since)
 
     def settle(self) -> dict[str, dict[str, Any]]:
-        """Every promise as it ended: succeeded, with the labels of its picture."""
+        """Wait until every promised prediction has ended, check that its labels are right, and return all of them."""
         ended = {key: self._deployment.ended(key, END_SECONDS) for key in self.promised}
         unkept = {key: found for key, found in ended.items() if not self._right(self.promised[key], found)}
         assert not unkept, f"{len(unkept)} of {len(ended)} were lost or wrong: {list(unkept.values())[:3]}"
@@ -139,7 +139,7 @@ class Clients:
 
 @contextmanager
 def at_work(clients: C) -> Iterator[C]:
-    """Clients that ask for as long as the block lasts; then every promise must have been kept."""
+    """Let clients ask while the block lasts; after it, check that every promise was kept."""
     clients.start()
     try:
         yield clients
@@ -150,6 +150,6 @@ def at_work(clients: C) -> Iterator[C]:
 
 @contextmanager
 def asking(deployment: Deployment, *tiers: str) -> Iterator[Clients]:
-    """Such clients of these tiers, or all."""
+    """Let clients of these tiers, or of all, ask while the block lasts."""
     with at_work(Clients(deployment, tiers or TIERS)) as clients:
         yield clients

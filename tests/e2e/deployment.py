@@ -1,4 +1,4 @@
-"""The chart, installed on a cluster, and asked as a client, an operator and a cluster's own people ask it."""
+"""A release of the chart on a cluster, as clients, operators and administrators of the cluster use it."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class Deployment:
 
     @contextmanager
     def changed(self, *sets: str, values: Path | None = None) -> Iterator[None]:
-        """Other values for as long as the block lasts, also where it fails; ready at both ends."""
+        """Change values while the block lasts, and back even if it fails; wait for the server after each change."""
         before = self.sets
         try:
             self.upgrade(*sets, values=values)
@@ -109,10 +109,11 @@ class Deployment:
         if self._forward is not None:
             self._forward.terminate()
             self._forward.communicate(timeout=10)
+        # The server goes last: workers that cannot hand back their work to it use all of their grace.
+        self.cluster.kubectl("delete", "namespace", "--selector=tierserve.dev/tier", timeout=120)
         with suppress(ClusterError):
             self.uninstall()
-        names = [item["metadata"]["name"] for item in self.items("namespaces", None, "tierserve.dev/tier")]
-        self.cluster.kubectl("delete", "namespace", NAMESPACE, *names, "--ignore-not-found", timeout=120)
+        self.cluster.kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", timeout=120)
         self.cluster.kubectl("delete", "persistentvolume", "tierserve-state", "--ignore-not-found", timeout=60)
 
     def helm(self, *words: str) -> str:
@@ -121,7 +122,7 @@ class Deployment:
         return run(self._helm, *words, *flags, timeout=HELM_SECONDS)
 
     def wait_ready(self, seconds: float = 90.0) -> None:
-        """Return when the server answers."""
+        """Return when the server is ready."""
         eventually(lambda: self.get("/readyz"), seconds, "the server is ready", lambda said: said.status == 200, BROKEN)
 
     def post(self, tier: str, body: bytes, headers: Mapping[str, str] | None = None, query: str = "") -> Answer:
@@ -136,14 +137,14 @@ class Deployment:
         return str(answer.json["id"])
 
     def prediction(self, key: str) -> dict[str, Any]:
-        """A prediction as it is now."""
+        """A prediction, as the server tells it now."""
         answer = self.get(f"/v1/predictions/{key}")
         assert answer.status == 200, answer.body
         found: dict[str, Any] = answer.json
         return found
 
     def ended(self, key: str, seconds: float = 120.0) -> dict[str, Any]:
-        """A prediction, once it has come to an end; while the server is away or answers 503, this waits."""
+        """Wait until a prediction has ended, also while the server is away or answers 503, and return it."""
 
         def look() -> Answer:
             answer = self.get(f"/v1/predictions/{key}")
@@ -163,7 +164,7 @@ class Deployment:
     def ask(
         self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
     ) -> Answer:
-        """One request, on a connection of its own."""
+        """Send one request on a new connection."""
         connection = http.client.HTTPConnection(*self.address(), timeout=CONNECT_SECONDS)
         try:
             connection.connect()
@@ -175,7 +176,7 @@ class Deployment:
             connection.close()
 
     def address(self) -> tuple[str, int]:
-        """Where the public port is: the Service's own address, or a port forwarded from a cluster elsewhere."""
+        """The address of the public port: that of the Service, or a forwarded port if the cluster is elsewhere."""
         if not isinstance(self.cluster, Cluster):
             return self._forwarded()
         if self._address is None:
@@ -199,21 +200,21 @@ class Deployment:
         return [Thing(item) for item in json.loads(self.cluster.kubectl(*where, *what))["items"]]
 
     def pods(self, tier: str) -> list[Thing]:
-        """The worker pods of a tier that have not ended."""
+        """The worker pods of a tier that are pending or running."""
         pods = self.items("pods", f"tierserve-{tier}", "app.kubernetes.io/managed-by=tierserve")
         return [pod for pod in pods if pod["status"]["phase"] in ("Pending", "Running")]
 
     def jobs(self, tier: str) -> list[Thing]:
-        """The worker Jobs of a tier, ended ones too."""
+        """The worker Jobs of a tier, including those that have ended."""
         return self.items("jobs", f"tierserve-{tier}", "app.kubernetes.io/managed-by=tierserve")
 
     def server_pods(self) -> list[Thing]:
-        """The servers' pods, without those that are on their way out."""
+        """The servers' pods, without those that are being deleted."""
         pods = self.items("pods", NAMESPACE, SERVERS)
         return [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
 
     def server_pod(self) -> Thing:
-        """The server's pod, or one of several."""
+        """One of the servers' pods."""
         return next(iter(self.server_pods()))
 
     def server_image(self) -> str:
@@ -221,7 +222,7 @@ class Deployment:
         return str(self.server_pod()["spec"]["containers"][0]["image"])
 
     def log(self) -> str:
-        """What the server's pod has logged."""
+        """The log of the server's pod."""
         return self.kubectl("logs", f"deployment/{RELEASE}")
 
     def idle(self, tier: str, seconds: float = 90.0) -> None:
@@ -230,7 +231,7 @@ class Deployment:
 
     @contextmanager
     def watching(self, tier: str, kind: str = "pods") -> Iterator[Watch]:
-        """Every change of the tier's pods, or Jobs, as the API server tells them."""
+        """Watch the tier's pods, or Jobs, while the block lasts."""
         watch = Watch(self.cluster, f"tierserve-{tier}", kind)
         try:
             yield watch
@@ -238,12 +239,12 @@ class Deployment:
             watch.stop()
 
     def many(self, tier: str, bodies: list[bytes], headers: Mapping[str, str] | None = None) -> list[Answer]:
-        """POST at the same time, each on a connection of its own; answers in the order of the bodies."""
+        """POST all bodies at the same time; return the answers in the order of the bodies."""
         with ThreadPoolExecutor(len(bodies)) as pool:
             return list(pool.map(lambda body: self.post(tier, body, headers), bodies))
 
     def flags(self) -> list[str]:
-        """What Helm is told of the values."""
+        """The flags that tell Helm the values."""
         return [word for pair in self.sets for word in ("--set", pair)]
 
     def _make_volume(self, cluster: Cluster) -> None:
@@ -267,7 +268,7 @@ class Deployment:
 
 
 def deploy(cluster: Kubernetes, *sets: str) -> Deployment:
-    """The chart, installed with the images of this checkout, on our own cluster."""
+    """Install the chart; on our own cluster with the images of this checkout."""
     deployment = Deployment(cluster, *sets)
     if isinstance(cluster, Cluster):
         for target in ("server", "worker"):

@@ -1,4 +1,4 @@
-"""Clients that keep a connection: they submit a picture, and poll, each poll held open, until its labels are there."""
+"""Clients that keep their connection: they submit a picture and ask for its labels by long polling."""
 
 from __future__ import annotations
 
@@ -17,7 +17,11 @@ BROKEN = (ConnectionError, http.client.RemoteDisconnected)
 
 
 class Kept(threading.Thread):
-    """One in a tier. What HTTP allows a server to do to a kept connection, it bears: once more, on a new one."""
+    """A client of one tier.
+
+    It repeats a request once, on a new connection, if the server has closed the kept one (RFC 9110, section 9.2.2) or
+    answers 503 with Retry-After.
+    """
 
     def __init__(self, deployment: Deployment, tier: str) -> None:
         super().__init__(daemon=True)
@@ -43,7 +47,7 @@ class Kept(threading.Thread):
         self._connection.close()
 
     def stop(self) -> None:
-        """Return when its last picture has its labels."""
+        """Ask nothing more; return when the last picture has its labels."""
         self._over.set()
         self.join(ANSWER_SECONDS)
         assert not self.is_alive(), f"{self._tier}: the labels of {self._under_way} are not there"
@@ -78,26 +82,26 @@ class Kept(threading.Thread):
 
 
 class Crowd(Clients):
-    """All kinds of clients in every tier: who wait, who look later, and who keep a connection."""
+    """All kinds of clients in every tier: those that wait, those that look later, and those that keep a connection."""
 
     def __init__(self, deployment: Deployment) -> None:
         super().__init__(deployment, TIERS)
         self.kept = [Kept(deployment, tier) for tier in TIERS]
 
     def start(self) -> None:
-        """Begin to ask."""
+        """Start all clients."""
         super().start()
         for one in self.kept:
             one.start()
 
     def stop(self) -> None:
-        """Ask nothing more; returns when the last answer is there."""
+        """Ask nothing more; return when the last answer is there."""
         for one in self.kept:
             one.stop()
         super().stop()
 
     def content(self) -> str:
-        """Fails unless every request had its answer, and a good one; returns what there is to tell."""
+        """Check that every request got a good answer; return a line with the counts."""
         assert self.unanswered == []
         assert [answer.body for answer in self.refused] == []
         assert [failure for one in self.kept for failure in one.failures] == []

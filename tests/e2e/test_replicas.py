@@ -1,4 +1,4 @@
-"""Servers that share a PostgreSQL and a bucket: they come, go and die, and clients of the Service hardly notice."""
+"""Servers that share a PostgreSQL and a bucket start, stop and die, and clients of the Service hardly notice."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ SETS = (
     "tiers.premium.waits.idleSeconds=60",
 )
 TAKEN_OVER_SECONDS = 15.0
-GRACE_SECONDS = 90.0  # a server that must go has 80 s; it leads until it is told, after 10 s of them
+GRACE_SECONDS = 90.0  # a server that is deleted has 80 s to end; for the first 10 s of them it may still lead
 TOKEN_FILE = "/var/run/secrets/tierserve/token"
-AWAY_SECONDS = 3.0  # after 10 s in all a server may count as unready, and then nothing answers
+AWAY_SECONDS = 3.0  # after 10 s without PostgreSQL a server counts as unready, and then nothing answers at all
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def release(own_cluster: Cluster, shared: Stores) -> Iterator[Deployment]:
 
 @pytest.fixture
 def deployment(release: Deployment, shared: Stores) -> Deployment:
-    """Two servers that share the stores, whatever the test before has left."""
+    """Two servers that share the stores, no matter what an earlier test has left."""
     wanted = (*shared.sets, "autoscaling.enabled=false", "replicas=2")
     if release.sets[-len(wanted) :] != wanted:
         release.upgrade(*wanted)
@@ -67,7 +67,7 @@ def deployment(release: Deployment, shared: Stores) -> Deployment:
 
 
 def servers(deployment: Deployment, count: int = 2, without: str = "") -> dict[str, Thing]:
-    """The servers' pods by address, once there are so many, all ready, and a certain container is not among them."""
+    """Wait until ``count`` servers are ready, none of them in the container ``without``; return the pods by address."""
 
     def whole(pods: list[Thing]) -> bool:
         states = [state for pod in pods for state in pod["status"].get("containerStatuses", ())]
@@ -83,7 +83,7 @@ def names(pods: dict[str, Thing]) -> set[str]:
 
 
 def alone(deployment: Deployment, pods: dict[str, Thing]) -> None:
-    """Return when there is no server's pod but these: those on their way out have given their last answers."""
+    """Return when these are the only pods of servers, so that all others have sent their last answers."""
 
     def others() -> list[Thing]:
         found = deployment.items("pods", NAMESPACE, SERVERS)
@@ -93,12 +93,12 @@ def alone(deployment: Deployment, pods: dict[str, Thing]) -> None:
 
 
 def leader(shared: Stores, pods: Collection[str]) -> str:
-    """The address of the server that leads, once it is one of these."""
+    """Wait until one of these servers leads; return its address."""
     return eventually(shared.leading, GRACE_SECONDS, f"one of {[*pods]} leads", lambda found: found in pods)
 
 
 def asked_anew(deployment: Deployment, tier: str) -> Answer:
-    """The one server on a volume stops as soon as it is told: a connection that a node still sends to it hangs."""
+    """Ask again while nothing answers: a single server stops at once, and nodes may still send connections to it."""
     return eventually(
         lambda: deployment.post(tier, CAT), 60, f"a server answers for {tier}", lambda _: True, (TimeoutError,)
     )
@@ -156,7 +156,7 @@ def test_a_rollout_leaves_no_request_without_an_answer(deployment: Deployment) -
     tell(f"both servers replaced in {took:.1f} s: longest pause {gap:.1f} s, slowest answer {slowest:.1f} s; {told}")
 
 
-# What it may still say with 503 and Retry-After: where it has lost the database.
+# The codes of the 503 answers that each server may still send.
 LAST_WORDS = {"killed": set(), "deleted": set(), "cut off": {"storage_unavailable", "outcome_unknown"}}
 
 
@@ -245,7 +245,7 @@ def test_the_autoscaler_takes_over_and_gives_back_and_the_budget_counts(deployme
 
 
 def scaled(deployment: Deployment) -> tuple[int, int]:
-    """The least servers that the autoscaler may have, and how many it wants."""
+    """The autoscaler's lower limit, and how many servers it wants now."""
     (scaler,) = deployment.items("horizontalpodautoscalers", NAMESPACE)
     return scaler["spec"]["minReplicas"], scaler["status"].get("desiredReplicas", 0)
 
