@@ -253,7 +253,7 @@ def mutants(draw: st.DrawFn) -> bytes:
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # Pillow warns of odd metadata; the worker ignores it too
-@settings(max_examples=2500, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+@settings(max_examples=2500, suppress_health_check=list(HealthCheck), database=None)
 @given(data=mutants())
 def test_damaged_bytes_give_a_picture_or_an_image_error(data: bytes) -> None:
     try:
@@ -265,7 +265,7 @@ def test_damaged_bytes_give_a_picture_or_an_image_error(data: bytes) -> None:
         assert np.isfinite(picture).all()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(data=st.binary(max_size=200))
 def test_any_bytes_give_an_image_error(data: bytes) -> None:
     with pytest.raises(ImageError):

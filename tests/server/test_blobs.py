@@ -37,7 +37,7 @@ def blobs(place: Place) -> Iterator[Blobs]:
     blobs.close()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.lists(st.binary(max_size=50), min_size=1, max_size=4), min_size=1, max_size=5))
 def test_pictures_come_back_to_the_worker_as_they_were(place: Place, pictures: list[list[bytes]]) -> None:
     blobs = open_blobs(place())

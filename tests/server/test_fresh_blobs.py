@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from server.blobs import DirectoryBlobs, FreshBlobs
 from server.blobs.fresh import LARGEST_BYTES, MOST_BYTES, SECONDS
-from tests.server.queue.queue_world import HandClock
+from tests.server.given import HandClock
 
 PICTURE = [[b"one ", b"picture"], [b"another"]]
 LARGE = [[b"\0" * (LARGEST_BYTES - 8)]]  # a blob of one picture has a header of eight bytes

@@ -18,15 +18,8 @@ from server.engines.local import LocalEngine
 from server.settings.manifests import BadManifest, job_labels, job_name
 from server.settings.values import load
 from tests.running import alive
+from tests.server.given import HandClock
 from tests.waiting import eventually
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def manifest(run: str, script: str, *, cpu: str = "1", deadline: int = 60, grace: int = 5) -> dict[str, Any]:
@@ -61,12 +54,12 @@ STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); 
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock() -> HandClock:
+    return HandClock(0.0)
 
 
 @pytest.fixture
-def engine(tmp_path: Path, clock: Clock) -> Iterator[LocalEngine]:
+def engine(tmp_path: Path, clock: HandClock) -> Iterator[LocalEngine]:
     base = {"PATH": os.environ["PATH"], "GIVEN": "by the base"}
     found = LocalEngine(base, lambda tier, job: f"{tier}/{job}", tmp_path / "logs", tmp_path, clock)
     yield found
@@ -121,7 +114,7 @@ def test_a_failure_tells_its_last_words(engine: LocalEngine) -> None:
     assert engine.jobs(FREE)[0].reason == "exit code 1: no model here"
 
 
-def test_what_has_ended_is_known_for_its_time_to_live(engine: LocalEngine, clock: Clock) -> None:
+def test_what_has_ended_is_known_for_its_time_to_live(engine: LocalEngine, clock: HandClock) -> None:
     engine.start(FREE, manifest("a", "raise SystemExit(1)"))
     reaches(engine, Phase.FAILED)
     clock.now = 99
@@ -150,7 +143,7 @@ def test_a_command_that_is_not_there(engine: LocalEngine) -> None:
         assert "/no/such/program" in engine.jobs(FREE)[0].reason
 
 
-def test_a_deadline_ends_a_job(engine: LocalEngine, clock: Clock) -> None:
+def test_a_deadline_ends_a_job(engine: LocalEngine, clock: HandClock) -> None:
     engine.start(FREE, manifest("a", SLEEP, deadline=30))
     assert phases(engine) == {"a": Phase.RUNNING}
     clock.now = 30
@@ -159,7 +152,7 @@ def test_a_deadline_ends_a_job(engine: LocalEngine, clock: Clock) -> None:
     assert "deadline" in engine.jobs(FREE)[0].reason
 
 
-def test_what_ignores_sigterm_is_killed_after_its_grace(engine: LocalEngine, clock: Clock, tmp_path: Path) -> None:
+def test_what_ignores_sigterm_is_killed_after_its_grace(engine: LocalEngine, clock: HandClock, tmp_path: Path) -> None:
     engine.start(FREE, manifest("a", STUBBORN, grace=5))
     log = tmp_path / "logs" / "tierserve-free-a.log"
     eventually(log.read_text, 20, "it says that it ignores SIGTERM", lambda text: "on" in text)
@@ -184,7 +177,7 @@ def test_stopping_what_is_not_there_is_success(engine: LocalEngine) -> None:
     engine.stop("tierserve-free-nobody")
 
 
-def test_close_leaves_no_process(engine: LocalEngine, clock: Clock) -> None:
+def test_close_leaves_no_process(engine: LocalEngine, clock: HandClock) -> None:
     for run in "ab":
         engine.start(FREE, manifest(run, SLEEP))
     children = [process.popen.pid for process in engine._processes.values()]

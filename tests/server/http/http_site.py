@@ -26,12 +26,13 @@ from server.blobs import BlobError, DirectoryBlobs
 from server.engines.base import EngineError, Pod
 from server.http.routes import internal_server, public_server
 from server.http.services import Services
-from server.queue import Queue, QueueError, SQLite, Submission, new_id
+from server.queue import Queue, QueueError, SQLite, new_id
 from server.queue.store.transactions import Transaction
 from server.settings.live import Live
 from server.settings.values import load
 from tests.running import Answer, Client
-from tests.server.leader.leader_world import Clock, Obedient
+from tests.server.given import HandClock, submission
+from tests.server.leader.leader_world import Obedient
 from tests.waiting import eventually
 
 ANSWER_SECONDS = 20.0
@@ -112,7 +113,7 @@ class Site(Client):
     """Handlers over a real queue, real blobs and real sockets. Their event loop has a thread of its own."""
 
     def __init__(self, folder: Path, live: Live, tokens: WorkerTokens) -> None:
-        self.clock, self.live, self.tokens = Clock(), live, tokens
+        self.clock, self.live, self.tokens = HandClock(), live, tokens
         database = FailingDatabase.open(folder / "data", self.clock)
         assert isinstance(database, FailingDatabase)
         self.database = database
@@ -190,19 +191,7 @@ class Site(Client):
         """Keep a prediction whose pictures are only on disk, as after a restart; returns its id."""
         key = new_id(self.clock)
         size = self.blobs.put(key, [[PICTURE]])
-        plain = Submission(
-            id=key,
-            tier=tier,
-            model="m",
-            images=1,
-            size=size,
-            top_k=5,
-            priority=0,
-            deadline=600.0,
-            idempotency_key=None,
-            fingerprint=None,
-            owner="anonymous",
-        )
+        plain = submission(self.clock, id=key, tier=tier, size=size, owner="anonymous")
         self.queue.submit(plain, 1000).result(ANSWER_SECONDS)
         return key
 

@@ -18,15 +18,6 @@ JOB = Renderer().job(FREE, "abc", "http://server:8081")
 NAME = JOB["metadata"]["name"]
 
 
-class Clock:
-    """A clock that a test moves."""
-
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 class FakeCluster(Cluster):
     """Answers every call from ``answers``, or with ``refusal`` if that is set.
 

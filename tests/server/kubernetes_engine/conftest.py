@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from server.engines.kubernetes import KubernetesEngine
-from tests.server.kubernetes_engine.api_server import Clock, FakeCluster
+from tests.server.given import HandClock
+from tests.server.kubernetes_engine.api_server import FakeCluster
 
 
 @pytest.fixture
@@ -14,10 +15,10 @@ def cluster() -> FakeCluster:
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock() -> HandClock:
+    return HandClock(0.0)
 
 
 @pytest.fixture
-def engine(cluster: FakeCluster, clock: Clock) -> KubernetesEngine:
+def engine(cluster: FakeCluster, clock: HandClock) -> KubernetesEngine:
     return KubernetesEngine(cluster, clock)

@@ -10,7 +10,8 @@ from server.engines.base import EngineError, NoRoom, Phase
 from server.engines.cluster import ApiError, Object
 from server.engines.kubernetes import SETTLE_SECONDS, KubernetesEngine
 from server.settings.manifests import BadManifest
-from tests.server.kubernetes_engine.api_server import FREE, JOB, NAME, Clock, FakeCluster, job, pod
+from tests.server.given import HandClock
+from tests.server.kubernetes_engine.api_server import FREE, JOB, NAME, FakeCluster, job, pod
 
 
 @pytest.mark.parametrize(
@@ -71,7 +72,7 @@ from tests.server.kubernetes_engine.api_server import FREE, JOB, NAME, Clock, Fa
 def test_a_job_as_starting_sees_it(
     engine: KubernetesEngine,
     cluster: FakeCluster,
-    clock: Clock,
+    clock: HandClock,
     status: dict[str, Any],
     pods: list[Object],
     phase: Phase,
@@ -94,7 +95,7 @@ def test_a_job_as_starting_sees_it(
     ],
 )
 def test_a_job_that_got_no_pod_says_why(
-    engine: KubernetesEngine, cluster: FakeCluster, clock: Clock, message: str, phase: Phase
+    engine: KubernetesEngine, cluster: FakeCluster, clock: HandClock, message: str, phase: Phase
 ) -> None:
     cluster.answers |= {"jobs": [job()], "events": [{"message": message, "lastTimestamp": "2026-01-01T00:00:00Z"}]}
     (found,) = engine.jobs(FREE)

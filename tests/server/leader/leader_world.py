@@ -10,21 +10,12 @@ from server.blobs import Blobs, DirectoryBlobs
 from server.engines.base import Engine, EngineError, Job, NoRoom, Phase, Pod, Room
 from server.leader.leader import Leader
 from server.leader.term import Term
-from server.queue import Completion, Leased, Prediction, Queue, SQLite, Submission, TierView, new_id
+from server.queue import Completion, Leased, Prediction, Queue, SQLite, TierView, new_id
 from server.settings.live import Live
 from server.settings.manifests import BadManifest, Manifest
 from server.settings.records import Tier
 from server.settings.values import DEFAULT_VALUES, TEMPLATES, load
-
-
-class Clock:
-    """A clock that a test moves."""
-
-    def __init__(self) -> None:
-        self.now = 1_800_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.server.given import HandClock, submission
 
 
 class Obedient(Engine):
@@ -105,7 +96,7 @@ class World:
         templates: Path = TEMPLATES,
         blobs: Blobs | None = None,
     ) -> None:
-        self.clock = Clock()
+        self.clock = HandClock()
         self.database = SQLite.open(folder / "data", self.clock)
         self.queue = Queue(self.database)
         self.blobs = blobs or DirectoryBlobs(folder / "blobs")
@@ -121,19 +112,7 @@ class World:
     def submit(self, tier: str = "free", deadline: float = 3000) -> str:
         key = new_id(self.clock)
         size = self.blobs.put(key, [[b"picture"]])
-        asked = Submission(
-            id=key,
-            tier=tier,
-            model="m",
-            images=1,
-            size=size,
-            top_k=5,
-            priority=0,
-            deadline=deadline,
-            idempotency_key=None,
-            fingerprint=None,
-            owner="anonymous",
-        )
+        asked = submission(self.clock, id=key, tier=tier, size=size, deadline=deadline)
         self.queue.submit(asked, 1000).result(10)
         return key
 

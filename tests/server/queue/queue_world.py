@@ -9,7 +9,6 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import replace
 from functools import cache
 from itertools import cycle
 from pathlib import Path
@@ -18,27 +17,15 @@ from typing import Any, Self
 
 import psycopg
 
-from server.queue import Completion, Database, Leased, News, Prediction, Queue, SQLite, Status, Submission, new_id
+from server.queue import Completion, Database, Leased, News, Prediction, Queue, SQLite, Status, Submission
 from server.queue.store.postgresql import PostgreSQL
 from server.queue.store.sqlite import FILE
 from tests.postgres import Postgres, need_postgres
+from tests.server.given import HandClock, submission
 
 RESULTS = [{"index": 0, "labels": [{"label": "tabby", "score": 0.9}]}]
 MANY = 1 << 30
-CHILD = [sys.executable, str(Path(__file__).with_name("submit_forever.py"))]
-
-
-class HandClock:
-    """A clock, in seconds since the epoch, that a test moves."""
-
-    def __init__(self) -> None:
-        self.now = 1_800_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-    def advance(self, seconds: float) -> None:
-        self.now += seconds
+CHILD = [sys.executable, "-m", "tests.server.queue.submit_forever"]
 
 
 class World:
@@ -83,20 +70,7 @@ class World:
         self.close()
 
     def submission(self, **changes: Any) -> Submission:
-        plain = Submission(
-            id=new_id(self.clock),
-            tier="free",
-            model="lite0",
-            images=1,
-            size=1000,
-            top_k=5,
-            priority=0,
-            deadline=600.0,
-            idempotency_key=None,
-            fingerprint=None,
-            owner="anna",
-        )
-        return replace(plain, **changes)
+        return submission(self.clock, **changes)
 
     def submit(self, **changes: Any) -> str:
         prediction, _ = self.queue.submit(self.submission(**changes), MANY).result()

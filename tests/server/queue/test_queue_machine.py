@@ -224,9 +224,7 @@ class TwoServersMachine(QueueMachine):
 
 
 TestQueueMachine = QueueMachine.TestCase
-TestQueueMachine.settings = settings(
-    max_examples=60, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
-)
+TestQueueMachine.settings = settings(max_examples=60, stateful_step_count=50, suppress_health_check=list(HealthCheck))
 
 TestTwoServersMachine = TwoServersMachine.TestCase
 TestTwoServersMachine.settings = settings(TestQueueMachine.settings, max_examples=12)

@@ -9,7 +9,8 @@ from pathlib import Path
 from server.queue import SQLite, open_database
 from server.queue.store.postgresql import PostgreSQL
 from server.queue.store.sqlite import FILE
-from tests.server.queue.queue_world import HandClock, PostgresWorld
+from tests.server.given import HandClock
+from tests.server.queue.queue_world import PostgresWorld
 
 WITHOUT_DRIVER = """
 import sys

@@ -23,12 +23,11 @@ from server.queue import (
     Queue,
     Status,
     StorageError,
-    Submission,
-    new_id,
 )
 from server.queue.store.migrations import VERSION
 from server.queue.store.postgresql import PostgreSQL
 from tests.postgres import Postgres, need_postgres
+from tests.server.given import submission
 from tests.server.queue.queue_world import MANY, PostgresWorld, flat
 from tests.waiting import eventually
 
@@ -47,22 +46,6 @@ def database(fragile: Postgres) -> Iterator[PostgreSQL]:
         yield database
 
 
-def submission(database: PostgreSQL, **changes: Any) -> Submission:
-    given = {"idempotency_key": None, "fingerprint": None} | changes
-    return Submission(
-        id=new_id(database.clock),
-        tier="free",
-        model="lite0",
-        images=1,
-        size=1000,
-        top_k=5,
-        priority=0,
-        deadline=600.0,
-        owner="anna",
-        **given,
-    )
-
-
 def test_a_server_that_lost_its_session_leads_no_more(fragile: Postgres, database: PostgreSQL) -> None:
     with closing(PostgreSQL.open(str(url_of(fragile)))) as other:
         assert database.leads()
@@ -77,18 +60,18 @@ def test_a_server_that_lost_its_session_leads_no_more(fragile: Postgres, databas
 def test_a_database_that_goes_and_comes_back(fragile: Postgres, database: PostgreSQL) -> None:
     queue, heard = Queue(database), list[Sequence[News]]()
     queue.listen(heard.append)
-    before, _ = queue.submit(submission(database), MANY).result()
+    before, _ = queue.submit(submission(database.clock), MANY).result()
     assert database.leads()
     fragile.stop()
     with pytest.raises(StorageError, match="away"):
-        queue.submit(submission(database), MANY).result()
+        queue.submit(submission(database.clock), MANY).result()
     with pytest.raises(StorageError):
         queue.get(before.id).result()
     assert not database.leads()
     fragile.start()
     found = queue.get(before.id).result()
     assert found is not None
-    queue.submit(submission(database), MANY).result()
+    queue.submit(submission(database.clock), MANY).result()
     assert queue.depths().result()["free"].queued == 2
     assert database.leads()
     eventually(lambda: flat(heard), 20, "that anything may have happened is heard", lambda news: Anything() in news)
@@ -96,7 +79,7 @@ def test_a_database_that_goes_and_comes_back(fragile: Postgres, database: Postgr
 
 def test_what_was_acknowledged_survives_a_crash_of_the_database(fragile: Postgres, database: PostgreSQL) -> None:
     queue = Queue(database)
-    futures = [queue.submit(submission(database), MANY) for _ in range(300)]
+    futures = [queue.submit(submission(database.clock), MANY) for _ in range(300)]
     futures[100].result()
     fragile.kill()
     kept = {future.result()[0].id for future in futures if future.exception() is None}
@@ -107,7 +90,7 @@ def test_what_was_acknowledged_survives_a_crash_of_the_database(fragile: Postgre
 
 def test_a_connection_lost_in_the_commit_leaves_its_outcome_open(fragile: Postgres, database: PostgreSQL) -> None:
     queue = Queue(database)
-    queue.submit(submission(database), MANY).result()
+    queue.submit(submission(database.clock), MANY).result()
 
     def cut(point: Point) -> None:
         if point is Point.ROWS_WRITTEN and threading.current_thread().name.startswith("writer"):
@@ -121,10 +104,10 @@ def test_a_connection_lost_in_the_commit_leaves_its_outcome_open(fragile: Postgr
     points.watch(cut)
     try:
         with pytest.raises(OutcomeUnknown):
-            queue.submit(submission(database), MANY).result()
+            queue.submit(submission(database.clock), MANY).result()
     finally:
         points.watch(lambda _: None)
-    queue.submit(submission(database), MANY).result()
+    queue.submit(submission(database.clock), MANY).result()
 
 
 def test_a_database_that_became_read_only_refuses_and_recovers(fragile: Postgres, database: PostgreSQL) -> None:
@@ -138,7 +121,7 @@ def test_a_database_that_became_read_only_refuses_and_recovers(fragile: Postgres
             eventually(lambda: connection.execute(wanted).fetchone(), 20, f"it is {value}", lambda row: row == (value,))
 
     def error() -> BaseException | None:
-        return queue.submit(submission(database), MANY).exception()
+        return queue.submit(submission(database.clock), MANY).exception()
 
     read_only("on")
     eventually(error, 20, "it refuses", lambda found: isinstance(found, StorageError))
@@ -148,7 +131,7 @@ def test_a_database_that_became_read_only_refuses_and_recovers(fragile: Postgres
 
 def test_connections_are_bounded(fragile: Postgres, database: PostgreSQL) -> None:
     queue = Queue(database)
-    for future in [queue.submit(submission(database), MANY) for _ in range(200)]:
+    for future in [queue.submit(submission(database.clock), MANY) for _ in range(200)]:
         future.result()
     for asked in [queue.depths() for _ in range(200)]:
         asked.result()

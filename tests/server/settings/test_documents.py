@@ -7,7 +7,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from server.settings import documents
@@ -85,13 +85,11 @@ json_values = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(json_values)
 def test_any_json_comes_back_from_its_yaml(value: object) -> None:
     assert documents.parse(yaml.safe_dump(value), "x.yaml").value == value
 
 
-@settings(deadline=None)
 @given(json_values)
 def test_every_part_has_a_place(value: object) -> None:
     document = documents.parse(json.dumps(value, indent=1), "x.json")
@@ -105,7 +103,6 @@ def test_every_part_has_a_place(value: object) -> None:
     walk(value, ())
 
 
-@settings(deadline=None)
 @given(json_values, json_values)
 def test_merging_keeps_what_is_not_named_and_leaves_no_null(below: object, above: object) -> None:
     base, over = documents.parse(json.dumps(below), "base"), documents.parse(json.dumps(above), "over")

@@ -4,7 +4,7 @@ import re
 from decimal import Decimal
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from server.settings import documents
@@ -78,7 +78,6 @@ def test_three_schemas_mean_the_same_quantity() -> None:
     assert len({(each["pattern"], each["maxLength"]) for each in definitions}) == 1
 
 
-@settings(deadline=None)
 @given(st.one_of(st.text("0123456789.eE+-mkKMGi", max_size=8), st.text(max_size=4)))
 def test_the_schemas_accept_exactly_what_is_parsed(text: str) -> None:
     pattern = documents.schema("values")["$defs"]["quantity"]["pattern"].removesuffix("$")

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import kubernetes_validate
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from kubernetes.client import V1Job
 
@@ -74,7 +74,6 @@ legal_tiers = st.builds(
 RENDERER = Renderer()
 
 
-@settings(deadline=None)
 @given(
     legal_tiers,
     names(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?", 32),
@@ -116,7 +115,6 @@ hostile = st.text("a0-._:/ \n\t\"'\\{}[]#&*!|>%@`\x00\x7f\x85\u2028\ufeff\U0001f
 )
 
 
-@settings(deadline=None)
 @given(st.sampled_from(list(CHANGES)), hostile)
 def test_no_text_of_a_tier_gets_around_the_parameters(field: str, text: str) -> None:
     try:
@@ -134,7 +132,6 @@ def shape(value: Any) -> Any:
     return [shape(item) for item in value] if isinstance(value, list) else type(value)
 
 
-@settings(deadline=None)
 @given(hostile | st.text())
 def test_no_text_at_all_breaks_out_of_its_scalar(text: str) -> None:
     template = RENDERER._environment.from_string(

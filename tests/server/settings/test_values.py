@@ -223,7 +223,7 @@ def test_numbers_as_helm_writes_them(tmp_path: Path) -> None:
     assert isinstance(free.limits.image_bytes, int)
 
 
-@effort(deadline=None, max_examples=50)
+@effort(max_examples=50)
 @given(st.text(max_size=30))
 def test_any_flag_is_settings_or_findings(text: str) -> None:
     for flag in (text, f"server.port={text}", f"tiers.free.quota.cpu={text}", f"tiers.{text}.x=1"):
