@@ -14,7 +14,7 @@ from tests.e2e.deployment import TIERS, Deployment, deploy
 from tests.e2e.figures import tell
 from tests.e2e.processes import send
 from tests.e2e.things import Thing
-from tests.e2e.workers import begun_again, gone, name_of, ready, taken_up, under_way, workers, workers_on
+from tests.e2e.workers import begun_again, busy, gone, name_of, ready, taken_up, under_way, workers, workers_on
 from tests.waiting import eventually
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
@@ -62,7 +62,7 @@ def workers_on_n2(deployment: Deployment, cluster: Cluster, clients: Clients) ->
     workers(deployment, "premium", 1)
     cluster.kubectl("cordon", "n1")
     deployment.kubectl("delete", "jobs", "--all", namespace=FREE, timeout=120)
-    clients.submit_slow(4)
+    clients.submit_slow(8)
     found = workers_on(deployment, "n2", "n2")
     cluster.kubectl("uncordon", "n1")
     return found
@@ -92,9 +92,9 @@ def server_is_replaced(deployment: Deployment, clients: Clients, before: Thing) 
 @pytest.mark.parametrize("how", ["deleted", "killed"])
 def test_a_lost_server_comes_back_and_its_workers_stay(deployment: Deployment, whole: Cluster, how: str) -> None:
     with asking(deployment) as clients:
-        keys = clients.submit_slow(6)
-        before = {"premium": set(workers(deployment, "premium", 1)), "free": set(workers(deployment, "free", 2))}
-        under_way(deployment, keys)
+        premium = workers(deployment, "premium", 1)
+        free, keys = busy(deployment, clients)
+        before = {"premium": set(premium), "free": set(free)}
         server = deployment.server_pod()
         if how == "deleted":
             deployment.kubectl("delete", "pod", name_of(server), "--grace-period=0", "--force")
@@ -111,8 +111,7 @@ def test_a_lost_server_comes_back_and_its_workers_stay(deployment: Deployment, w
 @pytest.mark.parametrize("how", ["deleted", "killed"])
 def test_what_lost_workers_held_is_taken_up(deployment: Deployment, whole: Cluster, how: str) -> None:
     with asking(deployment) as clients:
-        keys = clients.submit_slow(8)
-        lost = workers(deployment, "free", 2)
+        lost, keys = busy(deployment, clients)
         held = under_way(deployment, keys)
         began = time.monotonic()
         if how == "deleted":
@@ -131,7 +130,7 @@ def test_what_lost_workers_held_is_taken_up(deployment: Deployment, whole: Clust
 def test_a_worker_that_must_go_hands_back_its_work(deployment: Deployment, whole: Cluster, how: str) -> None:
     with asking(deployment) as clients:
         leaving = set(workers_on_n2(deployment, whole, clients))
-        keys = clients.submit_slow(4)
+        keys = clients.submit_slow(10)
         held = under_way(deployment, keys)
         began = time.monotonic()
         if how == "drained":
@@ -161,10 +160,10 @@ def test_work_of_a_lost_node_goes_on_elsewhere(deployment: Deployment, whole: Cl
         if quota == "half":
             whole.kubectl("cordon", "n2")
             deployment.kubectl("delete", "job", job_of(lost.pop()), namespace=FREE)
-        keys = clients.submit_slow(10)
-        if quota == "half":
+            clients.submit_slow(10)  # these start a worker on n1
             workers_on(deployment, "n1", "n2")
             whole.kubectl("uncordon", "n2")
+        keys = clients.submit_slow(10)
         under_way(deployment, keys)
         began = time.monotonic()
         whole.stop_node("n2")
@@ -221,9 +220,8 @@ def silence(deployment: Deployment) -> str:
 @pytest.mark.parametrize("what", ["job", "namespace"])
 def test_deleted_jobs_cost_only_time(deployment: Deployment, what: str) -> None:
     with asking(deployment) as clients:
-        keys = clients.submit_slow(6)
-        deleted = set(workers(deployment, "free", 2))
-        under_way(deployment, keys)
+        found, keys = busy(deployment, clients)
+        deleted = set(found)
         began = time.monotonic()
         if what == "job":
             deleted = {deleted.pop()}

@@ -6,6 +6,7 @@ import operator
 import time
 from typing import Any
 
+from tests.e2e.clients import Clients
 from tests.e2e.deployment import Deployment
 from tests.e2e.things import Thing
 from tests.waiting import eventually
@@ -48,6 +49,15 @@ def gone(deployment: Deployment, pods: set[str]) -> None:
         return [pod for pod in deployment.pods("free") if name_of(pod) in pods]
 
     eventually(left, 60, f"no pod of {sorted(pods)} is left", operator.not_)
+
+
+def busy(deployment: Deployment, clients: Clients) -> tuple[dict[str, Thing], list[str]]:
+    """Get two workers of free and ten slow predictions, two of which are under way; return both, the pods by name."""
+    clients.submit_slow(8)  # these start the workers, and may have ended before both are ready
+    found = workers(deployment, "free", 2)
+    keys = clients.submit_slow(10)
+    under_way(deployment, keys)
+    return found, keys
 
 
 def under_way(deployment: Deployment, keys: list[str]) -> list[str]:

@@ -45,24 +45,30 @@ print(json.dumps(top(runtime.predict([picture])[0], model.labels, 3)))
 
 SERVE = """
 import os, subprocess, sys, time, urllib.request
-from itertools import count
 with open("/tmp/kubeconfig", "w") as file:
     file.write("{kind: Config, current-context: x, contexts: [{name: x, context: {cluster: x, user: x}}],"
                "users: [{name: x, user: {token: x}}], clusters: [{name: x, cluster: {server: 'http://127.0.0.1:1'}}]}")
 serve = ["tierserve", "serve", "--engine", "kubernetes", "--internal-url", "http://x:8081", "--state", "/tmp/state"]
 server = subprocess.Popen(serve, env={**os.environ, "KUBECONFIG": "/tmp/kubeconfig"})
-for tried in count():
-    try:
-        urllib.request.urlopen("http://127.0.0.1:8080/healthz")
-        break
-    except OSError as error:
-        if tried > 600 or server.poll() is not None:
-            sys.exit(f"no answer in {tried} tries, status {server.poll()}: {error}")
+def wait(path, part):
+    seen = None
+    for _ in range(600):
+        try:
+            seen = urllib.request.urlopen("http://127.0.0.1:8080" + path).read().decode()
+            if part in seen:
+                return
+        except OSError as error:
+            seen = error
+        if server.poll() is not None:
+            break
         time.sleep(0.1)
+    sys.exit(f"{path} has no {part!r}, status {server.poll()}; last seen: {seen}")
+wait("/healthz", "")
 picture = open("/srv/tierserve/model/pictures/cat.jpg", "rb").read()
 request = urllib.request.Request("http://127.0.0.1:8080/img-classification/free", picture, {"Prefer": "respond-async"})
 request.add_header("Content-Type", "image/jpeg")
 print(urllib.request.urlopen(request).status)
+wait("/v1/tiers", "the API server does not answer")
 print(subprocess.check_output(["tierserve", "tiers"], text=True))
 server.terminate()
 print(server.wait())
