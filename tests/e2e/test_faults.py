@@ -93,7 +93,7 @@ def server_is_replaced(deployment: Deployment, clients: Clients, before: Thing) 
 def test_a_lost_server_comes_back_and_its_workers_stay(deployment: Deployment, whole: Cluster, how: str) -> None:
     with asking(deployment) as clients:
         premium = workers(deployment, "premium", 1)
-        free, keys = busy(deployment, clients)
+        free, work = busy(deployment, clients)
         before = {"premium": set(premium), "free": set(free)}
         server = deployment.server_pod()
         if how == "deleted":
@@ -105,24 +105,23 @@ def test_a_lost_server_comes_back_and_its_workers_stay(deployment: Deployment, w
         for tier in TIERS:
             clients.serves(tier, time.monotonic())
             assert set(ready(deployment, tier)) == before[tier], "workers were adopted, not started anew"
-        assert max(attempts(deployment, keys)) <= 2, "once more only where a lease's answer died with the server"
+        assert max(attempts(deployment, work.all)) <= 2, "once more only where a lease's answer died with the server"
 
 
 @pytest.mark.parametrize("how", ["deleted", "killed"])
 def test_what_lost_workers_held_is_taken_up(deployment: Deployment, whole: Cluster, how: str) -> None:
     with asking(deployment) as clients:
-        lost, keys = busy(deployment, clients)
-        held = under_way(deployment, keys)
+        lost, work = busy(deployment, clients)
         began = time.monotonic()
         if how == "deleted":
             deployment.kubectl("delete", "pod", *lost, "--grace-period=0", "--force", namespace=FREE)
         else:
             for pod in lost.values():
                 send(whole, pod, "SIGKILL")
-        took = taken_up(deployment, held, began)
+        took = taken_up(deployment, work.held, began)
         tell(f"all workers {how}: what was under way was done or taken up within {took:.1f} s")
         assert took < TAKEN_UP_SECONDS
-        assert max(attempts(deployment, keys)) <= 2
+        assert max(attempts(deployment, work.all)) <= 2
         gone(deployment, set(lost))
 
 
@@ -130,8 +129,7 @@ def test_what_lost_workers_held_is_taken_up(deployment: Deployment, whole: Clust
 def test_a_worker_that_must_go_hands_back_its_work(deployment: Deployment, whole: Cluster, how: str) -> None:
     with asking(deployment) as clients:
         leaving = set(workers_on_n2(deployment, whole, clients))
-        keys = clients.submit_slow(10)
-        held = under_way(deployment, keys)
+        work = under_way(deployment, clients)
         began = time.monotonic()
         if how == "drained":
             whole.kubectl("drain", "n2", "--ignore-daemonsets", "--delete-emptydir-data", timeout=120)
@@ -140,9 +138,9 @@ def test_a_worker_that_must_go_hands_back_its_work(deployment: Deployment, whole
             evict(deployment, *leaving)
         gone(deployment, leaving)
         left = time.monotonic() - began
-        took = taken_up(deployment, held, began)
+        took = taken_up(deployment, work.held, began)
         tell(f"worker {how}: gone after {left:.1f} s, what it held was done or taken up within {took:.1f} s")
-        assert set(attempts(deployment, keys)) == {1}
+        assert set(attempts(deployment, work.all)) == {1}
         whole.kubectl("uncordon", "n2")
 
 
@@ -163,15 +161,14 @@ def test_work_of_a_lost_node_goes_on_elsewhere(deployment: Deployment, whole: Cl
             clients.submit_slow(10)  # these start a worker on n1
             workers_on(deployment, "n1", "n2")
             whole.kubectl("uncordon", "n2")
-        keys = clients.submit_slow(10)
-        under_way(deployment, keys)
+        work = under_way(deployment, clients)
         began = time.monotonic()
         whole.stop_node("n2")
-        took = begun_again(deployment, keys) - began
+        took = begun_again(deployment, work.held) - began
         tell(f"node lost with {quota} of the quota: what it held was taken up after {took:.1f} s")
         assert took < TAKEN_UP_SECONDS
         gone(deployment, set(lost))  # the leader deletes them by force, because they would use quota
-        assert set(attempts(deployment, keys)) == {1, 2}
+        assert set(attempts(deployment, work.all)) == {1, 2}
         whole.start_node("n2")
 
 
@@ -220,7 +217,7 @@ def silence(deployment: Deployment) -> str:
 @pytest.mark.parametrize("what", ["job", "namespace"])
 def test_deleted_jobs_cost_only_time(deployment: Deployment, what: str) -> None:
     with asking(deployment) as clients:
-        found, keys = busy(deployment, clients)
+        found, work = busy(deployment, clients)
         deleted = set(found)
         began = time.monotonic()
         if what == "job":
@@ -228,8 +225,8 @@ def test_deleted_jobs_cost_only_time(deployment: Deployment, what: str) -> None:
             deployment.kubectl("delete", "job", job_of(*deleted), namespace=FREE)
         else:
             deployment.kubectl("delete", "jobs,pods", "--all", namespace=FREE)
-        tries = attempts(deployment, keys)
-        tell(f"{what} deleted: all {len(keys)} slow ones done after {time.monotonic() - began:.1f} s")
+        tries = attempts(deployment, work.all)
+        tell(f"{what} deleted: all {len(work.all)} slow ones done after {time.monotonic() - began:.1f} s")
         assert set(tries) == {1}, "what was taken back counts no attempt"
         gone(deployment, deleted)
         clients.serves("free", time.monotonic())

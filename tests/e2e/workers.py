@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import operator
 import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 from tests.e2e.clients import Clients
 from tests.e2e.deployment import Deployment
 from tests.e2e.things import Thing
 from tests.waiting import eventually
+
+SUBMITTED = 10
 
 
 def name_of(thing: dict[str, Any]) -> str:
@@ -51,24 +55,33 @@ def gone(deployment: Deployment, pods: set[str]) -> None:
     eventually(left, 60, f"no pod of {sorted(pods)} is left", operator.not_)
 
 
-def busy(deployment: Deployment, clients: Clients) -> tuple[dict[str, Thing], list[str]]:
-    """Get two workers of free and ten slow predictions, two of which are under way; return both, the pods by name."""
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Ids of slow predictions: ``all`` of them, and those that workers ``held`` at one moment."""
+
+    all: list[str]
+    held: list[str]
+
+
+def busy(deployment: Deployment, clients: Clients) -> tuple[dict[str, Thing], Work]:
+    """Get two workers of free, by name, and slow predictions of which they hold at least two."""
     clients.submit_slow(8)  # these start the workers, and may have ended before both are ready
-    found = workers(deployment, "free", 2)
-    keys = clients.submit_slow(10)
-    under_way(deployment, keys)
-    return found, keys
+    return workers(deployment, "free", 2), under_way(deployment, clients)
 
 
-def under_way(deployment: Deployment, keys: list[str]) -> list[str]:
-    """Wait until workers hold at least two of these predictions, and return those."""
-    stand = eventually(
-        lambda: {key: deployment.prediction(key)["status"] for key in keys},
-        90,
-        "two predictions are under way",
-        lambda found: list(found.values()).count("leased") >= 2,
-    )
-    return [key for key, status in stand.items() if status == "leased"]
+def under_way(deployment: Deployment, clients: Clients) -> Work:
+    """Submit slow predictions until workers of free hold at least two of them at once."""
+    keys: list[str] = []
+
+    def look() -> dict[str, str]:
+        with ThreadPoolExecutor(SUBMITTED) as pool:  # one after another, each answer would be of another moment
+            stand = dict(zip(keys, pool.map(lambda key: str(deployment.prediction(key)["status"]), keys), strict=True))
+        if "queued" not in stand.values():
+            keys.extend(clients.submit_slow(SUBMITTED))
+        return stand
+
+    stand = eventually(look, 90, "two predictions are held", lambda found: list(found.values()).count("leased") >= 2)
+    return Work(keys, [key for key, status in stand.items() if status == "leased"])
 
 
 def taken_up(deployment: Deployment, keys: list[str], since: float) -> float:
