@@ -45,7 +45,7 @@ soak: .venv/.test $(BUILT) ## Inject random faults for SECONDS=600, with SEED= D
 	@$(TESTED) $(BIN)/python -m tests.faults run --seconds $(SECONDS) --database $(DATABASE) \
 		$(if $(SEED),--seed $(SEED)) $(ARGS)
 
-test-cluster: cluster-parts ## Test on JOBS=2 two-node Kubernetes; needs root and Go, the first run takes 15 minutes more
+test-cluster: cluster-parts ## Test on JOBS=2 two-node Kubernetes; needs root and Go, the first run takes 17 minutes more
 	@$(TESTED) $(BIN)/pytest -m cluster tests/e2e tests/cluster tests/images tests/chart $(SPREAD) $(ARGS)
 
 test-one: .venv/.test $(BUILT) ## Run one test of any suite: TEST=tests/e2e/test_quota.py::test_name
