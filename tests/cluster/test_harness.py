@@ -38,10 +38,15 @@ def cluster() -> Iterator[Cluster]:
 def namespace(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[str]:
     name = request.node.name.replace("_", "-")[:60].strip("-")
     cluster.kubectl("create", "namespace", name)
-    accounts = ("get", "serviceaccounts", "-n", name)
-    eventually(lambda: cluster.kubectl(*accounts), 60, "a pod can be made", lambda found: "default" in found)
+    takes_pods(cluster, name)
     yield name
     cluster.kubectl("delete", "namespace", name, "--wait=false")
+
+
+def takes_pods(cluster: Cluster, namespace: str) -> None:
+    """Return when the namespace has the account that pods need."""
+    accounts = ("get", "serviceaccounts", "-n", namespace)
+    eventually(lambda: cluster.kubectl(*accounts), 60, "a pod can be made", lambda found: "default" in found)
 
 
 def job(name: str, script: str, *, cpu: str = "100m", **spec: Any) -> dict[str, Any]:
@@ -223,34 +228,46 @@ def test_an_interrupted_up_leaves_nothing(cluster: Cluster, number: signal.Signa
     folder, before = ROOT / ".tierserve" / "interrupted", host_settings()
     down(folder)
     process = command("up", folder)
-    link = eventually(lambda: claimed_link(folder), 60, "it has a number")
-    assert link is not None
-    assert link != cluster.network.link
-    time.sleep(seconds)
-    process.send_signal(number)
-    assert process.wait(90) != 0
-    process.communicate()
-    if number == signal.SIGKILL:  # nothing could clean up, so down must do it
-        assert traces(folder, link)
+    try:
+        link = eventually(lambda: claimed_link(folder), 60, "it has a number")
+        assert link is not None
+        assert link != cluster.network.link
+        time.sleep(seconds)
+        process.send_signal(number)
+        assert process.wait(90) != 0
+        if number == signal.SIGKILL:  # nothing could clean up, so down must do it
+            assert traces(folder, link)
+            down(folder)
+        assert traces(folder, link) == {}
+        assert host_settings() == before
+    finally:
+        process.kill()
+        process.communicate()
         down(folder)
-    assert traces(folder, link) == {}
-    assert host_settings() == before
 
 
-def test_down_leaves_nothing_but_logs(cluster: Cluster) -> None:
-    apply(cluster, "default", pod("stays", "n1", "sleep 600"), pod("host", "n2", "sleep 600", hostNetwork=True))
-    wait(cluster, "default", "pod/stays", "condition=Ready")
-    wait(cluster, "default", "pod/host", "condition=Ready")
-    folder, link = cluster.folder, cluster.network.link
+@pytest.fixture
+def another() -> Iterator[Cluster]:
+    """A cluster that one test may take away."""
+    with own_cluster(ROOT / ".tierserve" / "another") as found:
+        yield found
+
+
+def test_down_leaves_nothing_but_logs(another: Cluster) -> None:
+    takes_pods(another, "default")
+    apply(another, "default", pod("stays", "n1", "sleep 600"), pod("host", "n2", "sleep 600", hostNetwork=True))
+    wait(another, "default", "pod/stays", "condition=Ready")
+    wait(another, "default", "pod/host", "condition=Ready")
+    folder, link = another.folder, another.network.link
     assert {"processes", "namespaces", "links", "routes", "cgroups", "claims", "files"} <= traces(folder, link).keys()
-    running = daemons(cluster) + pod_processes(*cluster.nodes.values())
+    running = daemons(another) + pod_processes(*another.nodes.values())
     assert len(running) > 10
-    cluster.down()
+    another.down()
     assert [process for process in running if process.is_running() and alive(process.pid)] == []
     assert traces(folder, link) == {}
     assert (folder / "logs" / "kube-apiserver.log").stat().st_size
     assert attach(folder) is None
-    cluster.down()
+    another.down()
 
 
 def command(name: str, folder: Path) -> subprocess.Popen[str]:

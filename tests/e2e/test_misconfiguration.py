@@ -218,6 +218,7 @@ def test_a_model_that_is_not_in_the_image(deployment: Deployment) -> None:
             work(deployment, *TIERS)
         assert len(deployment.jobs("spare")) >= len(began), "failed ones can be looked at"
     assert deployment.ended(key, MENDED_SECONDS)["status"] == "succeeded"
+    deployment.kubectl("delete", "jobs", "--all", namespace=namespace("spare"))
 
 
 def test_an_image_that_does_not_exist(deployment: Deployment) -> None:
