@@ -161,14 +161,15 @@ def test_work_of_a_lost_node_goes_on_elsewhere(deployment: Deployment, whole: Cl
             clients.submit_slow(10)  # these start a worker on n1
             workers_on(deployment, "n1", "n2")
             whole.kubectl("uncordon", "n2")
-        work = under_way(deployment, clients)
+        keys = under_way(deployment, clients).all
+        keys += clients.submit_slow(10)  # so that the worker on n2 is still busy when the node has stopped
         began = time.monotonic()
         whole.stop_node("n2")
-        took = begun_again(deployment, work.all) - began
+        took = begun_again(deployment, keys) - began
         tell(f"node lost with {quota} of the quota: what it held was taken up after {took:.1f} s")
         assert took < TAKEN_UP_SECONDS
         gone(deployment, set(lost))  # the leader deletes them by force, because they would use quota
-        assert set(attempts(deployment, work.all)) == {1, 2}
+        assert set(attempts(deployment, keys)) == {1, 2}
         whole.start_node("n2")
 
 
