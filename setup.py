@@ -35,6 +35,7 @@ setup(
             "import-linter",
             "kubernetes>=37",
             "kubernetes-validate",
+            "markdown-it-py",
             "moto[s3]",
             "mypy",
             "obstore>=0.11",
