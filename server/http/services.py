@@ -12,7 +12,7 @@ from typing import Any
 from server.access.workers import Credentials
 from server.blobs import Blobs
 from server.engines.base import Engine
-from server.http.wakeups import Wakeups
+from server.http.wakeups import Lookout, Wakeups
 from server.intake.admission import Budget, Gate
 from server.intake.pictures import Pictures
 from server.intake.submissions import Submissions
@@ -82,7 +82,10 @@ class Services:
         )
 
     def listen(self) -> None:
-        """Have the queue's news wake those who wait on the running loop, and count what ended in this server."""
+        """Have the queue's news wake those who wait on the running loop, and count what ended in this server.
+
+        News can be lost, so those who wait for an end are looked after too.
+        """
         loop = asyncio.get_running_loop()
 
         # The news comes on threads of the database, and ``wakeups`` belongs to the loop.
@@ -90,6 +93,7 @@ class Services:
             loop.call_soon_threadsafe(self.wakeups.hear, news)
 
         self.queue.listen(hear)
+        Lookout(self.wakeups, self.queue.ended).start()
         self.queue.listen(self._count, own=True)  # so that the sum over all servers counts each end once
 
     @property

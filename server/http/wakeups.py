@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 
-from server.queue import FINAL, Anything, Available, Ended, Moved, News, Prediction
+from server.queue import FINAL, Anything, Available, Ended, Moved, News, Prediction, QueueError
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 2.0
 
 
 class Waiter:
@@ -71,12 +77,21 @@ class Wakeups:
                 case Available(tier):
                     self._wake_one(self._for_work.get(tier, []))
                 case Moved(id=key, status=status) if status in FINAL:
-                    _wake(self._for_end.get(key, ()))
+                    self.ended([key])
                 case Ended(prediction):
                     for waiter in self._for_end.get(prediction.id, ()):
                         waiter.ended = prediction
                 case Anything():
                     self._wake_all()
+
+    def awaited(self) -> list[str]:
+        """The predictions whose ends are waited for."""
+        return list(self._for_end)
+
+    def ended(self, prediction_ids: Iterable[str]) -> None:
+        """Wake those who wait for the end of one of these."""
+        for key in prediction_ids:
+            _wake(self._for_end.get(key, ()))
 
     def drain(self) -> None:
         """Wake everybody, now and from now on: this server is about to stop."""
@@ -108,6 +123,42 @@ class Wakeups:
             lists[key].remove(waiter)
             if not lists[key]:
                 del lists[key]
+
+
+class Lookout:
+    """Looks every ``LOOK_SECONDS`` whether what is waited for has ended: the news of another server can be lost.
+
+    One question to the queue serves all who wait. ``ask`` answers which of these ids have ended; it never blocks.
+    """
+
+    def __init__(self, wakeups: Wakeups, ask: Callable[[Collection[str]], Future[set[str]]]) -> None:
+        self._wakeups, self._ask = wakeups, ask
+        self._asked: asyncio.Future[set[str]] | None = None
+
+    def start(self) -> None:
+        """Look from now on, on the running loop, for as long as that runs."""
+        loop = asyncio.get_running_loop()
+        loop.call_later(LOOK_SECONDS, self._look, loop)
+
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        loop.call_later(LOOK_SECONDS, self._look, loop)
+        awaited = self._wakeups.awaited()
+        if not awaited or self._asked is not None:  # a queue that is slow to answer is not asked twice
+            return
+        try:
+            self._asked = asyncio.wrap_future(self._ask(awaited), loop=loop)
+            self._asked.add_done_callback(self._tell)
+        except QueueError as error:
+            log.warning("not looking for ends: %s", error)
+
+    def _tell(self, asked: asyncio.Future[set[str]]) -> None:
+        self._asked = None
+        if asked.cancelled():
+            return
+        if error := asked.exception():
+            log.warning("not looking for ends: %s", error)
+        else:
+            self._wakeups.ended(asked.result())
 
 
 def _wake(waiters: Iterable[Waiter]) -> None:

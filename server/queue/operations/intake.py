@@ -37,6 +37,7 @@ _BY_KEY = sa.select(*READ).where(
     _p.owner == bind("owner"), _p.tier == bind("tier"), _p.idempotency_key == bind("idempotency_key")
 )
 _KNOWN = sa.select(_p.id).where(_p.id.in_(sa.bindparam("ids", expanding=True)))
+_ENDED = _KNOWN.where(_p.completed_at.is_not(None))
 # FOR UPDATE, here and elsewhere, keeps other servers on PostgreSQL from moving the row before this transaction does.
 # SQLAlchemy leaves it out for SQLite, which has one writer.
 _LIVE = sa.select(*MOVED).where(_p.id == bind("id")).with_for_update()
@@ -118,9 +119,12 @@ class Intake(Operations):
     @read
     def known(self, tx: Transaction, ids: Iterable[str]) -> set[str]:
         """Which of these ids have a row."""
-        wanted = list(ids)
-        pages = (wanted[start : start + KNOWN_PAGE] for start in range(0, len(wanted), KNOWN_PAGE))
-        return {row.id for page in pages for row in tx.rows(_KNOWN, ids=page)}
+        return _found(tx, _KNOWN, ids)
+
+    @read
+    def ended(self, tx: Transaction, ids: Iterable[str]) -> set[str]:
+        """Which of these ids have a row in a final state."""
+        return _found(tx, _ENDED, ids)
 
     @write
     def cancel(self, tx: Transaction, prediction_id: str) -> Prediction | None:
@@ -144,3 +148,10 @@ class Intake(Operations):
         same = tx.first(_AHEAD_SAME, tier=row.tier, priority=row.priority, seq=row.seq)
         ahead = sum(found[0] for found in (other, same) if found is not None)
         return Position(position=ahead + 1, ahead=ahead)
+
+
+def _found(tx: Transaction, statement: sa.Select[Any], ids: Iterable[str]) -> set[str]:
+    """The ids that a SELECT of some ids finds, asked for page by page."""
+    wanted = list(ids)
+    pages = (wanted[start : start + KNOWN_PAGE] for start in range(0, len(wanted), KNOWN_PAGE))
+    return {row.id for page in pages for row in tx.rows(statement, ids=page)}

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import secrets
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -26,6 +28,8 @@ log = logging.getLogger(__name__)
 NOTICE_BYTES = 7000  # PostgreSQL takes less than 8000 in one notification
 LISTEN_SECONDS = 1.0  # how long ``close`` may have to wait for a listener that cannot be woken
 RETRY_SECONDS = 1.0
+_STATUSES = frozenset(Status)
+WARN_SECONDS = 60.0  # any role may send any number of foreign notices, which must not fill the log
 
 
 class Notices:
@@ -36,6 +40,7 @@ class Notices:
         self._sender, self._channel = secrets.token_hex(8), ""
         self._stopping, self._hearing = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._hear, name="listener", daemon=True)
+        self._warned_at = -math.inf
 
     def start(self) -> None:
         """Begin to listen; return once the news of others can be heard, or after a few seconds without a connection."""
@@ -65,7 +70,8 @@ class Notices:
             try:
                 with self._engine.connect() as connection:
                     self._hear_on(connection)
-            except (psycopg.Error, sa.exc.DBAPIError) as error:
+            # Any role of the database may notify on this channel. The driver fails, for one, at bytes that are no text.
+            except Exception as error:  # noqa: BLE001 (an end of this thread would go unnoticed)
                 if not self._stopping.is_set():
                     log.warning("not hearing from other servers, trying again: %s", _first_line(error))
                     self._stopping.wait(RETRY_SECONDS)
@@ -73,15 +79,35 @@ class Notices:
     def _hear_on(self, connection: sa.Connection) -> None:
         driver = connection.connection.driver_connection
         assert isinstance(driver, psycopg.Connection)
-        channel = connection.exec_driver_sql(CHANNEL).scalar_one()
-        driver.execute(psycopg.sql.SQL("LISTEN {}").format(psycopg.sql.Identifier(channel)))
-        if self._hearing.is_set():
-            self._heard([Anything()])  # news was missed while there was no connection
-        self._hearing.set()
-        while not self._stopping.is_set():
-            for notice in driver.notifies(timeout=LISTEN_SECONDS, stop_after=1):
-                if news := _others(notice.payload, self._sender):
-                    self._heard(news)
+        try:
+            channel = connection.exec_driver_sql(CHANNEL).scalar_one()
+            driver.execute(psycopg.sql.SQL("LISTEN {}").format(psycopg.sql.Identifier(channel)))
+            if self._hearing.is_set():
+                self._heard([Anything()])  # news was missed while there was no connection
+            self._hearing.set()
+            while not self._stopping.is_set():
+                for notice in driver.notifies(timeout=LISTEN_SECONDS, stop_after=1):
+                    if news := self._others(notice.payload):
+                        self._heard(news)
+        finally:
+            connection.invalidate()  # back in the pool, it would go on listening and gather what nobody reads
+
+    def _others(self, payload: str) -> list[News]:
+        """The news in a notice of another server; none in a notice that no server wrote.
+
+        Such a notice must not wake everybody: whoever can send one can send thousands. Nothing is lost by it, since all
+        who wait look again by themselves.
+        """
+        try:
+            told, *news = json.loads(payload)
+            if isinstance(told, str) and all(isinstance(one, list) for one in news):
+                return [] if told == self._sender else [_decoded(one) for one in news]
+        except (ValueError, TypeError, RecursionError):
+            pass
+        if time.monotonic() - self._warned_at > WARN_SECONDS:
+            self._warned_at = time.monotonic()
+            log.warning("a notice on the channel of the servers is not theirs: %.80r", payload)
+        return []
 
 
 def _payloads(sender: str, news: Sequence[News]) -> Iterator[str]:
@@ -109,21 +135,11 @@ def _encoded(news: Available | Moved | Anything) -> list[str]:
     return ["anything"]
 
 
-def _others(payload: str, sender: str) -> list[News]:
-    """The news in a notice of another server. A notice that is none of ours may stand for anything."""
-    try:
-        told, *news = json.loads(payload)
-        return [] if told == sender else [_decoded(one) for one in news]
-    except (ValueError, TypeError, RecursionError):
-        log.warning("a notice on the channel of the servers is not theirs: %.80r", payload)
-        return [Anything()]
-
-
 def _decoded(fields: Any) -> News:
     match fields:
         case ["available", str(tier)]:
             return Available(tier)
-        case ["moved", str(key), str(tier), str(status)]:
+        case ["moved", str(key), str(tier), str(status)] if status in _STATUSES:
             return Moved(key, tier, Status(status))
     return Anything()  # a server of a newer version may send news of another kind
 

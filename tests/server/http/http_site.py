@@ -26,7 +26,7 @@ from server.blobs import BlobError, DirectoryBlobs
 from server.engines.base import EngineError, Pod
 from server.http.routes import internal_server, public_server
 from server.http.services import Services
-from server.queue import Queue, QueueError, SQLite, new_id
+from server.queue import Listener, News, Queue, QueueError, SQLite, new_id
 from server.queue.store.transactions import Transaction
 from server.settings.live import Live
 from server.settings.values import load
@@ -45,10 +45,18 @@ T = TypeVar("T")
 
 
 class FailingDatabase(SQLite):
-    """Fails every operation while ``failure`` is set, and writing ones while ``write_failure`` is set."""
+    """Fails every operation while ``failure`` is set, and writing ones while ``write_failure`` is set.
+
+    While it is ``mute``, nobody is told of commits, as when the notices of another server are lost.
+    """
 
     failure: QueueError | None = None
     write_failure: QueueError | None = None
+    mute = False
+
+    def _announce(self, news: Sequence[News], listeners: Sequence[Listener]) -> None:
+        if not self.mute:
+            super()._announce(news, listeners)
 
     def write(self, operation: Callable[[Transaction], T]) -> Future[T]:
         error = self.failure or self.write_failure

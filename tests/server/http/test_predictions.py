@@ -108,6 +108,17 @@ def test_who_waits_is_answered_at_the_end(site: Site) -> None:
     assert site.get(url).json == answers[0].json
 
 
+def test_who_waits_learns_of_an_end_whose_news_was_lost(site: Site) -> None:
+    urls = [site.submit().headers["Location"] for _ in range(2)]
+    reading = [site.callers.submit(site.get, f"{url}?wait=60") for url in urls]
+    eventually(lambda: len(site.services.underway), ANSWER_SECONDS, "both wait", lambda many: many == 2)
+    site.database.mute = True
+    for url in urls:
+        site.queue.cancel(url.rpartition("/")[2]).result(ANSWER_SECONDS)
+    answers = [one.result(ANSWER_SECONDS) for one in reading]  # long before the 60 s are over
+    assert [answer.json["status"] for answer in answers] == ["canceled"] * 2
+
+
 def test_a_full_queue_says_429_before_the_body(small: Site) -> None:
     assert [small.submit().status for _ in range(PLACES)] == [202] * PLACES
     refused = small.submit()

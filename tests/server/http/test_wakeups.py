@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
+from concurrent.futures import Future
 from contextlib import ExitStack
 
 import pytest
 
-from server.http.wakeups import Wakeups
-from server.queue import Anything, Available, Ended, Moved, Prediction, Status
+from server.http import wakeups as module
+from server.http.wakeups import Lookout, Wakeups
+from server.queue import Anything, Available, ConnectionLost, DatabaseClosed, Ended, Moved, Prediction, Status
 
 AVAILABLE = Available("free")
 ENDED = Prediction("p", "free", "m", Status.SUCCEEDED, 1, 1, 5, 0, "anonymous", None, 1.0, 2.0)
@@ -145,5 +148,56 @@ def test_a_wait_ends_when_it_is_woken_and_not_before() -> None:
             wakeups.hear([AVAILABLE])
             assert await waiting
             assert not waiter.woken
+
+    asyncio.run(story())
+
+
+def test_one_look_serves_all_who_wait_and_one_that_fails_is_followed_by_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "LOOK_SECONDS", 0.001)
+    looks: list[Collection[str]] = []
+
+    def ask(ids: Collection[str]) -> Future[set[str]]:
+        looks.append(ids)
+        if len(looks) == 1:
+            raise DatabaseClosed("closed")
+        answer: Future[set[str]] = Future()
+        if len(looks) == 2:
+            answer.set_exception(ConnectionLost("the connection broke"))
+        else:
+            answer.set_result({"p", "r"})
+        return answer
+
+    async def story() -> None:
+        wakeups = Wakeups()
+        Lookout(wakeups, ask).start()
+        with wakeups.for_end("p") as one, wakeups.for_end("p") as two, wakeups.for_end("q") as other:
+            assert [await waiter.wait(10) for waiter in (one, two)] == [True] * 2
+            assert not other.woken
+        assert {tuple(ids) for ids in looks} == {("p", "q")}
+        asked = len(looks)
+        await asyncio.sleep(0.02)
+        assert len(looks) == asked, "nobody waits, so nothing is asked"
+
+    asyncio.run(story())
+
+
+def test_a_queue_that_does_not_answer_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LOOK_SECONDS", 0.001)
+    answers: list[Future[set[str]]] = []
+
+    def ask(_: Collection[str]) -> Future[set[str]]:
+        answers.append(Future())
+        return answers[-1]
+
+    async def story() -> None:
+        wakeups = Wakeups()
+        Lookout(wakeups, ask).start()
+        with wakeups.for_end("p") as waiter:
+            assert not await waiter.wait(0.02)
+            assert len(answers) == 1
+            answers[0].set_result({"p"})
+            assert await waiter.wait(10)
 
     asyncio.run(story())

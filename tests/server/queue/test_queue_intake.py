@@ -145,6 +145,13 @@ def test_known_answers_any_number_of_ids(world: World) -> None:
     assert world.queue.known([]).result() == set()
 
 
+def test_ended_tells_which_of_any_number_of_ids_are_final(world: World) -> None:
+    ended, waiting = world.submit(), world.submit()
+    world.queue.cancel(ended).result()
+    strange = [new_id(world.clock) for _ in range(1200)]
+    assert world.queue.ended([*strange, waiting, ended]).result() == {ended}
+
+
 def test_positions_count_from_one_in_the_order_of_leasing(world: World) -> None:
     world.job()
     late, first, second = world.submit(priority=9), world.submit(), world.submit()

@@ -20,6 +20,7 @@ OPERATIONS: dict[str, tuple[Run, set[str]]] = {
     "find_key": (lambda world: world.queue.find_key("anna", "free", "k").result(), {"predictions_key"}),
     "get": (lambda world: world.queue.get("p0").result(), {"id"}),
     "known": (lambda world: world.queue.known(["p0", "p1"]).result(), {"id"}),
+    "ended": (lambda world: world.queue.ended(["p0", "p1"]).result(), {"id"}),
     "position": (lambda world: world.queue.position(world.submit()).result(), {"id", "predictions_queue"}),
     "cancel": (lambda world: world.queue.cancel(world.lease()[0].id).result(), {"id", "seq", "predictions_queue"}),
     "lease": (lambda world: world.lease(), {"predictions_queue", "predictions_holder", "seq", "name"}),

@@ -16,6 +16,7 @@ from server import points
 from server.points import Point
 from server.queue import (
     Anything,
+    Available,
     CannotOpen,
     NewerSchema,
     News,
@@ -25,7 +26,9 @@ from server.queue import (
     StorageError,
 )
 from server.queue.store.migrations import VERSION
-from server.queue.store.postgresql import PostgreSQL
+from server.queue.store.notices import Notices
+from server.queue.store.postgresql import DRIVER, PostgreSQL
+from server.queue.store.sessions import engine
 from tests.postgres import Postgres, need_postgres
 from tests.server.given import submission
 from tests.server.queue.queue_world import MANY, PostgresWorld, flat
@@ -75,6 +78,27 @@ def test_a_database_that_goes_and_comes_back(fragile: Postgres, database: Postgr
     assert queue.depths().result()["free"].queued == 2
     assert database.leads()
     eventually(lambda: flat(heard), 20, "that anything may have happened is heard", lambda news: Anything() in news)
+
+
+class Stumbling(Notices):
+    """Fails at one notice as the driver does when the bytes of a notice are no text."""
+
+    def _others(self, payload: str) -> list[News]:
+        if payload == "no text":
+            raise UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte")
+        return super()._others(payload)
+
+
+def test_a_notice_that_cannot_be_read_ends_no_listener(fragile: Postgres) -> None:
+    heard: list[Sequence[News]] = []
+    with fragile.schema("spoiled") as url, fragile.connect() as stranger:
+        sessions = engine(sa.make_url(url).set(drivername=DRIVER), 2, isolation_level="AUTOCOMMIT")
+        with closing(Stumbling(sessions, heard.append)) as notices:
+            notices.start()
+            stranger.execute("SELECT pg_notify('tierserve_spoiled', 'no text')")
+            eventually(lambda: flat(heard), 20, "it listens anew", lambda news: Anything() in news)
+            stranger.execute("""SELECT pg_notify('tierserve_spoiled', '["x", ["available", "free"]]')""")
+            eventually(lambda: flat(heard), 20, "it hears the next one", lambda news: Available("free") in news)
 
 
 def test_what_was_acknowledged_survives_a_crash_of_the_database(fragile: Postgres, database: PostgreSQL) -> None:

@@ -69,17 +69,36 @@ def test_much_news_is_told_in_several_notices(world: TwoServersWorld) -> None:
     assert len(heard) > 1
 
 
-@pytest.mark.parametrize(
-    "payload", ["", "{", "7", "{}", '["x", ["moved", "a", "free", "lost"]]', '["x", ["newer"]]', "[" * 5000]
-)
-def test_a_notice_that_is_none_of_ours_may_stand_for_anything(world: TwoServersWorld, payload: str) -> None:
-    heard: list[Sequence[News]] = []
-    world.second.listen(heard.append)
+def notify(world: TwoServersWorld, payload: str) -> None:
     with psycopg.connect(world.url, autocommit=True) as connection:
         connection.execute("SELECT pg_notify('tierserve_' || current_schema(), %s)", (payload,))
+
+
+@pytest.mark.parametrize("payload", ['["x", ["moved", "a", "free", "lost"]]', '["x", ["newer"]]', '["x", [[]]]'])
+def test_a_notice_of_a_newer_server_may_stand_for_anything(world: TwoServersWorld, payload: str) -> None:
+    heard: list[Sequence[News]] = []
+    world.second.listen(heard.append)
+    notify(world, payload)
     eventually(lambda: flat(heard), 20, "it is heard as anything", lambda news: Anything() in news)
+
+
+FOREIGN = [
+    *("", " ", "{", "7", "{}", "[]", "null", "[" * 5000, '"moved"', f"[{'9' * 5000}]", '[{"a": 1}, []]', "\x7f"),
+    *('["x", 5]', '["x", "available"]', '["\\ud800", "\\udfff"]', '[["x"], ["available", "free"]]', "[1e999]"),
+]
+
+
+def test_a_notice_that_no_server_wrote_disturbs_nobody(
+    world: TwoServersWorld, caplog: pytest.LogCaptureFixture
+) -> None:
+    heard: list[Sequence[News]] = []
+    world.second.listen(heard.append)
+    for payload in FOREIGN:
+        notify(world, payload)
     Queue(world.database).submit(world.submission(), MANY).result()
     eventually(lambda: flat(heard), 20, "the listener goes on", lambda news: Available("free") in news)
+    assert flat(heard) == [Available("free")]
+    assert len([line for line in caplog.messages if "not theirs" in line]) == 2, "one line for each of the two servers"
 
 
 def test_one_server_leads_until_it_goes(world: TwoServersWorld) -> None:
