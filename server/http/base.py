@@ -136,6 +136,10 @@ class BaseHandler(RequestHandler):
         if as_problem(value, HTTPStatus.INTERNAL_SERVER_ERROR).status == HTTPStatus.INTERNAL_SERVER_ERROR:
             log.error("request %s: %s %s", self.request_id, self.request.method, self.request.path, exc_info=value)
 
+    def decode_argument(self, value: bytes, name: str | None = None) -> str:
+        """As Tornado's, but what is no UTF-8 is left to whoever reads it, who knows the code of its problem."""
+        return value.decode("utf-8", "replace")
+
     def data_received(self, chunk: bytes) -> Awaitable[None] | None:
         """Only handlers that stream their bodies override this."""
         return None
@@ -159,6 +163,6 @@ class NotFoundHandler(PublicHandler):
     """Every path that is no route."""
 
     def _tell(self) -> NoReturn:
-        raise Problem(HTTPStatus.NOT_FOUND, "no_such_route", f"there is nothing at {self.request.path}")
+        raise Problem(HTTPStatus.NOT_FOUND, "no_such_route", f"there is nothing at {self.request.path[:80]}")
 
     delete = get = head = options = patch = post = put = _tell

@@ -146,10 +146,8 @@ def _decode(index: int, text: str) -> bytes:
 def _top_k(given: Any) -> int:
     if given is None:
         return TOP_K_DEFAULT
-    try:
-        number = given if type(given) is int else int(str(given))  # not isinstance(): True is an int
-    except ValueError:
-        number = 0
+    # A pattern, as int() also takes "1_0" and digits of other scripts.
+    number = int(given) if re.fullmatch("[0-9]{1,3}", str(given).strip()) else 0
     if not 1 <= number <= TOP_K_MOST:
         detail = f"top_k is {str(given)[:20]!r}; it must be a whole number from 1 to {TOP_K_MOST}"
         raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "bad_top_k", detail, pointer="/parameters/top_k")

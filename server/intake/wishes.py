@@ -27,8 +27,8 @@ class Wishes:
 
 
 def _key(given: str | None) -> str | None:
-    if given is not None and not 0 < len(given) <= KEY_LONGEST:
-        detail = f"Idempotency-Key must have 1 to {KEY_LONGEST} characters"
+    if given is not None and not re.fullmatch(rf"[ -~]{{1,{KEY_LONGEST}}}", given):
+        detail = f"Idempotency-Key must have 1 to {KEY_LONGEST} characters, all of them printable ASCII"
         raise Problem(HTTPStatus.BAD_REQUEST, "bad_idempotency_key", detail, limit_characters=KEY_LONGEST)
     return given
 
@@ -36,7 +36,7 @@ def _key(given: str | None) -> str | None:
 def _seconds(given: str | None, longest: float) -> float:
     if given is None:
         return longest
-    match = re.fullmatch(r"(\d{1,7}(?:\.\d{1,3})?)(s|m|h)?", given.strip())
+    match = re.fullmatch(r"([0-9]{1,7}(?:\.[0-9]{1,3})?)(s|m|h)?", given.strip())
     seconds = float(match[1]) * UNITS[match[2] or "s"] if match else 0.0
     if not 1 <= seconds <= longest:
         detail = f"Cancel-After is {given[:40]!r}; it must be from 1s to {longest:g}s, as in 90s, 5m or 1h"

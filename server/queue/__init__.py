@@ -42,7 +42,7 @@ from server.queue.facts.records import (
     Submission,
     TierView,
 )
-from server.queue.facts.states import EDGES, FINAL, Clock, Status, id_time, new_id
+from server.queue.facts.states import EDGES, FINAL, Clock, Status, id_time, is_id, new_id
 from server.queue.opening import open_database
 from server.queue.queue import Queue
 from server.queue.store.database import Database, steady
@@ -98,6 +98,7 @@ __all__ = [
     "asked",
     "chained",
     "id_time",
+    "is_id",
     "new_id",
     "open_database",
     "steady",

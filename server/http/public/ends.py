@@ -22,7 +22,12 @@ async def read(prediction_id: str, services: Services) -> Prediction:
     if born is not None and born + kept < services.clock():
         detail = f"results are kept for {kept:g} s after the end; send the picture again"
         raise Problem(HTTPStatus.GONE, "result_gone", detail, kept_seconds=kept)
-    raise Problem(HTTPStatus.NOT_FOUND, "no_such_prediction", f"there is no prediction {prediction_id[:80]}")
+    raise no_such_prediction(prediction_id)
+
+
+def no_such_prediction(prediction_id: str) -> Problem:
+    """The problem of an id that stands for nothing."""
+    return Problem(HTTPStatus.NOT_FOUND, "no_such_prediction", f"there is no prediction {prediction_id[:80]}")
 
 
 async def until_final(

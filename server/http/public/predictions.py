@@ -6,15 +6,20 @@ import re
 from http import HTTPStatus
 
 from server.http.base import PublicHandler
-from server.http.public.ends import read, until_final
+from server.http.public.ends import no_such_prediction, read, until_final
 from server.http.public.preference import LONGEST_WAIT
 from server.http.public.representation import describe
 from server.problems import Problem
-from server.queue import asked
+from server.queue import asked, is_id
 
 
 class PredictionHandler(PublicHandler):
     """One prediction."""
+
+    async def admit(self) -> None:
+        """Refuse what cannot be an id."""
+        if self.path_args and not is_id(self.path_args[0]):
+            raise no_such_prediction(self.path_args[0])
 
     async def get(self, prediction_id: str) -> None:
         """Where it stands; with ``?wait=20``, as soon as it is final or after so many seconds."""
@@ -30,7 +35,7 @@ class PredictionHandler(PublicHandler):
     def _seconds(self) -> float:
         given = self.get_query_argument("wait", "0")
         # A pattern, as float() also takes "nan" and "1_0".
-        if not re.fullmatch(r"\d{1,4}(\.\d{1,3})?", given) or float(given) > LONGEST_WAIT:
+        if not re.fullmatch(r"[0-9]{1,4}(\.[0-9]{1,3})?", given) or float(given) > LONGEST_WAIT:
             detail = f"wait is {given[:20]!r}; it must be a number of seconds from 0 to {LONGEST_WAIT:g}"
             raise Problem(HTTPStatus.BAD_REQUEST, "bad_wait", detail, limit_seconds=LONGEST_WAIT)
         return float(given)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import string
 from collections.abc import Callable, Mapping
@@ -38,6 +39,7 @@ FINAL = frozenset(status for status, targets in EDGES.items() if not targets)
 _DIGITS = string.digits + string.ascii_lowercase
 _TIME_DIGITS = 9  # milliseconds until the year 5188
 _RANDOM_DIGITS = 25  # 36 ** 25 > 2 ** 128
+_ID = re.compile(rf"p[0-9a-z]{{{_TIME_DIGITS + _RANDOM_DIGITS}}}")
 
 
 def _base36(number: int, width: int) -> str:
@@ -53,11 +55,14 @@ def new_id(clock: Clock) -> str:
     return f"p{_base36(int(clock() * 1000), _TIME_DIGITS)}{_base36(secrets.randbits(128), _RANDOM_DIGITS)}"
 
 
+def is_id(text: str) -> bool:
+    """Whether a text has the form of an id. Others stay away from the databases, which do not take every text."""
+    return _ID.fullmatch(text) is not None
+
+
 def id_time(key: str) -> float | None:
     """When that id was made, in epoch seconds; None when it is no id of ours.
 
     An id of ours without a row was purged (410 Gone) when it is old enough, and never accepted (404) otherwise.
     """
-    if len(key) != 1 + _TIME_DIGITS + _RANDOM_DIGITS or key[0] != "p" or not set(key) <= set(_DIGITS):
-        return None
-    return int(key[1 : 1 + _TIME_DIGITS], 36) / 1000
+    return int(key[1 : 1 + _TIME_DIGITS], 36) / 1000 if is_id(key) else None

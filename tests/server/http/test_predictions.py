@@ -208,21 +208,35 @@ def test_the_pace_gives_an_estimate(site: Site) -> None:
     assert answer.json["queue"]["eta_seconds"] == 0.01  # each prediction took 8 ms
 
 
+STRANGE = ("%00", "p%00" + "0" * 33, "p" + "0" * 34 + "%0A", "%ff", "p" + "%D9%A3" * 34, "%ED%A0%80", "P" + "0" * 34)
+
+
 def test_an_old_id_is_gone_and_a_strange_one_was_never_there(shared: Site) -> None:
     old = new_id(lambda: shared.clock() - 2 * 86400)
     for method in ("GET", "DELETE"):
         gone = shared.ask(method, f"/v1/predictions/{old}")
         assert_problem(gone, 410, "result_gone")
         assert gone.json["kept_seconds"] > 0
-        for strange in (new_id(shared.clock), "nothing", "p" * 35, "..%2f..%2fqueue.db", "x" * 5000):
+        for strange in (new_id(shared.clock), "nothing", "p" * 35, "..%2f..%2fqueue.db", "x" * 5000, *STRANGE):
             assert_problem(shared.ask(method, f"/v1/predictions/{strange}"), 404, "no_such_prediction")
 
 
-@pytest.mark.parametrize("given", ["soon", "-1", "61", "1e1", ""])
+@pytest.mark.parametrize(
+    "given", ["soon", "-1", "61", "1e1", "", "%00", "%ff", "%D9%A3", "1_0", "1,2", "%", "0&wait=soon", "9" * 5000]
+)
 def test_a_wait_that_is_no_wait(shared: Site, given: str) -> None:
-    answer = shared.get(f"/v1/predictions/x?wait={given}")
+    answer = shared.get(f"/v1/predictions/{new_id(shared.clock)}?wait={given}")
     assert_problem(answer, 400, "bad_wait")
     assert answer.json["limit_seconds"] == 60
+
+
+def test_of_a_parameter_that_is_given_twice_the_last_one_counts(shared: Site) -> None:
+    url = shared.submit().headers["Location"]
+    assert shared.get(f"{url}?wait=soon&wait=0").status == 200
+    answer = shared.post("free", PICTURE, ASYNC, "?top_k=many&top_k=7")
+    kept = shared.queue.get(answer.json["id"]).result(ANSWER_SECONDS)
+    assert kept is not None
+    assert kept.top_k == 7
 
 
 def test_a_server_that_stops_answers_who_waits(site: Site) -> None:

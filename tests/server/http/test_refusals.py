@@ -63,9 +63,18 @@ def test_bodies_that_cannot_be_read(shared: Site, body: bytes, kind: str, status
         ({"Cancel-After": "0.5s"}, "", 400, "bad_cancel_after"),
         ({"Idempotency-Key": "k" * 300}, "", 400, "bad_idempotency_key"),
         ({"Idempotency-Key": ""}, "", 400, "bad_idempotency_key"),
+        ({"Idempotency-Key": "cl\xe9"}, "", 400, "bad_idempotency_key"),
+        ({"Idempotency-Key": "a\tb"}, "", 400, "bad_idempotency_key"),
+        ({"Cancel-After": "\xb2s"}, "", 400, "bad_cancel_after"),
+        ({"Cancel-After": "90s, 90s"}, "", 400, "bad_cancel_after"),
         ({}, "?top_k=many", 422, "bad_top_k"),
         ({}, "?top_k=0", 422, "bad_top_k"),
         ({}, "?top_k=101", 422, "bad_top_k"),
+        ({}, "?top_k=%00", 422, "bad_top_k"),
+        ({}, "?top_k=%ff", 422, "bad_top_k"),
+        ({}, "?top_k=%D9%A3", 422, "bad_top_k"),
+        ({}, "?top_k=1_0", 422, "bad_top_k"),
+        ({}, "?top_k=5&top_k=many", 422, "bad_top_k"),
     ],
 )
 def test_parameters_out_of_range(shared: Site, headers: dict[str, str], query: str, status: int, code: str) -> None:
@@ -82,6 +91,8 @@ def test_unknown_tiers_routes_and_methods(shared: Site) -> None:
     answer = shared.post("gold", PICTURE)
     assert_problem(answer, 404, "no_such_tier")
     assert answer.json["tiers"] == ["free", "premium"]
+    for tier in ("%ff", "%00", "%ED%A0%80", "x" * 5000):
+        assert_problem(shared.post(tier, PICTURE), 404, "no_such_tier")
     for method in ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"):
         assert_problem(shared.ask(method, "/v2/nothing"), 404, "no_such_route")
     assert shared.ask("HEAD", "/v2/nothing").status == 404

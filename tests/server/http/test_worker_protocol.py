@@ -87,6 +87,17 @@ def test_bodies_that_break_the_schema_change_nothing(shared: Site, path: str, bo
     assert_problem(shared.work(path, body, shared.job("schemas")), 422, "bad_worker_request")
 
 
+@pytest.mark.parametrize("strange", ["", "\0", "p\0", "\ud800", "p\n", "\u0663", "p p", "p" * 65, "*"])
+def test_ids_and_tokens_that_cannot_be_ours_break_the_schema(shared: Site, strange: str) -> None:
+    token = shared.job("strange")
+    for named in ({"id": strange, "token": "t"}, {"id": "p", "token": strange}):
+        done = {"completions": [{**named, "results": LABELS, "predict_ms": 1}]}
+        assert_problem(shared.work("complete", done, token), 422, "bad_worker_request")
+        for path in ("extend", "release"):
+            leases = {"leases": [list(named.values())]}
+            assert_problem(shared.work(path, leases, token), 422, "bad_worker_request")
+
+
 @pytest.mark.parametrize(
     "body",
     [

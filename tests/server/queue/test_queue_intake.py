@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from server.queue import Available, Conflict, KeyReused, Moved, Position, QueueFull, Status, id_time, new_id
+from server.queue import Available, Conflict, KeyReused, Moved, Position, QueueFull, Status, id_time, is_id, new_id
 from tests.server.queue.queue_world import MANY, RESULTS, World
 
 
@@ -197,9 +197,14 @@ def test_ids_sort_by_time_and_tell_it(world: World) -> None:
         world.clock.advance(0.002)
     assert ids == sorted(ids)
     assert len(set(ids)) == 50
+    assert all(is_id(one) for one in ids)
     assert id_time(ids[0]) == pytest.approx(1_800_000_000.0, abs=0.001)
 
 
-@pytest.mark.parametrize("foreign", ["", "p", "x" * 35, "P" + "0" * 34, "p" + "0" * 33, "p" + "é" * 34, "p" + "A" * 34])
+@pytest.mark.parametrize(
+    "foreign",
+    ["", "p", "x" * 35, "P" + "0" * 34, "p" + "0" * 33, "p" + "é" * 34, "p" + "A" * 34, "p" + "0" * 34 + "\n"],
+)
 def test_ids_of_others_tell_no_time(foreign: str) -> None:
+    assert not is_id(foreign)
     assert id_time(foreign) is None
