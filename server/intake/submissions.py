@@ -7,15 +7,17 @@ import hashlib
 from collections.abc import Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import replace
-from http import HTTPStatus
 
 from server.intake.admission import queue_full
 from server.intake.formats import Request
 from server.intake.pictures import Pictures
 from server.intake.wishes import Wishes
 from server.problems import Problem
-from server.queue import KeyReused, OutcomeUnknown, Prediction, Queue, QueueFull, Submission, asked, chained
+from server.queue import OutcomeUnknown, Prediction, Queue, QueueFull, Submission, asked, chained
 from server.settings.records import Tier
+
+# A larger one is hashed off the event loop. It would take more than some milliseconds there.
+HASHED_AT_ONCE_BYTES = 1024 * 1024
 
 
 class Submissions:
@@ -23,14 +25,31 @@ class Submissions:
 
     def __init__(self, queue: Queue, pictures: Pictures, disk: Executor) -> None:
         self._queue, self._pictures, self._disk = queue, pictures, disk
+        self._hashing = asyncio.Lock()  # one large request at a time, as many would take all processors
 
-    async def submit(self, prediction_id: str, owner: str, tier: Tier, request: Request, wishes: Wishes) -> Prediction:
+    async def submit(
+        self,
+        prediction_id: str,
+        owner: str,
+        tier: Tier,
+        request: Request,
+        wishes: Wishes,
+        refusal: Problem | None = None,
+    ) -> Prediction:
         """The prediction, once it is durable; an older one where its idempotency key says so.
 
-        Raises ``Problem`` with 422 or 429, ``BlobError`` and what the queue raises: nothing is kept then, unless it is
-        ``OutcomeUnknown``.
+        ``refusal`` is raised unless there is an older one. Raises ``Problem`` with 429 too, ``BlobError`` and what the
+        queue raises: nothing is kept then, unless it is ``OutcomeUnknown``.
         """
         key = wishes.idempotency_key
+        fingerprint = None if key is None else await self._fingerprint(request)
+        if key is not None and fingerprint is not None:
+            # Before the pictures are stored: a repeated request shall cost the disk nothing.
+            known = await asked(self._queue.find_key(owner, key, fingerprint))
+            if known is not None:
+                return known
+        if refusal is not None:
+            raise refusal
         submission = Submission(
             id=prediction_id,
             tier=tier.name,
@@ -41,13 +60,11 @@ class Submissions:
             priority=0,
             deadline=wishes.deadline,
             idempotency_key=key,
-            fingerprint=None if key is None else await self._fingerprint(request),
+            fingerprint=fingerprint,
             owner=owner,
         )
         try:
             return await self._keep(submission, request.pictures, tier.limits.queue)
-        except KeyReused as error:
-            raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "idempotency_key_reused", str(error)) from error
         except QueueFull as error:
             raise queue_full(tier.name, error.depth, error.limit) from error
 
@@ -67,9 +84,11 @@ class Submissions:
                 await self._pictures.forget([submission.id])
         return prediction
 
-    # Off the event loop, which a hash over megabytes would hold up.
     async def _fingerprint(self, request: Request) -> str:
-        return await asyncio.get_running_loop().run_in_executor(self._disk, _fingerprint, request)
+        if sum(len(chunk) for chunks in request.pictures for chunk in chunks) <= HASHED_AT_ONCE_BYTES:
+            return _fingerprint(request)
+        async with self._hashing:
+            return await asyncio.to_thread(_fingerprint, request)
 
 
 def _fingerprint(request: Request) -> str:

@@ -15,7 +15,6 @@ from server.queue.facts.errors import (
     DatabaseClosed,
     DataInUse,
     DiskFull,
-    KeyReused,
     Lost,
     NetworkFilesystem,
     NewerSchema,
@@ -42,7 +41,7 @@ from server.queue.facts.records import (
     Submission,
     TierView,
 )
-from server.queue.facts.states import EDGES, FINAL, Clock, Status, id_time, is_id, new_id
+from server.queue.facts.states import EDGES, FINAL, Clock, Ids, Status, is_id, new_id
 from server.queue.opening import open_database
 from server.queue.queue import Queue
 from server.queue.store.database import Database, steady
@@ -69,8 +68,8 @@ __all__ = [
     "Depth",
     "DiskFull",
     "Ended",
+    "Ids",
     "JobRow",
-    "KeyReused",
     "Leased",
     "Listener",
     "Lost",
@@ -97,7 +96,6 @@ __all__ = [
     "UnknownJob",
     "asked",
     "chained",
-    "id_time",
     "is_id",
     "new_id",
     "open_database",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from server.queue.facts.news import Listener
+from server.queue.facts.states import Ids
 from server.queue.operations.figures import Figures
 from server.queue.operations.intake import Intake
 from server.queue.operations.jobs import Jobs
@@ -19,6 +20,11 @@ class Queue(Intake, Leases, Upkeep, Jobs, Figures):
         ``own``: only of the commits of this process, not of other servers on the same database.
         """
         self._database.listen(listener, own=own)
+
+    @property
+    def ids(self) -> Ids:
+        """What makes and knows the ids of this installation."""
+        return self._database.ids
 
     def leads(self) -> bool:
         """Whether this process is the one that leads now; blocks for as long as asking takes."""

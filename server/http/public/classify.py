@@ -12,7 +12,7 @@ from server.intake import formats
 from server.intake.wishes import Wishes
 from server.points import Point, reached
 from server.problems import Problem
-from server.queue import Prediction, Status, new_id
+from server.queue import Prediction, Status, asked
 from server.settings.records import Tier
 
 
@@ -20,6 +20,8 @@ class ClassifyHandler(UploadHandler):
     """``POST``: keep pictures, then answer with their labels or with where they stand."""
 
     tier: Tier
+    wishes: Wishes
+    refusal: Problem | None = None  # of a full queue, which a repeated request need not mind
 
     async def admit(self) -> None:
         """Refuse before the body is read what can be refused then."""
@@ -28,8 +30,19 @@ class ClassifyHandler(UploadHandler):
             raise Problem(HTTPStatus.METHOD_NOT_ALLOWED, "method_not_allowed", "pictures are sent with POST")
         self.tier = self._tier()
         self.upload.expect(self.tier.limits)
-        await self.services.gate.enter(self.tier.name, self.tier.limits.queue)
+        self.wishes = Wishes.of(self.request.headers, self.tier.waits.queue)
+        await self._enter()
         self.upload.reserve()
+
+    async def _enter(self) -> None:
+        """Pass the gate. What may be a repeated request passes a full queue too, as it takes no place there."""
+        try:
+            await self.services.gate.enter(self.tier.name, self.tier.limits.queue)
+        except Problem as full:
+            key = self.wishes.idempotency_key
+            if key is None or not await asked(self.services.queue.key_used(self.caller, key)):
+                raise
+            self.refusal = full
 
     async def post(self, tier: str) -> None:
         """Keep the pictures on disk, wait as long as the client wants to, answer."""
@@ -39,7 +52,7 @@ class ClassifyHandler(UploadHandler):
         preference = Preference.of(self.request.headers.get_list("Prefer"), self.tier.waits.sync)
         if preference.applied:
             self.set_header("Preference-Applied", preference.applied)
-        prediction_id = new_id(self.services.clock)
+        prediction_id = self.services.queue.ids.new(self.services.clock)
         kept = self._keep(prediction_id)  # begins only in ``until_final``, which listens for the end before
         await self._answer(await until_final(prediction_id, kept, preference.seconds, self.services))
 
@@ -49,8 +62,8 @@ class ClassifyHandler(UploadHandler):
         try:
             top_k = self.get_query_argument("top_k", None)
             request = formats.read(headers, self.upload.take(), top_k, tier.limits)
-            wishes = Wishes.of(headers, tier.waits.queue)
-            return await self.services.submissions.submit(prediction_id, self.caller, tier, request, wishes)
+            asking = (prediction_id, self.caller, tier, request, self.wishes, self.refusal)
+            return await self.services.submissions.submit(*asking)
         finally:
             self.upload.release()
 

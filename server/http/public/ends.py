@@ -8,7 +8,7 @@ from http import HTTPStatus
 
 from server.http.services import Services
 from server.problems import Problem
-from server.queue import FINAL, Prediction, QueueError, asked, id_time
+from server.queue import FINAL, Prediction, QueueError, asked
 
 
 async def read(prediction_id: str, services: Services) -> Prediction:
@@ -16,7 +16,7 @@ async def read(prediction_id: str, services: Services) -> Prediction:
     prediction = await asked(services.queue.get(prediction_id))
     if prediction is not None:
         return prediction
-    born = id_time(prediction_id)
+    born = services.queue.ids.made_at(prediction_id)
     # An id does not tell its tier, so the shortest time of all tiers decides.
     kept = min(tier.waits.results for tier in services.settings.tiers.values())
     if born is not None and born + kept < services.clock():

@@ -21,14 +21,6 @@ class QueueFull(RuleRefusal):
         self.tier, self.depth, self.limit, self.oldest = tier, depth, limit, oldest
 
 
-class KeyReused(RuleRefusal):
-    """The same idempotency key came with another request."""
-
-    def __init__(self, prediction_id: str) -> None:
-        super().__init__(f"this idempotency key already belongs to {prediction_id}, which asked for something else")
-        self.id = prediction_id
-
-
 class UnknownJob(RuleRefusal):
     """No live Job of that name and tier: a worker that hears this has nothing to do any more."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import re
 import secrets
 import string
@@ -39,7 +41,10 @@ FINAL = frozenset(status for status, targets in EDGES.items() if not targets)
 _DIGITS = string.digits + string.ascii_lowercase
 _TIME_DIGITS = 9  # milliseconds until the year 5188
 _RANDOM_DIGITS = 25  # 36 ** 25 > 2 ** 128
-_ID = re.compile(rf"p[0-9a-z]{{{_TIME_DIGITS + _RANDOM_DIGITS}}}")
+_TAG_DIGITS = 8  # 36 ** 8 > 2 ** 41
+_MADE_DIGITS = 1 + _TIME_DIGITS + _RANDOM_DIGITS
+# Ids of older versions have no tag.
+_ID = re.compile(rf"p[0-9a-z]{{{_MADE_DIGITS - 1}}}(?:[0-9a-z]{{{_TAG_DIGITS}}})?")
 
 
 def _base36(number: int, width: int) -> str:
@@ -51,7 +56,7 @@ def _base36(number: int, width: int) -> str:
 
 
 def new_id(clock: Clock) -> str:
-    """A new prediction id: ``p``, the millisecond, 128 random bits; sorts by time, cannot be guessed."""
+    """What an id begins with: ``p``, the millisecond, 128 random bits; sorts by time, cannot be guessed."""
     return f"p{_base36(int(clock() * 1000), _TIME_DIGITS)}{_base36(secrets.randbits(128), _RANDOM_DIGITS)}"
 
 
@@ -60,9 +65,27 @@ def is_id(text: str) -> bool:
     return _ID.fullmatch(text) is not None
 
 
-def id_time(key: str) -> float | None:
-    """When that id was made, in epoch seconds; None when it is no id of ours.
+class Ids:
+    """Makes ids with a tag that proves their origin. ``key`` is known to the servers of one installation only."""
 
-    An id of ours without a row was purged (410 Gone) when it is old enough, and never accepted (404) otherwise.
-    """
-    return int(key[1 : 1 + _TIME_DIGITS], 36) / 1000 if is_id(key) else None
+    def __init__(self, key: bytes) -> None:
+        self._key = key
+
+    def new(self, clock: Clock) -> str:
+        """A new prediction id, with its tag."""
+        made = new_id(clock)
+        return made + self._tag(made)
+
+    def made_at(self, text: str) -> float | None:
+        """When that id was made, in epoch seconds; None when no server of this installation made it.
+
+        An id of ours without a row was purged (410 Gone) when it is old enough, and never accepted (404) otherwise.
+        """
+        made, tag = text[:_MADE_DIGITS], text[_MADE_DIGITS:]
+        if not is_id(text) or not hmac.compare_digest(tag, self._tag(made)):
+            return None
+        return int(made[1 : 1 + _TIME_DIGITS], 36) / 1000
+
+    def _tag(self, made: str) -> str:
+        digest = hmac.digest(self._key, made.encode(), hashlib.sha256)
+        return _base36(int.from_bytes(digest[:8]) % 36**_TAG_DIGITS, _TAG_DIGITS)

@@ -9,7 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from server.queue.facts.errors import KeyReused, QueueFull
+from server.queue.facts.errors import QueueFull
 from server.queue.facts.news import Available
 from server.queue.facts.records import Position, Prediction, Submission
 from server.queue.facts.states import FINAL, Status
@@ -33,9 +33,9 @@ _INSERT = sa.insert(predictions).from_select(
     ),
 )
 _BY_ID = sa.select(*READ).where(_p.id == bind("id"))
-_BY_KEY = sa.select(*READ).where(
-    _p.owner == bind("owner"), _p.tier == bind("tier"), _p.idempotency_key == bind("idempotency_key")
-)
+_keyed = (_p.owner == bind("owner"), _p.idempotency_key == bind("key"))
+_KEY_USED = sa.select(sa.literal(1)).where(*_keyed).limit(1)
+_BY_KEY = sa.select(*READ).where(*_keyed, _p.fingerprint == bind("fingerprint"))
 _KNOWN = sa.select(_p.id).where(_p.id.in_(sa.bindparam("ids", expanding=True)))
 _ENDED = _KNOWN.where(_p.completed_at.is_not(None))
 # FOR UPDATE, here and elsewhere, keeps other servers on PostgreSQL from moving the row before this transaction does.
@@ -86,16 +86,14 @@ class Intake(Operations):
     def submit(self, tx: Transaction, submission: Submission, limit: int) -> tuple[Prediction, bool]:
         """Queue a prediction, unless ``limit`` already wait in its tier; return it and True.
 
-        If the owner has used the idempotency key for the same request in this tier before, return that prediction and
-        False. Raises ``KeyReused`` if it was another request, ``QueueFull``, ``Conflict`` for an id that is there.
+        If the owner has used the idempotency key with the same fingerprint before, in whatever tier, return that
+        prediction and False. Raises ``QueueFull``, ``Conflict`` for an id that is there.
         """
-        values: dict[str, Any] = {name: getattr(submission, name) for name in _SUBMITTED}
         if submission.idempotency_key is not None:
-            found = tx.first(_BY_KEY, **{name: values[name] for name in ("owner", "tier", "idempotency_key")})
-            if found is not None:
-                if found.fingerprint != submission.fingerprint:
-                    raise KeyReused(found.id)
-                return prediction_of(found), False
+            known = _by_key(tx, submission.owner, submission.idempotency_key, submission.fingerprint)
+            if known is not None:
+                return known, False
+        values: dict[str, Any] = {name: getattr(submission, name) for name in _SUBMITTED}
         values["accepted_at"], values["deadline_at"] = tx.now, tx.now + submission.deadline
         if tx.change(_INSERT, values | {"limit": limit}) == 0:
             found = tx.first(_DEPTH, tier=submission.tier)
@@ -105,10 +103,14 @@ class Intake(Operations):
         return Prediction(status=Status.QUEUED, **{name: values[name] for name in _ECHOED}), True
 
     @read
-    def find_key(self, tx: Transaction, owner: str, tier: str, key: str) -> Prediction | None:
-        """The prediction that this owner's idempotency key stands for in a tier."""
-        row = tx.first(_BY_KEY, owner=owner, tier=tier, idempotency_key=key)
-        return None if row is None else prediction_of(row)
+    def find_key(self, tx: Transaction, owner: str, key: str, fingerprint: str) -> Prediction | None:
+        """The prediction that this owner's idempotency key stands for with this fingerprint."""
+        return _by_key(tx, owner, key, fingerprint)
+
+    @read
+    def key_used(self, tx: Transaction, owner: str, key: str) -> bool:
+        """Whether this owner has used the idempotency key, with whatever fingerprint."""
+        return tx.first(_KEY_USED, owner=owner, key=key) is not None
 
     @read
     def get(self, tx: Transaction, prediction_id: str) -> Prediction | None:
@@ -155,3 +157,8 @@ def _found(tx: Transaction, statement: sa.Select[Any], ids: Iterable[str]) -> se
     wanted = list(ids)
     pages = (wanted[start : start + KNOWN_PAGE] for start in range(0, len(wanted), KNOWN_PAGE))
     return {row.id for page in pages for row in tx.rows(statement, ids=page)}
+
+
+def _by_key(tx: Transaction, owner: str, key: str, fingerprint: str | None) -> Prediction | None:
+    row = tx.first(_BY_KEY, owner=owner, key=key, fingerprint=fingerprint)
+    return None if row is None else prediction_of(row)

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from server.points import Point, reached
 from server.queue.facts import errors
 from server.queue.facts.news import Listener, News
-from server.queue.facts.states import Clock
+from server.queue.facts.states import Clock, Ids
 from server.queue.store.lanes import Lane, Task
 from server.queue.store.transactions import Transaction
 
@@ -42,9 +42,9 @@ def steady() -> Clock:
 class Database(ABC):
     """Runs operations; ``write`` and ``read`` may be called from any thread and from an event loop."""
 
-    def __init__(self, write: Begin, read: Begin, clock: Clock, resources: contextlib.ExitStack) -> None:
+    def __init__(self, write: Begin, read: Begin, clock: Clock, ids: Ids, resources: contextlib.ExitStack) -> None:
         """Use ``open`` of the kind that is wanted."""
-        self.clock = clock
+        self.clock, self.ids = clock, ids
         self._resources = resources
         self._listeners: list[Listener] = []
         self._own_listeners: list[Listener] = []

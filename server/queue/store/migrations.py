@@ -8,12 +8,13 @@ writes what the next versions have to be able to open.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from secrets import token_hex
 
 import sqlalchemy as sa
 
 from server.queue.facts.errors import NewerSchema
 from server.queue.store import triggers
-from server.queue.store.tables import metadata
+from server.queue.store.tables import metadata, secrets
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,22 @@ class Step:
         return {"sqlite": self.sqlite, "postgresql": self.postgresql}[dialect]
 
 
+_KEYED = (
+    # Of several predictions with one key and one fingerprint, in several tiers, only the oldest stays with its key.
+    "CREATE INDEX predictions_keyed ON predictions (owner, idempotency_key, fingerprint, seq)",
+    """
+    UPDATE predictions SET idempotency_key = NULL WHERE idempotency_key IS NOT NULL AND EXISTS (
+        SELECT 1 FROM predictions AS older
+        WHERE older.owner = predictions.owner AND older.idempotency_key = predictions.idempotency_key
+        AND older.fingerprint = predictions.fingerprint AND older.seq < predictions.seq
+    )
+    """,
+    "DROP INDEX predictions_keyed",
+    "DROP INDEX predictions_key",
+    "CREATE UNIQUE INDEX predictions_key ON predictions (owner, idempotency_key, fingerprint) "
+    "WHERE idempotency_key IS NOT NULL",
+    "CREATE TABLE secrets (name TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (name))",
+)
 STEPS = (
     Step(
         2,
@@ -49,6 +66,8 @@ STEPS = (
         postgresql=(),
         unneeded="PostgreSQL came with version 2, so that none holds version 1",
     ),
+    Step(3, sqlite=(), postgresql=(), unneeded="kept free for the bytes of a tier's queue"),
+    Step(4, sqlite=_KEYED, postgresql=_KEYED),
 )
 VERSION = STEPS[-1].number  # of the tables and their triggers; stored in the database itself
 
@@ -72,3 +91,15 @@ def bring_up(connection: sa.Connection, found: int, where: str) -> bool:
     for statement in [*statements, *triggers.CREATE[dialect]]:
         connection.exec_driver_sql(statement)
     return True
+
+
+def shared_key(connection: sa.Connection) -> bytes:
+    """The key by which the servers of this database know each other's ids; it is made when there is none yet.
+
+    Two servers must not call it at the same time.
+    """
+    found = connection.execute(sa.select(secrets.c.value).where(secrets.c.name == "ids")).scalar()
+    if found is None:
+        found = token_hex(32)
+        connection.execute(sa.insert(secrets).values(name="ids", value=found))
+    return bytes.fromhex(found)

@@ -13,10 +13,10 @@ import sqlalchemy as sa
 
 from server.queue.facts import errors
 from server.queue.facts.news import News
-from server.queue.facts.states import Clock
+from server.queue.facts.states import Clock, Ids
 from server.queue.store.database import READERS, Database
 from server.queue.store.leadership import Leadership
-from server.queue.store.migrations import VERSION, bring_up
+from server.queue.store.migrations import VERSION, bring_up, shared_key
 from server.queue.store.notices import Notices
 from server.queue.store.sessions import LOCK, engine
 
@@ -52,6 +52,7 @@ class PostgreSQL(Database):
             try:
                 with writers.begin() as connection:
                     _migrate(connection, where)
+                    ids = Ids(shared_key(connection))  # under the lock that ``_migrate`` took
                     follow.read(connection)
                     if connection.exec_driver_sql("SHOW fsync").scalar_one() == "off":
                         log.warning("%s runs with fsync off: it may lose what it has taken", where)
@@ -61,7 +62,7 @@ class PostgreSQL(Database):
                 raise refusal(f"{where} cannot be used: {str(error.orig).strip()}") from error
             listening = engine(parsed, 2, isolation_level="AUTOCOMMIT")
             resources.callback(listening.dispose)
-            return cls(writers, readers, listening, follow if clock is None else clock, resources.pop_all())
+            return cls(writers, readers, listening, follow if clock is None else clock, ids, resources.pop_all())
 
     def __init__(
         self,
@@ -69,6 +70,7 @@ class PostgreSQL(Database):
         readers: sa.Engine,
         others: sa.Engine,
         clock: Clock,
+        ids: Ids,
         resources: contextlib.ExitStack,
     ) -> None:
         """Use ``PostgreSQL.open``."""
@@ -76,7 +78,7 @@ class PostgreSQL(Database):
         self._leadership = resources.enter_context(contextlib.closing(Leadership(writers.url)))
         resources.callback(self._notices.close)
         write = functools.partial(_begin, writers, clock if isinstance(clock, _FollowedClock) else None)
-        super().__init__(write, functools.partial(_begin, readers, None), clock, resources)
+        super().__init__(write, functools.partial(_begin, readers, None), clock, ids, resources)
         self._notices.start()
 
     def leads(self) -> bool:

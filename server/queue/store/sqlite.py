@@ -12,10 +12,10 @@ from typing import cast
 import sqlalchemy as sa
 
 from server.queue.facts import errors
-from server.queue.facts.states import Clock
+from server.queue.facts.states import Clock, Ids
 from server.queue.store import guard
 from server.queue.store.database import READERS, Database, steady
-from server.queue.store.migrations import VERSION, bring_up
+from server.queue.store.migrations import VERSION, bring_up, shared_key
 
 FILE = "queue.db"
 BUSY_SECONDS = 5.0
@@ -51,12 +51,13 @@ class SQLite(Database):
                 writer = resources.enter_context(_engine(path, "BEGIN IMMEDIATE").connect())
                 with writer.begin():
                     _migrate(writer, path)
+                    ids = Ids(shared_key(writer))
                 reading = _engine(path, "BEGIN", "query_only = ON")
                 readers = [resources.enter_context(reading.connect()) for _ in range(READERS)]
             except (sa.exc.DBAPIError, sqlite3.Error) as error:
                 raise errors.CannotOpen(f"{path} cannot be opened: {error}") from error
             write, read = _Connections([writer]).begin, _Connections(readers).begin
-            return cls(write, read, clock or steady(), resources.pop_all())
+            return cls(write, read, clock or steady(), ids, resources.pop_all())
 
     def _ours(self, cause: Exception) -> Exception:
         orig = cause.orig if isinstance(cause, sa.exc.DBAPIError) else cause

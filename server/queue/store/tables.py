@@ -102,6 +102,14 @@ depths = sa.Table(
     sa.Column("leased", sa.Integer, nullable=False),
 )
 
+# What all servers of an installation share and nobody else knows, by its name.
+secrets = sa.Table(
+    "secrets",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("value", sa.Text, nullable=False),
+)
+
 _p = predictions.c
 _queued = _p.status == literal(Status.QUEUED)
 _leased = _p.status == literal(Status.LEASED)
@@ -112,7 +120,7 @@ _index("predictions_lease", _p.tier, _p.lease_until, where=_leased)
 _index("predictions_holder", _p.job, where=_leased)
 _index("predictions_completed", _p.tier, _p.completed_at, where=_p.completed_at.is_not(None))
 _keyed = _p.idempotency_key.is_not(None)
-_index("predictions_key", _p.owner, _p.tier, _p.idempotency_key, where=_keyed, unique=True)
+_index("predictions_key", _p.owner, _p.idempotency_key, _p.fingerprint, where=_keyed, unique=True)
 _index("jobs_live", jobs.c.opened_at, where=jobs.c.ended_at.is_(None))
 sa.Index("jobs_tier", jobs.c.tier, jobs.c.ended_at)
 _index("jobs_ended", jobs.c.ended_at, where=jobs.c.ended_at.is_not(None))

@@ -10,6 +10,7 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 import sqlalchemy as sa
 
 from server.queue.facts.news import Available, Listener, News
+from server.queue.facts.states import Ids
 
 # How many rows changed is how the queue knows that a submit found room and that a move found its row. Without this
 # option, SQLAlchemy forgets it for an INSERT.
@@ -53,6 +54,8 @@ class Transaction:
 
 class Transactions(Protocol):
     """Where operations run: a ``Database``."""
+
+    ids: Ids
 
     def write(self, operation: Callable[[Transaction], R]) -> Future[R]:
         """Run it; resolved once it is on disk."""

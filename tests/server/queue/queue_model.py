@@ -46,10 +46,12 @@ class Model:
         return [one for one in self.entries.values() if one.status is Status.LEASED and one.job == job]
 
     def with_key(self, submission: Submission) -> Entry | None:
+        if submission.idempotency_key is None:
+            return None
         for one in self.entries.values():
             mine = one.submission
-            if (mine.tier, mine.idempotency_key) == (submission.tier, submission.idempotency_key):
-                return one if mine.idempotency_key is not None else None
+            if (mine.idempotency_key, mine.fingerprint) == (submission.idempotency_key, submission.fingerprint):
+                return one
         return None
 
     def submit(self, submission: Submission) -> None:

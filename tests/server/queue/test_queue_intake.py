@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from server.queue import Available, Conflict, KeyReused, Moved, Position, QueueFull, Status, id_time, is_id, new_id
+from server.queue import Available, Conflict, Ids, Moved, Position, QueueFull, Status, is_id, new_id
 from tests.server.queue.queue_world import MANY, RESULTS, World
 
 
@@ -51,17 +51,19 @@ def test_the_same_key_answers_with_the_result_once_there_is_one(world: World) ->
     assert again.results == RESULTS
 
 
-def test_the_same_key_for_another_request_is_refused(world: World) -> None:
+@pytest.mark.parametrize("tier", ["free", "premium"])
+def test_the_same_key_is_the_same_prediction_in_every_tier(world: World, tier: str) -> None:
     first = world.submit(idempotency_key="k", fingerprint="f")
-    with pytest.raises(KeyReused) as refusal:
-        world.submit(idempotency_key="k", fingerprint="g")
-    assert refusal.value.id == first
+    again, created = world.queue.submit(world.submission(idempotency_key="k", fingerprint="f", tier=tier), 10).result()
+    assert (again.id, again.tier, created) == (first, "free", False)
 
 
-@pytest.mark.parametrize("other", [{"owner": "berta"}, {"tier": "premium"}])
-def test_a_key_belongs_to_its_owner_and_tier(world: World, other: dict[str, str]) -> None:
-    first = world.submit(idempotency_key="k", fingerprint="f")
-    assert world.submit(idempotency_key="k", fingerprint="g", **other) != first
+@pytest.mark.parametrize("other", [{"owner": "berta"}, {"fingerprint": "g"}, {"idempotency_key": "l"}])
+def test_a_key_belongs_to_its_owner_and_to_one_request(world: World, other: dict[str, str]) -> None:
+    named = {"idempotency_key": "k", "fingerprint": "f"}
+    first = world.submit(**named)
+    assert world.submit(**(named | other)) != first
+    assert world.submit(**named) == first
 
 
 def test_a_key_is_free_again_once_its_prediction_is_purged(world: World) -> None:
@@ -89,10 +91,13 @@ def test_one_key_at_once_from_many_threads_makes_one_prediction(world: World) ->
 
 def test_a_prediction_is_found_by_its_key(world: World) -> None:
     first = world.submit(idempotency_key="k", fingerprint="f")
-    found = world.queue.find_key("anna", "free", "k").result()
+    found = world.queue.find_key("anna", "k", "f").result()
     assert found is not None
     assert found.id == first
-    assert world.queue.find_key("berta", "free", "k").result() is None
+    for stranger in (("berta", "k", "f"), ("anna", "l", "f"), ("anna", "k", "g")):
+        assert world.queue.find_key(*stranger).result() is None
+    for owner, key, used in (("anna", "k", True), ("anna", "l", False), ("berta", "k", False)):
+        assert world.queue.key_used(owner, key).result() is used
 
 
 def test_a_full_queue_refuses_with_its_numbers(world: World) -> None:
@@ -193,18 +198,32 @@ def test_submitting_wakes_the_tier_and_ending_wakes_the_readers(world: World) ->
 def test_ids_sort_by_time_and_tell_it(world: World) -> None:
     ids = []
     for _ in range(50):
-        ids.append(new_id(world.clock))
+        ids.append(world.queue.ids.new(world.clock))
         world.clock.advance(0.002)
     assert ids == sorted(ids)
     assert len(set(ids)) == 50
     assert all(is_id(one) for one in ids)
-    assert id_time(ids[0]) == pytest.approx(1_800_000_000.0, abs=0.001)
+    assert world.queue.ids.made_at(ids[0]) == pytest.approx(1_800_000_000.0, abs=0.001)
+
+
+def test_an_id_is_known_for_ours_after_a_restart_and_nowhere_else(world: World) -> None:
+    ours = world.queue.ids.new(world.clock)
+    world.restart()
+    assert world.queue.ids.made_at(ours) == pytest.approx(world.clock.now, abs=0.001)
+    assert Ids(b"another key").made_at(ours) is None
+    forged = [f"{ours[:place]}{'1' if ours[place] != '1' else '2'}{ours[place + 1 :]}" for place in range(1, len(ours))]
+    assert [made for text in forged if (made := world.queue.ids.made_at(text)) is not None] == []
 
 
 @pytest.mark.parametrize(
-    "foreign",
-    ["", "p", "x" * 35, "P" + "0" * 34, "p" + "0" * 33, "p" + "é" * 34, "p" + "A" * 34, "p" + "0" * 34 + "\n"],
+    ("foreign", "formed"),
+    [
+        *(("p" + "0" * 34, True), ("p" + "0" * 42, True), ("p" + "0" * 33, False), ("p" + "0" * 35, False)),
+        *(("", False), ("p", False), ("x" * 35, False), ("P" + "0" * 34, False), ("p" + "A" * 34, False)),
+        *(("p" + "\u00e9" * 34, False), ("p" + "\u0663" * 34, False), ("p" + "0" * 34 + "\n", False)),
+        *(("p" + "0" * 33 + "\0", False), ("p" + "0" * 41 + "\ud800", False)),
+    ],
 )
-def test_ids_of_others_tell_no_time(foreign: str) -> None:
-    assert not is_id(foreign)
-    assert id_time(foreign) is None
+def test_ids_that_we_did_not_make_tell_no_time(foreign: str, formed: bool) -> None:
+    assert is_id(foreign) is formed
+    assert Ids(b"key").made_at(foreign) is None

@@ -73,7 +73,7 @@ def test_what_was_accepted_is_worked_off(world: World) -> None:
         assert world.complete(leased) == "accepted"
     assert {world.status(key) for key in FREE} == {Status.SUCCEEDED}
     assert world.queue.depths().result()["free"].queued == 0
-    found = world.queue.find_key("anna", "free", "k2").result()
+    found = world.queue.find_key("anna", "k2", "f2").result()
     assert found is not None
     assert found.id == FREE[2]
 
@@ -90,3 +90,17 @@ def test_it_is_brought_up_once(world: World) -> None:
     world.submit()
     world.restart()
     assert Queue(world.database).depths().result()["free"].queued == 3
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_of_one_key_in_two_tiers_the_oldest_prediction_stays_with_it(kind: str, tmp_path: Path) -> None:
+    """Until version 3 a key was unique in each tier; from version 4 on it is unique with each fingerprint."""
+    dump = (DUMPS / f"{kind}-2.sql").read_text()
+    copied = "', 'premium', 'lite0', 'queued', 1, 1000, 5, 0, 'anna', 'k2', 'f2', 1800000000.0, 1800000600.0)"
+    columns = "id, tier, model, status, images, size, top_k, priority, owner, idempotency_key, fingerprint, accepted_at"
+    dump += f"INSERT INTO predictions (seq, {columns}, deadline_at) VALUES (90, '{'q' * 35}{copied};\n"
+    with KINDS[kind](tmp_path, dump) as world:
+        found = world.queue.find_key("anna", "k2", "f2").result()
+        assert found is not None
+        assert found.id == FREE[2]
+        assert world.get("q" * 35).tier == "premium"

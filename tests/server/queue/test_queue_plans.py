@@ -17,7 +17,8 @@ Run = Callable[[World], object]
 OPERATIONS: dict[str, tuple[Run, set[str]]] = {
     "submit": (lambda world: world.submit(idempotency_key="k", fingerprint="f"), {"predictions_key"}),
     "refuse": (lambda world: world.queue.submit(world.submission(), 0).exception(), {"predictions_queue"}),
-    "find_key": (lambda world: world.queue.find_key("anna", "free", "k").result(), {"predictions_key"}),
+    "find_key": (lambda world: world.queue.find_key("anna", "k", "f").result(), {"predictions_key"}),
+    "key_used": (lambda world: world.queue.key_used("anna", "k").result(), {"predictions_key"}),
     "get": (lambda world: world.queue.get("p0").result(), {"id"}),
     "known": (lambda world: world.queue.known(["p0", "p1"]).result(), {"id"}),
     "ended": (lambda world: world.queue.ended(["p0", "p1"]).result(), {"id"}),

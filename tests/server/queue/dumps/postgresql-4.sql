@@ -1,0 +1,161 @@
+CREATE FUNCTION predictions_counted() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+        DECLARE
+            of_tier text := coalesce(new.tier, old.tier);
+            was text := coalesce(old.status, '');
+            is_now text := coalesce(new.status, '');
+            more_queued integer := (is_now = 'queued')::int - (was = 'queued')::int;
+            more_leased integer := (is_now = 'leased')::int - (was = 'leased')::int;
+        BEGIN
+            IF more_queued <> 0 OR more_leased <> 0 THEN
+                INSERT INTO depths AS d (tier, slot, queued, leased)
+                VALUES (of_tier, mod(pg_backend_pid(), 64), more_queued, more_leased)
+                ON CONFLICT (tier, slot) DO UPDATE
+                SET queued = d.queued + excluded.queued, leased = d.leased + excluded.leased;
+            END IF;
+            RETURN NULL;
+        END $$;
+
+CREATE TABLE depths (
+    tier text NOT NULL,
+    slot integer NOT NULL,
+    queued integer NOT NULL,
+    leased integer NOT NULL
+)
+WITH (fillfactor='20', autovacuum_vacuum_threshold='500');
+
+CREATE TABLE jobs (
+    name text NOT NULL,
+    tier text NOT NULL,
+    run text NOT NULL,
+    opened_at double precision NOT NULL,
+    asked_at double precision,
+    leased_at double precision,
+    ended_at double precision,
+    reason text NOT NULL,
+    blamed boolean NOT NULL,
+    heard_at double precision
+);
+
+CREATE TABLE predictions (
+    seq bigint NOT NULL,
+    id text NOT NULL,
+    tier text NOT NULL,
+    model text NOT NULL,
+    status text NOT NULL,
+    images integer NOT NULL,
+    size integer NOT NULL,
+    top_k integer NOT NULL,
+    priority integer NOT NULL,
+    owner text NOT NULL,
+    idempotency_key text,
+    fingerprint text,
+    accepted_at double precision NOT NULL,
+    deadline_at double precision NOT NULL,
+    started_at double precision,
+    completed_at double precision,
+    attempts integer DEFAULT 0 NOT NULL,
+    solo boolean DEFAULT false NOT NULL,
+    job text,
+    token text,
+    lost_tokens text DEFAULT ''::text NOT NULL,
+    lease_until double precision,
+    results text,
+    error text,
+    predict_ms double precision,
+    reason text DEFAULT ''::text NOT NULL,
+    CONSTRAINT predictions_check CHECK (((completed_at IS NOT NULL) = (status = ANY (ARRAY['aborted'::text, 'canceled'::text, 'expired'::text, 'failed'::text, 'succeeded'::text])))),
+    CONSTRAINT predictions_check1 CHECK (((lease_until IS NOT NULL) = (status = 'leased'::text))),
+    CONSTRAINT predictions_status_check CHECK ((status = ANY (ARRAY['aborted'::text, 'canceled'::text, 'expired'::text, 'failed'::text, 'leased'::text, 'queued'::text, 'succeeded'::text])))
+)
+WITH (autovacuum_vacuum_scale_factor='0.02', autovacuum_vacuum_threshold='1000');
+
+CREATE SEQUENCE predictions_seq_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1;
+
+ALTER SEQUENCE predictions_seq_seq OWNED BY predictions.seq;
+
+CREATE TABLE reports (
+    tier text NOT NULL,
+    view text NOT NULL,
+    at double precision NOT NULL
+);
+
+CREATE TABLE schema_version (
+    version integer NOT NULL
+);
+
+CREATE TABLE secrets (
+    name text NOT NULL,
+    value text NOT NULL
+);
+
+ALTER TABLE ONLY predictions ALTER COLUMN seq SET DEFAULT nextval('predictions_seq_seq'::regclass);
+
+INSERT INTO depths VALUES ('premium', 31, 1, 0);
+INSERT INTO depths VALUES ('free', 31, 2, 1);
+INSERT INTO depths VALUES ('ended', 31, 2, 0);
+
+INSERT INTO jobs VALUES ('job', 'free', 'run-job', 1800000000, 1800000000, 1800000000, NULL, '', false, 1800000000);
+INSERT INTO jobs VALUES ('crashed', 'ended', 'run-crashed', 1800000000, 1800000000, 1800000000, 1800000000, 'exit code 1', true, 1800000000);
+
+INSERT INTO predictions VALUES (3, 'p0000000000000000000000000000000002', 'free', 'lite0', 'queued', 1, 1000, 5, 0, 'anna', 'k2', 'f2', 1800000000, 1800000600, NULL, NULL, 0, false, NULL, NULL, '', NULL, NULL, NULL, NULL, '');
+INSERT INTO predictions VALUES (4, 'p0000000000000000000000000000000003', 'free', 'lite0', 'queued', 1, 1000, 5, 0, 'anna', 'k3', 'f3', 1800000000, 1800000600, NULL, NULL, 0, false, NULL, NULL, '', NULL, NULL, NULL, NULL, '');
+INSERT INTO predictions VALUES (5, 'p0000000000000000000000000000000004', 'premium', 'lite0', 'queued', 1, 1000, 5, 0, 'anna', NULL, NULL, 1800000000, 1800000600, NULL, NULL, 0, false, NULL, NULL, '', NULL, NULL, NULL, NULL, '');
+INSERT INTO predictions VALUES (2, 'p0000000000000000000000000000000001', 'free', 'lite0', 'leased', 1, 1000, 5, 0, 'anna', 'k1', 'f1', 1800000000, 1800000600, 1800000000, NULL, 1, false, 'job', '5e8c99022d437925005a5fc04daedaf9', '', 1800000030, NULL, NULL, NULL, '');
+INSERT INTO predictions VALUES (1, 'p0000000000000000000000000000000000', 'free', 'lite0', 'succeeded', 1, 1000, 5, 0, 'anna', 'k0', 'f0', 1800000000, 1800000600, 1800000000, 1800000000, 1, false, 'job', '5e8c990228129fe6bd67c3f1cc667832', '5e8c990228129fe6bd67c3f1cc667832 ', NULL, '[{"index": 0, "labels": [{"label": "tabby", "score": 0.9}]}]', NULL, 8, '');
+INSERT INTO predictions VALUES (9, 'p0000000000000000000000000000000008', 'ended', 'lite0', 'queued', 1, 1000, 5, 0, 'anna', NULL, NULL, 1800000000, 1800000600, NULL, NULL, 0, false, NULL, NULL, '', NULL, NULL, NULL, NULL, '');
+INSERT INTO predictions VALUES (6, 'p0000000000000000000000000000000005', 'ended', 'lite0', 'failed', 1, 1000, 5, 0, 'anna', NULL, NULL, 1800000000, 1800000600, 1800000000, 1800000000, 1, false, 'crashed', 'ff42dd0d433c490cb46931aca3e4a0aa', 'ff42dd0d433c490cb46931aca3e4a0aa ', NULL, '[{"index": 0, "labels": [{"label": "tabby", "score": 0.9}]}]', '{"code": "bad_image", "detail": "no picture"}', 8, '');
+INSERT INTO predictions VALUES (7, 'p0000000000000000000000000000000006', 'ended', 'lite0', 'canceled', 1, 1000, 5, 0, 'anna', NULL, NULL, 1800000000, 1800000600, 1800000000, 1800000000, 0, false, NULL, NULL, 'ff42dd0db247e71b0d99d79ad86fa9f8 ', NULL, NULL, NULL, NULL, '');
+INSERT INTO predictions VALUES (8, 'p0000000000000000000000000000000007', 'ended', 'lite0', 'queued', 1, 1000, 5, 0, 'anna', NULL, NULL, 1800000000, 1800000600, 1800000000, NULL, 1, true, NULL, NULL, 'ff42dd0dd2e53272c33395edfaac7f89 ', NULL, NULL, NULL, NULL, 'exit code 1');
+
+INSERT INTO reports VALUES ('free', '{"running": 1, "starting": 0, "room": 0, "quota": {}, "healthy": true, "reason": ""}', 1800000000);
+
+INSERT INTO schema_version VALUES (4);
+
+INSERT INTO secrets VALUES ('ids', '7c8cfe81532382b3dc59bb3d043c169e7cb9e1b2118ef4a2c5959fd87b3d7a1e');
+
+SELECT pg_catalog.setval('predictions_seq_seq', 9, true);
+
+ALTER TABLE ONLY depths
+    ADD CONSTRAINT depths_pkey PRIMARY KEY (tier, slot);
+
+ALTER TABLE ONLY jobs
+    ADD CONSTRAINT jobs_pkey PRIMARY KEY (name);
+
+ALTER TABLE ONLY predictions
+    ADD CONSTRAINT predictions_id_key UNIQUE (id);
+
+ALTER TABLE ONLY predictions
+    ADD CONSTRAINT predictions_pkey PRIMARY KEY (seq);
+
+ALTER TABLE ONLY reports
+    ADD CONSTRAINT reports_pkey PRIMARY KEY (tier);
+
+ALTER TABLE ONLY secrets
+    ADD CONSTRAINT secrets_pkey PRIMARY KEY (name);
+
+CREATE INDEX jobs_ended ON jobs USING btree (ended_at) WHERE (ended_at IS NOT NULL);
+
+CREATE INDEX jobs_live ON jobs USING btree (opened_at) WHERE (ended_at IS NULL);
+
+CREATE INDEX jobs_tier ON jobs USING btree (tier, ended_at);
+
+CREATE INDEX predictions_completed ON predictions USING btree (tier, completed_at) WHERE (completed_at IS NOT NULL);
+
+CREATE INDEX predictions_deadline ON predictions USING btree (tier, deadline_at) WHERE (status = 'queued'::text);
+
+CREATE INDEX predictions_holder ON predictions USING btree (job) WHERE (status = 'leased'::text);
+
+CREATE UNIQUE INDEX predictions_key ON predictions USING btree (owner, idempotency_key, fingerprint) WHERE (idempotency_key IS NOT NULL);
+
+CREATE INDEX predictions_lease ON predictions USING btree (tier, lease_until) WHERE (status = 'leased'::text);
+
+CREATE INDEX predictions_queue ON predictions USING btree (tier, priority, seq, status) WHERE (status = 'queued'::text);
+
+CREATE TRIGGER predictions_counted AFTER INSERT OR DELETE OR UPDATE OF status ON predictions FOR EACH ROW EXECUTE FUNCTION predictions_counted();
