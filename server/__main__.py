@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from server.settings.records import Settings, Tier
-from server.settings.values import DEFAULT_VALUES, TEMPLATES, ConfigError, load
+from server.settings.sources import DEFAULT_VALUES, TEMPLATES, ConfigError, Files
 
 if TYPE_CHECKING:
     from server.app import Server
+    from server.settings.blueprints import Blueprints, InForce
 
 STATE = Path(".tierserve")
 SAMPLE = "model/pictures/cat.jpg"
@@ -40,9 +40,11 @@ def main() -> None:
     """Serve image classification in tiers: predictions wait in a durable queue for workers that start when needed."""
 
 
-def _settings(files: Path | None, overrides: tuple[str, ...]) -> Settings:
+def _judged(files: Path | None, overrides: tuple[str, ...]) -> InForce:
+    from server.settings import apart
+
     try:
-        return load(files or DEFAULT_VALUES, overrides)
+        return apart.judge(Files(files or DEFAULT_VALUES, overrides).read())
     except ConfigError as error:
         _fail(str(error))
 
@@ -116,14 +118,14 @@ def serve(
     from server.app import CannotServe, Server, cluster_workers, local_workers, serve
     from server.blobs import BlobsUnusable
     from server.queue import CannotOpen
+    from server.settings.kept import Kept
     from server.settings.live import Live
     from server.storage import Storage
 
-    values, base = files or DEFAULT_VALUES, None if merged else DEFAULT_VALUES
+    read = Files(files or DEFAULT_VALUES, overrides, None if merged else DEFAULT_VALUES, templates)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     try:
-        watched = [path for path in dict.fromkeys((base, values)) if path]  # without --values both are one file
-        live = Live(lambda: load(values, overrides, base=base, templates=templates), watched, templates)
+        live = Live(read, Kept(state / "settings.json", read))
         if internal_url is not None:
             workers, ready = cluster_workers(live, internal_url), _log_ready
         else:
@@ -157,12 +159,10 @@ def _greet(server: Server) -> None:
 @set_option
 def check(files: Path | None, overrides: tuple[str, ...]) -> None:
     """Check values and templates; print file, line, JSON pointer and rule of each mistake."""
-    settings = _settings(files, overrides)
-    from server.settings import render
-
-    if broken := render.check(settings, render.Renderer()):
+    judged = _judged(files, overrides)
+    if broken := judged.blueprints.broken:
         _fail("\n".join(str(finding) for findings in broken.values() for finding in findings))
-    click.echo(f"values, schemas and the templates of {len(settings.tiers)} tiers are right")
+    click.echo(f"values, schemas and the templates of {len(judged.settings.tiers)} tiers are right")
 
 
 @main.command()
@@ -178,32 +178,32 @@ def check(files: Path | None, overrides: tuple[str, ...]) -> None:
 @click.option("--validate", is_flag=True, help="Print the result of each check instead of the Job.")
 def render(tier: str, files: Path | None, overrides: tuple[str, ...], other: Path | None, validate: bool) -> None:
     """Print the manifest of TIER's Jobs; no cluster is needed."""
-    from server.settings.render import SAMPLE_RUN, SAMPLE_URL, Renderer, RenderError, diff, dump
+    from server.settings.render import RenderError, diff, dump
 
-    settings, renderer = _settings(files, overrides), Renderer()
-    chosen = _tier(settings, tier)
+    blueprints = _with_tier(tier, files, overrides)
     try:
         if validate:
-            verdicts = renderer.validate(chosen)
+            verdicts = blueprints.tiers[tier].verdicts
             for verdict in verdicts:
                 click.echo(f"{'ok  ' if verdict.ok else 'FAIL'} {verdict.step}")
                 for finding in verdict.findings:
                     click.echo(f"     {finding}")
             sys.exit(0 if all(verdict.ok for verdict in verdicts) else 1)
-        manifest = renderer.job(chosen, SAMPLE_RUN, SAMPLE_URL)
+        manifest = blueprints.job(tier)
         if other is None:
             click.echo(dump(manifest), nl=False)
         else:
-            before = renderer.job(_tier(_settings(other, ()), tier), SAMPLE_RUN, SAMPLE_URL)
+            before = _with_tier(tier, other, ()).job(tier)
             click.echo(diff(before, manifest, str(other), str(files or DEFAULT_VALUES.name)), nl=False)
     except RenderError as error:
         _fail(str(error))
 
 
-def _tier(settings: Settings, name: str) -> Tier:
-    if name not in settings.tiers:
-        _fail(f"there is no tier {name}; the tiers are {', '.join(settings.tiers)}")
-    return settings.tiers[name]
+def _with_tier(name: str, files: Path | None, overrides: tuple[str, ...]) -> Blueprints:
+    judged = _judged(files, overrides)
+    if name not in judged.settings.tiers:
+        _fail(f"there is no tier {name}; the tiers are {', '.join(judged.settings.tiers)}")
+    return judged.blueprints
 
 
 @main.command()

@@ -51,14 +51,15 @@ class Workers:
 
 
 def local_workers(settings: Settings, state: Path, models: Path) -> Workers:
-    """Subprocesses of this machine. Raises ``CannotServe`` when a tier's model is not there."""
+    """Subprocesses of this machine. Raises ``CannotServe`` when no tier's model is there."""
     names = {tier.model.name for tier in settings.tiers.values()}
     missing = sorted(name for name in names if not (models / name / "model.json").is_file())
     if missing:
-        raise CannotServe(
-            f"{models} has no {', '.join(missing)}. Build what is missing: "
-            f"python -m model build --output {models} {' '.join(missing)}"
-        )
+        build = f"python -m model build --output {models} {' '.join(missing)}"
+        message = f"{models} has no {', '.join(missing)}. Build what is missing: {build}"
+        if len(missing) == len(names):
+            raise CannotServe(message)
+        log.error("%s. Until then the tiers that use it have no worker", message)
     # Workers get these variables only: those of the server may contain the password of the database.
     base = {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",

@@ -11,6 +11,7 @@ import math
 import secrets
 from collections import defaultdict
 from collections.abc import Callable
+from typing import TypeVar
 
 from server.engines.base import Engine, EngineError, NoRoom
 from server.leader.answers import answer
@@ -19,17 +20,21 @@ from server.leader.planning import Demand, Plan, plan
 from server.leader.reports import Reports
 from server.leader.term import Term
 from server.points import Point, reached
-from server.queue import Depth, JobRow, Queue, TierView
-from server.settings.live import InForce, Live
+from server.queue import Depth, JobRow, Queue, QueueError, TierView
+from server.settings.blueprints import Blueprints, InForce
+from server.settings.live import Live
 from server.settings.manifests import BadManifest, Manifest, job_name
 from server.settings.records import Tier
-from server.settings.render import SAMPLE_RUN, Renderer, RenderError
+from server.settings.render import SAMPLE_RUN, RenderError
 
 log = logging.getLogger(__name__)
 
 REPORT_TICKS = 3  # ``/readyz`` takes a view for stale after ten
 RUN_BYTES = 5
 TROUBLE = (EngineError, RenderError, BadManifest)  # of one tier; the others go on
+SHARED = (QueueError, TimeoutError)  # the database is away, for all tiers
+
+T = TypeVar("T")
 EMPTY = Depth(0, 0, None)
 
 
@@ -43,7 +48,8 @@ class Starting:
         self._term: Term | None = None
         self._reports = Reports(queue, clock)
         self._pace: dict[str, int] = {}
-        self._samples: dict[str, tuple[Renderer, Manifest]] = {}
+        self._odd: dict[str, str] = {}
+        self._samples: dict[str, tuple[Blueprints, Manifest]] = {}
 
     def step(self, term: Term | None) -> None:
         """Take changed settings up; then, if this server leads, start what is needed and tell what was seen."""
@@ -57,7 +63,7 @@ class Starting:
         plans = plan(self._clock(), {name: seen for name, seen in found.items() if isinstance(seen, Demand)})
         for name, seen in found.items():
             if isinstance(seen, Demand):
-                seen = self._act(current.settings.tiers[name], current.renderer, seen, plans[name])
+                seen = self._act(current.settings.tiers[name], current.blueprints, seen, plans[name])
             self._reports.tell(name, seen, REPORT_TICKS * current.settings.tick)
 
     def _take_up_changes(self) -> None:
@@ -83,32 +89,29 @@ class Starting:
         }
 
     def _reconcile(self, tier: Tier, rows: list[JobRow], silence: float) -> Crew | TierView:
-        try:
-            return self._jobs.reconcile(tier, rows, silence)
-        except EngineError as error:
-            return TierView(reason=str(error))
+        crew = self._of_tier(tier, lambda: self._jobs.reconcile(tier, rows, silence))
+        return TierView(reason=crew) if isinstance(crew, str) else crew
 
     def _weigh(self, tier: Tier, crew: Crew, depth: Depth, current: InForce) -> Demand | TierView:
-        try:
-            room = self._engine.room(tier, self._sample(tier, current.renderer))
-        except TROUBLE as error:
-            return TierView(crew.running, crew.starting, reason=str(error))
+        room = self._of_tier(tier, lambda: self._engine.room(tier, self._sample(tier, current.blueprints)))
+        if isinstance(room, str):
+            return TierView(crew.running, crew.starting, reason=room)
         strikes, pace = answer(self._queue.strikes(tier.name)), self._pace.get(tier.name, 1)
         return Demand(depth, room, strikes, crew.running, crew.starting, crew.held_up, pace)
 
-    def _sample(self, tier: Tier, renderer: Renderer) -> Manifest:
-        """A Job of the tier, to ask for room with: rendered and tried out once for each state of the templates."""
+    def _sample(self, tier: Tier, blueprints: Blueprints) -> Manifest:
+        """A Job of the tier, to ask for room with: tried out once for each state of the templates."""
         kept = self._samples.get(tier.name)
-        if kept is not None and kept[0] is renderer:  # ``Live`` makes a new one for changed values, too
+        if kept is not None and kept[0] is blueprints:  # ``Live`` makes a new one for changed values, too
             return kept[1]
-        manifest = renderer.job(tier, SAMPLE_RUN, self._server_url)
+        manifest = blueprints.job(tier.name, SAMPLE_RUN, self._server_url)
         self._engine.check(manifest)
-        self._samples[tier.name] = renderer, manifest
+        self._samples[tier.name] = blueprints, manifest
         return manifest
 
-    def _act(self, tier: Tier, renderer: Renderer, demand: Demand, planned: Plan) -> TierView:
+    def _act(self, tier: Tier, blueprints: Blueprints, demand: Demand, planned: Plan) -> TierView:
         """Start what was planned; returns what readers shall see of the tier."""
-        started, obstacle = self._start(tier, renderer, planned.starts)
+        started, obstacle = self._start(tier, blueprints, planned.starts)
         kept_up = planned.healthy and 0 < started == planned.starts
         self._pace[tier.name] = 2 * demand.pace if kept_up else 1
         return TierView(
@@ -120,19 +123,32 @@ class Starting:
             reason=obstacle or planned.reason,
         )
 
-    def _start(self, tier: Tier, renderer: Renderer, count: int) -> tuple[int, str]:
+    def _start(self, tier: Tier, blueprints: Blueprints, count: int) -> tuple[int, str]:
         """Start Jobs until one cannot be; how many started, and why no more."""
         for started in range(count):
-            try:
-                self._start_one(tier, renderer)
-            except TROUBLE as error:
-                return started, str(error)
+            if obstacle := self._of_tier(tier, lambda: self._start_one(tier, blueprints)):
+                return started, obstacle
         return count, ""
 
-    def _start_one(self, tier: Tier, renderer: Renderer) -> None:
+    def _of_tier(self, tier: Tier, work: Callable[[], T]) -> T | str:
+        """Return the result of ``work``, or what went wrong with it. Raises only what concerns all tiers."""
+        try:
+            return work()
+        except SHARED:
+            raise
+        except TROUBLE as error:
+            return str(error)
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+            if self._odd.get(tier.name) != reason:
+                log.exception("tier %s cannot be looked after", tier.name)
+            self._odd[tier.name] = reason
+            return reason
+
+    def _start_one(self, tier: Tier, blueprints: Blueprints) -> None:
         run = secrets.token_hex(RUN_BYTES)
         name = job_name(tier.name, run)
-        manifest = renderer.job(tier, run, self._server_url)
+        manifest = blueprints.job(tier.name, run, self._server_url)
         answer(self._queue.open_job(name, tier.name, run))
         reached(Point.JOB_OPENED)
         try:

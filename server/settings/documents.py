@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 
 SCHEMAS = Path(__file__).resolve().parents[2] / "schemas"
 MAX_BYTES = 1 << 20
+MAX_DEPTH = 64
+NUMBER_CHARACTERS = 64  # Python takes quadratic time for longer ones, and refuses to print them
 
 Schema = Mapping[str, Any]
 
@@ -92,14 +96,26 @@ def shown(path: Path) -> str:
 
 def read(path: Path, limit: int = MAX_BYTES) -> Document:
     """Read the YAML document in the file ``path``, of at most ``limit`` bytes. Raises ``DocumentError``."""
+    return parse(read_text(path, limit), shown(path), limit)
+
+
+def read_text(path: Path, limit: int = MAX_BYTES) -> str:
+    """Return the text of the regular file ``path``, of at most ``limit`` bytes. Raises ``DocumentError``."""
     file = shown(path)
     try:
-        text = path.read_text(encoding="utf-8")
+        # To open a pipe would wait for its writer.
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as stream:
+            if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+                raise _unusable(file, 0, "file", "is not a regular file")
+            data = stream.read(limit + 1)
     except OSError as error:
         raise _unusable(file, 0, "file", error.strerror or str(error)) from error
+    if len(data) > limit:
+        raise _unusable(file, 0, "size", f"is larger than {limit} bytes")
+    try:
+        return data.decode()
     except UnicodeDecodeError as error:
         raise _unusable(file, 0, "yaml", "is not UTF-8 text") from error
-    return parse(text, file, limit)
 
 
 def parse(text: str, file: str, limit: int = MAX_BYTES) -> Document:
@@ -120,8 +136,6 @@ def parse(text: str, file: str, limit: int = MAX_BYTES) -> Document:
         line, message = mark.line + 1 if mark else 0, ", ".join(map(str, whole))
     except yaml.YAMLError as error:
         line, message = 0, str(error).partition("\n")[0]
-    except RecursionError:
-        line, message = 0, "is nested too deeply"
     raise _unusable(file, line, "yaml", message)
 
 
@@ -136,6 +150,7 @@ class _Reading(yaml.SafeLoader):
         super().__init__(text)
         self.file = file
         self.locations: dict[str, Location] = {}
+        self._depth = 0
 
     def document(self) -> Document:
         node = self.get_single_node()
@@ -145,7 +160,13 @@ class _Reading(yaml.SafeLoader):
         # By aliases within aliases, a few lines become gigabytes.
         if self.check_event(yaml.AliasEvent):
             raise yaml.MarkedYAMLError(None, None, "aliases are not allowed", self.get_event().start_mark)  # type: ignore[no-untyped-call]
-        return super().compose_node(parent, index)
+        if self._depth == MAX_DEPTH:
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.MarkedYAMLError(None, None, f"is nested more than {MAX_DEPTH} deep", mark)
+        self._depth += 1
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
 
     def _value(self, node: yaml.Node, at: str) -> Any:
         self.locations.setdefault(at, Location(self.file, node.start_mark.line + 1))
@@ -167,6 +188,8 @@ class _Reading(yaml.SafeLoader):
     def _scalar(self, node: yaml.Node) -> Any:
         # NaN stands for every value that JSON does not have, such as a date or a binary: it is refused below.
         kind = node.tag.removeprefix("tag:yaml.org,2002:")
+        if kind in {"int", "float"} and len(node.value) > NUMBER_CHARACTERS:
+            raise yaml.MarkedYAMLError(None, None, "is too long for a number: put text in quotes", node.start_mark)
         try:
             value = self.construct_object(node) if kind in {"str", "int", "float", "bool", "null"} else math.nan
         except (ValueError, LookupError):

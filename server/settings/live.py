@@ -4,96 +4,158 @@ from __future__ import annotations
 
 import logging
 import math
+import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from concurrent.futures import Future, wait
 from pathlib import Path
 
+from server.settings import apart
+from server.settings.blueprints import InForce
+from server.settings.documents import DocumentError
+from server.settings.kept import Kept
 from server.settings.manifests import BadManifest, Manifest
-from server.settings.records import Settings
-from server.settings.render import SAMPLE_RUN, SAMPLE_URL, Renderer, RenderError, check
-from server.settings.values import TEMPLATE_SUFFIX, TEMPLATES, ConfigError
+from server.settings.render import RenderError
+from server.settings.sources import ConfigError, Files, Sources
 
 log = logging.getLogger(__name__)
 
 AGAIN_SECONDS = 10.0
+PATIENCE_SECONDS = 1.0  # a change takes a third of it, if nothing is wrong
 
-
-@dataclass(frozen=True, slots=True)
-class InForce:
-    """Settings, and the templates that were read with them."""
-
-    settings: Settings
-    renderer: Renderer
+Judged = tuple[Sources, InForce]
+State = list[tuple[Path, int, int, int]]
 
 
 class Live:
-    """Keeps the settings in force. Raises ``ConfigError`` when the first ``read`` fails.
+    """Keeps the settings in force. Raises ``ConfigError`` when neither the files nor the ``kept`` texts can be used.
 
-    ``read`` returns the settings that ``files`` contain now; ``clock`` returns monotonic seconds. ``current`` is
-    replaced as a whole: code that needs settings and renderer together reads it once. ``problem`` says why the files
-    in their present state are not in force, and is empty when they are. A template that was invalid from the start
-    stops its own tier only, and does not prevent a change from coming into force.
+    ``judge`` says what texts put into force; ``clock`` returns monotonic seconds. ``current`` is replaced as a whole:
+    code that needs settings and blueprints together reads it once. ``problem`` says why the files in their present
+    state are not in force, and is empty when they are. A template that was invalid from the start stops its own tier
+    only, and does not prevent a change from coming into force.
     """
 
     def __init__(
         self,
-        read: Callable[[], Settings],
-        files: Sequence[Path] = (),
-        templates: Path = TEMPLATES,
+        files: Files,
+        kept: Kept | None = None,
+        judge: Callable[[Sources], InForce] = apart.judge,
         clock: Callable[[], float] = time.monotonic,
+        patience: float = PATIENCE_SECONDS,
     ) -> None:
-        self._read, self._files, self._templates, self._clock = read, files, templates, clock
-        self._seen, self._again_at = self._state(), math.inf
-        self.current = InForce(read(), Renderer(templates))
-        self._broken = set(check(self.current.settings, self.current.renderer))
-        self.problem = ""
+        self._files, self._kept, self._judge, self._clock, self._patience = files, kept, judge, clock, patience
+        self._seen, self._again_at = files.state(), math.inf
+        self._judging: tuple[State, Future[Judged | None]] | None = None
+        self.problem, self._unkept_because = "", ""
+        self._unkept: Sources | None
+        self._unkept, self.current = self._first()
 
     def refresh(self, try_out: Callable[[Manifest], None]) -> bool:
         """Put the files into force if they have changed and are valid; return whether that happened.
 
-        ``try_out`` raises ``BadManifest`` for a Job that could not start. The files are then tried again every
-        ``AGAIN_SECONDS``, because the namespace and the rights of a new tier may be created after its values. Any other
-        error of ``try_out`` is raised, and the files are tried again at the next call.
+        It waits for a judgement for ``patience`` seconds at most; a later call takes it up. ``try_out`` raises
+        ``BadManifest`` for a Job that could not start. The files are then tried again every ``AGAIN_SECONDS``, because
+        the namespace and the rights of a new tier may be created after its values. Any other error of ``try_out`` is
+        raised, and the files are tried again at the next call.
         """
-        # Taken before the files are read, so that a change in between is noticed at the next call.
-        state = self._state()
-        if state == self._seen and self._clock() < self._again_at:
+        self._keep()
+        patience = 0.0
+        if self._judging is None:
+            # Taken before the files are read, so that a change in between is noticed at the next call.
+            state = self._files.state()
+            if state == self._seen and self._clock() < self._again_at:
+                return False
+            self._judging, patience = (state, self._begin(state)), self._patience
+        state, future = self._judging
+        if not wait([future], patience).done:
+            self.problem = "the changed settings and templates are still being checked"
             return False
+        self._judging = None
         try:
-            changed = InForce(self._read(), Renderer(self._templates))
-            broken = self._judge(changed, try_out)
-        except (ConfigError, RenderError, BadManifest, OSError) as error:
-            if str(error) != self.problem:
-                log.error("changed settings or templates are not used, the last good ones are kept: %s", error)
-            self._again_at = self._clock() + AGAIN_SECONDS if isinstance(error, BadManifest) else math.inf
-            self._seen, self.problem = state, str(error)
+            found = future.result()
+        except Exception as error:  # noqa: BLE001 (whatever it is, it is wrong with these files)
+            return self._refuse(state, error)
+        if found is None:
             return False
+        sources, changed = found
+        try:
+            self._try_out(changed, try_out)
+        except (RenderError, BadManifest) as error:
+            return self._refuse(state, error)
         self._seen, self._again_at, self.problem = state, math.inf, ""
-        self.current, self._broken = changed, broken
+        self._unkept, self.current = sources, changed
         log.info("changed settings and templates are in force; tiers: %s", ", ".join(changed.settings.tiers))
+        self._keep()
         return True
 
-    def _judge(self, changed: InForce, try_out: Callable[[Manifest], None]) -> set[str]:
-        """Return the tiers whose Jobs were invalid before and still are. Raises ``RenderError`` for any other one."""
-        broken = check(changed.settings, changed.renderer)
-        for name, findings in broken.items():
-            if name not in self._broken:
-                raise RenderError(findings)
-        for name, tier in changed.settings.tiers.items():
-            if name not in broken:
-                try_out(changed.renderer.job(tier, SAMPLE_RUN, SAMPLE_URL))
-        return set(broken)
+    def _first(self) -> Judged:
+        """What to begin with: the files, or the kept texts if the files have something wrong that those have not."""
+        try:
+            sources = self._files.read()
+            found = self._judge(sources)
+        except ConfigError as error:
+            if (last := self._last_good()) is None:
+                raise
+            return self._go_on_with(last, error)
+        wrong = found.blueprints.broken
+        if wrong and (last := self._last_good()) is not None and wrong.keys() - last[1].blueprints.broken.keys():
+            return self._go_on_with(last, RenderError([one for findings in wrong.values() for one in findings]))
+        return sources, found
 
-    def _state(self) -> list[tuple[Path, int, int, int]]:
-        """Return what differs when any file was edited, replaced, added or removed."""
-        found = []
-        for path in [*self._files, *sorted(self._templates.glob(f"*{TEMPLATE_SUFFIX}"))]:
+    def _go_on_with(self, last: Judged, error: DocumentError) -> Judged:
+        self.problem = str(error)
+        log.error("wrong settings or templates are not used, the last good ones are kept: %s", error)
+        return last
+
+    def _last_good(self) -> Judged | None:
+        sources = self._kept.read() if self._kept else None
+        try:
+            return (sources, self._judge(sources)) if sources else None
+        except ConfigError:  # this server or its flags have changed since
+            return None
+
+    def _begin(self, state: State) -> Future[Judged | None]:
+        """Judge the files on a thread of its own; the result is None when they changed while they were read."""
+        future: Future[Judged | None] = Future()
+
+        def judge() -> None:
             try:
-                stat = path.stat()
-            except FileNotFoundError:
-                found.append((path, 0, 0, 0))
-            else:
-                # The inode, too: a changed ConfigMap is another file behind the same symbolic link.
-                found.append((path, stat.st_mtime_ns, stat.st_ino, stat.st_size))
-        return found
+                sources = self._files.read()
+                future.set_result((sources, self._judge(sources)) if self._files.state() == state else None)
+            except BaseException as error:  # noqa: BLE001 (whoever waits for the result gets it)
+                future.set_exception(error)
+
+        threading.Thread(target=judge, name="judging settings", daemon=True).start()
+        return future
+
+    def _try_out(self, changed: InForce, try_out: Callable[[Manifest], None]) -> None:
+        """Raises ``RenderError`` for a tier whose Jobs are invalid and were not before."""
+        broken = changed.blueprints.broken
+        for name, findings in broken.items():
+            if name not in self.current.blueprints.broken:
+                raise RenderError(findings)
+        for name in changed.settings.tiers:
+            if name not in broken:
+                try_out(changed.blueprints.job(name))
+
+    def _refuse(self, state: State, error: Exception) -> bool:
+        if str(error) != self.problem:
+            log.error("changed settings or templates are not used, the last good ones are kept: %s", error)
+        again = not isinstance(error, DocumentError) or isinstance(error, apart.NotJudged)
+        self._again_at = self._clock() + AGAIN_SECONDS if again else math.inf
+        self._seen, self.problem = state, str(error)
+        return False
+
+    def _keep(self) -> None:
+        """Keep what is in force; not before the first ``refresh``, as until then another server may own the file."""
+        if self._kept is None or self._unkept is None:
+            return
+        try:
+            self._kept.write(self._unkept)
+        except OSError as error:
+            if str(error) != self._unkept_because:
+                log.warning("the settings in force cannot be kept for a restart: %s", error)
+            self._unkept_because = str(error)
+        else:
+            self._unkept, self._unkept_because = None, ""

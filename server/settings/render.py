@@ -21,8 +21,8 @@ from server.settings import documents
 from server.settings.documents import Document, DocumentError, Finding, pointer
 from server.settings.manifests import SERVICE_ACCOUNT, Manifest, job_labels, job_name
 from server.settings.quantity import parse_quantity
-from server.settings.records import Settings, Tier
-from server.settings.values import TEMPLATE_SUFFIX, TEMPLATES
+from server.settings.records import Tier
+from server.settings.sources import Templates, read_templates
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -52,12 +52,12 @@ class Verdict:
 
 
 class Renderer:
-    """Renders Job templates; it reads them from a directory once, when it is created."""
+    """Renders Job templates, without a limit on time and memory: ``apart`` sets them."""
 
-    def __init__(self, templates: Path = TEMPLATES) -> None:
-        self._templates = templates.absolute()
-        texts = {path.name: path.read_text(errors="replace") for path in self._templates.glob(f"*{TEMPLATE_SUFFIX}")}
-        self._environment = _environment(self._templates, texts)
+    def __init__(self, templates: Templates | None = None) -> None:
+        self._templates = templates or read_templates()
+        self._folder = Path(self._templates.folder)
+        self._environment = _environment(self._templates)
 
     def text(self, tier: Tier, run: str, server_url: str) -> str:
         """Return the YAML text of the tier's template, before the server sets its fields. Raises ``RenderError``."""
@@ -82,7 +82,7 @@ class Renderer:
         text = self._text(tier, parameters)
         passed("template")
         try:
-            document = documents.parse(text, f"{self._file(tier)} (rendered)", MAX_BYTES)
+            document = documents.parse(text, f"{self.file(tier)} (rendered)", MAX_BYTES)
         except DocumentError as error:
             raise RenderError(error.findings) from error
         passed("yaml")
@@ -93,8 +93,9 @@ class Renderer:
         passed("invariants")
         return manifest
 
-    def _file(self, tier: Tier) -> str:
-        return documents.shown(self._templates / tier.template)
+    def file(self, tier: Tier) -> str:
+        """Return the name of the tier's template, as people are shown it."""
+        return documents.shown(self._folder / tier.template)
 
     def _text(self, tier: Tier, parameters: Mapping[str, Any]) -> str:
         from jinja2 import TemplateError, TemplateNotFound, TemplateSyntaxError
@@ -105,28 +106,25 @@ class Renderer:
             # Jinja's lexer puts the file name into the error's `name`, its parser into `filename`.
             file, line, message = error.filename or error.name or "", error.lineno, error.message or "bad syntax"
         except TemplateNotFound as error:
-            (file, line), message = self._raised_at(error), f'there is no template "{error.name}"'
+            missing = f'there is no template "{error.name}"'
+            message = self._templates.unusable.get(str(error.name), missing)
+            file, line = self._raised_at(error)
         except (TemplateError, ArithmeticError, AttributeError, LookupError, OSError, TypeError, ValueError) as error:
             (file, line), message = self._raised_at(error), str(error)
         except RecursionError:
             file, line, message = "", 0, "a template extends or includes itself"
-        file = documents.shown(Path(file)) if file else self._file(tier)
+        except SyntaxError as error:  # of the Python that Jinja makes of the template: too many blocks in blocks
+            file, line, message = "", 0, str(error.msg)
+        except MemoryError:
+            file, line, message = "", 0, "takes too much memory"
+        file = documents.shown(Path(file)) if file else self.file(tier)
         raise RenderError([Finding(file=file, line=line, pointer="", rule="template", message=message)])
 
     def _raised_at(self, error: Exception) -> tuple[str, int]:
         """Return file and line of the innermost template that raised ``error``; Jinja puts them into the traceback."""
         frames = traceback.extract_tb(error.__traceback__)
-        inside = [frame for frame in frames if Path(frame.filename).is_relative_to(self._templates)]
+        inside = [frame for frame in frames if Path(frame.filename).is_relative_to(self._folder)]
         return (inside[-1].filename, inside[-1].lineno or 0) if inside else ("", 0)
-
-
-def check(settings: Settings, renderer: Renderer) -> dict[str, list[Finding]]:
-    """Render one Job of each tier; return the findings by tier, without the tiers that have none."""
-    found = {
-        name: [finding for verdict in renderer.validate(tier) for finding in verdict.findings]
-        for name, tier in settings.tiers.items()
-    }
-    return {name: findings for name, findings in found.items() if findings}
 
 
 def dump(manifest: Manifest) -> str:
@@ -178,7 +176,7 @@ def _parameters(tier: Tier, run: str, server_url: str) -> dict[str, Any]:
     return parameters
 
 
-def _environment(templates: Path, texts: Mapping[str, str]) -> Environment:
+def _environment(templates: Templates) -> Environment:
     """Return a Jinja environment without access to Python; values must be defined and written with ``tojson``."""
     from jinja2 import FunctionLoader, StrictUndefined, TemplateRuntimeError, Undefined
     from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -197,7 +195,8 @@ def _environment(templates: Path, texts: Mapping[str, str]) -> Environment:
         return value
 
     def load(name: str) -> tuple[str, str, Callable[[], bool]] | None:
-        return (texts[name], str(templates / name), lambda: True) if name in texts else None
+        text = templates.texts.get(name)
+        return None if text is None else (text, str(Path(templates.folder) / name), lambda: True)
 
     environment = ImmutableSandboxedEnvironment(
         loader=FunctionLoader(load),

@@ -17,16 +17,13 @@ from server.settings.documents import Document, DocumentError, Finding, pointer
 from server.settings.overrides import override
 from server.settings.records import JobShape, LeaseTimes, Limits, ModelChoice, Settings, Tier, Waits
 from server.settings.rules import CHECKS, Broken
+from server.settings.sources import DEFAULT_VALUES as DEFAULT_VALUES
+from server.settings.sources import ROOT as ROOT
+from server.settings.sources import TEMPLATES as TEMPLATES
+from server.settings.sources import ConfigError as ConfigError
+from server.settings.sources import Files, Sources, Templates
 
-ROOT = Path(__file__).resolve().parents[2]
-DEFAULT_VALUES = ROOT / "chart" / "values.yaml"
 SCHEMAS = documents.SCHEMAS
-TEMPLATES = ROOT / "jobtemplates"
-TEMPLATE_SUFFIX = ".yaml.j2"
-
-
-class ConfigError(DocumentError):
-    """The settings cannot be used; ``findings`` lists what is wrong."""
 
 
 def load(
@@ -40,20 +37,27 @@ def load(
 
     With ``base=None`` the file ``values`` must be complete, as one that Helm has merged. Raises ``ConfigError``.
     """
+    return as_settings(complete(Files(values, tuple(overrides), base, templates).read()))
+
+
+def complete(sources: Sources) -> dict[str, Any]:
+    """Return the values that ``sources`` give, checked, and with every default filled in. Raises ``ConfigError``."""
     try:
-        layers = [documents.read(path) for path in dict.fromkeys((base, values)) if path is not None]
-        layers += [override(flag) for flag in overrides]
+        layers = [documents.parse(text, file) for file, text in sources.layers]
+        layers += [override(flag) for flag in sources.overrides]
     except DocumentError as error:
         raise ConfigError(error.findings) from error
-    merged = reduce(documents.merge, layers, Document({}, documents.shown(values), {}))
+    merged = reduce(documents.merge, layers, Document({}, sources.layers[-1][0], {}))
     if findings := documents.validate(merged, "values"):
         raise ConfigError(findings)
-    settings = _settings(documents.filled(merged.value, "values"))
-    broken = [found for check in CHECKS for found in check(settings)] + list(_templates_exist(settings, templates))
+    values: dict[str, Any] = documents.filled(merged.value, "values")
+    settings = as_settings(values)
+    broken = [found for check in CHECKS for found in check(settings)]
+    broken += _templates_exist(settings, sources.templates)
     if broken:
         order = [layer.file for layer in layers]
         raise ConfigError([_finding(merged, order, found) for found in broken])
-    return settings
+    return values
 
 
 def _finding(merged: Document, order: Sequence[str], broken: Broken) -> Finding:
@@ -63,7 +67,8 @@ def _finding(merged: Document, order: Sequence[str], broken: Broken) -> Finding:
 
 
 # int() and float() because JSON Schema accepts 8080.0 as an integer and 30 as a number.
-def _settings(values: Mapping[str, Any]) -> Settings:
+def as_settings(values: Mapping[str, Any]) -> Settings:
+    """Return complete values as records."""
     server, lease, image = values["server"], values["server"]["lease"], values["worker"]["image"]
     return Settings(
         host=server["host"],
@@ -126,9 +131,9 @@ def _quantity(value: str | float) -> str:
     return value if isinstance(value, str) else f"{Decimal(repr(value)):f}".removesuffix(".0")
 
 
-def _templates_exist(settings: Settings, templates: Path) -> Iterator[Broken]:
+def _templates_exist(settings: Settings, templates: Templates) -> Iterator[Broken]:
+    known = templates.texts.keys() | templates.unusable.keys()
     for tier in settings.tiers.values():
-        if not (templates / tier.template).is_file():
-            there = ", ".join(sorted(path.name for path in templates.glob(f"*{TEMPLATE_SUFFIX}"))) or "none"
-            message = f"no such file in {documents.shown(templates)}; there: {there}"
+        if tier.template not in known:
+            message = f"no such file in {templates.folder}; there: {', '.join(sorted(known)) or 'none'}"
             yield Broken((pointer("tiers", tier.name, "template"),), "template", message)

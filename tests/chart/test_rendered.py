@@ -17,6 +17,7 @@ from server.settings import records
 from server.settings import values as config
 from server.settings.manifests import SERVICE_ACCOUNT
 from server.settings.render import Renderer
+from server.settings.sources import read_templates
 from tests.chart import schemas
 from tests.chart.charts import CASES, CHART, NAMESPACE, Chart, Object, identity, only
 
@@ -111,7 +112,7 @@ def test_the_server_takes_what_helm_merged_and_renders_every_tiers_job(chart: Ch
     found, folder = settings(objects, tmp_path)
     assert set(yaml.safe_load((folder / "values.yaml").read_text())) == {"server", "worker", "tiers"}
     for tier in found.tiers.values():
-        job = Renderer(folder).job(tier, "run", "http://tierserve-internal:8081")
+        job = Renderer(read_templates(folder)).job(tier, "run", "http://tierserve-internal:8081")
         kubernetes_validate.validate(job, schemas.VERSIONS[-1], strict=True)
         assert only(objects, "ServiceAccount", SERVICE_ACCOUNT, tier.namespace)["automountServiceAccountToken"] is False
 

@@ -12,6 +12,7 @@ import yaml
 
 from server.settings import values as config
 from server.settings.render import Renderer
+from server.settings.sources import read_templates
 from tests.chart.charts import Chart, Object, identity
 
 pytestmark = pytest.mark.cluster
@@ -51,7 +52,10 @@ def jobs(objects: list[Object], folder: Path) -> list[Object]:
         for name, text in each["data"].items() if each["kind"] == "ConfigMap" else ():
             (folder / name).write_text(text)
     settings = config.load(folder / "values.yaml", base=None, templates=folder)
-    return [Renderer(folder).job(tier, "run", "http://tierserve-internal:8081") for tier in settings.tiers.values()]
+    return [
+        Renderer(read_templates(folder)).job(tier, "run", "http://tierserve-internal:8081")
+        for tier in settings.tiers.values()
+    ]
 
 
 @pytest.fixture(scope="module")

@@ -52,10 +52,8 @@ def prepare(secret: bytes, orphans: float, patience: float) -> None:
     from server.http.internal import worker
     from server.leader import sweeping
     from server.problems import Problem
-    from server.settings.live import Live
-    from server.settings.values import DEFAULT_VALUES, TEMPLATES, load
+    from server.settings import kept, live  # noqa: F401 (only imported)
 
-    Live(lambda: load(DEFAULT_VALUES, (), base=DEFAULT_VALUES, templates=TEMPLATES), [DEFAULT_VALUES], TEMPLATES)
     for schema in (worker.LEASE, worker.LEASES, worker.COMPLETE):
         with suppress(Problem):  # a schema is compiled when it is first used
             schema.read(b"{}")

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -58,6 +59,38 @@ def test_values_with_a_typo_name_line_and_key(models: Path, tmp_path: Path) -> N
     said = failure(Service(tmp_path / "state", models, values=values).command)
     assert "values.yaml:3" in said
     assert "quotta" in said
+
+
+def test_a_missing_model_stops_only_its_tier(models: Path, tmp_path: Path) -> None:
+    some = tmp_path / "models"
+    some.mkdir()
+    (some / "tf_efficientnet_lite0").symlink_to(models / "tf_efficientnet_lite0")
+    with service(some, tmp_path / "state") as found:
+        assert is_cat(found.post("free", CAT))
+        assert f"{some} has no tf_efficientnet_lite2" in found.log.read_text()
+
+
+def test_a_restart_with_values_that_were_refused_goes_on_with_the_last_good_ones(models: Path, tmp_path: Path) -> None:
+    values = tmp_path / "values.yaml"
+    values.write_text("tiers: {free: {limits: {queue: 7}}}\n")
+    with service(models, tmp_path / "state", values=values) as found:
+        eventually((tmp_path / "state" / "settings.json").exists, 20, "the settings are kept")
+        values.write_text("server: {tickSeconds: 0x" + "f" * 4000 + "}\n")
+        eventually(lambda: in_force(found)["current"], 20, "the wrong values are told", operator.not_)
+        assert is_cat(found.post("free", CAT)), "the leader works meanwhile"
+        found.kill()
+        found.start()
+        assert "values.yaml:1: is too long for a number" in in_force(found)["reason"]
+        assert found.get("/config").json["settings"]["current"] is False
+        assert "the last good ones are kept" in found.log.read_text()
+        assert found.get("/v1/tiers").json["tiers"][0]["limits"]["queued"] == 7
+        assert is_cat(found.post("premium", CAT))
+        values.write_text("tiers: {free: {limits: {queue: 8}}}\n")
+        eventually(lambda: in_force(found)["current"], 20, "the corrected values are in force")
+
+
+def in_force(found: Service) -> dict[str, Any]:
+    return dict(found.get("/readyz").json["settings"])
 
 
 def test_a_sigterm_answers_who_waits_and_leaves_no_process(models: Path, tmp_path: Path) -> None:

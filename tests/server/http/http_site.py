@@ -29,7 +29,7 @@ from server.http.services import Services
 from server.queue import Listener, News, Queue, QueueError, SQLite, new_id
 from server.queue.store.transactions import Transaction
 from server.settings.live import Live
-from server.settings.values import load
+from server.settings.sources import Files
 from tests.running import Answer, Client
 from tests.server.given import HandClock, submission
 from tests.server.leader.leader_world import Obedient
@@ -246,7 +246,7 @@ class Site(Client):
 @cache
 def defaults() -> Live:
     """The default settings. They are read once, because no site changes them."""
-    return Live(load)
+    return Live(Files())
 
 
 @contextmanager

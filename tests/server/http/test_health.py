@@ -8,7 +8,7 @@ from server.engines.base import EngineError, Pod
 from server.queue import NEVER_SEEN, ConnectionLost, Status, TierView
 from server.settings.live import Live
 from server.settings.quantity import Usage
-from server.settings.values import load
+from server.settings.sources import Files
 from tests.server.http.http_site import ANSWER_SECONDS, Site, assert_problem, running
 from tests.service.test_metrics import Series
 
@@ -103,7 +103,7 @@ def test_the_configuration_lists_pods_while_the_engine_answers(site: Site) -> No
 def test_a_wrong_change_of_the_settings_shows(tmp_path: Path) -> None:
     values = tmp_path / "values.yaml"
     values.write_text("{}\n")
-    live = Live(lambda: load(values), [values])
+    live = Live(Files(values), patience=30)
     with running(tmp_path, live) as site:
         assert series(site).of("settings_in_force") == 1
         values.write_text("tiers: 1\n")

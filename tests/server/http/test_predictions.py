@@ -14,7 +14,7 @@ from server.http.public.representation import ENDED_BADLY
 from server.intake.submissions import HASHED_AT_ONCE_BYTES
 from server.queue import FINAL, NEVER_SEEN, Status, new_id
 from server.settings.live import Live
-from server.settings.values import load
+from server.settings.sources import Files
 from tests.running import Answer
 from tests.server.given import HandClock
 from tests.server.http.http_site import ANSWER_SECONDS, ASYNC, LABELS, PICTURE, Site, assert_problem, running
@@ -26,7 +26,7 @@ PLACES = 5
 @pytest.fixture
 def small(tmp_path: Path) -> Iterator[Site]:
     """A site whose tier free has few places."""
-    live = Live(lambda: load(overrides=[f"tiers.free.limits.queue={PLACES}"]))
+    live = Live(Files(overrides=(f"tiers.free.limits.queue={PLACES}",)))
     with running(tmp_path, live) as found:
         yield found
 

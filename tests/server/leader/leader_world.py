@@ -11,10 +11,11 @@ from server.engines.base import Engine, EngineError, Job, NoRoom, Phase, Pod, Ro
 from server.leader.leader import Leader
 from server.leader.term import Term
 from server.queue import Completion, Leased, Prediction, Queue, SQLite, TierView, new_id
+from server.settings.judging import judge
 from server.settings.live import Live
 from server.settings.manifests import BadManifest, Manifest
 from server.settings.records import Tier
-from server.settings.values import DEFAULT_VALUES, TEMPLATES, load
+from server.settings.sources import DEFAULT_VALUES, TEMPLATES, Files
 from tests.server.given import HandClock, submission
 
 
@@ -101,7 +102,8 @@ class World:
         self.queue = Queue(self.database)
         self.blobs = blobs or DirectoryBlobs(folder / "blobs")
         self.engine = engine
-        self.live = Live(lambda: load(values, base=None, templates=templates), [values], templates, self.clock)
+        files = Files(values, base=None, templates=templates)
+        self.live = Live(files, judge=judge, clock=self.clock, patience=30)
         self.settings = self.live.current.settings
         self.leader = self.another()
 

@@ -178,7 +178,7 @@ def test_a_server_that_stops_begins_no_term_to_work_in(world: World) -> None:
     assert term.over
 
 
-def test_starting_goes_on_after_a_failure_and_the_engine_is_closed(
+def test_an_unexpected_failure_stops_only_its_tier_and_the_engine_is_closed(
     tmp_path: Path, worlds: list[World], caplog: pytest.LogCaptureFixture
 ) -> None:
     class Once(Obedient):
@@ -195,8 +195,11 @@ def test_starting_goes_on_after_a_failure_and_the_engine_is_closed(
     engine = Once()
     worlds.append(world := World(tmp_path, engine))
     world.submit()
+    world.submit("premium")
+    world.look()
+    assert ["premium" in name for name in engine.started] == [True]
+    assert world.view().reason == "RuntimeError: once"
     with running(world.leader):
-        eventually(lambda: engine.started, 20, "a Job is started")
+        eventually(lambda: len(engine.started) == 2, 20, "a Job of the tier free is started")
     assert engine.running == {}
-    (record,) = caplog.records
-    assert record.getMessage() == "starting failed, and is tried again within 1 s"
+    assert caplog.records[0].getMessage() == "tier free cannot be looked after"

@@ -15,9 +15,11 @@ from kubernetes.client import V1Job
 from server.settings import documents, render
 from server.settings import values as config
 from server.settings.documents import Document, Finding
+from server.settings.judging import judge
 from server.settings.manifests import job_labels
 from server.settings.records import Tier
 from server.settings.render import Renderer, RenderError, Verdict
+from server.settings.sources import Files, read_templates
 
 RUN, URL = "0k3f9a", "http://10.0.0.7:8081"
 TIERS = config.load().tiers
@@ -35,7 +37,7 @@ def templates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def refused(templates: Path, tier: Tier = FREE) -> list[str]:
     """Render a Job that is refused; returns the findings, each with the text of its line instead of the number."""
-    renderer = Renderer(templates)
+    renderer = Renderer(read_templates(templates))
     with pytest.raises(RenderError) as caught:
         renderer.job(tier, RUN, URL)
     assert str(caught.value) == "\n".join(map(str, caught.value.findings))
@@ -124,11 +126,11 @@ def test_each_rendering_is_a_new_manifest() -> None:
 
 
 def test_a_renderer_keeps_the_templates_it_was_made_with(templates: Path) -> None:
-    renderer = Renderer(templates)
+    renderer = Renderer(read_templates(templates))
     before = renderer.job(FREE, RUN, URL)
     edit(templates / "base.yaml.j2", '["python",', '["python3",')
     assert renderer.job(FREE, RUN, URL) == before
-    assert Renderer(templates).job(FREE, RUN, URL) != before
+    assert Renderer(read_templates(templates)).job(FREE, RUN, URL) != before
 
 
 BAD = documents.read(Path(__file__).parent / "values" / "bad-templates.yaml").value
@@ -158,7 +160,7 @@ def test_a_job_beyond_the_quota_is_refused(templates: Path) -> None:
     expected = f"{WORKER}/resources/limits/cpu: 3 is more than the tier's quota of 2 (quota)"
     assert refused(templates) == [f'rendered | cpu: "3" | {expected}']
     paused = dataclasses.replace(FREE, quota={"cpu": "0"})
-    assert Renderer(templates).job(paused, RUN, URL)
+    assert Renderer(read_templates(templates)).job(paused, RUN, URL)
 
 
 def test_a_missing_template_is_named(templates: Path) -> None:
@@ -172,15 +174,15 @@ def test_text_is_what_the_template_says_before_the_stamp() -> None:
 
 
 def test_a_verdict_for_each_step_up_to_the_failed_one(templates: Path) -> None:
-    assert Renderer(templates).validate(FREE) == [Verdict(step) for step in render.STEPS]
+    assert Renderer(read_templates(templates)).validate(FREE) == [Verdict(step) for step in render.STEPS]
 
     def failing() -> str:
-        *passed, last = Renderer(templates).validate(FREE)
+        *passed, last = Renderer(read_templates(templates)).validate(FREE)
         assert all(verdict.ok for verdict in passed)
         assert not last.ok
         return last.step
 
-    *_, last = Renderer(templates).validate(FREE, run="Not a run")
+    *_, last = Renderer(read_templates(templates)).validate(FREE, run="Not a run")
     assert (last.step, [finding.pointer for finding in last.findings]) == ("parameters", ["/job", "/run"])
     changes = {
         "invariants": ("{{ image | tojson }}", "other"),
@@ -194,11 +196,9 @@ def test_a_verdict_for_each_step_up_to_the_failed_one(templates: Path) -> None:
 
 
 def test_checking_finds_every_broken_tier(templates: Path) -> None:
-    settings = config.load(templates=templates)
-    assert render.check(settings, Renderer()) == {}
-    assert render.check(settings, Renderer(templates)) == {}
+    assert judge(Files(templates=templates).read()).blueprints.broken == {}
     edit(templates / "premium.yaml.j2", "{{ super() }}", "{{ sup }}")
-    broken = render.check(settings, Renderer(templates))
+    broken = judge(Files(templates=templates).read()).blueprints.broken
     assert {tier: [str(finding) for finding in findings] for tier, findings in broken.items()} == {
         "premium": ["jobs/premium.yaml.j2:5: 'sup' is undefined (template)"]
     }
