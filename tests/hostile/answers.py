@@ -1,0 +1,121 @@
+"""Reads answers from a connection, and judges each of them."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from tests.running import ROOT
+
+FIELDS = {"type", "title", "status", "code", "detail", "request_id"}
+HEAD_MOST = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One answer."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def code(self) -> str:
+        """The code of a problem; empty if it is none."""
+        found = self.json
+        return str(found.get("code", "")) if isinstance(found, dict) and self.status >= 400 else ""
+
+    @property
+    def json(self) -> Any:
+        """The body, read as JSON; None if it is none."""
+        try:
+            return json.loads(self.body)
+        except ValueError:
+            return None
+
+    def leases(self) -> list[tuple[str, str]]:
+        """What a worker got: id and token of each prediction."""
+        (length,) = struct.unpack_from(">I", self.body)
+        return [(one["id"], one["token"]) for one in json.loads(self.body[4 : 4 + length])["predictions"]]
+
+
+class Reader:
+    """Reads answers one after another from a connection."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection, self._data = connection, b""
+
+    def read(self, method: str) -> Reply | None:
+        """The next answer, or None when the connection ends instead. Raises ``TimeoutError`` when nothing comes.
+
+        Raises ``ValueError`` when what comes is no HTTP.
+        """
+        while True:
+            raw = self._until(b"\r\n\r\n")
+            if raw is None:
+                return None
+            first, *lines = raw.decode("latin-1").split("\r\n")
+            words = first.split(" ", 2)
+            if words[0] != "HTTP/1.1" or not re.fullmatch(r"\d{3}", words[1]):
+                raise ValueError(f"no HTTP: {first[:100]!r}")
+            headers = {
+                name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)
+            }
+            status = int(words[1])
+            if status >= 200:
+                break
+        size = 0 if method == "HEAD" or status in (204, 304) else int(headers.get("content-length", 0))
+        body = self._exactly(size)
+        return None if body is None else Reply(status, headers, body)
+
+    def _until(self, mark: bytes) -> bytes | None:
+        while mark not in self._data:
+            if not self._more() or len(self._data) > HEAD_MOST:
+                return None
+        found, _, self._data = self._data.partition(mark)
+        return found
+
+    def _exactly(self, size: int) -> bytes | None:
+        while len(self._data) < size:
+            if not self._more():
+                return None
+        found, self._data = self._data[:size], self._data[size:]
+        return found
+
+    def _more(self) -> bool:
+        got = self._connection.recv(1 << 18)
+        self._data += got
+        return bool(got)
+
+
+@cache
+def documented() -> frozenset[str]:
+    """The codes that docs/api.md names."""
+    return frozenset(re.findall(r"`([a-z0-9_]+)`", (ROOT / "docs" / "api.md").read_text()))
+
+
+def complaint(reply: Reply, method: str) -> str:
+    """What is wrong with an answer; empty if nothing is."""
+    if reply.status < 300 or reply.status == 304:  # to If-None-Match
+        return ""
+    ended = isinstance(reply.json, dict) and "prediction" in reply.json  # then its code may be a worker's
+    if reply.status >= 500 and not (reply.status == 504 and ended):
+        if reply.status != 503:
+            return f"answered {reply.status}"
+        if "retry-after" not in reply.headers and reply.json != {"status": "stopping"}:
+            return "503 without Retry-After"
+    if reply.status < 400:
+        return f"answered {reply.status}"
+    if reply.headers.get("content-type") != "application/problem+json":
+        return f"{reply.status} is no problem+json"
+    if method == "HEAD":
+        return ""
+    if not isinstance(reply.json, dict) or FIELDS - reply.json.keys() or reply.json["status"] != reply.status:
+        return f"{reply.status} lacks parts of a problem: {reply.body[:200]!r}"
+    return "" if ended or reply.code in documented() else f"the code {reply.code} is not in docs/api.md"
