@@ -6,6 +6,7 @@ import asyncio
 import gc
 import logging
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -118,12 +119,13 @@ def serve(
     from server.app import CannotServe, Server, cluster_workers, local_workers, serve
     from server.blobs import BlobsUnusable
     from server.queue import CannotOpen
+    from server.redaction import redacted
     from server.settings.kept import Kept
     from server.settings.live import Live
     from server.storage import Storage
 
     read = Files(files or DEFAULT_VALUES, overrides, None if merged else DEFAULT_VALUES, templates)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    _log_to_stderr(database_url, blobs_url)
     try:
         live = Live(read, Kept(state / "settings.json", read))
         if internal_url is not None:
@@ -134,7 +136,21 @@ def serve(
         _rarely_collect()
         asyncio.run(serve(server, ready))
     except (ConfigError, CannotServe, CannotOpen, BlobsUnusable) as error:
-        _fail(str(error))
+        _fail(redacted(str(error), database_url, blobs_url))
+
+
+def _log_to_stderr(*urls: str) -> None:
+    """Log without the secrets of these URLs, also the traceback of an error that ends the process or a thread."""
+    from server.redaction import RedactingFormatter
+
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(RedactingFormatter("%(asctime)s %(levelname)s %(message)s", *urls))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    log = logging.getLogger("server")
+    sys.excepthook = lambda kind, error, at: log.critical("the server ends", exc_info=(kind, error, at))
+    threading.excepthook = lambda ended: log.critical(
+        "thread %s ended", ended.thread and ended.thread.name, exc_info=ended.exc_value
+    )
 
 
 def _rarely_collect() -> None:

@@ -10,6 +10,7 @@ from urllib.parse import unquote
 
 from server.blobs.base import Blobs, BlobsUnusable
 from server.blobs.directory import DirectoryBlobs
+from server.redaction import redacted, shown
 
 SCHEMES = "file:///path, s3://bucket/prefix, gs://bucket/prefix, az://container/prefix, or a plain path"
 
@@ -34,7 +35,7 @@ def open_blobs(url: str, clock: Callable[[], float] = time.time) -> Blobs:
     if _BUCKET.fullmatch(url):
         return _objects(url, clock)
     raise BlobsUnusable(
-        f"the place of the blobs, {_without_secrets(scheme)}, is not one of {SCHEMES}; "
+        f"the place of the blobs, {shown(url)}, is not one of {SCHEMES}; "
         "credentials and options go into the environment, not into the URL"
     )
 
@@ -43,7 +44,7 @@ def _directory(path: Path, clock: Callable[[], float]) -> Blobs:
     try:
         return DirectoryBlobs(path, clock)
     except OSError as error:
-        raise BlobsUnusable(f"cannot keep blobs in {path}: {error.strerror}") from error
+        raise BlobsUnusable(f"cannot keep blobs in {redacted(str(path))}: {redacted(str(error.strerror))}") from None
 
 
 def _objects(url: str, clock: Callable[[], float]) -> Blobs:
@@ -54,7 +55,3 @@ def _objects(url: str, clock: Callable[[], float]) -> Blobs:
     blobs = ObjectBlobs.connect(url, clock)
     blobs.check()
     return blobs
-
-
-def _without_secrets(scheme: str) -> str:
-    return f"{scheme}://..." if re.fullmatch(r"[a-z0-9+]{1,12}", scheme) else "as given"

@@ -20,6 +20,7 @@ from pydantic import ValidationError
 from urllib3.exceptions import HTTPError
 
 from server.engines.base import EngineError
+from server.redaction import redacted
 from server.settings.manifests import BadManifest, Manifest
 
 TIMEOUT = (3, 10)  # seconds to connect, and to read; by default the client waits for ever
@@ -63,10 +64,11 @@ class Cluster:
             try:
                 kubernetes.config.load_kube_config(client_configuration=configuration)
             except ConfigException as error:
+                reason = redacted(str(error))
                 message = (
-                    f"no cluster: not in a pod, and no kubeconfig ({error}). Set KUBECONFIG, or use --engine local"
+                    f"no cluster: not in a pod, and no kubeconfig ({reason}). Set KUBECONFIG, or use --engine local"
                 )
-                raise EngineError(message) from error
+                raise EngineError(message) from None
             namespace = ""
         configuration.retries = 1  # the API server may have closed the connection that was kept
         logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # it logs each retry: many in a second

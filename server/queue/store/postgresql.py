@@ -19,6 +19,7 @@ from server.queue.store.leadership import Leadership
 from server.queue.store.migrations import VERSION, bring_up, shared_key
 from server.queue.store.notices import Notices
 from server.queue.store.sessions import LOCK, engine
+from server.redaction import redacted, shown
 
 log = logging.getLogger(__name__)
 
@@ -35,15 +36,16 @@ class PostgreSQL(Database):
         """Connect by ``postgresql://...`` and make, or bring up, the tables in the connection's schema.
 
         ``clock`` stands in for the database's. Raises ``DatabaseAway``, ``NewerSchema`` or ``CannotOpen``, whose texts
-        are for an operator and never show the password.
+        are for an operator and show no secret of the URL, wherever it stands.
         """
         try:
             parsed = sa.make_url(url).set(drivername=DRIVER)
-        except sa.exc.ArgumentError as error:
-            raise errors.CannotOpen("the database URL must look like postgresql://USER:PASSWORD@HOST/NAME") from error
-        where = parsed.render_as_string(hide_password=True).replace(DRIVER, "postgresql")
-        with contextlib.ExitStack() as resources:
             writers = engine(parsed, 1)
+        except (sa.exc.ArgumentError, ValueError):
+            # Without its cause, which may quote the URL.
+            raise errors.CannotOpen("the database URL must look like postgresql://USER:PASSWORD@HOST/NAME") from None
+        where = shown(url)
+        with contextlib.ExitStack() as resources:
             resources.callback(writers.dispose)
             # So that all statements of a read see one state, as they do in SQLite.
             readers = engine(parsed, READERS, isolation_level="REPEATABLE READ")
@@ -59,7 +61,7 @@ class PostgreSQL(Database):
             except sa.exc.DBAPIError as error:
                 away = isinstance(_translated(error.orig), errors.ConnectionLost)
                 refusal = errors.DatabaseAway if away else errors.CannotOpen
-                raise refusal(f"{where} cannot be used: {str(error.orig).strip()}") from error
+                raise refusal(f"{where} cannot be used: {redacted(str(error.orig).strip(), url)}") from None
             listening = engine(parsed, 2, isolation_level="AUTOCOMMIT")
             resources.callback(listening.dispose)
             return cls(writers, readers, listening, follow if clock is None else clock, ids, resources.pop_all())
@@ -147,7 +149,7 @@ def _migrate(connection: sa.Connection, where: str) -> None:
 def _translated(orig: BaseException | None) -> errors.QueueError:
     """By SQLSTATE (PostgreSQL's manual, appendix A); a broken connection has none."""
     code = getattr(orig, "sqlstate", None) or ""
-    said = str(orig).strip().splitlines()[0] if orig else ""
+    said = redacted(str(orig).strip().partition("\n")[0]) if orig else ""
     if code in ("40001", "40P01"):
         return errors.Collided(f"another server got in the way: {said}")
     if code.startswith("23"):
