@@ -51,7 +51,7 @@ class Workers:
 
 
 def local_workers(settings: Settings, state: Path, models: Path) -> Workers:
-    """Subprocesses of this machine. Raises ``CannotServe`` when no tier's model is there."""
+    """Subprocesses of this machine. Raises ``CannotServe`` when no tier's model is there, or for a bad state folder."""
     names = {tier.model.name for tier in settings.tiers.values()}
     missing = sorted(name for name in names if not (models / name / "model.json").is_file())
     if missing:
@@ -68,7 +68,10 @@ def local_workers(settings: Settings, state: Path, models: Path) -> Workers:
         "TIERSERVE_MODELS": str(models.resolve()),
     }
     tokens = WorkerTokens(secrets.token_bytes(32))  # need not outlive this process: local workers end with it
-    return Workers(LocalEngine(base, tokens.mint, state / "logs", ROOT), tokens)
+    try:
+        return Workers(LocalEngine(base, tokens.mint, state / "logs", ROOT), tokens)
+    except OSError as error:
+        raise CannotServe(f"{error.filename} cannot be used for logs: {error.strerror}") from error
 
 
 def cluster_workers(live: Live, server_url: str) -> Workers:

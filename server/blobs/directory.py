@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from server.blobs.base import BlobError, BlobMissing, Blobs, checked, is_key, pack
+from server.files import open_file, open_folder
 from server.points import Point, reached
 
 
@@ -18,19 +19,14 @@ class DirectoryBlobs(Blobs):
     def __init__(self, root: Path, clock: Callable[[], float] = time.time) -> None:
         self._root = root
         self._clock = clock
-        root.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._folder = _open_folder(root)
-        # A new folder, too, is durable only once the folder that lists it has been synced.
-        parent = _open_folder(root.parent)
-        os.fsync(parent)
-        os.close(parent)
+        self._folder = open_folder(root)
 
     def put(self, key: str, pictures: Sequence[Sequence[bytes]]) -> int:
         """Store pictures in a new file, and sync both the file and the folder."""
         path = self._path(key)
         chunks = pack(pictures)
         try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            descriptor = open_file(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, self._folder)
             try:
                 reached(Point.BLOB_OPENED)
                 _write_all(descriptor, chunks)
@@ -55,7 +51,8 @@ class DirectoryBlobs(Blobs):
     def get(self, key: str) -> bytes:
         """Return the bytes of the file."""
         try:
-            return self._path(key).read_bytes()
+            with os.fdopen(open_file(self._path(key), os.O_RDONLY, self._folder), "rb") as file:
+                return file.read()
         except FileNotFoundError as error:
             raise BlobMissing(f"no blob {key}") from error
         except OSError as error:
@@ -87,7 +84,3 @@ def _write_all(descriptor: int, chunks: Sequence[bytes]) -> None:
             written -= len(waiting.pop(0))
         if written:
             waiting[0] = waiting[0][written:]
-
-
-def _open_folder(folder: Path) -> int:
-    return os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from server.engines.base import Engine, Job, NoRoom, Phase, Pod, Room, fit, needs
+from server.files import open_file, open_folder
 from server.settings.manifests import BadManifest, Manifest
 from server.settings.quantity import parse_quantity
 from server.settings.records import Tier
@@ -58,6 +59,7 @@ class LocalEngine(Engine):
         workdir: Path,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """Raises ``OSError`` when the folder ``logs`` cannot be used."""
         self._base = base
         self._token = token
         self._logs = logs
@@ -68,7 +70,7 @@ class LocalEngine(Engine):
         # The kernel takes the end of the thread that started a process for the end of its parent (``prctl(2)``), so
         # this one lives until ``close`` has ended them all.
         self._parent = ThreadPoolExecutor(1, "parent")
-        logs.mkdir(parents=True, exist_ok=True)
+        os.close(open_folder(logs))
 
     def check(self, manifest: Manifest) -> None:
         """Whether this machine has the container's program."""
@@ -169,7 +171,7 @@ class LocalEngine(Engine):
         self._parent.shutdown()
 
     def _spawn(self, command: list[str], environment: Mapping[str, str], output: Path) -> subprocess.Popen[bytes]:
-        with output.open("wb") as sink:
+        with os.fdopen(open_file(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "wb") as sink:
             return subprocess.Popen(
                 [*_dies_with_parent(), *command],
                 env=environment,
@@ -230,7 +232,7 @@ def _job(name: str, process: _Process) -> Job:
 
 def _last_line(path: Path) -> str:
     try:
-        with path.open("rb") as file:
+        with os.fdopen(open_file(path, os.O_RDONLY), "rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - 2048))  # as much as Kubernetes reads of a log for its message
             lines = file.read().decode(errors="replace").strip().splitlines()
     except OSError:

@@ -8,6 +8,7 @@ import platform
 import re
 from pathlib import Path
 
+from server import files
 from server.queue.facts.errors import CannotOpen, DataInUse, NetworkFilesystem
 
 # SQLite's WAL needs working locks and memory shared between processes; these keep neither promise. A "fuse." in front
@@ -47,18 +48,30 @@ def refuse_network(directory: Path, kind: str | None = None) -> None:
 
 
 def make_directory(directory: Path) -> None:
-    """Make the directory for this user alone, and its entry durable; one that is there is left as it is."""
+    """Make the directory for this user alone, and its entry durable. Raises ``CannotOpen``, also for an unsafe one."""
     try:
-        if directory.is_dir():
-            return
-        directory.mkdir(mode=0o700, parents=True)
-        handle = os.open(directory.parent, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        files.check_parent(directory)
+        os.close(files.open_folder(directory))
     except OSError as error:
-        raise CannotOpen(f"the data directory {directory} cannot be made: {error.strerror}") from error
+        raise cannot_use(directory, error) from error
+
+
+def make_file(path: Path) -> None:
+    """Make the database's file for this user alone, as SQLite itself would not. Raises ``CannotOpen``.
+
+    The files that SQLite keeps beside it get the same mode, and are checked if they are there.
+    """
+    try:
+        os.close(files.open_file(path, os.O_RDWR | os.O_CREAT))
+        for beside in ("-wal", "-shm", "-journal"):
+            files.check_file(path.with_name(path.name + beside))
+    except OSError as error:
+        raise cannot_use(path, error) from error
+
+
+def cannot_use(path: Path, error: OSError) -> CannotOpen:
+    """What is raised for an error of the system."""
+    return CannotOpen(f"{error.filename or path} cannot be used: {error.strerror}")
 
 
 class DataLock:
@@ -68,9 +81,9 @@ class DataLock:
         """Take it. Raises ``DataInUse``, naming the holder, or ``CannotOpen``."""
         path = directory / "lock"
         try:
-            self._handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+            self._handle = files.open_file(path, os.O_RDWR | os.O_CREAT)
         except OSError as error:
-            raise CannotOpen(f"{path} cannot be opened: {error.strerror}") from error
+            raise cannot_use(path, error) from error
         try:
             fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

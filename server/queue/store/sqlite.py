@@ -46,6 +46,7 @@ class SQLite(Database):
         path = directory / FILE
         with contextlib.ExitStack() as resources:
             resources.callback(guard.DataLock(directory).release)
+            guard.make_file(path)
             try:
                 # The last connection to be closed folds the WAL into the file and removes it.
                 writer = resources.enter_context(_engine(path, "BEGIN IMMEDIATE").connect())
