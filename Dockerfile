@@ -1,11 +1,14 @@
 # The targets are server, worker (ONNX Runtime) and worker-timm (torch). The default is server.
 #
-#   docker build --target server -t tierserve-server:0.1.0 .
-#   docker build --target worker -t tierserve-worker:0.1.0 --build-context models=.tierserve/models .
+#   BASE=python:3.11-slim@$(docker buildx imagetools inspect python:3.11-slim --format '{{.Manifest.Digest}}')
+#   docker build --build-arg BASE_IMAGE=$BASE --target server -t tierserve-server:0.1.0 .
+#   docker build --build-arg BASE_IMAGE=$BASE --target worker -t tierserve-worker:0.1.0 \
+#     --build-context models=.tierserve/models .
 #
 # Models: `make models` fills .tierserve/models. Without --build-context models=DIR the stage `models` builds the models. It
 # installs torch for that, several GB that stay in that stage.
-# Base image: any image with Python 3.11 or later, its venv module and ca-certificates: --build-arg BASE_IMAGE=...
+# Base image: any image with Python 3.11 or later, its venv module and ca-certificates. It is named by its digest, which the
+# build records, because a tag names another image every few weeks; only an image of this machine (localhost/...) needs none.
 # Proxy with its own certificate authority: buildah and podman can mount the host's certificates during the build, and none
 # of them stays in the image. With Docker use a base image that has them.
 #   buildah bud -v /etc/ssl/certs:/etc/ssl/certs:ro --target server .
@@ -14,56 +17,64 @@
 ARG BASE_IMAGE=python:3.11-slim
 
 
-# The base of all build stages: pip in its own virtual environment, from which it installs into /opt/tierserve.
+# The base of all build stages: the installer, in its own virtual environment, installs into /opt/tierserve.
 FROM ${BASE_IMAGE} AS tools
+ARG BASE_IMAGE
+RUN case "$BASE_IMAGE" in *@sha256:*|localhost/*) ;; \
+    *) echo "name the base image by its digest: --build-arg BASE_IMAGE=$BASE_IMAGE@sha256:..." >&2; exit 1;; esac
 ENV PIP_CERT=/etc/ssl/certs/ca-certificates.crt \
-    PIP_CONSTRAINT=/src/requirements.lock \
     PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_NO_CACHE_DIR=1 \
-    PIP_ROOT_USER_ACTION=ignore
-RUN python3 -m venv /pip && python3 -m venv --without-pip /opt/tierserve
+    PIP_ROOT_USER_ACTION=ignore \
+    SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt \
+    UV_NO_CACHE=1
 WORKDIR /src
-COPY requirements.lock ./
+COPY requirements.lock docker/install.sh ./
+RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
+    python3 -m venv /pip && python3 -m venv --without-pip /opt/tierserve \
+    && sh install.sh /pip/bin /pip/bin/python cyclonedx-bom
+# Writes the list of what is installed in /opt/tierserve, the image's SBOM, beside it.
+ENV SBOM="/pip/bin/cyclonedx-py environment --output-reproducible -o /opt/tierserve/sbom.cdx.json /opt/tierserve/bin/python"
 
 
 FROM tools AS server-packages
 COPY setup.py ./
 # Installs the distribution without its code: its dependencies, its metadata and its command. The code is copied below.
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
-    /pip/bin/pip --python /opt/tierserve/bin/python install --no-compile '.[cluster,postgresql,objects]'
+    sh install.sh /pip/bin /opt/tierserve/bin/python '.[cluster,postgresql,objects]'
 # Removes 70 MB that nothing imports: the asynchronous Kubernetes client and its dependencies, SQLAlchemy's ORM and its
 # dialects for other databases, and the lexers of pygments.
 RUN cd /opt/tierserve/lib/python3*/site-packages && rm -r kubernetes/aio \
         sqlalchemy/orm sqlalchemy/ext sqlalchemy/dialects/mssql sqlalchemy/dialects/mysql sqlalchemy/dialects/oracle \
         pygments/lexers/[a-z]*.py \
-    && /pip/bin/pip --python /opt/tierserve/bin/python uninstall -q -y \
+    && /pip/bin/uv pip uninstall -q --python /opt/tierserve/bin/python \
         aiohappyeyeballs aiohttp aiohttp-retry aiosignal frozenlist multidict propcache yarl \
     && find . -type d \( -name test -o -name tests -o -name testing \) -prune -exec rm -r {} + && find . -name '*.pyi' -delete \
-    && /opt/tierserve/bin/python -m compileall -q -f --invalidation-mode unchecked-hash .
+    && /opt/tierserve/bin/python -m compileall -q -f --invalidation-mode unchecked-hash . && $SBOM
 
 FROM tools AS worker-packages
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
-    /pip/bin/pip --python /opt/tierserve/bin/python install --no-compile numpy onnxruntime pillow
+    sh install.sh /pip/bin /opt/tierserve/bin/python numpy onnxruntime pillow
 # libonnxruntime.so is for C programs; the Python module contains the same code. AVIF is a format that no worker opens.
 RUN cd /opt/tierserve/lib/python3*/site-packages \
     && rm -r onnxruntime/capi/libonnxruntime.so* onnxruntime/quantization onnxruntime/tools onnxruntime/transformers \
         numpy/_core/include numpy/_core/lib numpy/f2py \
         PIL/_avif.* pillow.libs/libavif* \
     && find . -type d -name tests -prune -exec rm -r {} + && find . -name '*.pyi' -delete \
-    && /opt/tierserve/bin/python -m compileall -q -f --invalidation-mode unchecked-hash .
+    && /opt/tierserve/bin/python -m compileall -q -f --invalidation-mode unchecked-hash . && $SBOM
 
 FROM tools AS worker-timm-packages
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
-    /pip/bin/pip --python /opt/tierserve/bin/python install --no-compile numpy pillow safetensors timm torch
+    sh install.sh /pip/bin /opt/tierserve/bin/python numpy pillow safetensors timm torch
 # One file of torch (py312_...) uses the syntax of a later Python, so it is not compiled.
 RUN cd /opt/tierserve/lib/python3*/site-packages && find . -name '*.pyi' -delete \
-    && /opt/tierserve/bin/python -m compileall -q -f --invalidation-mode unchecked-hash -x /py312_ .
+    && /opt/tierserve/bin/python -m compileall -q -f --invalidation-mode unchecked-hash -x /py312_ . && $SBOM
 
 
 FROM worker-timm-packages AS model-builder
 COPY setup.py ./
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
-    /pip/bin/pip --python /opt/tierserve/bin/python install --no-compile '.[build,worker]'
+    sh install.sh /pip/bin /opt/tierserve/bin/python '.[build,worker]'
 COPY model/ model/
 RUN /opt/tierserve/bin/python -m model build --output /models
 
@@ -109,8 +120,10 @@ ENV HOME=/tmp \
     PYTHONUNBUFFERED=1
 WORKDIR /srv/tierserve
 USER 10001:10001
+ARG BASE_IMAGE
 ARG VERSION=0.1.0
 LABEL org.opencontainers.image.version=${VERSION} \
+      org.opencontainers.image.base.name=${BASE_IMAGE} \
       org.opencontainers.image.licenses=Apache-2.0
 
 

@@ -20,7 +20,7 @@ SPREAD := --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
 BUILT := $(MODELS)/.built
 BUILDER := model/build.py model/quantize.py model/samples.py model/weights.py model/description.py
 
-.PHONY: help run models images test test-faults soak test-cluster test-one cluster-parts cluster cluster-down lint format bench docs lock clean
+.PHONY: help run models images test test-faults soak test-cluster test-one cluster-parts cluster cluster-down lint format bench docs lock audit clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -75,8 +75,11 @@ bench: .venv/.test $(BUILT) ## Measure the performance, each figure beside its r
 docs: .venv/.run ## Generate docs/configuration.md from the schema
 	@$(BIN)/python -m server.settings.reference
 
-lock: .venv/.test ## Write the newest versions of all dependencies into requirements.lock
-	@$(BIN)/python -m uv pip compile -q --universal --all-extras --no-header --no-annotate --upgrade --no-emit-index-url setup.py -o requirements.lock
+lock: .venv/.test ## Write the newest versions of all dependencies, and their hashes, into requirements.lock
+	@$(BIN)/python -m uv pip compile -q --universal --all-extras --generate-hashes --no-header --no-annotate --upgrade --no-emit-index-url setup.py -o requirements.lock
+
+audit: .venv/.test ## Ask a database of advisories about every package of requirements.lock
+	@$(BIN)/python -m tests.supply.audit $(ARGS)
 
 clean: ## Remove the virtual environment and the state folder
 	@[ ! -e $(STATE)/cluster/ready ] || $(BIN)/python -m tests.cluster down --dir $(STATE)/cluster
@@ -86,13 +89,10 @@ clean: ## Remove the virtual environment and the state folder
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or later is needed: make PYTHON=python3.12 ..."; exit 1; }
 	@echo "making a virtual environment in .venv"
 	@$(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install -q uv || echo "uv cannot be installed; pip is used instead and is slower"
 
 define install
 @echo "installing $(1)"
-@if $(BIN)/python -m uv --version >/dev/null 2>&1; \
-	then $(BIN)/python -m uv pip install -c requirements.lock -e '.[$(1)]' --python $(BIN)/python; \
-	else $(BIN)/python -m pip install -c requirements.lock -e '.[$(1)]'; fi
+@sh docker/install.sh $(BIN) $(BIN)/python -e '.[$(1)]'
 @touch $@
 endef
 
@@ -100,7 +100,7 @@ endef
 	$(call install,worker$(comma)build)
 
 .venv/.test: .venv/bin/python setup.py requirements.lock
-	$(call install,worker$(comma)build$(comma)test)
+	$(call install,worker$(comma)build$(comma)test$(comma)supply)
 
 comma := ,
 

@@ -155,7 +155,7 @@ def test_it_keeps_no_tool_and_nothing_of_the_build(image: Image) -> None:
 
 
 def test_it_has_the_locked_packages_of_its_extra(image: Image) -> None:
-    locked = {line.partition(" ;")[0] for line in (ROOT / "requirements.lock").read_text().splitlines()}
+    locked = {line.partition(" ")[0] for line in (ROOT / "requirements.lock").read_text().splitlines()}
     there = distributions(image)
     assert {f"{name}=={version}" for name, version in there.items()} - {f"tierserve=={VERSION}"} <= locked
     expected = {
@@ -265,3 +265,18 @@ def test_a_worker_without_a_server_says_so(image: Image) -> None:
     ended = image.run("python", "-m", "model", "work", "--model", "tf_efficientnet_lite0", "--runtime", runtime)
     assert ended.returncode == 1
     assert "workers are started by the server" in ended.stderr
+
+
+def test_the_bill_of_materials_names_every_package_with_its_version(image: Image) -> None:
+    bill = json.loads((image.root / "opt/tierserve/sbom.cdx.json").read_text())
+    assert bill["bomFormat"] == "CycloneDX"
+    records = image.files("opt/tierserve/lib/**/*.dist-info")
+    found = [importlib.metadata.Distribution.at(image.root / path) for path in records]
+    assert len(found) > 3
+    assert sorted((one["name"], one["version"]) for one in bill["components"]) == sorted(
+        (one.metadata["Name"], one.version) for one in found
+    )
+
+
+def test_the_base_image_is_recorded(image: Image) -> None:
+    assert image.config["Labels"]["org.opencontainers.image.base.name"] == base.NAME
