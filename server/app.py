@@ -21,6 +21,7 @@ from server.access.workers import Credentials, WorkerTokens
 from server.blobs import DirectoryBlobs
 from server.engines.base import Engine, EngineError
 from server.engines.local import LocalEngine
+from server.http.descriptors import raise_limit
 from server.http.routes import internal_server, public_server
 from server.http.services import Services
 from server.leader.leader import Leader
@@ -98,6 +99,7 @@ class Server:
     def __init__(self, live: Live, storage: Storage, workers: Workers) -> None:
         """Take the storage and the ports. Raises ``CannotServe`` or ``server.queue.CannotOpen``."""
         settings = live.current.settings
+        raise_limit()
         # Before the ports are bound: opening may take 30 s, and clients that connect meanwhile would wait for so long.
         self._database = storage.open_database()
         self._blobs = storage.open_blobs(self._database.clock)
@@ -117,6 +119,7 @@ class Server:
             disk=self._disk,
             cluster=self._cluster,
             clock=self._database.clock,
+            internal_url=workers.server_url or "",
         )
         url = workers.server_url or f"http://{_reachable(settings.host)}:{_port(self._internal_sockets)}"
         queue, clock = self.services.queue, self._database.clock

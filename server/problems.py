@@ -19,6 +19,10 @@ class Problem(Exception):
         self.body = {"title": status.phrase, "status": int(status), "code": code, "detail": detail, **numbers}
         self.retry_after = retry_after
 
+    def document(self, request_id: str) -> bytes:
+        """The body of the answer."""
+        return json.dumps({"type": "about:blank", **self.body, "request_id": request_id}).encode()
+
 
 def json_object(body: bytes) -> Mapping[str, Any]:
     """A request's JSON object. Raises ``Problem``."""

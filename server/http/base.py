@@ -13,6 +13,7 @@ from typing import Any, ClassVar, NoReturn
 from tornado.web import RequestHandler
 
 from server.access.workers import Worker
+from server.http import origins
 from server.http.callers import Anyone, Callers, Workers
 from server.http.errors import as_problem
 from server.http.schemas import Schema
@@ -44,6 +45,7 @@ class BaseHandler(RequestHandler):
     async def prepare(self) -> None:
         """Called by Tornado before the method: check caller and body by what the class declares."""
         try:
+            origins.check(self.request, self.services)
             self.caller = await self.callers.recognize(self.request.headers, self.services)
             if self.schema is not None:
                 self.asked_for = self.schema.read(self.request.body)
@@ -101,7 +103,7 @@ class BaseHandler(RequestHandler):
 
     def write_problem(self, problem: Problem) -> None:
         """Write a problem as the whole answer, without finishing the request."""
-        data = json.dumps({"type": "about:blank", **problem.body, "request_id": self.request_id}).encode()
+        data = problem.document(self.request_id)
         self.set_status(problem.status)
         self.set_header("Content-Type", "application/problem+json")
         # A refused upload flushes the answer before Tornado would set the length, and would be sent in chunks.

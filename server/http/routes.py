@@ -6,22 +6,24 @@ import logging
 import re
 from collections.abc import Mapping
 
-from tornado.httpserver import HTTPServer
 from tornado.web import Application
 
 from server.http.base import BaseHandler, NotFoundHandler
+from server.http.descriptors import shares
 from server.http.internal.metrics import MetricsHandler
 from server.http.internal.worker import CompleteHandler, ExtendHandler, LeaseHandler, ReleaseHandler
+from server.http.listener import Listener
 from server.http.public.classify import ClassifyHandler
 from server.http.public.health import HealthHandler, ReadyHandler
 from server.http.public.predictions import PredictionHandler
 from server.http.public.tiers import ConfigHandler, TiersHandler
 from server.http.services import Services
+from server.metrics import OTHER
+from server.problems import Problem
 
 log = logging.getLogger(__name__)
 
-# Tornado's defaults would let a body take for ever and keep an idle connection for an hour.
-BODY_SECONDS, IDLE_SECONDS = 60.0, 75.0
+BODY_SECONDS = 60.0  # Tornado's default would let a body take for ever
 UNBOUNDED = 1 << 40  # past its limit Tornado just says 400 and closes the connection; ``UploadHandler`` answers 413
 INTERNAL_BODY_BYTES = 16 * 1024 * 1024
 
@@ -39,20 +41,25 @@ INTERNAL: Mapping[str, type[BaseHandler]] = {
     "/work/extend": ExtendHandler,
     "/work/release": ReleaseHandler,
     "/metrics": MetricsHandler,
+    # Here too, for the kubelet: whatever happens on the public port, it must not take the server for dead.
+    "/healthz": HealthHandler,
+    "/readyz": ReadyHandler,
 }
 
 
-def public_server(services: Services) -> HTTPServer:
+def public_server(services: Services) -> Listener:
     """What clients reach, once it has sockets."""
-    return _server(services, PUBLIC, UNBOUNDED)
+    return _server(services, PUBLIC, UNBOUNDED, shares().public)
 
 
-def internal_server(services: Services) -> HTTPServer:
+def internal_server(services: Services) -> Listener:
     """What workers and operators reach, once it has sockets."""
-    return _server(services, INTERNAL, INTERNAL_BODY_BYTES)
+    return _server(services, INTERNAL, INTERNAL_BODY_BYTES, shares().internal)
 
 
-def _server(services: Services, routes: Mapping[str, type[BaseHandler]], most_bytes: int) -> HTTPServer:
+def _server(
+    services: Services, routes: Mapping[str, type[BaseHandler]], most_bytes: int, most_connections: int
+) -> Listener:
     given = {"services": services}
     application = Application(
         [(re.sub(r"{\w+}", "([^/]+)", route), handler, {**given, "route": route}) for route, handler in routes.items()],
@@ -60,8 +67,13 @@ def _server(services: Services, routes: Mapping[str, type[BaseHandler]], most_by
         default_handler_args=given,
         log_function=_log_request,
     )
-    return HTTPServer(
-        application, max_body_size=most_bytes, body_timeout=BODY_SECONDS, idle_connection_timeout=IDLE_SECONDS
+
+    def refused(problem: Problem) -> None:
+        services.metrics.rejected("", problem.body["code"])
+        services.metrics.answered(OTHER, OTHER, problem.status, 0)
+
+    return Listener(
+        application, most=most_connections, refused=refused, max_body_size=most_bytes, body_timeout=BODY_SECONDS
     )
 
 

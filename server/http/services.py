@@ -29,7 +29,8 @@ UPLOAD_BYTES = 256 * 1024 * 1024  # half of the memory that the chart allows the
 class Services:
     """The services of one server. ``cluster`` is the thread pool for what may call the API server of Kubernetes.
 
-    ``underway`` are the requests that have no answer yet.
+    ``internal_url`` is where workers of a cluster find the server, and empty on a laptop. ``underway`` are the requests
+    that have no answer yet.
     """
 
     live: Live
@@ -46,6 +47,7 @@ class Services:
     uploads: Budget
     metrics: Metrics
     clock: Callable[[], float]
+    internal_url: str
     underway: set[object] = field(default_factory=set)
 
     @classmethod
@@ -60,6 +62,7 @@ class Services:
         disk: Executor,
         cluster: Executor,
         clock: Callable[[], float],
+        internal_url: str = "",
         recent_seconds: float = RECENT_SECONDS,
     ) -> Services:
         """Those over this storage and this engine; figures of the queue may be as old as ``recent_seconds``."""
@@ -79,6 +82,7 @@ class Services:
             uploads=Budget(UPLOAD_BYTES),
             metrics=Metrics(version("tierserve"), sorted(FINAL)),
             clock=clock,
+            internal_url=internal_url,
         )
 
     def listen(self) -> None:

@@ -114,6 +114,8 @@ class Settings:
 
     host: str
     """The address of both listeners."""
+    hosts: tuple[str, ...]
+    """The names in ``Host`` that are served; empty: the loopback names on a loopback address, else every name."""
     port: int
     """For clients; 0 stands for any free port."""
     internal_port: int

@@ -72,6 +72,7 @@ def as_settings(values: Mapping[str, Any]) -> Settings:
     server, lease, image = values["server"], values["server"]["lease"], values["worker"]["image"]
     return Settings(
         host=server["host"],
+        hosts=tuple(server["hosts"]),
         port=int(server["port"]),
         internal_port=int(server["internalPort"]),
         lease=LeaseTimes(

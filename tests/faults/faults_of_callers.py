@@ -47,7 +47,7 @@ class Liars(Fault):
 
     def _words(self) -> bytes:
         body = self.scene.pictures.make(self.chance).data
-        head = "POST /img-classification/free HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\n"
+        head = "POST /img-classification/free HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/jpeg\r\n"
         match self.chance.randrange(6):
             case 0:
                 return head.encode()

@@ -28,7 +28,7 @@ from tests.waiting import eventually
 pytestmark = pytest.mark.faults
 
 ASYNC = {"Prefer": "respond-async"}
-HEAD = b"POST /img-classification/free HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\n"
+HEAD = b"POST /img-classification/free HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/jpeg\r\n"
 PATIENCE = 1.5
 
 

@@ -160,7 +160,7 @@ def test_06_a_poisoned_picture_takes_no_neighbour_along(begin: Begin, pictures: 
 def test_12_a_sigterm_during_fifty_uploads_loses_none_that_was_accepted(begin: Begin) -> None:
     world = begin(PAUSED)
     half = threading.Barrier(UPLOADS + 1)
-    head = f"POST /img-classification/free HTTP/1.1\r\nHost: x\r\nContent-Length: {len(CAT)}\r\n"
+    head = f"POST /img-classification/free HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(CAT)}\r\n"
 
     def upload(number: int) -> tuple[int, str]:
         """Returns the status, or 0 if the connection broke, and the prediction's id."""

@@ -150,7 +150,7 @@ def test_who_waits_and_who_is_sent_away_is_counted(measured: Service) -> None:
 
 def refused_and_gone(found: Service) -> None:
     """Be a client that reads its refusal and hangs up without having sent its body."""
-    head = b"POST /img-classification/premium HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n"
+    head = b"POST /img-classification/premium HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n"
     with socket.create_connection(("127.0.0.1", found.port), timeout=10) as connection:
         connection.sendall(head)
         assert b" 429 " in connection.recv(1000)

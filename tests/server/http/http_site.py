@@ -120,7 +120,7 @@ class Reviews(WorkerTokens):
 class Site(Client):
     """Handlers over a real queue, real blobs and real sockets. Their event loop has a thread of its own."""
 
-    def __init__(self, folder: Path, live: Live, tokens: WorkerTokens) -> None:
+    def __init__(self, folder: Path, live: Live, tokens: WorkerTokens, internal_url: str) -> None:
         self.clock, self.live, self.tokens = HandClock(), live, tokens
         database = FailingDatabase.open(folder / "data", self.clock)
         assert isinstance(database, FailingDatabase)
@@ -138,6 +138,7 @@ class Site(Client):
             disk=self.pool,
             cluster=self.pool,
             clock=self.clock,
+            internal_url=internal_url,
             recent_seconds=ALWAYS_ANEW,
         )
         self.callers = ThreadPoolExecutor(8)
@@ -250,9 +251,11 @@ def defaults() -> Live:
 
 
 @contextmanager
-def running(folder: Path, live: Live | None = None, tokens: WorkerTokens | None = None) -> Iterator[Site]:
+def running(
+    folder: Path, live: Live | None = None, tokens: WorkerTokens | None = None, internal_url: str = ""
+) -> Iterator[Site]:
     """A site while the block lasts."""
-    site = Site(folder, live or defaults(), tokens or WorkerTokens(b"secret"))
+    site = Site(folder, live or defaults(), tokens or WorkerTokens(b"secret"), internal_url)
     try:
         yield site
     finally:

@@ -134,7 +134,8 @@ def test_a_full_queue_says_429_before_the_body(small: Site) -> None:
 
 
 def test_a_queue_that_fills_up_during_an_upload_says_429_and_keeps_nothing(small: Site) -> None:
-    head = b"POST /img-classification/free HTTP/1.1\r\nHost: x\r\nPrefer: respond-async\r\nContent-Length: 103\r\n\r\n"
+    head = b"POST /img-classification/free HTTP/1.1\r\nHost: localhost\r\nPrefer: respond-async\r\n"
+    head += b"Content-Length: 103\r\n\r\n"
     with small.connected() as connection:
         connection.sendall(head.replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n"))
         assert connection.recv(100).startswith(b"HTTP/1.1 100 ")

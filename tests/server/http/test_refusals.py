@@ -14,7 +14,7 @@ from tests.server.http.http_site import ANSWER_SECONDS, PICTURE, Site, assert_pr
 from tests.service.test_classify import multipart
 from tests.waiting import eventually
 
-HEAD = b"POST /img-classification/free HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\n"
+HEAD = b"POST /img-classification/free HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/jpeg\r\n"
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
 MEGABYTE = b"100000\r\n" + bytes(0x100000) + b"\r\n"
 FORM = HEAD.replace(b"image/jpeg", b"multipart/form-data; boundary=XX")

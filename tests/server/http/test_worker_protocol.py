@@ -239,7 +239,8 @@ def test_each_of_several_that_wait_gets_one(site: Site, monkeypatch: pytest.Monk
 def hang_up_amid(site: Site, name: str) -> socket.socket:
     """Ask for work as a worker, without reading the answer; returns the connection."""
     token, body = site.job(name), b'{"most": 1, "wait": 60}'
-    head = f"POST /work/lease HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nContent-Length: {len(body)}\r\n"
+    head = f"POST /work/lease HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n"
+    head += f"Authorization: Bearer {token}\r\n"
     connection = socket.create_connection(("127.0.0.1", site.internal.port), timeout=ANSWER_SECONDS)
     connection.sendall(f"{head}\r\n".encode() + body)
     return connection

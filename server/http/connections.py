@@ -1,0 +1,216 @@
+"""One client's connection: it says when it is silent, and answers as a problem what has no handler yet.
+
+Children of Tornado's classes, which would write a bare "400 Bad Request", or nothing, and log a line for each.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import secrets
+import socket
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from typing import Protocol
+
+from tornado.http1connection import HTTP1Connection, HTTP1ConnectionParameters, HTTP1ServerConnection
+from tornado.httputil import (
+    HTTPHeaders,
+    HTTPInputError,
+    HTTPMessageDelegate,
+    HTTPServerConnectionDelegate,
+)
+from tornado.iostream import IOStream, StreamClosedError, UnsatisfiableReadError
+
+from server.http import heads
+from server.problems import Problem
+
+log = logging.getLogger(__name__)
+
+IDLE_SECONDS = 75.0  # without a byte of a next request
+HEAD_SECONDS = 5.0  # from the first byte of a head to its last
+TAKING_SECONDS = 60.0  # in which a client takes nothing of an answer that is being sent
+# A connection that is closed while its client still sends is reset, and the client may lose the answer.
+LINGER_SECONDS, LINGER_BYTES = 2.0, 1024 * 1024
+
+
+class Door(Protocol):
+    """Who looks after the connections of a port."""
+
+    def silent(self, connection: Connection) -> None:
+        """The connection has no request under way, and something or nothing of the next one has come just now."""
+
+    def under_way(self, connection: Connection) -> None:
+        """The head of a request is complete."""
+
+    def refused(self, problem: Problem) -> None:
+        """A request without a handler was answered with this."""
+
+
+class Stream(IOStream):
+    """A socket that calls ``came`` when bytes have come; ``moved_at`` is when the last ones came or went."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        super().__init__(sock)
+        self.came: Callable[[], None] = lambda: None
+        self.moved_at = self.io_loop.time()
+
+    def read_until_regex(self, regex: bytes, max_bytes: int | None = None) -> Awaitable[bytes]:
+        """Read a head, or so much of it that it is too long; past ``max_bytes`` Tornado would close unanswered."""
+        head = super().read_until_regex(heads.END)
+        if self._read_buffer_size:  # some of it came while the last request was answered
+            self.came()
+        return head
+
+    def read_from_fd(self, buf: bytearray | memoryview) -> int | None:
+        """As Tornado's."""
+        count = super().read_from_fd(buf)
+        if count:
+            self.moved_at = self.io_loop.time()
+            self.came()
+        return count
+
+    def write_to_fd(self, data: memoryview) -> int:
+        """As Tornado's."""
+        count = super().write_to_fd(data)
+        self.moved_at = self.io_loop.time()
+        return count
+
+
+class Exchange(HTTP1Connection):
+    """One request and its answer."""
+
+    def __init__(self, connection: Connection, params: HTTP1ConnectionParameters, context: object | None) -> None:
+        super().__init__(connection.stream, False, params, context)
+        self._connection = connection
+        self._expects = False
+
+    def _parse_headers(self, data: bytes) -> tuple[str, HTTPHeaders]:
+        line, headers = heads.read(data)
+        self._connection.begin()
+        # Tornado sends "100 Continue" by itself if it finds this, also when the answer has been sent.
+        expected = headers.pop("Expect", "").lower()
+        self._expects = expected == "100-continue" and line.endswith("HTTP/1.1")
+        return line, headers
+
+    async def _read_message(self, delegate: HTTPMessageDelegate) -> bool:
+        try:
+            return await super()._read_message(delegate)
+        except Problem as problem:
+            await self._connection.refuse(problem, answered=self._response_start_line is not None)
+            self.close()
+            return False
+
+    def _read_body(self, code: int, headers: HTTPHeaders, delegate: HTTPMessageDelegate) -> Awaitable[None] | None:
+        """Called when the handler is ready for the body."""
+        if self._expects and self._response_start_line is None and headers.get("Content-Length") != "0":
+            self.stream.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        try:
+            reading = super()._read_body(code, headers, delegate)
+        except HTTPInputError as error:
+            raise _bad_body(error) from error
+        return None if reading is None else _framed(reading)
+
+
+class Connection(HTTP1ServerConnection):
+    """The requests of one client, one after another. ``begun_at`` is when the first byte of a head came."""
+
+    stream: Stream
+
+    def __init__(self, stream: Stream, params: HTTP1ConnectionParameters, context: object, door: Door) -> None:
+        super().__init__(stream, params, context)
+        self._door, self._waits = door, True
+        self.begun_at: float | None = None
+        stream.came = self._came
+
+    def begin(self) -> None:
+        """The head of a request is complete."""
+        self._waits = False
+        self._door.under_way(self)
+
+    def look(self, now: float) -> None:
+        """Close the connection if its client has been silent for too long."""
+        silence = now - self.stream.moved_at
+        if self.stream.writing():
+            if silence > TAKING_SECONDS:
+                self.stream.close()
+        elif not self._waits:
+            return
+        elif self.begun_at is None:
+            if silence > IDLE_SECONDS:
+                self.stream.close()
+        elif now - self.begun_at > HEAD_SECONDS:
+            detail = f"the head of the request was not complete after {HEAD_SECONDS:g} s"
+            self.send(Problem(HTTPStatus.REQUEST_TIMEOUT, "head_too_slow", detail, limit_seconds=HEAD_SECONDS))
+            self.stream.close()
+
+    async def refuse(self, problem: Problem, *, answered: bool) -> None:
+        """Send a problem unless there is an answer already, and receive a little more so that it arrives."""
+        self.begun_at = math.inf  # there is no other request to wait for
+        try:
+            if not answered:
+                await self.send(problem)
+            self.stream.socket.shutdown(socket.SHUT_WR)
+            async with asyncio.timeout(LINGER_SECONDS):
+                left = LINGER_BYTES
+                while left > 0:
+                    left -= len(await self.stream.read_bytes(65536, partial=True))
+        except (OSError, StreamClosedError, TimeoutError):
+            pass
+
+    def send(self, problem: Problem) -> Awaitable[None]:
+        """Send a problem for which there is no handler."""
+        self._door.refused(problem)
+        request_id = secrets.token_hex(8)
+        body = problem.document(request_id)
+        return self.stream.write(_answer_head(problem.status, request_id, len(body)) + body)
+
+    async def _server_request_loop(self, delegate: HTTPServerConnectionDelegate) -> None:
+        """As Tornado's, which would make connections of its own class."""
+        try:
+            while True:
+                self.begun_at, self._waits = None, True
+                self._door.silent(self)
+                exchange = Exchange(self, self.params, self.context)
+                if not await exchange.read_response(delegate.start_request(self, exchange)):
+                    return
+                await asyncio.sleep(0)  # lets others have their turn when requests come faster than they are answered
+        except (StreamClosedError, UnsatisfiableReadError, asyncio.CancelledError):
+            return
+        except Exception:
+            log.exception("a connection was closed for a fault of the server")
+            self.stream.close()
+        finally:
+            delegate.on_close(self)
+
+    def _came(self) -> None:
+        if self._waits:
+            if self.begun_at is None:
+                self.begun_at = self.stream.moved_at
+            self._door.silent(self)
+
+
+async def _framed(reading: Awaitable[None]) -> None:
+    """Read a body whose framing may be broken. Raises ``Problem``."""
+    try:
+        await reading
+    except HTTPInputError as error:
+        raise _bad_body(error) from error
+
+
+def _bad_body(error: HTTPInputError) -> Problem:
+    return Problem(HTTPStatus.BAD_REQUEST, "bad_chunk", f"the body cannot be read: {error}"[:300])
+
+
+def _answer_head(status: HTTPStatus, request_id: str, length: int) -> bytes:
+    lines = [
+        f"HTTP/1.1 {int(status)} {status.phrase}",
+        "Content-Type: application/problem+json",
+        f"Content-Length: {length}",
+        f"X-Request-Id: {request_id}",
+        "X-Content-Type-Options: nosniff",
+        "Cache-Control: no-store",
+        "Connection: close",
+    ]
+    return "\r\n".join([*lines, "", ""]).encode()

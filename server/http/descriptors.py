@@ -1,0 +1,37 @@
+"""How many files this process may have open, and how many of them may be connections of each port."""
+
+from __future__ import annotations
+
+import resource
+from dataclasses import dataclass
+
+# More connections than this would need more memory than the chart gives the server: each may hold a head of 16 KiB.
+MOST_FILES = 4096
+RESERVE, INTERNAL = 256, 512
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """The most connections that each port may have at once."""
+
+    public: int
+    internal: int
+
+
+def raise_limit() -> None:
+    """Let this process open as many files as it is allowed to, but not more than ``MOST_FILES``."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+    if resource.RLIM_INFINITY != soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def shares() -> Shares:
+    """The ports' shares of the files that this process may have open now.
+
+    A reserve is left for the database, the pictures, the workers and the calls to the cluster.
+    """
+    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    files = MOST_FILES if soft == resource.RLIM_INFINITY else min(soft, MOST_FILES)
+    internal = min(INTERNAL, files // 8)
+    return Shares(public=files - internal - min(RESERVE, files // 4), internal=internal)
