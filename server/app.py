@@ -33,6 +33,7 @@ from server.storage import Storage
 
 log = logging.getLogger(__name__)
 
+BACKLOG = 1024  # connections that wait to be accepted; the kernel drops those past it, and they try again after 1 s
 DISK_THREADS, STORE_THREADS, CLUSTER_THREADS = 4, 32, 2  # an object store takes its time, and takes many at once
 # The server pod's terminationGracePeriodSeconds in the chart counts on these 20 s.
 LAST_ANSWERS_SECONDS, LAST_ANSWERS_LOOK = 20.0, 0.02
@@ -183,7 +184,7 @@ async def serve(server: Server, ready: Callable[[Server], None]) -> None:
 
 def _bind(port: int, host: str, key: str) -> list[socket.socket]:
     try:
-        return bind_sockets(port, host, reuse_port=False)
+        return bind_sockets(port, host, backlog=BACKLOG)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             other = port + 10

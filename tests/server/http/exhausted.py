@@ -1,4 +1,7 @@
-"""A listener in a process that has no file left to open. It takes one word on its standard input: let them go."""
+"""A listener in a process that has no file left to open until a line comes on standard input, and ends at a second.
+
+It prints its port, and then how often it tried to accept a connection meanwhile.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,10 @@ import asyncio
 import logging
 import os
 import resource
+import socket
 import sys
+from typing import Any
 
-from tornado.netutil import bind_sockets
 from tornado.web import Application, RequestHandler
 
 from server.http.listener import Listener
@@ -19,22 +23,40 @@ class Hello(RequestHandler):
         self.finish("hello")
 
 
+class Counted(socket.socket):
+    """Counts the calls of ``accept``."""
+
+    calls = 0
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        self.calls += 1
+        return super().accept()
+
+
 async def main() -> None:
     listener = Listener(Application([("/", Hello)]), most=100, refused=lambda problem: None)
-    sockets = bind_sockets(0, "127.0.0.1")
-    listener.add_sockets(sockets)
+    door = Counted()
+    door.bind(("127.0.0.1", 0))
+    door.setblocking(False)
+    door.listen()
+    listener.add_sockets([door])
     resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
     taken = []
     try:
         while True:
             taken.append(os.dup(0))
     except OSError:
-        sys.stdout.write(f"{sockets[0].getsockname()[1]}\n")
-        sys.stdout.flush()
+        tell(door.getsockname()[1])
     await asyncio.to_thread(sys.stdin.readline)
+    tell(door.calls)
     for one in taken:
         os.close(one)
     await asyncio.to_thread(sys.stdin.readline)
+
+
+def tell(number: int) -> None:
+    sys.stdout.write(f"{number}\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -47,6 +47,14 @@ def kept_waiting(site: Site, held: ExitStack) -> socket.socket:
     return connection
 
 
+def uploading(site: Site, held: ExitStack) -> socket.socket:
+    """A connection whose body has not all come."""
+    connection, before = opened(site.port, held), len(site.services.underway)
+    connection.sendall(WAITING[:-1])
+    eventually(lambda: len(site.services.underway), ANSWER_SECONDS, "it is under way", lambda now: now > before)
+    return connection
+
+
 def assert_closed(connection: socket.socket) -> None:
     assert raw.rest(connection) == b""
 
@@ -76,9 +84,12 @@ def test_a_request_under_way_is_never_closed_for_a_new_one(narrow: Site) -> None
         assert raw.read(waiting).status == 202
 
 
-def test_when_all_have_requests_under_way_a_new_one_waits_its_turn(narrow: Site) -> None:
+@pytest.mark.parametrize("occupied", [kept_waiting, uploading])
+def test_when_all_have_requests_under_way_a_new_one_waits_its_turn(
+    narrow: Site, occupied: Callable[[Site, ExitStack], socket.socket]
+) -> None:
     with ExitStack() as held:
-        waiting = [kept_waiting(narrow, held) for _ in range(MOST)]
+        waiting = [occupied(narrow, held) for _ in range(MOST)]
         late = opened(narrow.port, held)
         late.sendall(GET)
         late.settimeout(0.3)
