@@ -118,7 +118,6 @@ def serve(
     # Imports stand in the commands that need them, because to import the server takes longer than most commands run.
     from server.app import CannotServe, Server, cluster_workers, local_workers, serve
     from server.blobs import BlobsUnusable
-    from server.logs import Throttle
     from server.queue import CannotOpen
     from server.redaction import redacted
     from server.settings.kept import Kept
@@ -127,7 +126,6 @@ def serve(
 
     read = Files(files or DEFAULT_VALUES, overrides, None if merged else DEFAULT_VALUES, templates)
     _log_to_stderr(database_url, blobs_url)
-    logging.getLogger().handlers[0].addFilter(Throttle())
     try:
         live = Live(read, Kept(state / "settings.json", read))
         if internal_url is not None:
@@ -143,9 +141,11 @@ def serve(
 
 def _log_to_stderr(*urls: str) -> None:
     """Log without the secrets of these URLs, also the traceback of an error that ends the process or a thread."""
+    from server.logs import Throttle
     from server.redaction import RedactingFormatter
 
     handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(Throttle())
     handler.setFormatter(RedactingFormatter("%(asctime)s %(levelname)s %(message)s", *urls))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     log = logging.getLogger("server")
