@@ -16,6 +16,7 @@ setup(
         "fastjsonschema",
         "jinja2>=3.1.6",
         "jsonschema",
+        "multipart>=2",
         "prometheus-client",
         "pyyaml>=6",
         "rich",

@@ -24,10 +24,10 @@ class Problem(Exception):
         return json.dumps({"type": "about:blank", **self.body, "request_id": request_id}).encode()
 
 
-def json_object(body: bytes) -> Mapping[str, Any]:
-    """A request's JSON object. Raises ``Problem``."""
+def json_object(body: bytes | bytearray) -> Mapping[str, Any]:
+    """A request's JSON object, in UTF-8. Raises ``Problem``."""
     try:
-        value = json.loads(body, parse_constant=_no_constant)
+        value = json.loads(body.decode("utf-8-sig"), parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
         raise Problem(HTTPStatus.BAD_REQUEST, "bad_json", f"the body is not JSON: {error}") from error
     if not isinstance(value, dict):

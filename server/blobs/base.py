@@ -10,6 +10,10 @@ from __future__ import annotations
 import struct
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeAlias
+
+Piece: TypeAlias = bytes | bytearray
+"""Bytes of a picture; what was just received is a ``bytearray``, and is not copied."""
 
 
 class BlobError(Exception):
@@ -28,7 +32,7 @@ class Blobs(ABC):
     """A store of blobs by key. Every method may block on a disk or a network; it can be called from any thread."""
 
     @abstractmethod
-    def put(self, key: str, pictures: Sequence[Sequence[bytes]]) -> int:
+    def put(self, key: str, pictures: Sequence[Sequence[Piece]]) -> int:
         """Store pictures, each given as chunks of bytes, as one blob; return its size in bytes once it is durable.
 
         Raises ``BlobError``. What a second ``put`` with the same key does is not defined.
@@ -66,7 +70,7 @@ def pack_header(sizes: Sequence[int]) -> bytes:
     return struct.pack(f">{1 + len(sizes)}I", len(sizes), *sizes)
 
 
-def pack(pictures: Sequence[Sequence[bytes]]) -> list[bytes]:
+def pack(pictures: Sequence[Sequence[Piece]]) -> list[Piece]:
     """Return a blob of these pictures, as chunks of bytes."""
     return [
         pack_header([sum(map(len, each)) for each in pictures]),

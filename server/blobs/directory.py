@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from server.blobs.base import BlobError, BlobMissing, Blobs, checked, is_key, pack
+from server.blobs.base import BlobError, BlobMissing, Blobs, Piece, checked, is_key, pack
 from server.files import open_file, open_folder
 from server.points import Point, reached
 
@@ -21,7 +21,7 @@ class DirectoryBlobs(Blobs):
         self._clock = clock
         self._folder = open_folder(root)
 
-    def put(self, key: str, pictures: Sequence[Sequence[bytes]]) -> int:
+    def put(self, key: str, pictures: Sequence[Sequence[Piece]]) -> int:
         """Store pictures in a new file, and sync both the file and the folder."""
         path = self._path(key)
         chunks = pack(pictures)
@@ -76,7 +76,7 @@ class DirectoryBlobs(Blobs):
         return self._root / checked(key)
 
 
-def _write_all(descriptor: int, chunks: Sequence[bytes]) -> None:
+def _write_all(descriptor: int, chunks: Sequence[Piece]) -> None:
     waiting = [memoryview(chunk) for chunk in chunks if chunk]
     while waiting:
         written = os.writev(descriptor, waiting[:512])  # Linux refuses more than 1024 at once

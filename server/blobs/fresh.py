@@ -7,7 +7,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 
-from server.blobs.base import pack
+from server.blobs.base import Piece, pack
 
 MOST_BYTES = 32 * 1024 * 1024
 LARGEST_BYTES = 1024 * 1024  # a larger blob takes longer to send than to read
@@ -27,16 +27,16 @@ class FreshBlobs:
         self._blobs: OrderedDict[str, tuple[float, bytes]] = OrderedDict()
         self._bytes = 0
 
-    def remember(self, key: str, pictures: Sequence[Sequence[bytes]]) -> None:
+    def remember(self, key: str, pictures: Sequence[Sequence[Piece]]) -> None:
         """Cache the blob that was stored under this key, if there is room for it."""
-        blob = b"".join(pack(pictures))
-        now = self._clock()
+        parts, now = pack(pictures), self._clock()
+        size = sum(map(len, parts))
         with self._lock:
             while self._blobs and now - next(iter(self._blobs.values()))[0] > SECONDS:
                 self._pop(next(iter(self._blobs)))
-            if len(blob) <= LARGEST_BYTES and self._bytes + len(blob) <= MOST_BYTES:
-                self._blobs[key] = (now, blob)
-                self._bytes += len(blob)
+            if size <= LARGEST_BYTES and self._bytes + size <= MOST_BYTES:
+                self._blobs[key] = (now, b"".join(parts))
+                self._bytes += size
 
     def take(self, keys: Sequence[str]) -> list[bytes] | None:
         """Remove these blobs from the cache and return their bytes; None when one is not cached. Never blocks."""

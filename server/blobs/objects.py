@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from obstore.exceptions import BaseError
 from obstore.store import from_url
 
-from server.blobs.base import BlobError, BlobMissing, Blobs, BlobsUnusable, checked, is_key, is_whole, pack
+from server.blobs.base import BlobError, BlobMissing, Blobs, BlobsUnusable, Piece, checked, is_key, is_whole, pack
 from server.points import Point, reached
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class ObjectBlobs(Blobs):
         except BlobError as error:
             raise BlobsUnusable(f"cannot use {self._name}: {error}") from None
 
-    def put(self, key: str, pictures: Sequence[Sequence[bytes]]) -> int:
+    def put(self, key: str, pictures: Sequence[Sequence[Piece]]) -> int:
         """Store pictures as one object, which is complete and durable once the store has acknowledged it."""
         path, chunks = checked(key), pack(pictures)
         reached(Point.BLOB_OPENED)

@@ -1,4 +1,4 @@
-"""The base of every handler: it checks callers and bodies, and sends JSON and problems."""
+"""The base of every handler: it checks the caller, then receives the body, and sends JSON and problems."""
 
 from __future__ import annotations
 
@@ -6,59 +6,125 @@ import asyncio
 import json
 import logging
 import secrets
-from collections.abc import Awaitable, Mapping
 from http import HTTPStatus
 from typing import Any, ClassVar, NoReturn
 
-from tornado.web import RequestHandler
+from tornado.http1connection import HTTP1Connection
+from tornado.iostream import IOStream
+from tornado.web import HTTPError, RequestHandler, stream_request_body
 
-from server.access.workers import Worker
 from server.http import origins
-from server.http.callers import Anyone, Callers, Workers
+from server.http.bodies import SMALL_BYTES, Body
+from server.http.callers import Anyone, Callers
 from server.http.errors import as_problem
-from server.http.schemas import Schema
 from server.http.services import Services
 from server.metrics import OTHER
 from server.problems import Problem
+from server.queue import QueueError
 
 log = logging.getLogger("server.http")
 
 
+@stream_request_body
 class BaseHandler(RequestHandler):
-    """A handler declares its ``callers`` and its ``schema``; its methods check, do one thing and answer."""
+    """A handler declares its ``callers`` and how long a body may be; its methods check, do one thing and answer.
+
+    A body is counted while it arrives, and is dropped unless a subclass overrides ``take``.
+    """
 
     callers: ClassVar[Callers[Any]]
-    schema: ClassVar[Schema | None] = None
 
     services: Services
     route: str
     caller: Any
-    asked_for: Mapping[str, Any]
+    body: Body
     request_id = ""
     counted = False
 
     def initialize(self, services: Services, route: str = OTHER) -> None:
         """Called by Tornado for each request; ``route`` has names where its path has values."""
         self.services, self.route = services, route
+        self.body = Body(self.request.headers)
         services.underway.add(self)
 
     async def prepare(self) -> None:
-        """Called by Tornado before the method: check caller and body by what the class declares."""
+        """Called by Tornado before any of the body is read: check the caller, then what the head tells of the body."""
         try:
             origins.check(self.request, self.services)
+            method = (self.request.method or "").lower()
+            if getattr(type(self), method) is getattr(RequestHandler, method):
+                raise HTTPError(HTTPStatus.METHOD_NOT_ALLOWED)
             self.caller = await self.callers.recognize(self.request.headers, self.services)
-            if self.schema is not None:
-                self.asked_for = self.schema.read(self.request.body)
+            self.body.expect(self.most_bytes())
             await self.admit()
-        except Problem as problem:
-            self.refuse(problem)
+            if self.body.comes:
+                self.services.pace.begin(self)
+                self.body.watch_chunks(self._stream, self.give_up)
+        except (HTTPError, Problem, QueueError) as error:
+            if not self.body.comes:
+                raise
+            self.refuse(as_problem(error, HTTPStatus.INTERNAL_SERVER_ERROR))
+
+    def most_bytes(self) -> int:
+        """How long the body may be. Raises ``Problem`` when that cannot be said."""
+        return SMALL_BYTES
 
     async def admit(self) -> None:
-        """Check what else must hold. If the handler streams its body, none of it has come yet. Raises ``Problem``."""
+        """Check what else must hold before the body is read. Raises ``Problem`` and ``QueueError``."""
+
+    def take(self, chunk: bytes) -> None:
+        """Do what is to be done with a part of the body. Raises ``Problem``."""
+
+    def release(self) -> None:
+        """Forget what has come of the body; further calls change nothing."""
+        self.services.pace.end(self)
+        self.body.leave(self._stream)
 
     def refuse(self, problem: Problem) -> None:
-        """Answer with what kept the request from its method."""
-        raise problem
+        """Answer before all of the body has come, and go on receiving it, as most clients send all before they read."""
+        self.release()
+        self.body.refused = True
+        # Tornado calls the method at the end of the body, but the answer is here already.
+        setattr(self, (self.request.method or "").lower(), _answered)
+        self.write_problem(problem)
+        if not (self.body.lingers and self.body.runs_out):
+            self.set_header("Connection", "close")
+        if self.body.lingers:
+            self.flush()  # not finish(), at which Tornado closes a connection whose body has not all come
+            self.services.pace.begin(self)
+            self.body.watch_chunks(self._stream, self.give_up)
+        else:
+            self.finish()
+
+    def data_received(self, chunk: bytes) -> None:
+        """Called by Tornado for each part of the body."""
+        try:
+            self.body.receive(chunk)
+            if not self.body.refused:
+                self.take(chunk)
+        except Problem as problem:
+            if self.body.refused:
+                return self.give_up(problem)
+            self.refuse(problem)
+        if self.body.outstays:
+            self.finish()
+        return None
+
+    def give_up(self, problem: Problem) -> None:
+        """Answer, unless that was done before, and close the connection without waiting for the rest of the body."""
+        if self._finished:
+            return
+        if not self.body.refused:
+            self.release()
+            self.body.refused = True
+            self.write_problem(problem)
+            self.set_header("Connection", "close")
+        self.finish()
+
+    @property
+    def _stream(self) -> IOStream:
+        assert isinstance(self.request.connection, HTTP1Connection)
+        return self.request.connection.stream
 
     def finish(self, chunk: str | bytes | dict[str, Any] | None = None) -> asyncio.Future[None]:
         """As Tornado's; while this server stops, its clients are told to open a new connection, to another server."""
@@ -69,11 +135,13 @@ class BaseHandler(RequestHandler):
     def on_finish(self) -> None:
         """Called by Tornado after the answer."""
         self.services.underway.discard(self)
+        self.release()
 
     def on_connection_close(self) -> None:
-        """Called by Tornado when the client hung up before its answer."""
+        """Called by Tornado when the client hung up before its answer. What was accepted is kept."""
         super().on_connection_close()
         self.services.underway.discard(self)
+        self.release()
 
     def set_default_headers(self) -> None:
         """On every answer, errors included."""
@@ -142,23 +210,12 @@ class BaseHandler(RequestHandler):
         """As Tornado's, but what is no UTF-8 is left to whoever reads it, who knows the code of its problem."""
         return value.decode("utf-8", "replace")
 
-    def data_received(self, chunk: bytes) -> Awaitable[None] | None:
-        """Only handlers that stream their bodies override this."""
-        return None
-
 
 class PublicHandler(BaseHandler):
     """Anyone may ask; ``caller`` is the owner of what is kept."""
 
     callers = Anyone()
     caller: str
-
-
-class WorkerHandler(BaseHandler):
-    """A worker asks; ``caller`` is what its token proves."""
-
-    callers = Workers()
-    caller: Worker
 
 
 class NotFoundHandler(PublicHandler):
@@ -168,3 +225,7 @@ class NotFoundHandler(PublicHandler):
         raise Problem(HTTPStatus.NOT_FOUND, "no_such_route", f"there is nothing at {self.request.path[:80]}")
 
     delete = get = head = options = patch = post = put = _tell
+
+
+def _answered(*_: str) -> None:
+    """Stand for the method of a request that has its answer."""

@@ -23,9 +23,7 @@ from server.problems import Problem
 
 log = logging.getLogger(__name__)
 
-BODY_SECONDS = 60.0  # Tornado's default would let a body take for ever
-UNBOUNDED = 1 << 40  # past its limit Tornado just says 400 and closes the connection; ``UploadHandler`` answers 413
-INTERNAL_BODY_BYTES = 16 * 1024 * 1024
+UNBOUNDED = 1 << 40  # past its limit Tornado just says 400 and closes the connection; ``BaseHandler`` answers 413
 
 PUBLIC: Mapping[str, type[BaseHandler]] = {
     "/img-classification/{tier}": ClassifyHandler,
@@ -49,17 +47,15 @@ INTERNAL: Mapping[str, type[BaseHandler]] = {
 
 def public_server(services: Services) -> Listener:
     """What clients reach, once it has sockets."""
-    return _server(services, PUBLIC, UNBOUNDED, shares().public)
+    return _server(services, PUBLIC, shares().public)
 
 
 def internal_server(services: Services) -> Listener:
     """What workers and operators reach, once it has sockets."""
-    return _server(services, INTERNAL, INTERNAL_BODY_BYTES, shares().internal)
+    return _server(services, INTERNAL, shares().internal)
 
 
-def _server(
-    services: Services, routes: Mapping[str, type[BaseHandler]], most_bytes: int, most_connections: int
-) -> Listener:
+def _server(services: Services, routes: Mapping[str, type[BaseHandler]], most_connections: int) -> Listener:
     given = {"services": services}
     application = Application(
         [(re.sub(r"{\w+}", "([^/]+)", route), handler, {**given, "route": route}) for route, handler in routes.items()],
@@ -72,9 +68,7 @@ def _server(
         services.metrics.rejected("", problem.body["code"])
         services.metrics.answered(OTHER, OTHER, problem.status, 0)
 
-    return Listener(
-        application, most=most_connections, refused=refused, max_body_size=most_bytes, body_timeout=BODY_SECONDS
-    )
+    return Listener(application, most=most_connections, refused=refused, max_body_size=UNBOUNDED)
 
 
 def _log_request(handler: BaseHandler) -> None:

@@ -22,7 +22,7 @@ class Schema:
     def __init__(self, file: str, definition: str, code: str) -> None:
         self._file, self._definition, self._code = file, definition, code
 
-    def read(self, body: bytes) -> Mapping[str, Any]:
+    def read(self, body: bytes | bytearray) -> Mapping[str, Any]:
         """The object in a body. Raises ``Problem`` with 400 or 422."""
         found = json_object(body)
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
@@ -12,8 +13,10 @@ from typing import Any
 from server.access.workers import Credentials
 from server.blobs import Blobs
 from server.engines.base import Engine
+from server.http.pace import Pace
 from server.http.wakeups import Lookout, Wakeups
-from server.intake.admission import Budget, Gate
+from server.intake.admission import Gate
+from server.intake.memory import Memory
 from server.intake.pictures import Pictures
 from server.intake.submissions import Submissions
 from server.metrics import Metrics
@@ -22,15 +25,17 @@ from server.settings.live import Live
 from server.settings.records import Settings
 
 RECENT_SECONDS = 0.1
-UPLOAD_BYTES = 256 * 1024 * 1024  # half of the memory that the chart allows the server
+# With what the server takes at rest and with blobs in memory, all of them stay below 400 MB.
+UPLOAD_BYTES, WORK_BYTES, FRAME_BYTES = 192 * 1024 * 1024, 16 * 1024 * 1024, 48 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Services:
     """The services of one server. ``cluster`` is the thread pool for what may call the API server of Kubernetes.
 
-    ``internal_url`` is where workers of a cluster find the server, and empty on a laptop. ``underway`` are the requests
-    that have no answer yet.
+    ``uploads`` has the pictures of requests that are not accepted yet, ``work`` what workers send, and ``frames`` the
+    pictures on their way to workers. ``internal_url`` is where workers of a cluster find the server, and empty on a
+    laptop. ``underway`` are the requests that have no answer yet. ``big_json`` lets one long text be parsed at a time.
     """
 
     live: Live
@@ -44,11 +49,15 @@ class Services:
     depths: Recent[dict[str, Depth]]
     views: Recent[dict[str, TierView]]
     gate: Gate
-    uploads: Budget
+    uploads: Memory
+    work: Memory
+    frames: Memory
+    pace: Pace
     metrics: Metrics
     clock: Callable[[], float]
     internal_url: str
     underway: set[object] = field(default_factory=set)
+    big_json: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
 
     @classmethod
     def over(
@@ -64,6 +73,7 @@ class Services:
         clock: Callable[[], float],
         internal_url: str = "",
         recent_seconds: float = RECENT_SECONDS,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> Services:
         """Those over this storage and this engine; figures of the queue may be as old as ``recent_seconds``."""
         depths, pictures = Recent(queue.depths, recent_seconds), Pictures(blobs, disk)
@@ -79,7 +89,10 @@ class Services:
             depths=depths,
             views=Recent(queue.views, recent_seconds),
             gate=Gate(depths),
-            uploads=Budget(UPLOAD_BYTES),
+            uploads=Memory(UPLOAD_BYTES),
+            work=Memory(WORK_BYTES),
+            frames=Memory(FRAME_BYTES),
+            pace=Pace(monotonic),
             metrics=Metrics(version("tierserve"), sorted(FINAL)),
             clock=clock,
             internal_url=internal_url,

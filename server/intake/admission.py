@@ -1,4 +1,4 @@
-"""Decides what is let in: predictions while their queue has a place, bodies while there is memory for them."""
+"""Decides which predictions are let in: those whose queue has a place."""
 
 from __future__ import annotations
 
@@ -32,24 +32,6 @@ class Gate:
         if queued >= limit:
             raise queue_full(tier, queued, limit)
         self._since[tier] += 1
-
-
-class Budget:
-    """Bytes that may be held in memory by all requests together."""
-
-    def __init__(self, most: int) -> None:
-        self.most = self._left = most
-
-    def take(self, size: int) -> None:
-        """Reserve so many. Raises ``Problem`` when fewer are left."""
-        if size > self._left:
-            detail = f"uploads under way take the {self.most} bytes that all of them may; nothing was kept"
-            raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "busy", detail, retry_after=1, limit_bytes=self.most)
-        self._left -= size
-
-    def give_back(self, size: int) -> None:
-        """Free so many."""
-        self._left += size
 
 
 def queue_full(tier: str, queued: int, limit: int) -> Problem:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from typing import TypeVar
 
-from server.blobs import BlobError, BlobMissing, Blobs, FreshBlobs
+from server.blobs import BlobError, BlobMissing, Blobs, FreshBlobs, Piece
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +21,7 @@ class Pictures:
     def __init__(self, blobs: Blobs, disk: Executor) -> None:
         self._blobs, self._fresh, self._disk = blobs, FreshBlobs(), disk
 
-    def keep(self, key: str, pictures: Sequence[Sequence[bytes]]) -> int:
+    def keep(self, key: str, pictures: Sequence[Sequence[Piece]]) -> int:
         """Store pictures; return the blob's size once it is durable. Blocks on the disk. Raises ``BlobError``."""
         size = self._blobs.put(key, pictures)
         self._fresh.remember(key, pictures)

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import replace
 
+from server.blobs import Piece
 from server.intake.admission import queue_full
-from server.intake.formats import Request
+from server.intake.gathering import Request
 from server.intake.pictures import Pictures
 from server.intake.wishes import Wishes
 from server.problems import Problem
@@ -68,7 +69,7 @@ class Submissions:
         except QueueFull as error:
             raise queue_full(tier.name, error.depth, error.limit) from error
 
-    async def _keep(self, submission: Submission, pictures: Sequence[Sequence[bytes]], limit: int) -> Prediction:
+    async def _keep(self, submission: Submission, pictures: Sequence[Sequence[Piece]], limit: int) -> Prediction:
         def keep() -> Future[tuple[Prediction, bool]]:
             size = self._pictures.keep(submission.id, pictures)
             return self._queue.submit(replace(submission, size=size), limit)

@@ -7,7 +7,7 @@ from concurrent.futures import Future
 
 import pytest
 
-from server.intake.admission import Budget, Gate
+from server.intake.admission import Gate
 from server.problems import Problem
 from server.queue import Depth, Recent
 
@@ -28,14 +28,3 @@ def test_a_gate_counts_those_whom_it_let_in_since_the_last_count() -> None:
         await gate.enter("premium", 1)
 
     asyncio.run(story())
-
-
-def test_a_budget_gives_no_more_than_it_has() -> None:
-    budget = Budget(10)
-    budget.take(4)
-    budget.take(6)
-    with pytest.raises(Problem) as refused:
-        budget.take(1)
-    assert (refused.value.status, refused.value.body["limit_bytes"]) == (503, 10)
-    budget.give_back(4)
-    budget.take(4)

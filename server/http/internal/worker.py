@@ -11,7 +11,7 @@ from typing import Any
 from tornado.iostream import StreamClosedError
 
 from server.blobs import BlobError
-from server.http.base import WorkerHandler
+from server.http.internal.calls import WorkerHandler, complete_bytes
 from server.http.internal.frames import frame
 from server.http.schemas import Schema
 from server.http.wakeups import Waiter
@@ -42,7 +42,7 @@ class LeaseHandler(WorkerHandler):
         if self.waiter is not None:
             self.waiter.wake()
 
-    async def post(self) -> None:
+    async def work(self) -> None:
         """Answer with a frame of predictions, with 204 if none came in time, or with 410 if the Job is not known."""
         try:
             leased = await self._lease()
@@ -109,7 +109,12 @@ class CompleteHandler(WorkerHandler):
 
     schema = COMPLETE
 
-    async def post(self) -> None:
+    def most_bytes(self) -> int:
+        """How long the results may be, by the worker's tier."""
+        tier = self.services.settings.tiers.get(self.caller.tier)
+        return complete_bytes(tier.limits.images if tier else 1)
+
+    async def work(self) -> None:
         """Store each result unless its prediction has already ended; the answer says which results were stored."""
         completions = [_completion(item) for item in self.asked_for["completions"]]
         outcomes = await asked(self.services.queue.complete(self.caller.job, completions))
@@ -134,7 +139,7 @@ class LeasesHandler(WorkerHandler):
 class ExtendHandler(LeasesHandler):
     """``POST /work/extend``."""
 
-    async def post(self) -> None:
+    async def work(self) -> None:
         """Prolong leases; the answer names the predictions that the worker has lost."""
         queue, seconds = self.services.queue, self.services.settings.lease.seconds
         self.answer({"lost": await asked(queue.extend(self.caller.job, self.leases, seconds))})
@@ -143,7 +148,7 @@ class ExtendHandler(LeasesHandler):
 class ReleaseHandler(LeasesHandler):
     """``POST /work/release``."""
 
-    async def post(self) -> None:
+    async def work(self) -> None:
         """Take back predictions that the worker has not begun."""
         self.answer({"released": await asked(self.services.queue.release(self.caller.job, self.leases))})
 

@@ -23,16 +23,16 @@ class ClassifyHandler(UploadHandler):
     wishes: Wishes
     refusal: Problem | None = None  # of a full queue, which a repeated request need not mind
 
+    def most_bytes(self) -> int:
+        """How long the body may be, by its tier and its type. Raises ``Problem`` when there is no such tier."""
+        self.tier = self._tier()
+        return formats.most_bytes(self.request.headers, self.tier.limits)
+
     async def admit(self) -> None:
         """Refuse before the body is read what can be refused then."""
-        # Before the checks of the body, which would ask a GET for its Content-Length.
-        if self.request.method != "POST":
-            raise Problem(HTTPStatus.METHOD_NOT_ALLOWED, "method_not_allowed", "pictures are sent with POST")
-        self.tier = self._tier()
-        self.upload.expect(self.tier.limits)
+        self.expect_pictures(self.tier)
         self.wishes = Wishes.of(self.request.headers, self.tier.waits.queue)
         await self._enter()
-        self.upload.reserve()
 
     async def _enter(self) -> None:
         """Pass the gate. What may be a repeated request passes a full queue too, as it takes no place there."""
@@ -46,8 +46,6 @@ class ClassifyHandler(UploadHandler):
 
     async def post(self, tier: str) -> None:
         """Keep the pictures on disk, wait as long as the client wants to, answer."""
-        if self.upload.refused:
-            return  # answered already
         reached(Point.BODY_READ)
         preference = Preference.of(self.request.headers.get_list("Prefer"), self.tier.waits.sync)
         if preference.applied:
@@ -58,14 +56,9 @@ class ClassifyHandler(UploadHandler):
 
     async def _keep(self, prediction_id: str) -> Prediction:
         """Return the accepted prediction. Its pictures are on disk by then, so their memory is free while it waits."""
-        headers, tier = self.request.headers, self.tier
-        try:
-            top_k = self.get_query_argument("top_k", None)
-            request = formats.read(headers, self.upload.take(), top_k, tier.limits)
-            asking = (prediction_id, self.caller, tier, request, self.wishes, self.refusal)
+        with self.pictures(self.get_query_argument("top_k", None)) as request:
+            asking = (prediction_id, self.caller, self.tier, request, self.wishes, self.refusal)
             return await self.services.submissions.submit(*asking)
-        finally:
-            self.upload.release()
 
     async def _answer(self, prediction: Prediction) -> None:
         reached(Point.ANSWER_READY)

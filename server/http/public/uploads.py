@@ -1,52 +1,55 @@
-"""A request whose body is pictures, which are counted and bounded as they come."""
+"""A request whose body is pictures, which are read as they come."""
 
 from __future__ import annotations
 
-from tornado.web import stream_request_body
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http import HTTPStatus
 
 from server.http.base import PublicHandler
-from server.http.services import Services
-from server.intake.upload import Upload
-from server.metrics import OTHER
+from server.intake import formats
+from server.intake.gathering import Request
+from server.intake.memory import Held
 from server.problems import Problem
+from server.settings.records import Tier
 
 
-@stream_request_body
 class UploadHandler(PublicHandler):
-    """A subclass says in ``admit`` how long the body may get, and takes it in ``post``."""
+    """A subclass calls ``expect_pictures`` in ``admit``, and takes them in ``post``."""
 
-    upload: Upload
+    _reader: formats.Reader | None = None
+    _held: Held | None = None
 
-    def initialize(self, services: Services, route: str = OTHER) -> None:
-        """Called by Tornado for each request."""
-        super().initialize(services, route)
-        self.upload = Upload(self.request.headers, services.uploads)
+    def expect_pictures(self, tier: Tier) -> None:
+        """Read the body as pictures within the tier's limits. Raises ``Problem`` when the request announces no body."""
+        if not self.body.given:
+            detail = "the request has no body and no Content-Length"
+            raise Problem(HTTPStatus.LENGTH_REQUIRED, "no_length", detail)
+        tiers = self.services.settings.tiers.values()
+        largest = {one.name: one.limits.images * one.limits.image_bytes for one in tiers}
+        self._held = self.services.uploads.hold(tier.name, self.request.remote_ip or "", largest)
+        self._reader = formats.reader(self.request.headers, tier.limits, self._held)
 
-    def refuse(self, problem: Problem) -> None:
-        """Answer before all of the body has come, and go on receiving it, as most clients send all before they read."""
-        if self.request.method != "POST":
-            raise problem
-        self.upload.refuse()
-        if not self.upload.runs_out:
-            self.set_header("Connection", "close")
-        self.write_problem(problem)
-        self.flush()  # not finish(), at which Tornado closes a connection whose body has not all come
+    def take(self, chunk: bytes) -> None:
+        """Pass on a part of the body. Raises ``Problem``."""
+        if self._reader is not None:
+            self._reader.feed(chunk)
 
-    def data_received(self, chunk: bytes) -> None:
-        """Called by Tornado for each part of the body."""
+    @contextmanager
+    def pictures(self, top_k: str | None) -> Iterator[Request]:
+        """Yield what has come. Raises ``Problem``. Its memory counts as held until the block ends, in whatever way."""
+        reader, held = self._reader, self._held
+        self._reader = self._held = None  # a client that hangs up now does not end the block
+        assert reader is not None
+        assert held is not None
         try:
-            self.upload.receive(chunk)
-        except Problem as problem:
-            self.refuse(problem)
-        if self.upload.outstays:
-            self.finish()
+            yield reader.finish(top_k)
+        finally:
+            held.release()
 
-    def on_connection_close(self) -> None:
-        """The client hung up: what it has sent so far is forgotten, what was accepted is kept."""
-        super().on_connection_close()
-        self.upload.release()
-
-    def on_finish(self) -> None:
-        """Called by Tornado after the answer."""
-        super().on_finish()
-        self.upload.release()
+    def release(self) -> None:
+        """Forget the body, and give its memory back, unless ``pictures`` has it; further calls change nothing."""
+        super().release()
+        self._reader = None
+        if self._held is not None:
+            self._held.release()

@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 from tornado.netutil import bind_sockets
 
 from server.access.workers import AccessDenied, AccessUnknown, Worker, WorkerTokens
-from server.blobs import BlobError, DirectoryBlobs
+from server.blobs import BlobError, DirectoryBlobs, Piece
 from server.engines.base import EngineError, Pod
 from server.http.routes import internal_server, public_server
 from server.http.services import Services
@@ -76,7 +76,7 @@ class FailingBlobs(DirectoryBlobs):
         self.asked, self.released = threading.Event(), threading.Event()
         self.released.set()
 
-    def put(self, key: str, pictures: Sequence[Sequence[bytes]]) -> int:
+    def put(self, key: str, pictures: Sequence[Sequence[Piece]]) -> int:
         if self.failure is not None:
             raise self.failure
         return super().put(key, pictures)
@@ -122,6 +122,7 @@ class Site(Client):
 
     def __init__(self, folder: Path, live: Live, tokens: WorkerTokens, internal_url: str) -> None:
         self.clock, self.live, self.tokens = HandClock(), live, tokens
+        self.pace_clock = HandClock()
         database = FailingDatabase.open(folder / "data", self.clock)
         assert isinstance(database, FailingDatabase)
         self.database = database
@@ -140,6 +141,7 @@ class Site(Client):
             clock=self.clock,
             internal_url=internal_url,
             recent_seconds=ALWAYS_ANEW,
+            monotonic=self.pace_clock,
         )
         self.callers = ThreadPoolExecutor(8)
         self._loop = asyncio.new_event_loop()

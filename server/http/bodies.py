@@ -1,0 +1,114 @@
+"""The body of a request while it arrives: how long it may get, and how small its pieces may be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from typing import Any
+
+from tornado.iostream import IOStream
+
+from server.problems import Problem
+
+SMALL_BYTES = 4 * 1024  # of a body that nobody reads
+LINGER_BYTES = 4 * 1024 * 1024
+# Each piece costs the event loop some 30 us, be it a byte or 64 KiB.
+PIECES_FREE, PIECE_BYTES = 1024, 256
+
+
+class Body:
+    """What is known of a body, and how much of it has come.
+
+    A body that was ``refused`` is not kept. But ``LINGER_BYTES`` of it are still received, because most clients read
+    the answer only when they have sent everything.
+    """
+
+    def __init__(self, headers: Mapping[str, str]) -> None:
+        self._given = headers.get("Content-Length")
+        self._chunked = "Transfer-Encoding" in headers
+        self._waits = headers.get("Expect", "").lower() == "100-continue"
+        self._length = None if self._given is None else _number(self._given)
+        self._most = self._pieces = self.received = 0
+        self.refused = False
+
+    @property
+    def given(self) -> bool:
+        """Whether the request says that it has a body, be it an empty one."""
+        return self._chunked or self._given is not None
+
+    @property
+    def comes(self) -> bool:
+        """Whether bytes of it are to be expected."""
+        return self._chunked or (self._given is not None and self._length != 0)
+
+    def expect(self, most: int) -> None:
+        """Say how many bytes it may have. Raises ``Problem``: 400 for a length that is none, 413 for too long a one."""
+        self._most = most
+        if self._given is not None and self._length is None:
+            detail = f"Content-Length is {self._given[:40]!r}, not a number"
+            raise Problem(HTTPStatus.BAD_REQUEST, "bad_length", detail)
+        if self._length is not None and self._length > most:
+            raise self._too_long(self._length)
+
+    def receive(self, chunk: bytes) -> None:
+        """Count a part that has come. Raises ``Problem``: 400 when the parts are too small, 413 when it is too long."""
+        self.received += len(chunk)
+        self.count_piece()
+        if self.received > self._most and not self.refused:
+            raise self._too_long(self.received)
+
+    def count_piece(self) -> None:
+        """Count a piece, of which each costs time. Raises ``Problem`` when there are too many for so few bytes."""
+        self._pieces += 1
+        if self._pieces > PIECES_FREE and self.received < PIECE_BYTES * (self._pieces - PIECES_FREE):
+            detail = (
+                f"{self.received} bytes of the body came in {self._pieces} pieces; "
+                f"after the first {PIECES_FREE} a piece must have {PIECE_BYTES} bytes on average"
+            )
+            raise Problem(HTTPStatus.BAD_REQUEST, "tiny_pieces", detail, limit_bytes=PIECE_BYTES)
+
+    def watch_chunks(self, stream: IOStream, give_up: Callable[[Problem], None]) -> None:
+        """Count each chunk of a body that comes in chunks, of which Tornado passes on many small ones as one part."""
+        read_until = stream.read_until
+
+        def counted(delimiter: bytes, max_bytes: int | None = None) -> Any:
+            try:
+                self.count_piece()
+            except Problem as problem:  # Tornado would not answer with it
+                give_up(problem)
+            return read_until(delimiter, max_bytes)
+
+        if self._chunked:
+            vars(stream)["read_until"] = counted
+
+    @staticmethod
+    def leave(stream: IOStream) -> None:
+        """Count the chunks no longer."""
+        vars(stream).pop("read_until", None)
+
+    @property
+    def lingers(self) -> bool:
+        """Whether a client that is refused may still send it, and reads the answer only after that."""
+        readable = self._given is None or self._length is not None
+        return self.comes and readable and not (self._waits and not self.received)
+
+    @property
+    def runs_out(self) -> bool:
+        """Whether it is known to be so short that its end is worth waiting for."""
+        return self._length is not None and self._length <= LINGER_BYTES
+
+    @property
+    def outstays(self) -> bool:
+        """Whether it was refused, and so much has come that the server waits for its end no longer."""
+        return self.refused and self.received > LINGER_BYTES
+
+    def _too_long(self, size: int) -> Problem:
+        detail = f"the body has {size} bytes; {self._most} are allowed"
+        return Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_many_bytes", detail, limit_bytes=self._most)
+
+
+def _number(given: str) -> int | None:
+    try:
+        return int(given) if given.isascii() and given.isdigit() else None
+    except ValueError:  # more digits than Python reads
+        return None

@@ -1,0 +1,78 @@
+"""Gathers the pictures of one request while their bytes arrive."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+from server.intake.memory import Held, too_large
+from server.problems import Problem
+from server.settings.records import Limits
+
+TOP_K_DEFAULT, TOP_K_MOST = 5, 100
+MAGIC_BYTES = 16
+MAGIC = re.compile(rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|GIF8[79]a|RIFF....WEBP", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One POST: its pictures, each as the pieces that it consists of, and how many labels each shall get."""
+
+    pictures: Sequence[Sequence[bytearray]]
+    top_k: int
+
+
+class Gathering:
+    """The pictures that have begun so far. They are the only copy of their bytes, and ``held`` counts them."""
+
+    def __init__(self, limits: Limits, held: Held) -> None:
+        self.most, self._most_bytes, self._held = limits.images, limits.image_bytes, held
+        self.pictures: list[bytearray] = []
+
+    def begin(self) -> bytearray:
+        """Begin another picture, and return it. Raises ``Problem`` with 413."""
+        if len(self.pictures) >= self.most:
+            detail = f"the request has more than {self.most} pictures, which is the most that is allowed"
+            raise Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_many_images", detail, limit_images=self.most)
+        self.pictures.append(bytearray())
+        return self.pictures[-1]
+
+    def add(self, data: bytes) -> None:
+        """Add bytes to the picture that began last. Raises ``Problem`` with 413 or 503."""
+        picture = self.pictures[-1]
+        if len(picture) + len(data) > self._most_bytes:
+            raise too_large(f"picture {len(self.pictures) - 1}", self._most_bytes)
+        self._held.take(len(data))
+        picture += data
+
+    @staticmethod
+    def request(pictures: Sequence[bytearray], top_k: Any) -> Request:
+        """The request for these pictures, of which one at least must look like one. Raises ``Problem``: 415 or 422."""
+        number = _number(top_k)
+        # One suffices: each of the others gets an error of its own from the worker, which alone decodes them.
+        if not any(MAGIC.match(picture) for picture in pictures):
+            raise unsupported("this is no picture")
+        return Request([[picture] for picture in pictures], number)
+
+
+def unsupported(what: str) -> Problem:
+    """The problem of a body that is not of an accepted format."""
+    return Problem(
+        HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+        "unsupported_media_type",
+        f"{what}: send a JPEG, PNG, WebP or GIF picture as it is, as multipart/form-data, or in JSON",
+    )
+
+
+def _number(given: Any) -> int:
+    if given is None:
+        return TOP_K_DEFAULT
+    # A pattern, as int() also takes "1_0" and digits of other scripts.
+    number = int(given) if re.fullmatch("[0-9]{1,3}", str(given).strip()) else 0
+    if not 1 <= number <= TOP_K_MOST:
+        detail = f"top_k is {str(given)[:20]!r}; it must be a whole number from 1 to {TOP_K_MOST}"
+        raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "bad_top_k", detail, pointer="/parameters/top_k")
+    return number

@@ -1,0 +1,293 @@
+"""Bodies take no memory and no time that was not granted: they are bounded by route, and counted while they arrive."""
+
+from __future__ import annotations
+
+import base64
+import json
+import socket
+from contextlib import ExitStack
+
+import pytest
+
+from server.http.bodies import LINGER_BYTES, PIECES_FREE, SMALL_BYTES
+from server.http.internal.calls import COMPLETE_LEAST, LEASES_BYTES, complete_bytes
+from server.http.pace import GRACE_SECONDS, SLOWEST_BYTES
+from server.http.services import UPLOAD_BYTES
+from tests.running import Answer, Client
+from tests.server.http.http_site import ANSWER_SECONDS, PICTURE, Site, assert_problem
+from tests.waiting import eventually
+
+MEGABYTE = 1024 * 1024
+LARGEST = 80 * MEGABYTE  # eight pictures of 10 MiB
+HEAD = b"POST /img-classification/free HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\nPrefer: respond-async\r\n"
+CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
+START = b"%x\r\n%b\r\n" % (len(PICTURE), PICTURE)
+CHUNK = b"100000\r\n" + bytes(MEGABYTE) + b"\r\n"
+FORM = HEAD.replace(b"image/jpeg", b"multipart/form-data; boundary=XX") + b"Transfer-Encoding: chunked\r\n\r\n"
+PART = b'--XX\r\nContent-Disposition: form-data; name="a"; filename="a"\r\n\r\n'
+CHUNKED_POST = b"POST %b HTTP/1.1\r\nHost: x\r\n%bTransfer-Encoding: chunked\r\n\r\n"
+
+
+def chunk(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def connected(client: Client) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", client.port), timeout=ANSWER_SECONDS)
+
+
+def answer_of(connection: socket.socket) -> tuple[int, str, dict[str, object]]:
+    """The status, the head and the problem that come on a connection."""
+    data = b""
+    while not data.endswith(b"}"):
+        part = connection.recv(65536)
+        assert part, data
+        data += part
+    head, _, body = data.partition(b"\r\n\r\n")
+    return int(head.split()[1]), head.decode(), json.loads(body)
+
+
+def assert_all_memory_is_free(site: Site) -> None:
+    site.idle()
+    eventually(
+        lambda: site.call(lambda: site.services.uploads.used() + site.services.work.used()),
+        ANSWER_SECONDS,
+        "no memory is held",
+        lambda used: used == 0,
+    )
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/healthz", 413),
+        ("POST", "/nope", 413),
+        ("GET", "/v1/tiers", 413),
+        ("DELETE", "/v1/predictions/p", 413),
+        ("PUT", "/config", 405),
+        ("GET", "/img-classification/free", 405),
+        ("POST", "/img-classification/gold", 404),
+    ],
+)
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_route_without_a_body_drops_a_small_one_and_takes_no_large_one(
+    shared: Site, method: str, path: str, status: int, chunked: bool
+) -> None:
+    def ask(body: bytes) -> Answer:
+        if chunked:
+            return shared.ask(method, path, chunk(body) + b"0\r\n\r\n", {"Transfer-Encoding": "chunked"})
+        return shared.ask(method, path, body)
+
+    assert ask(b"abc").status == shared.ask(method, path).status
+    answer = ask(bytes(SMALL_BYTES + 1))
+    assert answer.status == status
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert answer.json.get("limit_bytes", SMALL_BYTES) == SMALL_BYTES
+
+
+@pytest.mark.parametrize("internal", [False, True])
+@pytest.mark.parametrize("path", [b"/nope", b"/work/lease", b"/img-classification/gold", b"/metrics"])
+def test_a_refused_body_that_does_not_end_is_cut_off_on_every_route(shared: Site, internal: bool, path: bytes) -> None:
+    with connected(shared.internal if internal else shared) as connection:
+        connection.sendall(CHUNKED_POST % (path, b"") + chunk(bytes(SMALL_BYTES + 1)))
+        assert answer_of(connection)[0] in (401, 404, 405, 413)
+        sent = 0
+        with pytest.raises(OSError):
+            while sent < 100 * LINGER_BYTES:
+                connection.sendall(CHUNK)
+                sent += len(CHUNK)
+    assert_all_memory_is_free(shared)
+
+
+def test_a_stranger_on_the_internal_port_is_refused_before_its_body(shared: Site) -> None:
+    head = b"POST /work/complete HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer x\r\nContent-Length: 1000000\r\n\r\n"
+    with connected(shared.internal) as connection:
+        connection.sendall(head)
+        status, _, problem = answer_of(connection)
+        assert (status, problem["code"]) == (401, "bad_worker_token")
+    assert_all_memory_is_free(shared)
+
+
+@pytest.mark.parametrize(
+    ("path", "limit"), [("lease", LEASES_BYTES), ("extend", LEASES_BYTES), ("complete", complete_bytes(8))]
+)
+def test_the_json_of_workers_is_bounded_by_route(shared: Site, path: str, limit: int) -> None:
+    token = shared.job("json")
+    answer = shared.work(path, b'{"most": 1, "wait": 0' + limit * b" " + b"}", token)
+    assert_problem(answer, 413, "too_many_bytes")
+    assert answer.json["limit_bytes"] == limit
+    head = f"Authorization: Bearer {token}\r\n".encode()
+    with connected(shared.internal) as connection:
+        connection.sendall(CHUNKED_POST % (f"/work/{path}".encode(), head) + chunk((limit + 1) * b" "))
+        assert answer_of(connection)[0] == 413
+    assert_all_memory_is_free(shared)
+
+
+def test_results_may_be_as_long_as_those_of_several_large_predictions(shared: Site) -> None:
+    labels = [{"label": 200 * "x", "score": 0.123456789} for _ in range(100)]
+    result = {"id": "p" * 35, "token": "t" * 35, "results": 8 * [{"labels": labels}], "predict_ms": 8}
+    answer = shared.work("complete", {"completions": 8 * [result]}, shared.job("long"))
+    assert answer.json == {"outcomes": 8 * ["unknown"]}
+    assert complete_bytes(1) == COMPLETE_LEAST
+    assert_all_memory_is_free(shared)
+
+
+def test_a_picture_without_a_length_is_refused_as_soon_as_it_is_too_long(shared: Site) -> None:
+    status, _, problem = shared_exchange(shared, CHUNKED + START + 11 * CHUNK)
+    assert (status, problem["code"], problem["limit_bytes"]) == (413, "too_many_bytes", 10 * MEGABYTE)
+    assert_all_memory_is_free(shared)
+
+
+def shared_exchange(site: Site, data: bytes) -> tuple[int, str, dict[str, object]]:
+    with site.connected() as connection:
+        connection.sendall(data)
+        return answer_of(connection)
+
+
+def test_json_that_is_not_pictures_is_refused_after_64_kib(shared: Site) -> None:
+    head = CHUNKED_POST % (b"/img-classification/free", b"")
+    with shared.connected() as connection:
+        connection.sendall(head + chunk(b'{"inputs":[' + 40_000 * b"[],"))
+        status, _, problem = answer_of(connection)
+    assert (status, problem["code"], problem["limit_bytes"]) == (413, "too_many_bytes", 64 * 1024)
+    assert_all_memory_is_free(shared)
+
+
+def test_silent_uploads_hold_no_memory(shared: Site) -> None:
+    head = HEAD.replace(b"image/jpeg", b"multipart/form-data; boundary=XX") + b"Content-Length: 80000000\r\n\r\n"
+    with ExitStack() as held:
+        for _ in range(8):
+            held.enter_context(shared.connected()).sendall(head)
+        eventually(lambda: len(shared.services.underway) == 8, ANSWER_SECONDS, "they are under way")
+        assert shared.call(shared.services.uploads.used) == 0
+        assert shared.submit().status == 202
+    assert_all_memory_is_free(shared)
+
+
+@pytest.mark.parametrize("head", [HEAD + b"Content-Length: 5000\r\n\r\n" + PICTURE, CHUNKED + START])
+def test_what_a_client_sent_before_it_hung_up_is_free_again(site: Site, head: bytes) -> None:
+    with site.connected() as connection:
+        connection.sendall(head)
+        eventually(lambda: site.call(site.services.uploads.used), ANSWER_SECONDS, "it is counted")
+        assert site.call(site.services.uploads.used) == len(PICTURE)
+    assert_all_memory_is_free(site)
+    assert list(site.blobs.older_than(-3600)) == []
+    eventually(site.tasks, ANSWER_SECONDS, "no task waits for the rest", lambda tasks: tasks == [])
+
+
+def test_every_way_of_an_upload_gives_its_memory_back(site: Site) -> None:
+    answers: list[Answer] = [
+        site.submit(),
+        site.submit(headers={"Idempotency-Key": "a"}),
+        site.submit(headers={"Idempotency-Key": "a"}),
+        site.submit(headers={"Idempotency-Key": "a"}, body=PICTURE + b"x"),
+        site.submit(headers={"Cancel-After": "never"}),
+        site.submit(body=b"no picture"),
+        site.submit("gold"),
+    ]
+    assert [answer.status for answer in answers] == [202, 202, 202, 422, 400, 415, 404]
+    assert_all_memory_is_free(site)
+
+
+def flood(site: Site, held: ExitStack, tier: bytes) -> None:
+    """Send the largest request from one address, but for its end."""
+    connection = held.enter_context(site.connected())
+    connection.sendall(FORM.replace(b"free", tier))
+    for _ in range(8):
+        connection.sendall(chunk(b"\r\n" + PART + PICTURE))
+        for _ in range(9):
+            connection.sendall(CHUNK)
+        connection.sendall(chunk(bytes(MEGABYTE - len(PICTURE))))
+
+
+def test_a_flood_of_one_tier_is_refused_and_leaves_the_other_alone(site: Site) -> None:
+    with ExitStack() as held:
+        flood(site, held, b"free")
+        held_now(site, LARGEST)
+        refused = site.submit()
+        assert_problem(refused, 503, "busy")
+        assert refused.headers["Retry-After"] == "1"
+        assert refused.json["limit_bytes"] == LARGEST
+        flood(site, held, b"premium")
+        held_now(site, 2 * LARGEST)
+        assert_problem(site.submit("premium"), 503, "busy")
+    assert_all_memory_is_free(site)
+    assert 2 * LARGEST < UPLOAD_BYTES
+
+
+def held_now(site: Site, size: int) -> None:
+    used = site.services.uploads.used
+    eventually(lambda: site.call(used), ANSWER_SECONDS, f"{size} bytes are held", lambda held: held == size)
+
+
+def test_the_largest_request_is_taken_by_an_idle_server(site: Site) -> None:
+    picture = PICTURE + bytes(10 * MEGABYTE - len(PICTURE))
+    texts = [base64.b64encode(picture).decode()] * 8
+    answer = site.submit(body=json.dumps({"inputs": texts}).encode(), headers={"Content-Type": "application/json"})
+    assert answer.status == 202
+    assert_all_memory_is_free(site)
+
+
+def test_an_upload_that_is_too_slow_ends_with_408(site: Site) -> None:
+    with site.connected() as slow, site.connected() as fast:
+        slow.sendall(CHUNKED + START)
+        fast.sendall(CHUNKED + START + CHUNK)
+        eventually(lambda: site.call(site.services.uploads.used) > MEGABYTE, ANSWER_SECONDS, "both have begun")
+        site.pace_clock.advance(GRACE_SECONDS + 1)
+        status, head, problem = answer_of(slow)
+        assert (status, problem["code"]) == (408, "too_slow")
+        assert (problem["limit_bytes_per_second"], problem["received_bytes"]) == (SLOWEST_BYTES, len(PICTURE))
+        assert "Connection: close" in head
+        assert slow.recv(10) == b""
+        fast.sendall(b"0\r\n\r\n")
+        assert fast.recv(100).startswith(b"HTTP/1.1 20")
+    assert_all_memory_is_free(site)
+
+
+def body_is_awaited(site: Site) -> None:
+    eventually(lambda: site.call(lambda: len(site.services.pace.coming)), ANSWER_SECONDS, "a body is awaited")
+
+
+@pytest.mark.parametrize("internal", [False, True])
+def test_a_slow_body_is_ended_on_every_route(site: Site, internal: bool) -> None:
+    head = f"Authorization: Bearer {site.job()}\r\n".encode() if internal else b""
+    with connected(site.internal if internal else site) as connection:
+        connection.sendall(CHUNKED_POST % (b"/work/extend" if internal else b"/nope", head) + b"1\r\nx\r\n")
+        eventually(lambda: set(site.services.underway), ANSWER_SECONDS, "it is under way")
+        body_is_awaited(site)
+        site.pace_clock.advance(GRACE_SECONDS + 1)
+        assert answer_of(connection)[0] == 408
+
+
+def test_a_refused_client_that_stays_silent_is_hung_up_on(site: Site) -> None:
+    with site.connected() as connection:
+        connection.sendall(HEAD.replace(b"/free", b"/gold") + b"Content-Length: 5000\r\n\r\n")
+        assert answer_of(connection)[0] == 404
+        body_is_awaited(site)
+        site.pace_clock.advance(GRACE_SECONDS + 1)
+        assert connection.recv(10) == b""
+    site.idle()
+
+
+@pytest.mark.parametrize("path", [b"/img-classification/free", b"/nope"])
+def test_a_body_in_tiny_chunks_is_refused(shared: Site, path: bytes) -> None:
+    with shared.connected() as connection:
+        connection.sendall(CHUNKED_POST % (path, b"") + START + (PIECES_FREE + 100) * b"1\r\nx\r\n")
+        status, _, problem = answer_of(connection)
+        assert (status, problem["code"]) == (400, "tiny_pieces")
+    assert_all_memory_is_free(shared)
+
+
+def test_a_picture_in_small_chunks_is_taken(shared: Site) -> None:
+    with shared.connected() as connection:
+        connection.sendall(CHUNKED + START + 3000 * chunk(300 * b"x") + b"0\r\n\r\n")
+        assert connection.recv(100).startswith(b"HTTP/1.1 20")
+
+
+def test_a_client_that_waits_to_send_is_refused_at_once(shared: Site) -> None:
+    head = HEAD.replace(b"/free", b"/gold") + b"Content-Length: 5000\r\nExpect: 100-continue\r\n\r\n"
+    with shared.connected() as connection:
+        connection.sendall(head)
+        status, head_of_answer, _ = answer_of(connection)
+        assert (status, "Connection: close" in head_of_answer) == (404, True)
+        assert connection.recv(10) == b""

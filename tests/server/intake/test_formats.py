@@ -1,0 +1,214 @@
+"""However a body is cut into parts, it is the same request; garbage is a problem, and never another error."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from server.intake import formats
+from server.intake.gathering import Request
+from server.intake.memory import Memory
+from server.problems import Problem
+from server.settings.records import Limits
+
+LIMITS = Limits(queue=10, images=100, image_bytes=2000, image_pixels=100, attempts=3)
+MEMORY = 100 * 2000 * 4
+FORM = "multipart/form-data; boundary=XX"
+MAGIC = [b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"RIFF1234WEBP"]
+
+pictures = st.builds(lambda magic, rest: magic + rest, st.sampled_from(MAGIC), st.binary(max_size=600))
+lists = st.lists(pictures, min_size=1, max_size=4)
+cuts = st.lists(st.integers(0, 4000), max_size=12) | st.just(list(range(4000)))
+
+
+def part(name: str, disposition: str, value: bytes) -> bytes:
+    head = f'--XX\r\nContent-Disposition: form-data; name="{name}"{disposition}\r\nContent-Type: image/png\r\n\r\n'
+    return head.encode() + value + b"\r\n"
+
+
+def form(files: Sequence[tuple[str, bytes]], fields: Sequence[tuple[str, bytes]] = ()) -> bytes:
+    parts = [part(name, "", value) for name, value in fields]
+    parts += [part(name, '; filename="a.png"', value) for name, value in files]
+    return b"preamble\r\n" + b"".join(parts) + b"--XX--\r\nepilogue"
+
+
+@st.composite
+def texts(draw: st.DrawFn, picture: bytes) -> bytes:
+    """A JSON string of a picture, in any of the ways of writing it."""
+    prefix = draw(
+        st.sampled_from(["", "data:image/png;base64,", "data:;a=b;charset=utf-8;base64,", "data:a/b;base64,"])
+    )
+    found = json.dumps(prefix + base64.b64encode(picture).decode())
+    if draw(st.booleans()):
+        found = found.replace("/", "\\/")
+    if draw(st.booleans()):
+        found = found.replace("A", "\\u0041").replace("=", "\\u003D")
+    return found.encode()
+
+
+def read(body: bytes, at: Sequence[int], kind: str, limits: Limits = LIMITS, most: int = MEMORY) -> Request:
+    """Read a body that is cut at some places. Whatever comes of it, its memory is free in the end."""
+    memory = Memory(most)
+    held = memory.hold("free", "127.0.0.1", {"free": most})
+    reader = formats.reader({"Content-Type": kind}, limits, held)
+    places = [0, *sorted(place % (len(body) + 1) for place in at), len(body)]
+    try:
+        for start, end in pairwise(places):
+            if start < end:
+                reader.feed(body[start:end])
+        request = reader.finish(None)
+        assert memory.used() >= size(request)
+        return request
+    finally:
+        held.release()
+        assert memory.used() == 0
+
+
+def size(request: Request) -> int:
+    return sum(len(piece) for pieces in request.pictures for piece in pieces)
+
+
+def found(request: Request) -> tuple[list[bytes], int]:
+    return [b"".join(pieces) for pieces in request.pictures], request.top_k
+
+
+@given(pictures, cuts, st.sampled_from(["image/jpeg", "", "application/octet-stream"]))
+def test_a_picture_as_it_is(picture: bytes, at: list[int], kind: str) -> None:
+    assert found(read(picture, at, kind)) == ([picture], 5)
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), pictures | st.just(b"")), max_size=5), pictures, cuts, st.booleans())
+def test_a_form(files: list[tuple[str, bytes]], picture: bytes, at: list[int], fields: bool) -> None:
+    files = [*files, ("b", picture)]
+    given_fields = [("a", b"x"), ("top_k", b"9"), ("top_k", b"7")] if fields else []
+    names = list(dict.fromkeys(name for name, _ in files))
+    ordered = [value for name in names for of, value in files if of == name]
+    assert found(read(form(files, given_fields), at, FORM)) == (ordered, 7 if fields else 5)
+
+
+@given(st.data(), lists, cuts, st.booleans())
+def test_json(data: st.DataObject, wanted: list[bytes], at: list[int], one: bool) -> None:
+    wanted = wanted[:1] if one else wanted
+    strings = [data.draw(texts(picture)) for picture in wanted]
+    inputs = strings[0] if one else b"[" + b" , ".join(strings) + b"]"
+    key = data.draw(st.sampled_from([b'"inputs"', b'"\\u0069nputs"']))
+    other = data.draw(st.sampled_from([b"", b'"inputs": "ignored+", ', b'"a": {"inputs": ["\\"", "x\\\\"]}, ']))
+    body = b"\xef\xbb\xbf" * data.draw(st.integers(0, 1)) + b"{" + other + key + b":" + inputs
+    body += b', "parameters": {"top_k": 3}, "note": "inputs"}'
+    assert found(read(body, at, "application/json")) == (wanted, 3)
+
+
+garbage = st.one_of(
+    st.binary(max_size=300),
+    st.text('{}[]",:\\u0041inputs=/ \n', max_size=60).map(lambda text: ('{"inputs":' + text).encode()),
+    st.lists(st.sampled_from([b"--XX", b"\r\n", b"--", b"Content-Disposition: form-data", b'; name="a"', b"x"])).map(
+        b"".join
+    ),
+    st.builds(
+        lambda body, at, more: body[: at % len(body)] + more + body[at % len(body) :],
+        st.sampled_from([form([("a", MAGIC[0])]), b'{"inputs": ["AAAA", "BBBB"], "parameters": {"top_k": 3}}']),
+        st.integers(0, 1000),
+        st.binary(max_size=5),
+    ),
+)
+
+
+@given(garbage, cuts, st.sampled_from([FORM, "application/json", "image/png", "", "text/plain", "multipart/form-data"]))
+@example(b'{"inputs": "data:image\\', [], "application/json")
+@example(b'{"inputs" "x"}', [], "application/json")
+@example(b'{\0"\0i\0', [], "application/json")
+@example(b'{"inputs": ["AA==", "AA==AA==", "\\\\/"]}', list(range(60)), "application/json")
+def test_garbage_is_a_problem(body: bytes, at: list[int], kind: str) -> None:
+    try:
+        request = read(body, at, kind)
+    except Problem as problem:
+        assert 400 <= problem.status < 500
+    else:
+        assert any(pieces for pieces in request.pictures)
+
+
+@pytest.mark.parametrize("kind", ["image/jpeg", FORM, "application/json"])
+def test_a_picture_that_is_too_large_is_refused_while_it_comes(kind: str) -> None:
+    picture = MAGIC[0] + bytes(2100)
+    body = {
+        "image/jpeg": picture,
+        FORM: form([("a", picture)]),
+        "application/json": json.dumps({"inputs": base64.b64encode(picture).decode()}).encode(),
+    }[kind]
+    assert code(body[:-30] if kind == FORM else body[:2750], kind) == "too_many_bytes"
+
+
+@pytest.mark.parametrize("kind", [FORM, "application/json"])
+@pytest.mark.parametrize("count", [100, 101])
+def test_a_hundred_pictures_are_taken_if_the_tier_allows_them(kind: str, count: int) -> None:
+    wanted = [MAGIC[0] + b"%d" % number for number in range(count)]
+    body = {
+        FORM: form([("a", picture) for picture in wanted]),
+        "application/json": json.dumps({"inputs": [base64.b64encode(one).decode() for one in wanted]}).encode(),
+    }[kind]
+    if count == 100:
+        assert found(read(body, [], kind)) == (wanted, 5)
+    else:
+        assert code(body, kind) == "too_many_images"
+
+
+def code(body: bytes, kind: str, **more: Any) -> str:
+    with pytest.raises(Problem) as refused:
+        read(body, [], kind, **more)
+    return str(refused.value.body["code"])
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (b'{"inputs":[' + 40_000 * b"[],", "too_many_bytes"),
+        (b'{"inputs":[' + 70_000 * b" ", "too_many_bytes"),
+        (b'{"a":"' + 70_000 * b"x", "too_many_bytes"),
+        (b"[" * 17, "bad_json"),
+        (b'{"inputs":"' + 300 * b"*", "bad_base64"),
+        (b'{"inputs":"AAA=AAAA"}', "bad_base64"),
+        (b'{"inputs":"AAAA\\nAAAA"}', "bad_base64"),
+        (b'{"inputs":"AAAA\\"AAAA"}', "bad_base64"),
+        (b'{"inputs":["AAAA",[]]}', "bad_inputs"),
+        (b'{"inputs":{"a":"AAAA"}}', "bad_inputs"),
+    ],
+)
+def test_json_is_bounded_before_it_is_parsed(body: bytes, expected: str) -> None:
+    assert code(body, "application/json") == expected
+
+
+@pytest.mark.parametrize(
+    ("disposition", "is_picture"),
+    [
+        ('; filename="a"', True),
+        ("; filename=a", True),
+        ("; filename*=UTF-8''%e2%82%ac.png", True),
+        ("; filename=\"a\"; filename*=UTF-8''a", True),
+        ('; filename=""', False),
+        ("", False),
+    ],
+)
+def test_a_part_with_a_file_name_is_a_picture(disposition: str, is_picture: bool) -> None:
+    body = part("a", disposition, MAGIC[0]) + b"--XX--"
+    if is_picture:
+        assert found(read(body, [], FORM)) == ([MAGIC[0]], 5)
+    else:
+        assert code(body, FORM) == "no_image"
+
+
+def test_memory_that_is_not_free_is_a_problem_and_so_is_memory_that_never_will_be() -> None:
+    picture = MAGIC[0] + bytes(500)
+    memory = Memory(1000)
+    first, second = (memory.hold("free", address, {"free": 400}) for address in ("::1", "::2"))
+    first.take(400)
+    with pytest.raises(Problem) as refused:
+        second.take(200)
+    assert (refused.value.status, refused.value.body["limit_bytes"]) == (503, 500)
+    assert code(picture, "image/jpeg", most=500) == "too_many_bytes"
