@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import gc
 import logging
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -22,6 +24,9 @@ STATE = Path(".tierserve")
 SAMPLE = "model/pictures/cat.jpg"
 # New objects after which Python looks for cycles. Its default of 700 is reached within a single request.
 YOUNG_OBJECTS = 10_000
+# glibc's malloc.h; and from which size an object has memory of its own, and how much free memory is kept at most.
+MALLOPT_TRIM_THRESHOLD, MALLOPT_MMAP_THRESHOLD = -1, -3
+MAPPED_BYTES, KEPT_BYTES = 1024 * 1024, 4 * 1024 * 1024
 
 values_option = click.option(
     "--values",
@@ -134,6 +139,7 @@ def serve(
             workers, ready = local_workers(live.current.settings, state, models or state / "models"), _greet
         server = Server(live, Storage(state / "data", database_url, blobs_url), workers)
         _rarely_collect()
+        _return_memory()
         asyncio.run(serve(server, ready))
     except (ConfigError, CannotServe, CannotOpen, BlobsUnusable) as error:
         _fail(redacted(str(error), database_url, blobs_url))
@@ -153,6 +159,17 @@ def _log_to_stderr(*urls: str) -> None:
     threading.excepthook = lambda ended: log.critical(
         "thread %s ended", ended.thread and ended.thread.name, exc_info=ended.exc_value
     )
+
+
+def _return_memory() -> None:
+    """Have glibc give the memory of freed pictures back to the system, and move a large one instead of copying it.
+
+    By default it does so only until the first large picture is freed. Then it keeps them, in pieces that fit no other.
+    """
+    with suppress(OSError, AttributeError):  # other C libraries have no mallopt
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(MALLOPT_MMAP_THRESHOLD, MAPPED_BYTES)
+        mallopt(MALLOPT_TRIM_THRESHOLD, KEPT_BYTES)
 
 
 def _rarely_collect() -> None:

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import struct
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from typing import TypeAlias
+
+PIECE_BYTES = 1024 * 1024
 
 Piece: TypeAlias = bytes | bytearray
 """Bytes of a picture; what was just received is a ``bytearray``, and is not copied."""
@@ -41,6 +43,13 @@ class Blobs(ABC):
     @abstractmethod
     def get(self, key: str) -> bytes:
         """Return the bytes of a blob. Raises ``BlobMissing`` or ``BlobError``."""
+
+    @abstractmethod
+    def pieces(self, key: str) -> Generator[bytes, None, None]:
+        """Iterate over the bytes of a blob, in pieces of about ``PIECE_BYTES``.
+
+        Raises ``BlobError``; and ``BlobMissing``, but only instead of the first piece.
+        """
 
     def get_each(self, keys: Sequence[str]) -> list[bytes | BlobMissing]:
         """Return the bytes of several blobs, with a ``BlobMissing`` for each missing one. Raises ``BlobError``."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from server.blobs.base import BlobError, BlobMissing, Blobs, Piece, checked, is_key, pack
+from server.blobs.base import PIECE_BYTES, BlobError, BlobMissing, Blobs, Piece, checked, is_key, pack
 from server.files import open_file, open_folder
 from server.points import Point, reached
 
@@ -53,6 +53,17 @@ class DirectoryBlobs(Blobs):
         try:
             with os.fdopen(open_file(self._path(key), os.O_RDONLY, self._folder), "rb") as file:
                 return file.read()
+        except FileNotFoundError as error:
+            raise BlobMissing(f"no blob {key}") from error
+        except OSError as error:
+            raise BlobError(f"cannot read blob {key}: {error.strerror}") from error
+
+    def pieces(self, key: str) -> Generator[bytes, None, None]:
+        """Iterate over the bytes of the file."""
+        try:
+            with self._path(key).open("rb", buffering=0) as file:
+                while piece := file.read(PIECE_BYTES):
+                    yield piece
         except FileNotFoundError as error:
             raise BlobMissing(f"no blob {key}") from error
         except OSError as error:

@@ -6,7 +6,7 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import timedelta
@@ -16,7 +16,18 @@ from typing import TYPE_CHECKING
 from obstore.exceptions import BaseError
 from obstore.store import from_url
 
-from server.blobs.base import BlobError, BlobMissing, Blobs, BlobsUnusable, Piece, checked, is_key, is_whole, pack
+from server.blobs.base import (
+    PIECE_BYTES,
+    BlobError,
+    BlobMissing,
+    Blobs,
+    BlobsUnusable,
+    Piece,
+    checked,
+    is_key,
+    is_whole,
+    pack,
+)
 from server.points import Point, reached
 
 if TYPE_CHECKING:
@@ -109,15 +120,17 @@ class ObjectBlobs(Blobs):
 
     def get(self, key: str) -> bytes:
         """Return the bytes of an object; it is missing only if the store says so by its code, not by any 404."""
-        try:
+        with _as_missing(key):
             blob = bytes(self._store.get(checked(key)).bytes())
-        except _ERRORS as error:
-            if _code(error) in ("NoSuchKey", "BlobNotFound"):
-                raise BlobMissing(f"no blob {key}") from None
-            raise BlobError(f"cannot read blob {key}: {_reason(error)}") from None
         if not is_whole(blob):
             raise BlobError(f"cannot read blob {key}: {len(blob)} bytes are not all of it")
         return blob
+
+    def pieces(self, key: str) -> Generator[bytes, None, None]:
+        """Iterate over the bytes of an object while the store sends them."""
+        with _as_missing(key):
+            for piece in self._store.get(checked(key)).stream(min_chunk_size=PIECE_BYTES):
+                yield bytes(piece)
 
     def get_each(self, keys: Sequence[str]) -> list[bytes | BlobMissing]:
         """Return the bytes of several objects, fetched in parallel, as each costs a round trip."""
@@ -171,6 +184,16 @@ def _as_blob_error(what: str) -> Iterator[None]:
         yield
     except _ERRORS as error:
         raise BlobError(f"cannot {what}: {_reason(error)}") from None
+
+
+@contextmanager
+def _as_missing(key: str) -> Iterator[None]:
+    try:
+        yield
+    except _ERRORS as error:
+        if _code(error) in ("NoSuchKey", "BlobNotFound"):
+            raise BlobMissing(f"no blob {key}") from None
+        raise BlobError(f"cannot read blob {key}: {_reason(error)}") from None
 
 
 def _code(error: Exception) -> str:

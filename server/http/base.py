@@ -59,7 +59,7 @@ class BaseHandler(RequestHandler):
             await self.admit()
             if self.body.comes:
                 self.services.pace.begin(self)
-                self.body.watch_chunks(self._stream, self.give_up)
+                self.body.watch_chunks(self._iostream, self.give_up)
         except (HTTPError, Problem, QueueError) as error:
             if not self.body.comes:
                 raise
@@ -78,7 +78,7 @@ class BaseHandler(RequestHandler):
     def release(self) -> None:
         """Forget what has come of the body; further calls change nothing."""
         self.services.pace.end(self)
-        self.body.leave(self._stream)
+        self.body.leave(self._iostream)
 
     def refuse(self, problem: Problem) -> None:
         """Answer before all of the body has come, and go on receiving it, as most clients send all before they read."""
@@ -92,7 +92,7 @@ class BaseHandler(RequestHandler):
         if self.body.lingers:
             self.flush()  # not finish(), at which Tornado closes a connection whose body has not all come
             self.services.pace.begin(self)
-            self.body.watch_chunks(self._stream, self.give_up)
+            self.body.watch_chunks(self._iostream, self.give_up)
         else:
             self.finish()
 
@@ -121,8 +121,12 @@ class BaseHandler(RequestHandler):
             self.set_header("Connection", "close")
         self.finish()
 
+    def break_off(self) -> None:
+        """Close the connection, because the rest of an answer that has begun cannot be sent."""
+        self._iostream.close()
+
     @property
-    def _stream(self) -> IOStream:
+    def _iostream(self) -> IOStream:
         assert isinstance(self.request.connection, HTTP1Connection)
         return self.request.connection.stream
 

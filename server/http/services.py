@@ -33,9 +33,10 @@ UPLOAD_BYTES, WORK_BYTES, FRAME_BYTES = 192 * 1024 * 1024, 16 * 1024 * 1024, 48 
 class Services:
     """The services of one server. ``cluster`` is the thread pool for what may call the API server of Kubernetes.
 
-    ``uploads`` has the pictures of requests that are not accepted yet, ``work`` what workers send, and ``frames`` the
-    pictures on their way to workers. ``internal_url`` is where workers of a cluster find the server, and empty on a
-    laptop. ``underway`` are the requests that have no answer yet. ``big_json`` lets one long text be parsed at a time.
+    ``uploads`` counts the pictures of requests that are not accepted yet, ``work`` what workers send, and ``frames``
+    the pictures on their way to workers, with the copies that are made of them. ``internal_url`` is where workers of a
+    cluster find the server, and empty on a laptop. ``underway`` are the requests that have no answer yet. ``big_json``
+    lets one long text be parsed at a time.
     """
 
     live: Live

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import Executor
 from typing import TypeVar
 
@@ -36,6 +36,15 @@ class Pictures:
         if fresh is not None:
             return use(fresh)
         return await asyncio.get_running_loop().run_in_executor(self._disk, lambda: use(self._blobs.get_each(keys)))
+
+    async def pieces(self, key: str) -> AsyncGenerator[bytes, None]:
+        """Iterate over the bytes of a blob, of which only a piece is in memory. Raises ``BlobError``."""
+        loop, pieces = asyncio.get_running_loop(), self._blobs.pieces(key)
+        try:
+            while piece := await loop.run_in_executor(self._disk, next, pieces, b""):
+                yield piece
+        finally:
+            await loop.run_in_executor(self._disk, pieces.close)
 
     async def forget(self, keys: Sequence[str]) -> None:
         """Delete blobs that nobody needs any more. If that fails, a later sweep deletes them."""

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from model.connection import unpack
 from server import points
 from server.blobs import BlobError, BlobMissing, Blobs, DirectoryBlobs, open_blobs
+from server.blobs.base import PIECE_BYTES
 from server.points import Point
 from tests.server.object_store import running
 
@@ -52,6 +53,15 @@ def test_many_chunks_are_written_whole(blobs: Blobs) -> None:
     chunks = [bytes([number % 256]) * 3000 for number in range(3000)]
     blobs.put("p1", [chunks])
     assert bytes(unpack(memoryview(blobs.get("p1")))[0]) == b"".join(chunks)
+
+
+def test_a_large_blob_is_read_in_pieces(blobs: Blobs) -> None:
+    blobs.put("p1", [[bytes(PIECE_BYTES), bytearray(b"end")], [bytearray(3 * PIECE_BYTES)]])
+    pieces = list(blobs.pieces("p1"))
+    assert b"".join(pieces) == blobs.get("p1")
+    assert len(pieces) > 1
+    with pytest.raises(BlobMissing, match="no blob p2"):
+        next(blobs.pieces("p2"))
 
 
 def test_what_is_gone_is_missing_and_may_be_deleted_again(blobs: Blobs) -> None:

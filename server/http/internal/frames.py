@@ -18,14 +18,24 @@ def frame(
     missing: list[Completion] = []
     for one, blob in zip(leased, blobs, strict=True):
         if isinstance(blob, BlobMissing):
-            failure = {"code": "blob_missing", "detail": str(blob)}
-            missing.append(Completion(one.id, one.token, None, failure, None))
+            missing.append(missing_blob(one, blob))
         else:
             kept.append((one, blob))
     if not kept:
         return None, missing
+    described = head([(one, len(blob)) for one, blob in kept], renew)
+    return b"".join([described, *(blob for _, blob in kept)]), missing
+
+
+def head(leased: Sequence[tuple[Leased, int]], renew: float) -> bytes:
+    """Return what comes before the blobs of these predictions, each given with the bytes of its blob."""
     entries = [
-        {"id": one.id, "token": one.token, "top_k": one.top_k, "renew": renew, "size": len(blob)} for one, blob in kept
+        {"id": one.id, "token": one.token, "top_k": one.top_k, "renew": renew, "size": size} for one, size in leased
     ]
-    head = json.dumps({"predictions": entries}).encode()
-    return b"".join([struct.pack(">I", len(head)), head, *(blob for _, blob in kept)]), missing
+    text = json.dumps({"predictions": entries}).encode()
+    return struct.pack(">I", len(text)) + text
+
+
+def missing_blob(one: Leased, error: BlobMissing) -> Completion:
+    """Return the end of a prediction whose pictures are gone."""
+    return Completion(one.id, one.token, None, {"code": "blob_missing", "detail": str(error)}, None)

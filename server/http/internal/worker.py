@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 from collections.abc import Mapping
+from contextlib import aclosing
 from http import HTTPStatus
 from typing import Any
 
 from tornado.iostream import StreamClosedError
 
-from server.blobs import BlobError
+from server.blobs import BlobError, BlobMissing
 from server.http.internal.calls import WorkerHandler, complete_bytes
-from server.http.internal.frames import frame
+from server.http.internal.frames import frame, head, missing_blob
 from server.http.schemas import Schema
 from server.http.wakeups import Waiter
+from server.intake.memory import Held
 from server.points import Point, reached
 from server.problems import Problem
 from server.queue import NEVER_SEEN, Completion, Leased, UnknownJob, asked
 
-LEASE_BYTES = 32 * 1024 * 1024  # of the pictures in one answer, which is put together in memory
+log = logging.getLogger(__name__)
+
+# Of the pictures in one answer, which is put together in memory: it is there, in parts, as a whole, and on its way.
+LEASE_BYTES, COPIES = 8 * 1024 * 1024, 3
 # A wake-up can reach a worker that may not take the work, and a notice of another server can be lost.
 LOOK_AGAIN_SECONDS = 2.0
 LEASE, COMPLETE, LEASES = (
@@ -48,14 +54,19 @@ class LeaseHandler(WorkerHandler):
             leased = await self._lease()
         except UnknownJob as error:
             raise Problem(HTTPStatus.GONE, "unknown_job", str(error)) from error
+        held = self._hold()
         try:
-            await self._hand_over(await self._frame(leased))
+            if await self._fits(leased, held):
+                await self._hand_over(await self._frame(leased))
+            else:
+                await self._stream(leased[0])
         except (StreamClosedError, BlobError) as error:
             # The worker never learns of these leases: handed back, they cost no attempt and no wait for their end.
-            held = [(one.id, one.token) for one in leased]
-            await asked(self.services.queue.release(self.caller.job, held))
+            await self._hand_back(leased)
             if isinstance(error, BlobError):
                 raise
+        finally:
+            held.release()
 
     async def _lease(self) -> list[Leased]:
         services, worker, loop = self.services, self.caller, asyncio.get_running_loop()
@@ -81,6 +92,50 @@ class LeaseHandler(WorkerHandler):
         fair = math.ceil((depth.queued if depth else 0) / max(1, view.running))
         return min(int(self.asked_for["most"]), max(1, fair))
 
+    def _hold(self) -> Held:
+        largest = {self.caller.tier: 0, **dict.fromkeys(self.services.settings.tiers, COPIES * LEASE_BYTES)}
+        return self.services.frames.hold(self.caller.tier, self.caller.job, largest)
+
+    async def _fits(self, leased: list[Leased], held: Held) -> bool:
+        """Whether there is memory for all of it; if not, all but the first is handed back, which can be streamed."""
+        size = sum(one.size for one in leased)
+        if size <= LEASE_BYTES:
+            try:
+                held.take(COPIES * size)
+                return True
+            except Problem:
+                log.debug("too many pictures are on their way to workers: one prediction goes alone")
+        if rest := leased[1:]:
+            await self._hand_back(rest)
+        return False
+
+    async def _hand_back(self, leased: list[Leased]) -> None:
+        held = [(one.id, one.token) for one in leased]
+        await asked(self.services.queue.release(self.caller.job, held))
+
+    async def _stream(self, one: Leased) -> None:
+        """Send one prediction, piece by piece. Raises ``StreamClosedError``, and ``BlobError`` at the first piece."""
+        described = head([(one, one.size)], self.services.settings.lease.heartbeat)
+        async with aclosing(self.services.pictures.pieces(one.id)) as pieces:
+            try:
+                first = await anext(pieces, b"")
+            except BlobMissing as error:
+                await asked(self.services.queue.complete(self.caller.job, [missing_blob(one, error)]))
+                return await self._hand_over(None)
+            self._framed()
+            self.set_header("Content-Type", "application/octet-stream")
+            self.set_header("Content-Length", len(described) + one.size)
+            self.write(described + first)
+            try:
+                async for piece in pieces:
+                    await self.flush()
+                    self.write(piece)
+            except BlobError as error:
+                log.warning("an answer to a worker breaks off: %s", error)
+                self.break_off()
+                raise StreamClosedError from error
+        return await self.finish()
+
     async def _frame(self, leased: list[Leased]) -> bytes | None:
         services, renew = self.services, self.services.settings.lease.heartbeat
         keys = [one.id for one in leased]
@@ -91,9 +146,7 @@ class LeaseHandler(WorkerHandler):
 
     async def _hand_over(self, data: bytes | None) -> None:
         """Send a frame, or that there is none. Raises ``StreamClosedError`` when the worker did not get it."""
-        reached(Point.LEASE_FRAMED)
-        if self.gone:
-            raise StreamClosedError
+        self._framed()
         if data is not None:
             self.set_header("Content-Type", "application/octet-stream")
         elif self.services.wakeups.draining:
@@ -102,6 +155,11 @@ class LeaseHandler(WorkerHandler):
         else:
             self.set_status(HTTPStatus.NO_CONTENT)
         await self.finish(data)
+
+    def _framed(self) -> None:
+        reached(Point.LEASE_FRAMED)
+        if self.gone:
+            raise StreamClosedError
 
 
 class CompleteHandler(WorkerHandler):

@@ -11,7 +11,7 @@ import operator
 import socket
 import struct
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -67,9 +67,13 @@ class FailingDatabase(SQLite):
 
 
 class FailingBlobs(DirectoryBlobs):
-    """Fails while ``failure`` is set. ``get`` sets ``asked``, then waits until ``released`` is set."""
+    """Fails while ``failure`` is set. ``get`` sets ``asked``, then waits until ``released`` is set.
+
+    A blob that is read in pieces breaks off after ``breaks_after`` of them.
+    """
 
     failure: BlobError | None = None
+    breaks_after: int | None = None
 
     def __init__(self, root: Path, clock: Callable[[], float]) -> None:
         super().__init__(root, clock)
@@ -87,6 +91,12 @@ class FailingBlobs(DirectoryBlobs):
         if self.failure is not None:
             raise self.failure
         return super().get(key)
+
+    def pieces(self, key: str) -> Generator[bytes, None, None]:
+        for number, piece in enumerate(super().pieces(key)):
+            if number == self.breaks_after:
+                raise BlobError("the disk is sick")
+            yield piece
 
 
 class ShownEngine(Obedient):
