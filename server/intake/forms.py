@@ -62,6 +62,8 @@ class FormReader:
     def _begin(self, part: MultipartSegment) -> None:
         if not part.name:
             raise _bad("a part has no name")
+        if any("\n" in value for _, value in part.headerlist):  # the parser finds it only at the end of what it has
+            raise _bad("a header of a part contains a line feed")
         if part.filename or EXTENDED_FILENAME.search(part.header("Content-Disposition", "")):
             self._field = None
             self._names.append(part.name)
@@ -79,6 +81,7 @@ class FormReader:
             detail = f"the fields of the form have more than {FIELD_BYTES} bytes"
             raise Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_many_bytes", detail, limit_bytes=FIELD_BYTES)
         if self._field == "top_k" and self._top_k is not None:
+            self._gathering.count(len(data))
             self._top_k += data
         return None
 

@@ -45,8 +45,12 @@ class Gathering:
         picture = self.pictures[-1]
         if len(picture) + len(data) > self._most_bytes:
             raise too_large(f"picture {len(self.pictures) - 1}", self._most_bytes)
-        self._held.take(len(data))
+        self.count(len(data))
         picture += data
+
+    def count(self, size: int) -> None:
+        """Count memory that is held for the request. Raises ``Problem`` with 413 or 503."""
+        self._held.take(size)
 
     @staticmethod
     def request(pictures: Sequence[bytearray], top_k: Any) -> Request:

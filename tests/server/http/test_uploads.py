@@ -13,6 +13,7 @@ from server.http.bodies import LINGER_BYTES, PIECES_FREE, SMALL_BYTES
 from server.http.internal.calls import COMPLETE_LEAST, LEASES_BYTES, complete_bytes
 from server.http.pace import GRACE_SECONDS, SLOWEST_BYTES
 from server.http.services import UPLOAD_BYTES
+from server.intake.texts import MARKS_MOST
 from tests.running import Answer, Client
 from tests.server.http.http_site import ANSWER_SECONDS, PICTURE, Site, assert_problem
 from tests.waiting import eventually
@@ -144,12 +145,12 @@ def shared_exchange(site: Site, data: bytes) -> tuple[int, str, dict[str, object
         return answer_of(connection)
 
 
-def test_json_that_is_not_pictures_is_refused_after_64_kib(shared: Site) -> None:
+def test_json_that_is_not_pictures_is_refused_after_a_few_of_its_bytes(shared: Site) -> None:
     head = CHUNKED_POST % (b"/img-classification/free", b"")
     with shared.connected() as connection:
         connection.sendall(head + chunk(b'{"inputs":[' + 40_000 * b"[],"))
         status, _, problem = answer_of(connection)
-    assert (status, problem["code"], problem["limit_bytes"]) == (413, "too_many_bytes", 64 * 1024)
+    assert (status, problem["code"], problem["limit_marks"]) == (400, "bad_json", MARKS_MOST)
     assert_all_memory_is_free(shared)
 
 

@@ -122,6 +122,8 @@ garbage = st.one_of(
 
 @given(garbage, cuts, st.sampled_from([FORM, "application/json", "image/png", "", "text/plain", "multipart/form-data"]))
 @example(b'{"inputs": "data:image\\', [], "application/json")
+@example(b'{"inputs": "AAAA\\x41\\u0041"}', [], "application/json")
+@example(b'{"inputs": "AAAA\\u00zz"}', [], "application/json")
 @example(b'{"inputs" "x"}', [], "application/json")
 @example(b'{\0"\0i\0', [], "application/json")
 @example(b'{"inputs": ["AA==", "AA==AA==", "\\\\/"]}', list(range(60)), "application/json")
@@ -168,10 +170,12 @@ def code(body: bytes, kind: str, **more: Any) -> str:
 @pytest.mark.parametrize(
     ("body", "expected"),
     [
-        (b'{"inputs":[' + 40_000 * b"[],", "too_many_bytes"),
+        (b'{"inputs":[' + 40_000 * b"[],", "bad_json"),
         (b'{"inputs":[' + 70_000 * b" ", "too_many_bytes"),
         (b'{"a":"' + 70_000 * b"x", "too_many_bytes"),
         (b"[" * 17, "bad_json"),
+        (b'{"a":[' + 6000 * b"1,", "bad_json"),
+        (b'{"a":"' + 6000 * b'\\"', "bad_json"),
         (b'{"inputs":"' + 300 * b"*", "bad_base64"),
         (b'{"inputs":"AAA=AAAA"}', "bad_base64"),
         (b'{"inputs":"AAAA\\nAAAA"}', "bad_base64"),
@@ -201,6 +205,11 @@ def test_a_part_with_a_file_name_is_a_picture(disposition: str, is_picture: bool
         assert found(read(body, [], FORM)) == ([MAGIC[0]], 5)
     else:
         assert code(body, FORM) == "no_image"
+
+
+def test_the_rest_of_json_is_counted_too() -> None:
+    body = b'{"note":"' + 20_000 * b"x" + b'"}'
+    assert code(body, "application/json", most=10_000) == "too_many_bytes"
 
 
 def test_memory_that_is_not_free_is_a_problem_and_so_is_memory_that_never_will_be() -> None:
