@@ -70,6 +70,7 @@ def _work(options: argparse.Namespace) -> int:
     # comes during the set-up stays pending until the worker waits for it, and then the worker ends in good order.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
     from model.connection import RequestRejected, ServerConnection, ServerGone
+    from model.decoder import DecoderUnavailable
     from model.runtimes.base import ModelError, read_model
     from model.worker import Terms, Worker
 
@@ -88,7 +89,7 @@ def _work(options: argparse.Namespace) -> int:
     terms = Terms(options.idle, options.max_predictions, options.max_pixels)
     try:
         log.info("ended: %s", Worker(lambda: ServerConnection(server, token), model, runtime, terms).run())
-    except RequestRejected as error:
+    except (RequestRejected, DecoderUnavailable) as error:
         log.error("ended: %s", error)
         return 1
     except ServerGone as error:

@@ -3,7 +3,7 @@
 The geometry is that of timm's evaluation transform (short side to ``size / crop_pct``, then the central square), in
 one resize call with a crop box, on a picture that libjpeg has already scaled down ("draft mode"). That takes a third of
 the time and gives the same class. The bytes are untrusted: only four decoders may read them, the size that the header
-tells is checked before any pixel is decoded, and every failure is an ``ImageError``.
+tells and the structure are checked before any pixel is decoded, and every failure is an ``ImageError``.
 """
 
 import io
@@ -15,7 +15,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
+
+from model.structure import ImageError, check, check_pixels, orientation
+
+__all__ = ["ImageError", "Preprocessing", "load", "normalise", "square"]
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF")
 
@@ -49,19 +53,6 @@ warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 
-class ImageError(Exception):
-    """The bytes of a picture cannot be classified.
-
-    ``code`` is stable: ``image_empty``, ``image_unsupported``, ``image_too_large``, ``image_truncated`` or
-    ``image_broken``, or ``image_too_slow`` from the worker. ``detail`` is a sentence, with the limit that was exceeded.
-    """
-
-    def __init__(self, code: str, detail: str) -> None:
-        super().__init__(f"{code}: {detail}")
-        self.code = code
-        self.detail = detail
-
-
 @dataclass(frozen=True, slots=True)
 class Preprocessing:
     """How pictures are prepared for a model."""
@@ -87,14 +78,15 @@ def load(data: bytes, how: Preprocessing, max_pixels: int) -> NDArray[np.float32
     Peak memory per pixel of the picture: almost none for JPEG (progressive: 3 to 6 bytes), 1 to 6 bytes for PNG and GIF
     (with transparency: 8), 16 bytes for WEBP.
 
-    Raises ``ImageError``, and nothing else, for bytes that are not such a picture or have more than ``max_pixels``.
+    Raises ``ImageError``, and nothing else, for bytes that are not such a picture, have more than ``max_pixels`` or
+    would take very long.
     """
-    return normalise(_decode(data, how, max_pixels), how)
+    return normalise(np.asarray(square(data, how, max_pixels)), how)
 
 
-def normalise(picture: Image.Image, how: Preprocessing) -> NDArray[np.float32]:
-    """Turn an RGB picture of the network's size into its float32 input of shape ``(3, size, size)``."""
-    pixels = np.asarray(picture).transpose(2, 0, 1)
+def normalise(picture: NDArray[np.uint8], how: Preprocessing) -> NDArray[np.float32]:
+    """Turn RGB pixels of shape ``(size, size, 3)`` into the network's float32 input of shape ``(3, size, size)``."""
+    pixels = picture.transpose(2, 0, 1)
     std = np.asarray(how.std, np.float32).reshape(3, 1, 1)
     mean = np.asarray(how.mean, np.float32).reshape(3, 1, 1)
     # (pixels / 255 - mean) / std in two passes; the array of its own is contiguous, which the transposed view is not.
@@ -104,12 +96,14 @@ def normalise(picture: Image.Image, how: Preprocessing) -> NDArray[np.float32]:
     return out
 
 
-def _decode(data: bytes, how: Preprocessing, max_pixels: int) -> Image.Image:
+def square(data: bytes, how: Preprocessing, max_pixels: int) -> Image.Image:
+    """Decode the central square: an RGB picture of ``size`` x ``size`` pixels. Otherwise the same as ``load``."""
     if not data:
         raise ImageError("image_empty", "The picture has no bytes.")
+    check(data, max_pixels)
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
-            _check_size(picture, max_pixels)
+            check_pixels(*picture.size, max_pixels)
             return _square(picture, how)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError("image_too_large", f"The picture has more pixels than the limit of {max_pixels}.") from error
@@ -125,13 +119,6 @@ def _decode(data: bytes, how: Preprocessing, max_pixels: int) -> Image.Image:
         raise ImageError("image_broken", "The picture's data is damaged and cannot be decoded.") from error
 
 
-def _check_size(picture: Image.Image, max_pixels: int) -> None:
-    width, height = picture.size
-    if width * height > max_pixels:
-        detail = f"The picture has {width} x {height} = {width * height} pixels; the limit is {max_pixels}."
-        raise ImageError("image_too_large", detail)
-
-
 def _square(picture: Image.Image, how: Preprocessing) -> Image.Image:
     """Cut the central square out of an opened picture, upright, RGB, ``size`` x ``size`` pixels."""
     width, height = picture.size
@@ -139,7 +126,7 @@ def _square(picture: Image.Image, how: Preprocessing) -> Image.Image:
     short = math.floor(how.size / how.crop_pct)
     to_width, to_height = (short * side // min(width, height) for side in (width, height))
     left, top = (round((side - how.size) / 2) for side in (to_width, to_height))
-    orientation = _orientation(picture)
+    upright = _UPRIGHT.get(orientation(picture.info.get("exif")))
     if picture.format in ("JPEG", "MPO"):  # MPO: what Pillow calls a JPEG file that holds more pictures than one
         picture.draft(None, (to_width, to_height))
     # The draft may have fewer pixels than the header says, and the crop box is in the pixels of the draft.
@@ -148,18 +135,9 @@ def _square(picture: Image.Image, how: Preprocessing) -> Image.Image:
     small = _resizable(picture).resize(
         (how.size, how.size), _INTERPOLATION[how.interpolation], box=box, reducing_gap=2.0
     )
-    if orientation in _UPRIGHT:  # the square is central, so it can as well be rotated when it is small
-        small = small.transpose(_UPRIGHT[orientation])
+    if upright is not None:  # the square is central, so it can as well be rotated when it is small
+        small = small.transpose(upright)
     return small if small.mode == "RGB" else small.convert("RGB")
-
-
-def _orientation(picture: Image.Image) -> int:
-    if "exif" not in picture.info:  # getexif() would look for it by decoding the whole of a PNG
-        return 1
-    try:
-        return int(picture.getexif().get(ExifTags.Base.Orientation, 1))
-    except _DAMAGE:
-        return 1  # a picture with damaged metadata is still a picture
 
 
 def _resizable(picture: Image.Image) -> Image.Image:

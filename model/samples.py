@@ -40,4 +40,4 @@ def _vary(picture: Image.Image, how: Preprocessing, random: np.random.Generator)
     if random.random() < 0.5:
         cut = cut.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     pixels = np.asarray(cut) * random.uniform(0.7, 1.3) * random.uniform(0.9, 1.1, 3) + random.uniform(-20, 20)
-    return normalise(Image.fromarray(pixels.clip(0, 255).astype(np.uint8)), how)
+    return normalise(pixels.clip(0, 255).astype(np.uint8), how)

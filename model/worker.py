@@ -7,18 +7,18 @@ reporter thread sends results and renews leases. A prediction waits only for tho
 from __future__ import annotations
 
 import logging
+import math
 import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from types import FrameType
 from typing import Any
 
 from model.connection import Dismissed, Interrupted, Lease, RequestRejected, ServerConnection, ServerGone
-from model.images import ImageError, load
+from model.decoder import Decoder, DecoderUnavailable, DecodingStopped
+from model.images import ImageError
 from model.runtimes.base import Model, Runtime, top
 
 log = logging.getLogger(__name__)
@@ -28,6 +28,7 @@ AHEAD_SECONDS, AHEAD_MOST = 0.15, 8
 GATHER_SECONDS = 0.05
 LONGEST_POLL_SECONDS = 20.0  # the server answers after a heartbeat at the latest
 PICTURE_SECONDS = 20.0  # the longest that decoding one picture may take
+LAST_SECONDS = 5.0  # how long a worker that was told to end may take for what it has begun
 
 Completion = dict[str, Any]
 
@@ -195,23 +196,26 @@ class Worker:
 
     def __init__(self, connect: Callable[[], ServerConnection], model: Model, runtime: Runtime, terms: Terms) -> None:
         self._leasing, self._reporting = connect(), connect()
-        self._model, self._runtime, self._terms = model, runtime, terms
+        self._model, self._runtime = model, runtime
+        self._decoder = Decoder(model.preprocessing, terms.max_pixels, PICTURE_SECONDS)
         self._desk = Desk(terms)
-        self._failures: list[ServerGone | RequestRejected] = []
+        self._failures: list[ServerGone | RequestRejected | DecoderUnavailable] = []
+        self._idle = threading.Event()  # nothing more is begun
 
     def run(self) -> str:
         """Work until there is a reason to end, and return it as text.
 
         Call it from the main thread, with SIGTERM and SIGINT blocked. Raises ``ServerGone`` when the server has been
-        unreachable for long, and ``RequestRejected`` when it rejects what this worker sends.
+        unreachable for long, ``RequestRejected`` when it rejects what this worker sends, and ``DecoderUnavailable``.
         """
         threading.Thread(target=self._heed_signals, name="signals", daemon=True).start()
         leaser = threading.Thread(target=self._guarded, args=(self._lease,), name="leaser", daemon=True)
         reporter = threading.Thread(target=self._guarded, args=(self._report,), name="reporter", daemon=True)
         leaser.start()
         reporter.start()
-        while (lease := self._desk.next()) is not None:
-            self._desk.finish(predict(lease, self._model, self._runtime, self._terms.max_pixels))
+        self._guarded(self._predict)
+        self._idle.set()
+        self._decoder.close()
         # The leaser ends first: an answer that is on its way to it may bring leases, which the reporter must return.
         self._leasing.interrupt()
         leaser.join()
@@ -222,6 +226,10 @@ class Worker:
         if self._failures:
             raise self._failures[0]
         return self._desk.done
+
+    def _predict(self) -> None:
+        while (lease := self._desk.next()) is not None:
+            self._desk.finish(predict(lease, self._model, self._runtime, self._decoder))
 
     def _lease(self) -> None:
         while True:
@@ -245,55 +253,44 @@ class Worker:
         number = signal.sigwait({signal.SIGTERM, signal.SIGINT})
         self._desk.stop(f"received {signal.Signals(number).name}", hand_back=True)
         self._leasing.interrupt()
+        # A prediction that is cut short is handed back, as one that was not begun.
+        if not self._idle.wait(LAST_SECONDS):
+            self._decoder.interrupt()
 
     def _guarded(self, loop: Callable[[], None]) -> None:
         try:
             loop()
-        except Interrupted:
+        except (Interrupted, DecodingStopped):
             pass  # the worker is ending
         except Dismissed as error:
             self._desk.stop(f"dismissed: {error}", hand_back=True)
-        except (ServerGone, RequestRejected) as error:
+        except (ServerGone, RequestRejected, DecoderUnavailable) as error:
             self._failures.append(error)
             self._desk.stop(str(error), hand_back=True)
 
 
-def predict(lease: Lease, model: Model, runtime: Runtime, max_pixels: int) -> Completion:
-    """Classify every picture of a prediction; the result of a picture that cannot be classified is an error."""
+def predict(lease: Lease, model: Model, runtime: Runtime, decoder: Decoder) -> Completion:
+    """Classify every picture of a prediction; the result of a picture that cannot be classified is an error.
+
+    Raises ``DecodingStopped`` and ``DecoderUnavailable``.
+    """
     began = time.perf_counter()
     results: list[dict[str, Any]] = []
     for picture in lease.pictures:
         try:
-            with _time_limit(PICTURE_SECONDS):
-                array = load(bytes(picture), model.preprocessing, max_pixels)
+            array = decoder.load(bytes(picture))
         except ImageError as error:
             results.append({"error": {"code": error.code, "detail": error.detail}})
             continue
         (probabilities,) = runtime.predict([array])
-        best = top(probabilities, model.labels, lease.top_k)
-        results.append({"labels": [{"label": label, "score": round(score, 6)} for label, score in best]})
+        if math.isfinite(probabilities.sum()):
+            best = top(probabilities, model.labels, lease.top_k)
+            results.append({"labels": [{"label": label, "score": round(score, 6)} for label, score in best]})
+        else:  # NaN is no JSON, and a worker that sent it would be ended
+            results.append({"error": {"code": "model_failed", "detail": "The model's scores for it are not numbers."}})
     return {
         "id": lease.id,
         "token": lease.token,
         "results": results,
         "predict_ms": round(1000 * (time.perf_counter() - began), 3),
     }
-
-
-@contextmanager
-def _time_limit(seconds: float) -> Iterator[None]:
-    """Raise ``ImageError`` in the block after ``seconds``. Works in the main thread only.
-
-    Python runs the handler between two bytecodes, so a decoder that spends long in one call is stopped after that call.
-    """
-
-    def ring(_number: int, _frame: FrameType | None) -> None:
-        raise ImageError("image_too_slow", f"decoding took longer than {seconds:g} s")
-
-    previous = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, previous)

@@ -18,29 +18,12 @@ from PIL import Image
 from timm.data import create_transform
 
 from model.images import ImageError, Preprocessing, load
+from tests.model.pictures import LIMIT, LITE0, PICTURES, encoded, png
 
-PICTURES = Path(__file__).parents[2] / "model" / "pictures"
-LITE0 = Preprocessing(size=224, crop_pct=0.875, interpolation="bicubic", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 LITE2 = Preprocessing(size=260, crop_pct=0.89, interpolation="bicubic", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 IMAGENET = Preprocessing(
     size=160, crop_pct=0.95, interpolation="bilinear", mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)
 )
-LIMIT = 40_000_000
-
-
-def encoded(picture: Image.Image, form: str, **options: object) -> bytes:
-    out = io.BytesIO()
-    picture.save(out, form, **options)
-    return out.getvalue()
-
-
-def chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-
-def png(width: int, height: int, depth: int = 8, colour: int = 2, rows: bytes = b"") -> bytes:
-    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
 
 
 def black_rows(width: int, height: int) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import socket
 import struct
 import threading
@@ -11,11 +12,16 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from model.connection import Dismissed, Interrupted, Lease, RequestRejected, ServerConnection, ServerGone, unframe
-from model.worker import AHEAD_MOST, Desk, Terms
+from model.decoder import Decoder
+from model.runtimes.base import Model, Runtime, read_model
+from model.worker import AHEAD_MOST, Desk, Terms, predict
 from tests.waiting import eventually
 
 TERMS = Terms(idle=30, max_predictions=100, max_pixels=1000)
@@ -145,6 +151,31 @@ def test_the_last_result_is_handed_in_without_gathering(desk: Desk) -> None:
         assert one is not None
         desk.finish(result(one))
     assert len(desk.next_report()[0]) == 2
+
+
+class Failing(Runtime):
+    """A runtime whose model gives the last class this score."""
+
+    def __init__(self, score: float, classes: int) -> None:
+        self.scores = np.full(classes, 0.1, np.float32)
+        self.scores[-1] = score
+
+    def setup(self, model: Model, variant: str, device: str = "cpu") -> None:
+        pass
+
+    def predict(self, batch: list[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+        return [self.scores for _ in batch]
+
+
+@pytest.mark.parametrize("score", [math.nan, math.inf, -math.inf])
+def test_scores_that_are_not_numbers_are_an_error_of_this_picture(models: Path, cat_bytes: bytes, score: float) -> None:
+    model = read_model(models / "tf_efficientnet_lite0")
+    one = replace(lease(1), pictures=(memoryview(cat_bytes),))
+    with closing(Decoder(model.preprocessing, 1_000_000, 20)) as decoder:
+        completion = predict(one, model, Failing(score, len(model.labels)), decoder)
+    (found,) = completion["results"]
+    assert found["error"]["code"] == "model_failed"
+    json.dumps(completion, allow_nan=False)
 
 
 def test_a_frame_holds_every_picture_of_every_prediction() -> None:

@@ -1,0 +1,225 @@
+"""Decode pictures where decoding can be stopped: in a child process, with limits on its time and its memory.
+
+No signal interrupts a decoder in the middle of a long call into C. So only plain JPEGs, whose cost is known before,
+are decoded in the worker itself; it would take them longer to travel. All other pictures go to the child, one at a
+time. The child starts with the first of them. If a picture takes too long, or crashes the child, only that picture
+fails, and the next one gets a new child.
+
+The child is ``python -m model.decoder``. Its standard input is a socket. A request is two big-endian uint64 (the size
+of the picture and the memory that decoding may take, in bytes) and the picture. A reply is a byte that is 1 for
+success, a big-endian uint64 with the number of bytes that follow, and the RGB pixels, or JSON with ``code`` and
+``detail``.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import resource
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.images import ImageError, Preprocessing, load, normalise, square
+from model.structure import is_plain
+
+START_SECONDS, LAST_SECONDS = 60.0, 5.0
+BYTES_PER_PIXEL = 16  # what WEBP takes, the most of the four formats
+SPARE_BYTES = 64 * 2**20
+CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")  # of versions 2 and 1
+
+_PR_SET_PDEATHSIG = 1
+
+
+class DecodingStopped(Exception):
+    """Another thread called ``interrupt``."""
+
+
+class DecoderUnavailable(Exception):
+    """The child process does not start."""
+
+
+class Decoder:
+    """Decodes pictures for one model, each within ``seconds``. Only ``interrupt`` may be called from another thread.
+
+    The thread that decodes must not end before ``close``: the kernel would end the child with it.
+    """
+
+    def __init__(self, how: Preprocessing, max_pixels: int, seconds: float) -> None:
+        self._how, self._max_pixels, self._seconds = how, max_pixels, seconds
+        self._lock = threading.Lock()
+        self._interrupted = False
+        self._child: subprocess.Popen[bytes] | None = None
+        self._socket: socket.socket | None = None
+
+    def load(self, data: bytes) -> NDArray[np.float32]:
+        """Return what ``model.images.load`` returns.
+
+        Raises ``ImageError`` also with the code ``image_too_slow``, when the picture takes longer than ``seconds``;
+        ``DecodingStopped``; and ``DecoderUnavailable``.
+        """
+        if self._interrupted:
+            raise DecodingStopped
+        if is_plain(data):
+            return load(data, self._how, self._max_pixels)
+        done, body = self._ask(data)
+        if not done:
+            raise ImageError(**json.loads(body))
+        side = self._how.size
+        return normalise(np.frombuffer(body, np.uint8).reshape(side, side, 3), self._how)
+
+    def interrupt(self) -> None:
+        """Make the ``load`` that runs in the child, and every later one, raise ``DecodingStopped``."""
+        with self._lock:
+            self._interrupted = True
+            if self._child is not None:
+                self._child.kill()
+
+    def close(self) -> None:
+        """End the child, if there is one."""
+        if self._child is not None:
+            self._end()
+
+    def _ask(self, data: bytes) -> tuple[bool, bytearray]:
+        connection = self._ready()
+        end = time.monotonic() + self._seconds
+        try:
+            connection.settimeout(self._seconds)
+            connection.sendall(struct.pack(">QQ", len(data), self._memory()))
+            connection.sendall(data)
+            done, size = struct.unpack(">?Q", _receive(connection, 9, end))
+            return done, _receive(connection, size, end)
+        except TimeoutError:
+            self._end()
+            detail = f"Decoding took longer than {self._seconds:g} s, so it was stopped."
+            raise ImageError("image_too_slow", detail) from None
+        except OSError:  # the child has ended, or is about to
+            status = self._end(LAST_SECONDS)
+        if self._interrupted:
+            raise DecodingStopped
+        if status == -signal.SIGKILL:  # the kernel's, when memory runs out: nobody else kills the child
+            raise ImageError("image_too_large", "The picture needs more memory than there is.")
+        raise ImageError("image_broken", f"The picture's data is damaged: its decoder ended with status {status}.")
+
+    def _ready(self) -> socket.socket:
+        """Return the connection to a child that is ready for a picture; start one if there is none."""
+        if self._child is not None and self._child.poll() is not None:
+            self._end()
+        if self._socket is not None:
+            return self._socket
+        ours, theirs = socket.socketpair()
+        with theirs, self._lock:
+            if self._interrupted:
+                ours.close()
+                raise DecodingStopped
+            # The token of the worker is none of the child's business.
+            environment = {name: value for name, value in os.environ.items() if not name.startswith("TIERSERVE_TOKEN")}
+            self._child = subprocess.Popen(
+                self._command(), stdin=theirs.fileno(), stdout=subprocess.DEVNULL, env=environment
+            )
+            self._socket = ours
+        try:
+            ours.settimeout(START_SECONDS)
+            _receive(ours, 1, time.monotonic() + START_SECONDS)
+        except OSError as error:
+            status = self._end(LAST_SECONDS)
+            if self._interrupted:
+                raise DecodingStopped from None
+            raise DecoderUnavailable(f"the decoder does not start, status {status}: {error}") from error
+        return ours
+
+    def _command(self) -> Sequence[str]:
+        return [
+            sys.executable,
+            "-m",
+            "model.decoder",
+            str(os.getpid()),
+            str(self._max_pixels),
+            json.dumps(asdict(self._how)),
+        ]
+
+    def _memory(self) -> int:
+        """Return how many bytes a picture may take: what the largest one needs, or what the container has left."""
+        most = BYTES_PER_PIXEL * self._max_pixels + SPARE_BYTES
+        for file in CGROUP_LIMITS:
+            with suppress(OSError, ValueError):  # no such file, or "max"
+                return max(0, min(most, int(Path(file).read_text()) - _status_bytes("RssAnon")))
+        return most
+
+    def _end(self, patience: float = 0.0) -> int | None:
+        """Return the status with which the child ends within ``patience`` seconds; otherwise kill it, return None."""
+        with self._lock:
+            child, connection = self._child, self._socket
+            self._child = self._socket = None
+        assert child is not None and connection is not None
+        connection.close()
+        try:
+            return child.wait(patience)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+            return None
+
+
+def _receive(connection: socket.socket, size: int, end: float | None = None) -> bytearray:
+    """Receive ``size`` bytes. Raises ``TimeoutError`` at the time ``end``, another ``OSError`` at the stream's end."""
+    buffer = bytearray(size)
+    view, got = memoryview(buffer), 0
+    while got < size:
+        if end is not None:
+            connection.settimeout(max(end - time.monotonic(), 0.001))
+        count = connection.recv_into(view[got:])
+        if not count:
+            raise ConnectionResetError("the other side has ended")
+        got += count
+    return buffer
+
+
+def _status_bytes(field: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:"))
+
+
+def main(parent: int, max_pixels: int, how: Preprocessing) -> None:
+    """Decode pictures that arrive at standard input until the other side ends; ``parent`` is its process id."""
+    for number in (signal.SIGTERM, signal.SIGINT):  # sent to the whole group: the worker says when this process ends
+        signal.signal(number, signal.SIG_IGN)
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it died before the line above
+        return
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    used, resident = _status_bytes("VmData"), _status_bytes("RssAnon")
+    with socket.socket(fileno=0) as connection, suppress(ConnectionResetError):
+        connection.sendall(b"\0")
+        while True:
+            size, memory = struct.unpack(">QQ", _receive(connection, 16))
+            room = max(memory - resident, 0)
+            resource.setrlimit(resource.RLIMIT_DATA, (used + room + 2 * size, resource.RLIM_INFINITY))
+            data = bytes(_receive(connection, size))
+            # libwebp does not tell a lack of memory from damage, so its need is compared before.
+            most = min(max_pixels, room // BYTES_PER_PIXEL) if data.startswith(b"RIFF") else max_pixels
+            done, body = _decode(data, how, most)
+            connection.sendall(struct.pack(">?Q", done, len(body)) + body)
+
+
+def _decode(data: bytes, how: Preprocessing, max_pixels: int) -> tuple[bool, bytes]:
+    try:
+        return True, square(data, how, max_pixels).tobytes()
+    except ImageError as error:
+        return False, json.dumps({"code": error.code, "detail": error.detail}).encode()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]), Preprocessing(**json.loads(sys.argv[3])))

@@ -1,0 +1,224 @@
+"""Decoding can be stopped, and whatever happens to the process that decodes, only one picture fails."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from model.decoder import Decoder, DecoderUnavailable, DecodingStopped
+from model.images import ImageError, load
+from tests.model.pictures import LIMIT, LITE0, PICTURES, encoded, png, thousands_of_scans
+from tests.waiting import eventually
+
+SMALL = encoded(Image.linear_gradient("L").resize((60, 40)), "PNG")
+
+
+def children(process: int) -> list[int]:
+    """Processes that the main thread of this process has started."""
+    return [int(text) for text in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+
+
+def is_alive(process: int) -> bool:
+    status = Path(f"/proc/{process}/stat")
+    try:
+        return status.read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+@pytest.fixture
+def decoder() -> Iterator[Decoder]:
+    with closing(Decoder(LITE0, LIMIT, 20)) as made:
+        yield made
+
+
+class Crashing(Decoder):
+    """Its child does ``code`` instead of decoding a picture."""
+
+    def __init__(self, code: str) -> None:
+        super().__init__(LITE0, LIMIT, seconds=0.5)
+        self.code = code
+
+    def _command(self) -> Sequence[str]:
+        instead = "import sys, os, signal, time, json, model.decoder as d\n"
+        instead += f"def square(*args):\n    {self.code}\nd.square = square\n"
+        instead += "d.main(int(sys.argv[1]), int(sys.argv[2]), d.Preprocessing(**json.loads(sys.argv[3])))"
+        return [sys.executable, "-c", instead, *super()._command()[3:]]
+
+
+class Narrow(Decoder):
+    """A decoder with little memory."""
+
+    def _memory(self) -> int:
+        return 60 * 2**20
+
+
+def failure(decoder: Decoder, data: bytes) -> ImageError:
+    with pytest.raises(ImageError) as caught:
+        decoder.load(data)
+    assert caught.value.detail.endswith(".")
+    return caught.value
+
+
+def forms() -> dict[str, bytes]:
+    with Image.open(PICTURES / "cat.jpg") as opened:
+        cat = opened.convert("RGB")
+    return {
+        "plain JPEG": encoded(cat, "JPEG"),
+        "progressive JPEG": encoded(cat, "JPEG", progressive=True),
+        "PNG": encoded(cat, "PNG"),
+        "WEBP": encoded(cat, "WEBP"),
+        "GIF": encoded(cat.quantize(64), "GIF"),
+    }
+
+
+def test_every_form_gives_the_same_array_as_in_the_process(decoder: Decoder) -> None:
+    for name, data in forms().items():
+        assert np.array_equal(decoder.load(data), load(data, LITE0, LIMIT)), name
+
+
+def test_a_plain_jpeg_needs_no_other_process(decoder: Decoder) -> None:
+    decoder.load(forms()["plain JPEG"])
+    assert children(os.getpid()) == []
+
+
+def test_every_error_is_the_same_as_in_the_process(decoder: Decoder) -> None:
+    for data in (
+        b"",
+        b"no picture",
+        SMALL[:-30],
+        png(10, 10, rows=b"not zlib"),
+        png(50_000, 50_000),
+        forms()["GIF"][:99],
+    ):
+        with pytest.raises(ImageError) as caught:
+            load(data, LITE0, LIMIT)
+        other = failure(decoder, data)
+        assert (other.code, other.detail) == (caught.value.code, caught.value.detail)
+    decoder.load(SMALL)
+
+
+def test_a_picture_that_takes_too_long_is_stopped_in_the_middle_of_a_call() -> None:
+    with closing(Decoder(LITE0, LIMIT, seconds=0.1)) as decoder:
+        decoder._ready()
+        data = thousands_of_scans(scans=80)  # takes more than a second
+        began = time.monotonic()
+        slow = failure(decoder, data)
+        assert time.monotonic() - began < 1
+        assert (slow.code, slow.detail) == ("image_too_slow", "Decoding took longer than 0.1 s, so it was stopped.")
+        assert children(os.getpid()) == []
+
+
+def test_after_a_picture_that_was_stopped_the_next_one_is_decoded() -> None:
+    with closing(Crashing("time.sleep(60)")) as decoder:
+        assert failure(decoder, SMALL).code == "image_too_slow"
+        decoder.code = "from PIL import Image; return Image.new('RGB', (224, 224))"
+        assert decoder.load(SMALL).shape == (3, 224, 224)
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        pytest.param("os.kill(os.getpid(), signal.SIGSEGV)", "image_broken", id="crash"),
+        pytest.param("os.abort()", "image_broken", id="abort"),
+        pytest.param("os._exit(0)", "image_broken", id="exit"),
+        pytest.param("raise RuntimeError('a bug')", "image_broken", id="exception"),
+        pytest.param("os.kill(os.getpid(), signal.SIGKILL)", "image_too_large", id="killed by the kernel"),
+    ],
+)
+def test_a_picture_that_ends_its_process_fails_alone(code: str, expected: str) -> None:
+    with closing(Crashing(code)) as decoder:
+        for _ in range(2):
+            assert failure(decoder, SMALL).code == expected
+        assert children(os.getpid()) == []
+        decoder.load(forms()["plain JPEG"])
+
+
+def test_a_child_that_died_between_two_pictures_is_replaced(decoder: Decoder) -> None:
+    decoder.load(SMALL)
+    (child,) = children(os.getpid())
+    os.kill(child, signal.SIGKILL)
+    eventually(lambda: not is_alive(child), 10, "the child is dead")
+    assert decoder.load(SMALL).shape == (3, 224, 224)
+
+
+@pytest.mark.parametrize("form", ["PNG", "WEBP"])
+def test_a_picture_that_needs_more_memory_than_there_is_fails_alone(form: str) -> None:
+    with closing(Narrow(LITE0, LIMIT, 20)) as decoder:
+        decoder.load(SMALL)
+        before = children(os.getpid())
+        large = encoded(Image.new("RGBA", (5000, 3000), (1, 2, 3, 99)), form)
+        refused = failure(decoder, large)
+        assert refused.code == "image_too_large"
+        assert "memory" in refused.detail or "5000 x 3000 = 15000000 pixels; the limit is 2" in refused.detail
+        decoder.load(SMALL)
+        assert children(os.getpid()) == before
+
+
+def test_the_memory_of_the_container_is_the_limit(
+    decoder: Decoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unlimited = decoder._memory()
+    assert unlimited > 16 * LIMIT
+    limits = tmp_path / "memory.max"
+    monkeypatch.setattr("model.decoder.CGROUP_LIMITS", (str(tmp_path / "none"), str(limits)))
+    limits.write_text("max\n")
+    assert decoder._memory() == unlimited
+    limits.write_text("1000\n")
+    assert decoder._memory() == 0
+    limits.write_text(f"{2**40}\n")
+    assert decoder._memory() == unlimited
+
+
+def test_an_interrupted_decoder_decodes_nothing_more() -> None:
+    with closing(Crashing("time.sleep(60)")) as decoder:
+        decoder._seconds = 60
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(decoder.load, SMALL)
+            eventually(lambda: decoder._socket is not None, 20, "a child starts")
+            decoder.interrupt()
+            with pytest.raises(DecodingStopped):
+                waiting.result(timeout=10)
+            with pytest.raises(DecodingStopped):
+                decoder.load(forms()["plain JPEG"])
+
+
+def test_a_child_that_cannot_start_is_no_fault_of_the_picture() -> None:
+    with closing(Crashing("pass")) as decoder:
+        decoder._command = lambda: [sys.executable, "-c", "raise SystemExit(7)"]  # type: ignore[method-assign]
+        with pytest.raises(DecoderUnavailable, match="status 7"):
+            decoder.load(SMALL)
+
+
+def test_the_child_ends_with_its_parent_and_is_not_given_the_token() -> None:
+    code = "import sys, time, tests.model.test_decoder as t\n"
+    code += "decoder = t.Crashing('time.sleep(100)')\ndecoder._seconds = 100\ndecoder.load(t.SMALL)"
+    parent = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "TIERSERVE_TOKEN": "secret"})
+    try:
+        (child,) = eventually(lambda: children(parent.pid), 30, "a child")
+        eventually(lambda: b"d.main" in Path(f"/proc/{child}/cmdline").read_bytes(), 20, "it runs its own program")
+        assert b"secret" not in Path(f"/proc/{child}/environ").read_bytes()
+    finally:
+        parent.kill()
+        parent.wait()
+    eventually(lambda: not is_alive(child), 10, "the child has ended too")
+
+
+def test_a_signal_to_the_whole_group_leaves_it_to_the_worker_when_the_child_ends(decoder: Decoder) -> None:
+    decoder.load(SMALL)
+    (child,) = children(os.getpid())
+    for number in (signal.SIGTERM, signal.SIGINT):
+        os.kill(child, number)
+    decoder.load(SMALL)
+    assert children(os.getpid()) == [child]
