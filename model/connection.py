@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import logging
 import socket
 import struct
 import time
@@ -18,6 +19,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
+
+log = logging.getLogger(__name__)
 
 # A SYN that was lost with the server's old pod is retransmitted at ever longer intervals: a new attempt is faster.
 CONNECT_SECONDS = 3.0
@@ -84,8 +87,14 @@ class ServerConnection:
         return unframe(body) if body else []
 
     def complete(self, completions: Sequence[dict[str, Any]]) -> None:
-        """Send results; the server keeps each one unless its prediction has already ended."""
-        self._post("/work/complete", {"completions": completions}, REPLY_SECONDS)
+        """Send results; the server keeps each one unless its prediction has already ended.
+
+        A result that the server finds invalid is logged; its prediction is leased again, or fails.
+        """
+        body = self._post("/work/complete", {"completions": completions}, REPLY_SECONDS)
+        for completion, outcome in zip(completions, json.loads(body)["outcomes"], strict=False):
+            if outcome == "invalid":
+                log.error("the server found the result of %s invalid", completion["id"])
 
     def extend(self, leases: Sequence[tuple[str, str]]) -> set[str]:
         """Renew leases, given as (id, token); returns the ids of those that were lost."""

@@ -87,6 +87,12 @@ class Metrics:
         self._ended = Counter(
             "tierserve_predictions_ended_total", "Predictions that ended.", ["tier", "status"], registry=self._registry
         )
+        self._invalid = Counter(
+            "tierserve_invalid_results_total",
+            "Results of workers that cannot be those of their predictions.",
+            ["tier"],
+            registry=self._registry,
+        )
         ProcessCollector(registry=self._registry)
 
     def answered(self, route: str, method: str, status: int, seconds: float) -> None:
@@ -102,9 +108,14 @@ class Metrics:
         """Count a prediction that has reached its final status."""
         self._ended.labels(tier, status).inc()
 
+    def invalid(self, tier: str, count: int) -> None:
+        """Count results that a worker handed in and that cannot be those of their predictions."""
+        self._invalid.labels(tier).inc(count)
+
     def exposition(self, tiers: Mapping[str, TierFigures] | None, *, in_force: bool) -> bytes:
         """Return all metrics in the format ``CONTENT_TYPE``; ``tiers`` is None when the queue could not be read."""
         for tier in tiers or ():
+            self._invalid.labels(tier)
             for status in self._statuses:
                 # A counter that first appears with 1 hides its first event from Prometheus' rate(): begin with 0.
                 self._ended.labels(tier, status)

@@ -253,6 +253,16 @@ def test_a_server_that_takes_an_answer_for_wrong_ends_the_worker(
         one.complete([])
 
 
+def test_a_result_that_the_server_finds_invalid_is_logged_and_ends_nothing(
+    scripted: Callable[[Script], str], clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    url = scripted([(200, b'{"outcomes": ["accepted", "invalid"]}'), (200, b'{"lost": []}')])
+    with closing(connect(url, clock)) as one:
+        one.complete([result(lease(1)), result(lease(2))])
+        assert caplog.messages == ["the server found the result of p2 invalid"]
+        assert one.extend([]) == set()
+
+
 def test_a_server_that_stays_away_is_gone(clock: Clock) -> None:
     with pytest.raises(ServerGone, match=r"127\.0\.0\.1"):
         connect("http://127.0.0.1:1", clock).lease(1, 0)

@@ -20,7 +20,9 @@ from server.http.wakeups import Waiter
 from server.intake.memory import Held
 from server.points import Point, reached
 from server.problems import Problem
-from server.queue import NEVER_SEEN, Completion, Leased, UnknownJob, asked
+from server.queue import ATTEMPTS, NEVER_SEEN, Completion, Leased, UnknownJob, asked
+
+log = logging.getLogger(__name__)
 
 log = logging.getLogger(__name__)
 
@@ -175,12 +177,17 @@ class CompleteHandler(WorkerHandler):
     async def work(self) -> None:
         """Store each result unless its prediction has already ended; the answer says which results were stored."""
         completions = [_completion(item) for item in self.asked_for["completions"]]
-        outcomes = await asked(self.services.queue.complete(self.caller.job, completions))
+        tier, job = self.services.settings.tiers.get(self.caller.tier), self.caller.job
+        attempts = tier.limits.attempts if tier else ATTEMPTS
+        outcomes = await asked(self.services.queue.complete(job, completions, attempts))
         reached(Point.RESULT_KEPT)
+        told = list(zip(completions, outcomes, strict=True))
+        if invalid := [one.id for one, outcome in told if outcome == "invalid"]:
+            log.warning("Job %s handed in what cannot be the results of %s", job, ", ".join(invalid))
+            self.services.metrics.invalid(self.caller.tier, len(invalid))
         # The worker gets its answer before the blobs go; a sweep deletes what a crash leaves of them.
         self.answer({"outcomes": outcomes})
-        ended = [one.id for one, outcome in zip(completions, outcomes, strict=True) if outcome == "accepted"]
-        await self.services.pictures.forget(ended)
+        await self.services.pictures.forget([one.id for one, outcome in told if outcome == "accepted"])
 
 
 class LeasesHandler(WorkerHandler):

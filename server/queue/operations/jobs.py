@@ -13,6 +13,7 @@ from server.queue.operations.upkeep import reclaimed
 from server.queue.store.tables import jobs, literal, predictions
 from server.queue.store.transactions import Operations, Transaction, read, write
 
+REASON_CHARACTERS = 1000
 STRIKES_READ = 100  # latest ended Jobs that are looked at: no breaker counts further
 
 _p, _j = predictions.c, jobs.c
@@ -106,5 +107,9 @@ def _take_back(tx: Transaction, name: str, why: str, *, blame: bool, attempts: i
 
 
 def _text(reason: str) -> str:
-    """Return the reason without NUL, which a worker's last line may contain and PostgreSQL's text cannot."""
-    return reason.replace("\0", "\N{REPLACEMENT CHARACTER}")
+    """Return the reason without NUL, which a worker's last line may contain and PostgreSQL's text cannot, and not long.
+
+    A lone surrogate, which cannot be stored either, is replaced too.
+    """
+    printable = reason[:REASON_CHARACTERS].replace("\0", "\N{REPLACEMENT CHARACTER}")
+    return printable.encode("utf-8", "replace").decode("utf-8")

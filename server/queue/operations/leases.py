@@ -13,16 +13,30 @@ import sqlalchemy as sa
 
 from server.queue.facts.errors import UnknownJob
 from server.queue.facts.news import Available, Ended
-from server.queue.facts.records import Completion, Leased
+from server.queue.facts.records import ATTEMPTS, Completion, Leased
 from server.queue.facts.states import FINAL, Status
 from server.queue.operations.intake import READ, prediction_of
-from server.queue.operations.moves import FINISH, HAND_BACK, LEASE, LOST, MOVED, Moves, bind
+from server.queue.operations.moves import (
+    FINISH,
+    HAND_BACK,
+    HELD_BYTES,
+    HELD_MOST,
+    LEASE,
+    LOST,
+    MOVED,
+    TOKEN_CHARACTERS,
+    Moves,
+    bind,
+)
+from server.queue.operations.results import fault
 from server.queue.store.tables import jobs, literal, predictions
 from server.queue.store.transactions import Operations, Transaction, write
 
 # A worker that asks in vain asks often. That it was heard of is written only when a tenth of a lease has passed since
 # the last time, so that waiting workers do not keep the disk busy.
 HEARD_SHARE = 0.1
+_MARK_CHARACTERS = 8
+_RANDOM_BYTES = (TOKEN_CHARACTERS - _MARK_CHARACTERS) // 2
 
 _p = predictions.c
 _CARRIED = tuple(field.name for field in fields(Leased) if field.name not in ("token", "attempt"))
@@ -34,10 +48,11 @@ _HOLDER = (
     .where(jobs.c.name == bind("job"), jobs.c.ended_at.is_(None))
     .with_for_update()
 )
-# NULL: the Job holds nothing; 0: it holds leases; 1: it holds a solo prediction.
-_HELD = sa.select(sa.func.max(sa.cast(_p.solo, sa.Integer))).where(
-    _p.job == bind("job"), _p.status == literal(Status.LEASED)
-)
+_HELD = sa.select(
+    sa.func.count().label("many"),
+    sa.func.coalesce(sa.func.sum(_p.size), 0).label("bytes"),
+    sa.func.coalesce(sa.func.sum(sa.cast(_p.solo, sa.Integer)), 0).label("solo"),
+).where(_p.job == bind("job"), _p.status == literal(Status.LEASED))
 _QUEUE = (
     sa.select(*dict.fromkeys((*LOST, *(_p[name] for name in _CARRIED))))
     # ``deadline_at > now`` means the same, but SQLite would then take the index of deadlines and sort all that waits.
@@ -76,25 +91,26 @@ class Leases(Operations):
 
         First come, first served, by (priority, arrival). A solo prediction (one of which a lease was lost) is leased
         alone: only to a Job that holds nothing else, which then gets nothing more until it has finished it. It is never
-        overtaken: while it is the first in the queue, a Job that holds others gets nothing. ``again``: the server asks
-        once more on behalf of a worker from which nothing new was heard. Raises ``UnknownJob``: the worker should exit.
+        overtaken: while it is the first in the queue, a Job that holds others gets nothing. A Job holds at most 64
+        predictions, and beyond the second at most 64 MB. ``again``: the server asks once more on behalf of a worker
+        from which nothing new was heard. Raises ``UnknownJob``: the worker should exit.
         """
         holder = tx.first(_HOLDER, job=job)
         if holder is None or holder.tier != tier:
             raise UnknownJob(job)
         chosen: list[sa.Row[Any]] = []
-        held = tx.first(_HELD, job=job)
-        solo = held[0] if held is not None else None
-        if not solo and most > 0:
+        (held,) = tx.rows(_HELD, job=job)
+        most = min(most, HELD_MOST - held.many)
+        if not held.solo and most > 0:
             queue = tx.rows(_QUEUE, tier=tier, now=tx.now, most=most)
-            chosen = _choose(queue, most_bytes, holding=solo is not None)
+            chosen = _choose(queue, most_bytes, held.many, held.bytes)
         if not chosen:
             if holder.heard_at is None or (not again and tx.now - holder.heard_at >= HEARD_SHARE * seconds):
                 tx.change(_ASKED, {"job": job, "now": tx.now})
             return []
         moves, leased = Moves(tx), []
         for row in chosen:
-            token = _mark(job) + secrets.token_hex(12)
+            token = _mark(job) + secrets.token_hex(_RANDOM_BYTES)
             until = min(tx.now + seconds, row.deadline_at)
             moves.add(row, LEASE, Status.LEASED, new_token=token, new_job=job, until=until, at=tx.now)
             carried = {name: row._mapping[name] for name in _CARRIED}
@@ -117,15 +133,18 @@ class Leases(Operations):
         return [key for key, token in leases if (key, token) not in kept]
 
     @write
-    def complete(self, tx: Transaction, job: str, completions: Sequence[Completion]) -> list[str]:
-        """Finish predictions; answers for each one ``accepted``, ``duplicate``, ``final`` or ``unknown``.
+    def complete(
+        self, tx: Transaction, job: str, completions: Sequence[Completion], attempts: int = ATTEMPTS
+    ) -> list[str]:
+        """Finish predictions; answers for each ``accepted``, ``duplicate``, ``final``, ``unknown`` or ``invalid``.
 
         A late result of a lost lease is accepted while the prediction is not final, also when it waits again or another
         worker has it: the work is done, whoever did it. ``duplicate``: this very lease had finished it. ``final``: it
-        ended otherwise. ``unknown``: no such prediction, or never leased by this Job with this token.
+        ended otherwise. ``unknown``: no such prediction, or never leased by this Job with this token. ``invalid``: it
+        cannot be the result of this prediction; the lease is lost, and the prediction fails after ``attempts``.
         """
         rows = {row.id: row for row in tx.rows(_FINISHING, ids=[completion.id for completion in completions])}
-        moves, answers, finished = Moves(tx), [], dict[str, str]()
+        moves, answers, finished, lost = Moves(tx), [], dict[str, str](), set[str]()
         for completion in completions:
             row = rows.get(completion.id)
             if row is None or not _ever_held(row, job, completion.token):
@@ -134,8 +153,15 @@ class Leases(Operations):
                 answers.append("duplicate" if finished[completion.id] == completion.token else "final")
             elif row.status in FINAL:
                 answers.append("duplicate" if row.token == completion.token else "final")
+            elif completion.id in lost:
+                answers.append("invalid")
+            elif why := fault(row, completion, text := json.dumps(completion.results)):
+                answers.append("invalid")
+                if _holds(row, job, completion.token):
+                    lost.add(completion.id)
+                    moves.lose(row, attempts, f"its worker handed in what cannot be its result: {why}")
             else:
-                _finish(tx, moves, row, job, completion)
+                _finish(tx, moves, row, job, completion, text)
                 finished[completion.id] = completion.token
                 answers.append("accepted")
         moves.run()
@@ -152,15 +178,16 @@ class Leases(Operations):
         return moves.counts[Status.QUEUED]
 
 
-def _choose(queue: Sequence[sa.Row[Any]], most_bytes: int, *, holding: bool) -> list[sa.Row[Any]]:
-    """The head of the queue that one Job may take now."""
+def _choose(queue: Sequence[sa.Row[Any]], most_bytes: int, held: int, held_bytes: int) -> list[sa.Row[Any]]:
+    """The head of the queue that one Job, which holds so many predictions and bytes, may take now."""
     if queue and queue[0].solo:
-        return [] if holding else [queue[0]]
+        return [] if held else [queue[0]]
     chosen: list[sa.Row[Any]] = []
     total = 0
     for row in queue:
         total += row.size
-        if row.solo or (chosen and total > most_bytes):
+        too_many = (chosen and total > most_bytes) or (held + len(chosen) > 1 and held_bytes + total > HELD_BYTES)
+        if row.solo or too_many:
             break
         chosen.append(row)
     return chosen
@@ -173,14 +200,14 @@ def _ever_held(row: sa.Row[Any], job: str, token: str) -> bool:
 
 def _mark(job: str) -> str:
     """Return what the tokens of a Job's leases begin with: of a lost lease, the row keeps only the token."""
-    return hashlib.sha256(job.encode()).hexdigest()[:8]
+    return hashlib.sha256(job.encode()).hexdigest()[:_MARK_CHARACTERS]
 
 
 def _holds(row: sa.Row[Any], job: str, token: str) -> bool:
     return bool(row.status == Status.LEASED and row.job == job and row.token == token)
 
 
-def _finish(tx: Transaction, moves: Moves, row: sa.Row[Any], job: str, completion: Completion) -> None:
+def _finish(tx: Transaction, moves: Moves, row: sa.Row[Any], job: str, completion: Completion, results: str) -> None:
     status = Status.SUCCEEDED if completion.error is None else Status.FAILED
     moves.add(
         row,
@@ -188,7 +215,7 @@ def _finish(tx: Transaction, moves: Moves, row: sa.Row[Any], job: str, completio
         status,
         new_token=completion.token,
         new_job=job,
-        new_results=None if completion.results is None else json.dumps(completion.results, allow_nan=False),
+        new_results=None if completion.results is None else results,
         new_error=None if completion.error is None else json.dumps(completion.error, allow_nan=False),
         took=completion.predict_ms,
     )

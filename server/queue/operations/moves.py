@@ -16,13 +16,28 @@ from server.queue.store.tables import literal, predictions
 from server.queue.store.transactions import Transaction
 
 _p = predictions.c
-MOVED = (_p.seq, _p.id, _p.tier, _p.status, _p.token, _p.solo)  # the columns that ``Moves.add`` needs
+MOVED = (_p.seq, _p.id, _p.tier, _p.status, _p.token, _p.solo, _p.size)  # the columns that ``Moves.add`` needs
 LOST = (*MOVED, _p.attempts, _p.deadline_at)  # the columns that ``Moves.lose`` needs
+TOKEN_CHARACTERS = 32
+# The row keeps the tokens of the last lost leases: a worker that leases and hands back for ever must not make it grow.
+_LOST_KEPT = 16 * (TOKEN_CHARACTERS + 1)
+# What one Job may hold: a worker that leases and never works must not keep a whole queue. Two predictions always fit,
+# the one in work and the next, however large they are.
+HELD_MOST, HELD_BYTES = 64, 64 * 1024 * 1024
 
 
 def bind(name: str) -> sa.BindParameter[Any]:
     """A value given when the statement runs."""
     return sa.bindparam(name)
+
+
+def _last(text: sa.ColumnElement[str], most: int) -> sa.ColumnElement[str]:
+    """The last characters of a text."""
+    length = sa.func.length(text)
+    return sa.case((length > most, sa.func.substr(text, length - most + 1)), else_=text)
+
+
+_LOST_TOKENS = _last(_p.lost_tokens + _p.token + " ", _LOST_KEPT)
 
 
 def transition(source: Status, target: Status, **values: Any) -> sa.Update:
@@ -38,7 +53,7 @@ def transition(source: Status, target: Status, **values: Any) -> sa.Update:
     if source is Status.LEASED:
         statement = statement.where(_p.token == bind("held"))
         values["lease_until"] = None
-        values["lost_tokens"] = _p.lost_tokens + _p.token + " "
+        values["lost_tokens"] = _LOST_TOKENS
         values.setdefault("token", None)
     if target in FINAL:
         values["completed_at"] = bind("now")
@@ -95,7 +110,8 @@ class Moves:
     def __init__(self, tx: Transaction) -> None:
         self._tx = tx
         self._rows: dict[sa.Update, list[dict[str, Any]]] = defaultdict(list)
-        self._freed: dict[str, bool] = {}  # the tiers in which leases ended; True if one was of a solo prediction
+        # The tiers in which leases ended; True if one was of a prediction that kept its Job from getting any other.
+        self._freed: dict[str, bool] = {}
         self.counts: Counter[Status] = Counter()
 
     def add(
@@ -106,7 +122,8 @@ class Moves:
         values["row"] = row.seq
         if source is Status.LEASED:
             values["held"] = row.token
-            self._freed[row.tier] = self._freed.get(row.tier, False) or row.solo
+            large = row.size * HELD_MOST > HELD_BYTES
+            self._freed[row.tier] = self._freed.get(row.tier, False) or row.solo or large
         if to in FINAL:
             values["now"] = self._tx.now
         self._rows[moves[source, to]].append(values)
@@ -135,8 +152,8 @@ class Moves:
         for statement, rows in self._rows.items():
             if self._tx.change(statement, rows) != len(rows):
                 raise Lost("a prediction changed its state under a transaction")
-        for tier, solo in self._freed.items():
-            # The Job may now lease what the rule of leasing alone kept from it: any prediction, if it held a solo one;
-            # or a solo one at the head of the queue, if this was its last lease.
-            if solo or self._tx.first(_HEAD_IS_SOLO, tier=tier) is not None:
+        for tier, kept in self._freed.items():
+            # The Job may now lease what a rule kept from it: any prediction, if it held a solo one or many bytes; or a
+            # solo one at the head of the queue, if this was its last lease.
+            if kept or self._tx.first(_HEAD_IS_SOLO, tier=tier) is not None:
                 self._tx.tell(Available(tier))

@@ -208,11 +208,11 @@ class Site(Client):
         """POST a picture without waiting for its end."""
         return self.post(tier, body, ASYNC | (headers or {}))
 
-    def keep(self, tier: str = "free") -> str:
+    def keep(self, tier: str = "free", images: int = 1) -> str:
         """Keep a prediction whose pictures are only on disk, as after a restart; returns its id."""
         key = new_id(self.clock)
         size = self.blobs.put(key, [[PICTURE]])
-        plain = submission(self.clock, id=key, tier=tier, size=size, owner="anonymous")
+        plain = submission(self.clock, id=key, tier=tier, size=size, images=images, owner="anonymous")
         self.queue.submit(plain, 1000).result(ANSWER_SECONDS)
         return key
 

@@ -106,6 +106,16 @@ class Model:
         entry.job, entry.attempts = job, max(1, entry.attempts)
         return "accepted"
 
+    def complete_invalid(self, prediction_id: str, token: str, attempts: int) -> str:
+        entry = self.entries.get(prediction_id)
+        if entry is None or token not in entry.tokens:
+            return "unknown"
+        if not entry.live:
+            return "duplicate" if entry.token == token else "final"
+        if entry.status is Status.LEASED and entry.token == token:
+            self.lose(entry, attempts)
+        return "invalid"
+
     def reclaim(self, tiers: dict[str, int]) -> None:
         for one in self.entries.values():
             tier = one.submission.tier

@@ -109,6 +109,11 @@ def completion(prediction_id: str, token: str, error: dict[str, Any] | None = No
     return Completion(id=prediction_id, token=token, results=RESULTS, error=error, predict_ms=8.0)
 
 
+def invalid(prediction_id: str, token: str) -> Completion:
+    """What no worker can have found out: two results for one picture."""
+    return Completion(id=prediction_id, token=token, results=2 * RESULTS, error=None, predict_ms=8.0)
+
+
 def pairs(leased: Sequence[Leased]) -> list[tuple[str, str]]:
     return [(one.id, one.token) for one in leased]
 

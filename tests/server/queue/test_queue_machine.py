@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from server.queue import FINAL, Prediction, QueueFull, Status, UnknownJob
 from tests.server.queue.queue_model import Model
-from tests.server.queue.queue_world import TwoServersWorld, World, completion
+from tests.server.queue.queue_world import TwoServersWorld, World, completion, invalid
 
 pytestmark = pytest.mark.timeout(400)  # there are sixty runs of fifty steps on real files
 
@@ -103,6 +103,13 @@ class QueueMachine(RuleBasedStateMachine):
         outcomes = self.world.queue.complete(job, [completion(name, token, error) for name, token in chosen])
         target = Status.FAILED if failing else Status.SUCCEEDED
         assert outcomes.result() == [self.model.complete(name, token, job, target) for name, token in chosen]
+
+    @precondition(lambda self: self.leases)
+    @rule(data=st.data(), attempts=ATTEMPTS)
+    def complete_invalid(self, data: st.DataObject, attempts: int) -> None:
+        job, ((name, token), *_) = self.some_leases(data)
+        outcome = self.model.complete_invalid(name, token, attempts)
+        assert self.world.queue.complete(job, [invalid(name, token)], attempts).result() == [outcome]
 
     @precondition(lambda self: self.leases)
     @rule(data=st.data(), seconds=st.sampled_from([10, 30]))
