@@ -34,7 +34,8 @@ from server.storage import Storage
 log = logging.getLogger(__name__)
 
 BACKLOG = 1024  # connections that wait to be accepted; the kernel drops those past it, and they try again after 1 s
-DISK_THREADS, STORE_THREADS, CLUSTER_THREADS = 4, 32, 2  # an object store takes its time, and takes many at once
+DISK_THREADS, STORE_THREADS = 4, 32  # an object store takes its time, and takes many at once
+CLUSTER_THREADS, REVIEW_THREADS = 1, 2
 # The server pod's terminationGracePeriodSeconds in the chart counts on these 20 s.
 LAST_ANSWERS_SECONDS, LAST_ANSWERS_LOOK = 20.0, 0.02
 
@@ -109,8 +110,10 @@ class Server:
         self.settings = settings
         disk_threads = DISK_THREADS if isinstance(self._blobs, DirectoryBlobs) else STORE_THREADS
         self._disk = ThreadPoolExecutor(disk_threads, "disk")
-        # A pool of its own, so that no request waits behind a call to an API server that does not answer.
+        # Pools of their own: no request waits behind calls to an API server that does not answer, and no worker behind
+        # people who look at pods.
         self._cluster = ThreadPoolExecutor(CLUSTER_THREADS, "cluster")
+        self._reviews = ThreadPoolExecutor(REVIEW_THREADS, "reviews")
         self.services = Services.over(
             live=live,
             queue=Queue(self._database),
@@ -119,6 +122,7 @@ class Server:
             credentials=workers.credentials,
             disk=self._disk,
             cluster=self._cluster,
+            reviews=self._reviews,
             clock=self._database.clock,
             internal_url=workers.server_url or "",
         )
@@ -155,6 +159,7 @@ class Server:
         await loop.run_in_executor(None, self._database.close)
         self._disk.shutdown()
         self._cluster.shutdown(wait=False)
+        self._reviews.shutdown(wait=False)
         self._blobs.close()
 
     def _nudge(self, news: Sequence[News]) -> None:

@@ -29,7 +29,10 @@ class Credentials(ABC):
 
     @abstractmethod
     def recall(self, token: str) -> Worker | None:
-        """Return the token's worker if it is known without a request to another server, else None; never blocks."""
+        """Return the token's worker if it is known without a request to another server, else None; never blocks.
+
+        Raises ``AccessDenied`` when no server would accept the token.
+        """
 
     @abstractmethod
     def check(self, token: str) -> Worker:
@@ -48,20 +51,17 @@ class WorkerTokens(Credentials):
         return f"{claim}.{self._sign(claim)}"
 
     def recall(self, token: str) -> Worker | None:
-        """Return the token's worker, or None; compares signatures in constant time."""
+        """Return the token's worker. Raises ``AccessDenied``."""
+        return self.check(token)
+
+    def check(self, token: str) -> Worker:
+        """Return the token's worker; compares signatures in constant time. Raises ``AccessDenied``."""
         claim, _, signature = token.rpartition(".")
         # As bytes: compare_digest takes only ASCII text, and a header may contain other text.
         if not hmac.compare_digest(signature.encode(), self._sign(claim).encode()):
-            return None
+            raise AccessDenied("the worker token is not one of this server's")
         tier, _, job = claim.partition(".")
         return Worker(tier, job)
-
-    def check(self, token: str) -> Worker:
-        """Return the token's worker. Raises ``AccessDenied``."""
-        worker = self.recall(token)
-        if worker is None:
-            raise AccessDenied("the worker token is not one of this server's")
-        return worker
 
     def _sign(self, claim: str) -> str:
         return hmac.new(self._secret, claim.encode(), hashlib.sha256).hexdigest()

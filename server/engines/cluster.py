@@ -18,12 +18,17 @@ from kubernetes.client import ApiClient, ApiException, AuthenticationV1Api, Batc
 from kubernetes.config import ConfigException
 from pydantic import ValidationError
 from urllib3.exceptions import HTTPError
+from urllib3.util import Retry
 
 from server.engines.base import EngineError
 from server.redaction import redacted
 from server.settings.manifests import BadManifest, Manifest
 
 TIMEOUT = (3, 10)  # seconds to connect, and to read; by default the client waits for ever
+# Once more, as the API server may have closed the connection that was kept. It does not decide how long we wait.
+RETRIES = Retry(1, respect_retry_after_header=False)
+BUSY_SECONDS = 3.0  # so long a call tries again while the API server says that it has too much to do
+SHORTEST_WAIT, TOO_MANY = 0.5, 429
 SILENCE_SECONDS = 2.0  # so long after a call without an answer all calls fail at once: each would wait as long in vain
 NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
@@ -31,22 +36,34 @@ Object = Mapping[str, Any]
 
 
 class ApiError(EngineError):
-    """The API server refused, with an HTTP ``status``."""
+    """The API server refused, with an HTTP ``status``; it may be asked again after ``retry_after`` seconds."""
 
-    def __init__(self, status: int, message: str) -> None:
+    def __init__(self, status: int, message: str, retry_after: float = 0.0) -> None:
         super().__init__(message)
-        self.status = status
+        self.status, self.retry_after = status, retry_after
+
+    @property
+    def outage(self) -> bool:
+        """Whether the API server is there but cannot work. Any other status is a decision of its own."""
+        return self.status >= 500
 
 
 class Cluster:
     """One connection pool to one API server. Every method raises ``ApiError``, or ``EngineError`` without an answer.
 
-    Safe from any thread. ``clock`` is monotonic, in seconds.
+    Safe from any thread. ``clock`` is monotonic, in seconds; ``sleep`` waits for so many of them.
     """
 
-    def __init__(self, client: ApiClient, namespace: str, clock: Callable[[], float] = time.monotonic) -> None:
-        self.namespace, self._clock = namespace, clock
+    def __init__(
+        self,
+        client: ApiClient,
+        namespace: str,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.namespace, self._clock, self._sleep = namespace, clock, sleep
         self._silent_until, self._silence = -math.inf, ""
+        self._listed_at = -math.inf
         self._batch, self._core, self._authentication = (
             BatchV1Api(client),
             CoreV1Api(client),
@@ -70,9 +87,13 @@ class Cluster:
                 )
                 raise EngineError(message) from None
             namespace = ""
-        configuration.retries = 1  # the API server may have closed the connection that was kept
+        configuration.retries = RETRIES
         logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # it logs each retry: many in a second
         return cls(ApiClient(configuration), namespace)
+
+    def lists(self, seconds: float) -> bool:
+        """Whether the API server has answered with a list within the last ``seconds``."""
+        return self._clock() - self._listed_at < seconds
 
     def jobs(self, namespace: str, labels: str) -> list[Object]:
         """The Jobs with these labels."""
@@ -119,16 +140,28 @@ class Cluster:
 
     def _list(self, method: Callable[..., Any], *arguments: Any, **options: Any) -> list[Object]:
         items: list[Object] = self._call(method, *arguments, **options)["items"]
+        self._listed_at = self._clock()
         return items
 
     def _call(self, method: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+        end = self._clock() + BUSY_SECONDS
+        while True:
+            try:
+                return self._once(method, *arguments, **options)
+            except ApiError as error:
+                wait = max(error.retry_after, SHORTEST_WAIT)
+                if error.status != TOO_MANY or self._clock() + wait > end:
+                    raise
+                self._sleep(wait)
+
+    def _once(self, method: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
         if self._clock() < self._silent_until:
             raise EngineError(self._silence)
         try:
             response = method(*arguments, _preload_content=False, _request_timeout=TIMEOUT, **options)
             return json.loads(response.data)
         except ApiException as error:
-            raise ApiError(error.status or 0, _message(error)) from error
+            raise ApiError(error.status or 0, _message(error), _retry_after(error)) from error
         except ValidationError as error:  # the client compares a body with its own models before it sends it
             first = error.errors()[0]
             raise BadManifest(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
@@ -144,3 +177,8 @@ def _message(error: ApiException) -> str:
         return str(json.loads(error.body)["message"])
     except (KeyError, TypeError, ValueError):
         return f"the API server answered {error.status} {error.reason}"
+
+
+def _retry_after(error: ApiException) -> float:
+    text = (error.headers or {}).get("Retry-After", "")
+    return float(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0.0

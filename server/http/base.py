@@ -54,7 +54,7 @@ class BaseHandler(RequestHandler):
             method = (self.request.method or "").lower()
             if getattr(type(self), method) is getattr(RequestHandler, method):
                 raise HTTPError(HTTPStatus.METHOD_NOT_ALLOWED)
-            self.caller = await self.callers.recognize(self.request.headers, self.services)
+            self.caller = await self.callers.recognize(self.request, self.services)
             self.body.expect(self.most_bytes())
             await self.admit()
             if self.body.comes:

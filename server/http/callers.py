@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Protocol, TypeVar
+
+from tornado.httputil import HTTPServerRequest
 
 from server.access.workers import AccessDenied, AccessUnknown, Worker
 from server.http.services import Services
@@ -19,14 +20,14 @@ Identity = TypeVar("Identity", covariant=True)
 class Callers(Protocol[Identity]):
     """Those who may ask something."""
 
-    async def recognize(self, headers: Mapping[str, str], services: Services) -> Identity:
+    async def recognize(self, request: HTTPServerRequest, services: Services) -> Identity:
         """Return who asks. Raises ``Problem`` when it is somebody else."""
 
 
 class Anyone:
     """Whoever reaches the port; all that they send belongs to one owner."""
 
-    async def recognize(self, headers: Mapping[str, str], services: Services) -> str:
+    async def recognize(self, request: HTTPServerRequest, services: Services) -> str:
         """The owner of what is asked for."""
         return ANONYMOUS
 
@@ -34,15 +35,17 @@ class Anyone:
 class Workers:
     """Jobs, by the bearer token that each was given."""
 
-    async def recognize(self, headers: Mapping[str, str], services: Services) -> Worker:
+    async def recognize(self, request: HTTPServerRequest, services: Services) -> Worker:
         """The Job and its tier. Raises ``Problem`` with 401 or 503."""
-        scheme, _, given = headers.get("Authorization", "").partition(" ")
+        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
         token = given if scheme == "Bearer" else ""
-        if worker := services.credentials.recall(token):  # on the loop, as it never blocks
-            return worker
         try:
+            if worker := services.credentials.recall(token):  # on the loop, as it never blocks
+                return worker
+            if not services.token_checks.take(request.remote_ip or ""):
+                raise AccessUnknown("too many tokens of this address wait to be checked")
             loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(services.cluster, services.credentials.check, token)
+            return await loop.run_in_executor(services.reviews, services.credentials.check, token)
         except AccessDenied as error:
             raise Problem(HTTPStatus.UNAUTHORIZED, "bad_worker_token", str(error)) from error
         except AccessUnknown as error:

@@ -5,55 +5,61 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
 
 from server.access.workers import Credentials
 from server.blobs import Blobs
-from server.engines.base import Engine
-from server.http.pace import Pace
+from server.engines.base import Engine, Pod
+from server.http.pace import Pace as UploadPace
+from server.http.rates import Rates
 from server.http.wakeups import Lookout, Wakeups
 from server.intake.admission import Gate
 from server.intake.memory import Memory
 from server.intake.pictures import Pictures
 from server.intake.submissions import Submissions
 from server.metrics import Metrics
-from server.queue import FINAL, Depth, Moved, News, Queue, Recent, TierView
+from server.queue import FINAL, Depth, Moved, News, Pace, Queue, Recent, RecentByName, Strikes, TierView
 from server.settings.live import Live
 from server.settings.records import Settings
 
 RECENT_SECONDS = 0.1
+SHOWN_SECONDS = 10 * RECENT_SECONDS  # of what only people and monitoring look at, and what costs more
+TOKEN_CHECKS, TOKEN_CHECKS_PER_SECOND = 50, 5  # of one address; a worker needs one a minute
 # With what the server takes at rest and with blobs in memory, all of them stay below 400 MB.
 UPLOAD_BYTES, WORK_BYTES, FRAME_BYTES = 192 * 1024 * 1024, 16 * 1024 * 1024, 48 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """The services of one server. ``cluster`` is the thread pool for what may call the API server of Kubernetes.
+    """The services of one server. ``reviews`` is the thread pool in which worker tokens are checked, and nothing else.
 
-    ``uploads`` counts the pictures of requests that are not accepted yet, ``work`` what workers send, and ``frames``
-    the pictures on their way to workers, with the copies that are made of them. ``internal_url`` is where workers of a
-    cluster find the server, and empty on a laptop. ``underway`` are the requests that have no answer yet. ``big_json``
-    lets one long text be parsed at a time.
+    ``token_checks`` says how many each address may cause. ``uploads`` counts the pictures of requests that are not
+    accepted yet, ``work`` what workers send, and ``frames`` the pictures on their way to workers, with the copies that
+    are made of them. ``internal_url`` is where workers of a cluster find the server, and empty on a laptop.
+    ``underway`` are the requests that have no answer yet. ``big_json`` lets one long text be parsed at a time.
     """
 
     live: Live
     queue: Queue
     pictures: Pictures
     submissions: Submissions
-    engine: Engine
     credentials: Credentials
-    cluster: Executor
+    reviews: Executor
+    token_checks: Rates
     wakeups: Wakeups
     depths: Recent[dict[str, Depth]]
     views: Recent[dict[str, TierView]]
+    paces: RecentByName[Pace]
+    strikes: RecentByName[Strikes]
+    pods: Recent[Sequence[Pod]]
     gate: Gate
     uploads: Memory
     work: Memory
     frames: Memory
-    pace: Pace
+    pace: UploadPace
     metrics: Metrics
     clock: Callable[[], float]
     internal_url: str
@@ -71,29 +77,41 @@ class Services:
         credentials: Credentials,
         disk: Executor,
         cluster: Executor,
+        reviews: Executor,
         clock: Callable[[], float],
         internal_url: str = "",
         recent_seconds: float = RECENT_SECONDS,
         monotonic: Callable[[], float] = time.monotonic,
+        shown_seconds: float = SHOWN_SECONDS,
     ) -> Services:
-        """Those over this storage and this engine; figures of the queue may be as old as ``recent_seconds``."""
+        """Those over this storage and this engine, which is asked for pods in the thread pool ``cluster``.
+
+        Figures of the queue may be as old as ``recent_seconds``, and what is only shown, as ``shown_seconds``.
+        """
+
+        def pods() -> Future[Sequence[Pod]]:
+            return cluster.submit(engine.pods, list(live.current.settings.tiers.values()))
+
         depths, pictures = Recent(queue.depths, recent_seconds), Pictures(blobs, disk)
         return cls(
             live=live,
             queue=queue,
             pictures=pictures,
             submissions=Submissions(queue, pictures, disk),
-            engine=engine,
             credentials=credentials,
-            cluster=cluster,
+            reviews=reviews,
+            token_checks=Rates(TOKEN_CHECKS, TOKEN_CHECKS_PER_SECOND),
             wakeups=Wakeups(),
             depths=depths,
             views=Recent(queue.views, recent_seconds),
+            paces=RecentByName(queue.pace, shown_seconds),
+            strikes=RecentByName(queue.strikes, shown_seconds),
+            pods=Recent(pods, shown_seconds),
             gate=Gate(depths),
             uploads=Memory(UPLOAD_BYTES),
             work=Memory(WORK_BYTES),
             frames=Memory(FRAME_BYTES),
-            pace=Pace(monotonic),
+            pace=UploadPace(monotonic),
             metrics=Metrics(version("tierserve"), sorted(FINAL)),
             clock=clock,
             internal_url=internal_url,

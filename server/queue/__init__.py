@@ -4,7 +4,7 @@ All that others need is imported from here; the modules inside are nobody else's
 when ``open_database`` is given a URL.
 """
 
-from server.queue.asking import Recent, asked, chained
+from server.queue.asking import Recent, RecentByName, asked, chained
 from server.queue.facts.errors import (
     CannotOpen,
     Collided,
@@ -85,6 +85,7 @@ __all__ = [
     "QueueError",
     "QueueFull",
     "Recent",
+    "RecentByName",
     "Reclaimed",
     "RuleRefusal",
     "SQLite",

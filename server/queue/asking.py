@@ -13,7 +13,10 @@ T = TypeVar("T")
 
 
 class Recent(Generic[T]):
-    """An answer of the queue that may be as old as ``seconds``, so that a burst of requests asks it once."""
+    """An answer that may be as old as ``seconds``, so that a burst of requests asks for it once.
+
+    While it is asked for, whoever comes waits for the same answer: a slow one is not asked for again and again.
+    """
 
     def __init__(self, ask: Callable[[], Future[T]], seconds: float) -> None:
         self._ask = ask
@@ -24,9 +27,23 @@ class Recent(Generic[T]):
     async def get(self) -> T:
         """The answer, asked anew if it has aged. Raises what the queue raises."""
         now = time.monotonic()
-        if self._future is None or now - self._at > self._seconds:
+        if self._future is None or (self._future.done() and now - self._at > self._seconds):
             self._at, self._future = now, self._ask()
         return await asked(self._future)
+
+
+class RecentByName(Generic[T]):
+    """A recent answer for each name."""
+
+    def __init__(self, ask: Callable[[str], Future[T]], seconds: float) -> None:
+        self._ask, self._seconds = ask, seconds
+        self._kept: dict[str, Recent[T]] = {}
+
+    async def get(self, name: str) -> T:
+        """The answer for ``name``, one of a bounded number. Raises what was raised by asking."""
+        if name not in self._kept:
+            self._kept[name] = Recent(lambda: self._ask(name), self._seconds)
+        return await self._kept[name].get()
 
 
 async def asked(future: Future[T]) -> T:

@@ -8,7 +8,7 @@ import logging
 from server.http.base import BaseHandler
 from server.http.callers import Anyone
 from server.metrics import CONTENT_TYPE, TierFigures
-from server.queue import NEVER_SEEN, Depth, QueueError, TierView, asked
+from server.queue import NEVER_SEEN, Depth, QueueError, TierView
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ class MetricsHandler(BaseHandler):
     async def _tiers(self) -> dict[str, TierFigures]:
         services, names = self.services, list(self.services.settings.tiers)
         depths, views = await services.depths.get(), await services.views.get()
-        strikes = await asyncio.gather(*(asked(services.queue.strikes(name)) for name in names))
+        strikes = await asyncio.gather(*(services.strikes.get(name) for name in names))
         now = services.clock()
         return {
             name: _figures(depths.get(name) or Depth(0, 0, None), views.get(name, NEVER_SEEN), struck.count, now)

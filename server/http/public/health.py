@@ -6,7 +6,7 @@ from http import HTTPStatus
 from typing import Any
 
 from server.http.base import PublicHandler
-from server.queue import NEVER_SEEN, QueueError, asked
+from server.queue import NEVER_SEEN, QueueError
 
 STALE_TICKS = 10  # the leader reports on each tier at least every three
 
@@ -28,7 +28,7 @@ class ReadyHandler(PublicHandler):
         if services.wakeups.draining:
             return self.answer({"status": "stopping"}, HTTPStatus.SERVICE_UNAVAILABLE)
         try:
-            views = await asked(services.queue.views())
+            views = await services.views.get()
         except QueueError as error:
             return self.answer({"status": "queue unavailable", "detail": str(error)}, HTTPStatus.SERVICE_UNAVAILABLE)
         oldest = STALE_TICKS * services.settings.tick

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import asdict
 from http import HTTPStatus
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from server.engines.base import EngineError
 from server.http.base import PublicHandler
 from server.problems import Problem
-from server.queue import NEVER_SEEN, asked
+from server.queue import NEVER_SEEN
 from server.settings.records import Tier
 
 
@@ -29,7 +28,7 @@ class TiersHandler(PublicHandler):
         services = self.services
         depth = (await services.depths.get()).get(tier.name)
         view = (await services.views.get()).get(tier.name, NEVER_SEEN)
-        pace = await asked(services.queue.pace(tier.name))
+        pace = await services.paces.get(tier.name)
         return {
             "name": tier.name,
             "model": asdict(tier.model),
@@ -55,11 +54,10 @@ class ConfigHandler(TiersHandler):
     """``GET /config``: the tiers, and every pod of theirs."""
 
     async def get(self) -> None:
-        """Pods as their engine reports them now; 503 while it does not answer."""
-        services, loop = self.services, asyncio.get_running_loop()
-        places = list(services.settings.tiers.values())
+        """Pods as their engine reported them within the last second; 503 while it does not answer."""
+        services = self.services
         try:
-            pods = await loop.run_in_executor(services.cluster, services.engine.pods, places)
+            pods = await services.pods.get()
         except EngineError as error:
             raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "engine_unavailable", str(error), retry_after=5) from error
         self.answer(

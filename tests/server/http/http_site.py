@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 
 from tornado.netutil import bind_sockets
 
-from server.access.workers import AccessDenied, AccessUnknown, Worker, WorkerTokens
+from server.access.workers import AccessUnknown, Worker, WorkerTokens
 from server.blobs import BlobError, DirectoryBlobs, Piece
 from server.engines.base import EngineError, Pod
 from server.http.routes import internal_server, public_server
@@ -100,11 +100,18 @@ class FailingBlobs(DirectoryBlobs):
 
 
 class ShownEngine(Obedient):
-    """Shows ``shown`` as its pods, or raises it if it is an error."""
+    """Shows ``shown`` as its pods, or raises it if it is an error, once ``released`` is set."""
 
     shown: Sequence[Pod] | EngineError = ()
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked, self.released = 0, threading.Event()
+        self.released.set()
+
     def pods(self, tiers: Sequence[Any]) -> Sequence[Pod]:
+        self.asked += 1
+        assert self.released.wait(ANSWER_SECONDS)
         if isinstance(self.shown, EngineError):
             raise self.shown
         return self.shown
@@ -121,10 +128,7 @@ class Reviews(WorkerTokens):
     def check(self, token: str) -> Worker:
         if self.away:
             raise AccessUnknown("no answer")
-        worker = super().recall(token)
-        if worker is None:
-            raise AccessDenied("not one of ours")
-        return worker
+        return super().check(token)
 
 
 class Site(Client):
@@ -139,7 +143,7 @@ class Site(Client):
         self.queue = Queue(self.database)
         self.blobs = FailingBlobs(folder / "blobs", self.clock)
         self.engine = ShownEngine()
-        self.pool = ThreadPoolExecutor(8)
+        self.pool, self.reviews = ThreadPoolExecutor(8), ThreadPoolExecutor(2)
         self.services = Services.over(
             live=live,
             queue=self.queue,
@@ -148,10 +152,12 @@ class Site(Client):
             credentials=tokens,
             disk=self.pool,
             cluster=self.pool,
+            reviews=self.reviews,
             clock=self.clock,
             internal_url=internal_url,
             recent_seconds=ALWAYS_ANEW,
             monotonic=self.pace_clock,
+            shown_seconds=ALWAYS_ANEW,
         )
         self.callers = ThreadPoolExecutor(8)
         self._loop = asyncio.new_event_loop()
@@ -193,6 +199,7 @@ class Site(Client):
             self._thread.join()
             self._loop.close()
             self.pool.shutdown()
+            self.reviews.shutdown()
             self.database.close()
             self.blobs.close()
 

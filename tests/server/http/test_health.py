@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from server.engines.base import EngineError, Pod
+from server.http.services import TOKEN_CHECKS
 from server.queue import NEVER_SEEN, ConnectionLost, Status, TierView
 from server.settings.live import Live
 from server.settings.quantity import Usage
 from server.settings.sources import Files
-from tests.server.http.http_site import ANSWER_SECONDS, Site, assert_problem, running
+from tests.server.http.http_site import ANSWER_SECONDS, Reviews, Site, assert_problem, running
 from tests.service.test_metrics import Series
+from tests.waiting import eventually
 
 VIEW = TierView(
     running=2, starting=1, room=3, quota={"pods": Usage(5, 2)}, healthy=True, reason="quota pods: 2 of 5 used"
@@ -163,3 +165,28 @@ def test_a_queue_that_cannot_be_asked_leaves_the_other_metrics(site: Site) -> No
     assert found.of("queue_readable") == 0
     assert found.of("predictions_queued", tier="free") is None
     assert (found.of("http_requests_total", route="/metrics", method="GET", status="200") or 0) >= 1
+
+
+def test_requests_that_were_dropped_pile_up_no_work_and_keep_no_worker_waiting(tmp_path: Path) -> None:
+    with running(tmp_path, tokens=Reviews(b"secret")) as site:
+        token = site.job()
+        site.engine.released.clear()
+        for _ in range(200):
+            with site.connected() as connection:
+                connection.sendall(b"GET /config HTTP/1.1\r\nHost: x\r\n\r\n")
+        eventually(lambda: site.engine.asked, ANSWER_SECONDS, "the engine is asked")
+        assert site.work("lease", {"most": 1, "wait": 0}, token).status == 204
+        assert site.get("/v1/tiers").status == site.get("/readyz").status == 200
+        site.engine.released.set()
+        assert site.get("/config").status == 200
+        assert site.engine.asked < 10
+
+
+def test_one_address_can_have_only_so_many_tokens_checked(tmp_path: Path) -> None:
+    with running(tmp_path, tokens=Reviews(b"secret")) as site:
+        body = {"most": 1, "wait": 0}
+        answers = [site.work("lease", body, "unknown") for _ in range(TOKEN_CHECKS + 1)]
+        assert {answer.status for answer in answers[:TOKEN_CHECKS]} == {401}
+        late = next(answer for answer in answers[TOKEN_CHECKS:] + answers if answer.status != 401)
+        assert_problem(late, 503, "worker_token_unchecked")
+        assert late.headers["Retry-After"] == "1"
