@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from server.settings.live import Live
-from server.settings.values import load
+from server.settings.sources import Files
 from tests.running import Answer
 from tests.server.http import raw
 from tests.server.http.http_site import ANSWER_SECONDS, PICTURE, Site, assert_problem, running
@@ -22,7 +22,7 @@ OTHERS = ["evil.example", "evil.example:8080", "localhost.evil.example", "10.0.0
 
 @contextmanager
 def site_with(*overrides: str) -> Iterator[Site]:
-    with TemporaryDirectory() as folder, running(Path(folder), Live(lambda: load(overrides=overrides))) as found:
+    with TemporaryDirectory() as folder, running(Path(folder), Live(Files(overrides=overrides))) as found:
         yield found
 
 
@@ -78,7 +78,7 @@ def test_only_listed_hosts_are_served_and_the_address_that_was_connected_to() ->
 
 
 def test_workers_of_a_cluster_reach_the_server_by_its_service(tmp_path: Path) -> None:
-    listed = Live(lambda: load(overrides=["server.host=0.0.0.0", "server.hosts=[classify.example.org]"]))
+    listed = Live(Files(overrides=("server.host=0.0.0.0", "server.hosts=[classify.example.org]")))
     with running(tmp_path, listed, internal_url="http://tierserve-internal.system.svc:8081") as found:
         assert asked(found.internal.port, "tierserve-internal.system.svc:8081").status == 200
         assert asked(found.internal.port, "tierserve-internal.other.svc:8081").status == 421
