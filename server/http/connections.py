@@ -89,9 +89,10 @@ class Exchange(HTTP1Connection):
     def _parse_headers(self, data: bytes) -> tuple[str, HTTPHeaders]:
         line, headers = heads.read(data)
         self._connection.begin()
-        # Tornado sends "100 Continue" by itself if it finds this, also when the answer has been sent.
-        expected = headers.pop("Expect", "").lower()
-        self._expects = expected == "100-continue" and line.endswith("HTTP/1.1")
+        if headers.get("Expect", "").lower() == "100-continue":
+            self._expects = line.endswith("HTTP/1.1")
+            # Tornado knows lower case only, and would send "100 Continue" even after an answer.
+            headers["Expect"] = "100-Continue"
         return line, headers
 
     async def _read_message(self, delegate: HTTPMessageDelegate) -> bool:
