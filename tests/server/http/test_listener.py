@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from server.http import connections, routes
+from server.http import connections, heads, routes
 from server.http.descriptors import Shares
+from tests.running import ROOT
 from tests.server.http import raw
 from tests.server.http.http_site import ANSWER_SECONDS, PICTURE, Site, assert_problem, running
 from tests.waiting import eventually
@@ -167,3 +168,14 @@ def test_who_takes_no_answers_is_closed(site: Site, monkeypatch: pytest.MonkeyPa
             while True:
                 connection.sendall(100 * config)
         eventually(site.tasks, ANSWER_SECONDS, "the server has closed it", lambda tasks: tasks == [])
+
+
+def test_the_limits_are_those_of_the_docs() -> None:
+    text = " ".join((ROOT / "docs" / "api.md").read_text().split())
+    for said in (
+        f"at most {heads.HEAD_BYTES // 1024} KiB and {heads.HEAD_LINES} lines",
+        f"complete {connections.HEAD_SECONDS:g} s after its first byte",
+        f"closed after {connections.IDLE_SECONDS:g} s without a request",
+        f"takes nothing of an answer for {connections.TAKING_SECONDS:g} s",
+    ):
+        assert said in text
