@@ -112,7 +112,7 @@ def test_every_error_is_the_same_as_in_the_process(decoder: Decoder) -> None:
 def test_a_picture_that_takes_too_long_is_stopped_in_the_middle_of_a_call() -> None:
     with closing(Decoder(LITE0, LIMIT, seconds=0.1)) as decoder:
         decoder._ready()
-        data = thousands_of_scans(scans=80)  # takes more than a second
+        data = thousands_of_scans(scans=90)  # takes about two seconds
         began = time.monotonic()
         slow = failure(decoder, data)
         assert time.monotonic() - began < 1
