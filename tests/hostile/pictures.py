@@ -95,8 +95,8 @@ class Bench:
         try:
             array = self.decoder.load(data)
         except ImageError as error:
-            # A decoder that ended was ended by this picture.
-            wrong = error.code not in CODES or "decoder ended" in error.detail
+            # A decoder that ended or had to be killed shows a picture whose cost is not bounded before it is decoded.
+            wrong = error.code not in CODES or "decoder ended" in error.detail or "was stopped" in error.detail
             return error.code, str(error) if wrong else ""
         except Exception:  # noqa: BLE001
             return "exception", traceback.format_exc()

@@ -31,15 +31,20 @@ NOT_COMPILED = re.compile(r"^usr/.*/(test|tests|idlelib|lib2to3|site-packages)/|
 """Parts of the standard library that nobody imports, and files in the syntax of another Python."""
 
 CLASSIFY = """
-import json, sys
+import io, json, sys
 from pathlib import Path
-from model.images import load
+from PIL import Image
+from model.decoder import Decoder
 from model.runtimes.base import read_model, top
 from {module} import {name} as Runtime
 model = read_model(Path(sys.argv[1]))
 runtime = Runtime()
 runtime.setup(model, sys.argv[2])
-picture = load(Path("/tmp/picture.jpg").read_bytes(), model.preprocessing, 24_000_000)
+png = io.BytesIO()  # which is decoded in a process of its own
+Image.open("/tmp/picture.jpg").save(png, "PNG")
+decoder = Decoder(model.preprocessing, 24_000_000, 20)
+picture = decoder.load(png.getvalue())
+decoder.close()
 print(json.dumps(top(runtime.predict([picture])[0], model.labels, 3)))
 """
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from PIL import Image
 
+from tests.model.pictures import thousands_of_scans
 from tests.running import Service
 from tests.service import pictures
 from tests.service.test_classify import is_cat, multipart
@@ -19,6 +20,7 @@ from tests.service.test_classify import is_cat, multipart
         pytest.param(pictures.rotated(), id="EXIF rotation"),
         pytest.param(pictures.animated(), id="animated GIF"),
         pytest.param(pictures.encode(pictures.cat(), "WEBP"), id="WebP"),
+        pytest.param(pictures.encode(pictures.cat(), "JPEG", progressive=True), id="progressive JPEG"),
     ],
 )
 def test_odd_cats_are_cats(running: Service, picture: bytes) -> None:
@@ -36,6 +38,7 @@ def test_one_pixel_is_a_picture(running: Service) -> None:
         pytest.param(pictures.CAT[: len(pictures.CAT) // 2], "image_truncated", id="truncated"),
         pytest.param(pictures.bomb(), "image_too_large", id="bomb of 50,000 x 50,000"),
         pytest.param(b"\xff\xd8\xff" + bytes(1000), "image_broken", id="only a JPEG's magic"),
+        pytest.param(thousands_of_scans(), "image_too_slow", id="thousands of scans"),
     ],
 )
 def test_a_picture_that_cannot_be_decoded_is_a_result(running: Service, picture: bytes, code: str) -> None:
