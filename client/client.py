@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ class Client:
 
     def __init__(self, url: str) -> None:
         self._url = url.rstrip("/")
+        self._shown = re.sub(r"//.*@", "//", self._url)  # without the password of a proxy that asks for one
         self._http = AsyncHTTPClient(max_clients=64)  # as many as --at-once allows; Tornado's default is 10
 
     async def tiers(self) -> list[dict[str, Any]]:
@@ -76,7 +78,7 @@ class Client:
             try:
                 response = await self._http.fetch(request, raise_error=False)
             except (OSError, HTTPClientError) as error:
-                raise ClientError(f"no server answers at {self._url} ({error}). {HINT}") from error
+                raise ClientError(f"no server answers at {self._shown} ({error}). {HINT}") from error
             # Both say that a later request can succeed; a 503 without Retry-After is an answer like any other.
             if response.code in (429, 503) and "Retry-After" in response.headers:
                 await asyncio.sleep(float(response.headers["Retry-After"]))
@@ -84,5 +86,5 @@ class Client:
             try:
                 answer: dict[str, Any] = json.loads(response.body or b"")
             except ValueError as error:
-                raise ClientError(f"{self._url}{path} answered {response.code}, and not in JSON") from error
+                raise ClientError(f"{self._shown}{path} answered {response.code}, and not in JSON") from error
             return answer

@@ -10,10 +10,11 @@ import sys
 import threading
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from server.redaction import RedactingFormatter, redacted
 from server.settings.sources import DEFAULT_VALUES, TEMPLATES, ConfigError, Files
 
 if TYPE_CHECKING:
@@ -41,7 +42,17 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON i
 url_option = click.option("--url", default="http://127.0.0.1:8080", show_default=True, help="URL of the server.")
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Commands(click.Group):
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command. What it complains about may quote what was typed."""
+        try:
+            return super().invoke(ctx)
+        except click.ClickException as error:
+            vars(error)["message"] = redacted(error.message)  # its type forbids to assign it
+            raise
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     """Serve image classification in tiers: predictions wait in a durable queue for workers that start when needed."""
 
@@ -124,7 +135,6 @@ def serve(
     from server.app import CannotServe, Server, cluster_workers, local_workers, serve
     from server.blobs import BlobsUnusable
     from server.queue import CannotOpen
-    from server.redaction import redacted
     from server.settings.kept import Kept
     from server.settings.live import Live
     from server.storage import Storage
@@ -148,7 +158,6 @@ def serve(
 def _log_to_stderr(*urls: str) -> None:
     """Log without the secrets of these URLs, also the traceback of an error that ends the process or a thread."""
     from server.logs import Throttle
-    from server.redaction import RedactingFormatter
 
     handler = logging.StreamHandler(sys.stderr)
     handler.addFilter(Throttle())

@@ -197,7 +197,12 @@ def test_a_place_of_blobs_that_cannot_be_used_is_named_without_secrets(form: str
 
 
 @pytest.mark.parametrize(
-    "url", [f"postgresql://127.0.0.1:1/name?pass={SECRET}", f"host=127.0.0.1 password={SECRET}", f"x://{SECRET}@"]
+    "url",
+    [
+        f"postgresql://127.0.0.1:1/name?pass={SECRET}",
+        f"host=127.0.0.1 password={SECRET}",
+        f"postgresql://u:{SECRET}@127.0.0.1:port/name",
+    ],
 )
 def test_a_server_that_cannot_start_prints_no_secret(tmp_path: Path, url: str) -> None:
     models = os.environ.get("TIERSERVE_MODELS", str(ROOT / ".tierserve" / "models"))

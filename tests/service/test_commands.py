@@ -44,6 +44,22 @@ def test_classify_without_a_server_names_the_next_command() -> None:
     assert "kubectl get pods --all-namespaces" in said
 
 
+def test_no_command_prints_a_password_that_was_typed() -> None:
+    for words in (
+        ("classify", CAT, "--url", "http://somebody:hunter2@127.0.0.1:1"),
+        ("tiers", "--url", "http://somebody:hunter2@127.0.0.1:1"),
+        ("serve", "postgresql://somebody:hunter2@127.0.0.1/name"),
+        ("serve", "--database", "postgresql://127.0.0.1:1/name?pass=hunter2", "--engine", "local", "extra"),
+        ("postgresql://127.0.0.1/name?password=hunter2",),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", "server", *words], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert done.returncode in (1, 2)
+        assert "Error: " in done.stderr
+        assert "hunter2" not in done.stdout + done.stderr
+
+
 def test_tiers(running: Service) -> None:
     url = f"http://127.0.0.1:{running.port}"
     assert "tf_efficientnet_lite0" in run("server", "tiers", "--url", url)
