@@ -65,7 +65,7 @@ class Pod:
 class Engine(ABC):
     """Runs Jobs. Every call blocks, ends within a timeout, and raises ``EngineError`` when it cannot answer.
 
-    Only one thread calls ``check``, ``room``, ``jobs`` and ``start``; any thread may call ``stop`` and ``pods``.
+    Any thread may call ``stop`` and ``pods``; only one thread calls the others.
     """
 
     @abstractmethod
@@ -94,6 +94,10 @@ class Engine(ABC):
     @abstractmethod
     def pods(self, tiers: Sequence[Tier]) -> Sequence[Pod]:
         """The pods of these tiers, and those of the service itself where it runs in pods."""
+
+    def caution(self, tier: Tier) -> str:
+        """What is wrong with the place of the tier's Jobs although they can run there; empty when nothing is known."""
+        return ""
 
     @abstractmethod
     def close(self) -> None:

@@ -111,6 +111,11 @@ class Cluster:
         """The namespace's LimitRanges."""
         return self._list(self._core.list_namespaced_limit_range, namespace)
 
+    def labels(self, namespace: str) -> Mapping[str, str]:
+        """The labels of the namespace itself."""
+        found: Mapping[str, str] = self._call(self._core.read_namespace, namespace)["metadata"].get("labels") or {}
+        return found
+
     def events(self, namespace: str, job: str, reason: str) -> list[Object]:
         """A Job's events of one reason."""
         # Selected by the API server, as a busy namespace may have tens of thousands of events.

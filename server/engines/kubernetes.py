@@ -7,9 +7,11 @@ live ResourceQuota has no room for, and nothing ever waits inside Kubernetes.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +24,8 @@ from server.settings.records import Tier
 log = logging.getLogger(__name__)
 
 SETTLE_SECONDS = 2.0  # so long a new Job may have no pod, or an unready one, before the engine asks why
+CAUTION_SECONDS = 60.0  # how old the labels of a namespace may be
+ENFORCE, RESTRICTED = "pod-security.kubernetes.io/enforce", "restricted"
 LIMITS_SECONDS = 10.0  # how old the LimitRanges may be: room is asked for at every tick, and they change rarely
 # In the message of the API server, which answers 403 both when a quota is full and when rights are missing.
 QUOTA_EXCEEDED = "exceeded quota"
@@ -48,6 +52,7 @@ class KubernetesEngine(Engine):
         self._lock = threading.Lock()  # guards which Jobs are known
         self._known: dict[str, dict[str, _Known]] = {}
         self._limits: dict[str, tuple[list[Object], float]] = {}
+        self._cautions: dict[str, tuple[str, float]] = {}
 
     def check(self, manifest: Manifest) -> None:
         """A dry run with strict validation."""
@@ -127,8 +132,29 @@ class KubernetesEngine(Engine):
                 log.warning("no pods are shown of namespace %s: %s", namespace, error)
         return found
 
+    def caution(self, tier: Tier) -> str:
+        """Whether the tier's namespace refuses pods that Pod Security calls unrestricted; looked at once a minute."""
+        text, at = self._cautions.get(tier.namespace, ("", -math.inf))
+        if self._clock() - at >= CAUTION_SECONDS:
+            with suppress(EngineError):
+                text = self._pod_security(tier.namespace)
+            self._cautions[tier.namespace] = text, self._clock()
+        return text
+
     def close(self) -> None:
         """Nothing: leases and Jobs outlive a server."""
+
+    def _pod_security(self, namespace: str) -> str:
+        try:
+            level = self._cluster.labels(namespace).get(ENFORCE, "")
+        except ApiError as error:
+            if error.status not in (FORBIDDEN, NOT_FOUND):
+                raise
+            return f"Pod Security is not known, because the namespace {namespace} cannot be read: {error}"
+        if level == RESTRICTED:
+            return ""
+        found = f"Pod Security does not enforce {RESTRICTED} in the namespace {namespace}, but {level or 'nothing'}"
+        return f"{found}: kubectl label namespace {namespace} {ENFORCE}={RESTRICTED} --overwrite"
 
     def _create(self, manifest: Manifest, *, dry_run: bool = False) -> None:
         try:

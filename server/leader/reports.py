@@ -26,6 +26,8 @@ class Reports:
         now = self._clock()
         if view.healthy != before.healthy:
             log.warning("tier %s is %s", tier, "well again" if view.healthy else f"unhealthy: {view.reason}")
+        if view.caution != before.caution:
+            log.warning("tier %s: %s", tier, view.caution or "nothing to be cautious about any more")
         if view != before or now - at >= every:
             answer(self._queue.report(tier, view))
             self._told[tier] = (view, now)

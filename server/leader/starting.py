@@ -121,6 +121,7 @@ class Starting:
             quota=demand.room.quota,
             healthy=planned.healthy,
             reason=obstacle or planned.reason,
+            caution=self._of_tier(tier, lambda: self._engine.caution(tier)),
         )
 
     def _start(self, tier: Tier, blueprints: Blueprints, count: int) -> tuple[int, str]:

@@ -142,6 +142,18 @@ def test_a_limit_of_somebody_else_is_told_and_no_job_is_started(deployment: Depl
     assert deployment.ended(key, MENDED_SECONDS)["status"] == "succeeded"
 
 
+def test_a_namespace_without_pod_security_is_told_and_its_jobs_run(deployment: Deployment) -> None:
+    label = "pod-security.kubernetes.io/enforce"
+    assert deployment.tier("free")["caution"] == ""
+    deployment.kubectl("label", "namespace", namespace("free"), f"{label}-")
+    caution = eventually(lambda: deployment.tier("free")["caution"], 90, "the missing label is told")
+    assert f"Pod Security does not enforce restricted in the namespace {namespace('free')}, but nothing" in caution
+    work(deployment, "free")
+    deployment.kubectl("label", "namespace", namespace("free"), f"{label}=restricted")
+    eventually(lambda: deployment.tier("free")["caution"], 90, "the label is seen", lambda said: said == "")
+    tell(f"no Pod Security: {caution}")
+
+
 def test_a_namespace_deleted_by_hand_comes_back_with_an_upgrade(deployment: Deployment) -> None:
     deployment.kubectl("delete", "namespace", namespace("free"), timeout=120)
     key = deployment.submit("free", CAT)

@@ -117,7 +117,7 @@ MAY_NOT = [
 ]
 MAY_NOT_IN = [*SPACES.values(), NAMESPACE, "kube-system", "default"]
 ONLY_IN_TIERS = [("create", "batch", "jobs"), ("list", "batch", "jobs"), ("delete", "batch", "jobs")]
-ONLY_IN_TIERS += [("delete", "", "pods")]
+ONLY_IN_TIERS += [("delete", "", "pods"), ("get", "", "namespaces")]
 ONLY_IN_TIERS += [("list", "", "events"), ("list", "", "resourcequotas"), ("list", "", "limitranges")]
 MAY_NOT_AT_ALL = [("list", "", every) for every in ("secrets", "pods", "namespaces", "nodes")]
 MAY_NOT_AT_ALL += [("patch", "", "namespaces"), ("create", "rbac.authorization.k8s.io", "clusterrolebindings")]

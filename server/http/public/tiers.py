@@ -38,6 +38,7 @@ class TiersHandler(PublicHandler):
             "room": view.room,
             "quota": {name: asdict(usage) for name, usage in view.quota.items()},
             "reason": view.reason,
+            "caution": view.caution,
             "wait_seconds": {"sample": pace.sample, "p50": pace.wait_p50, "p95": pace.wait_p95},
             "limits": {
                 "queued": tier.limits.queue,

@@ -155,7 +155,8 @@ class TierView:
 
     ``running`` counts its live Jobs, the ``starting`` ones among them, which have not asked for work yet; ``room`` says
     how many more the engine would take. ``quota`` is by resource. ``healthy`` tells whether Jobs could be started;
-    ``reason`` says why not, or why a prediction waits. ``seen_at`` is when that was reported, None when it never was.
+    ``reason`` says why not, or why a prediction waits. ``caution`` says what is wrong although Jobs can run.
+    ``seen_at`` is when that was reported, None when it never was.
     """
 
     running: int = 0
@@ -164,6 +165,7 @@ class TierView:
     quota: Mapping[str, Usage] = field(default_factory=dict, hash=False)
     healthy: bool = False
     reason: str = "no server has looked at this tier yet"
+    caution: str = ""
     seen_at: float | None = None
 
 

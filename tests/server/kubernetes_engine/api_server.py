@@ -28,6 +28,8 @@ class FakeCluster(Cluster):
         self.namespace = "tierserve"
         self.answers: dict[str, list[Object]] = {}
         self.refusal: ApiError | None = None
+        self.namespace_labels: dict[str, str] = {}
+        self.labels_asked = 0
         self.created: list[tuple[str, bool]] = []
         self.deleted: list[tuple[str, str]] = []
         self.forced: list[tuple[str, str]] = []
@@ -49,6 +51,12 @@ class FakeCluster(Cluster):
 
     def events(self, namespace: str, job: str, reason: str) -> list[Object]:
         return self.answers.get("events", [])
+
+    def labels(self, namespace: str) -> Mapping[str, str]:
+        self.labels_asked += 1
+        if self.refusal:
+            raise self.refusal
+        return self.namespace_labels
 
     def create_job(self, namespace: str, manifest: Manifest, *, dry_run: bool = False) -> None:
         if self.refusal:

@@ -144,6 +144,28 @@ def test_an_engine_that_cannot_be_asked_stops_nothing_else(tmp_path: Path, world
     assert (world.view().healthy, world.view().reason) == (False, "no answer")
 
 
+def test_a_caution_is_told_once_and_keeps_no_job_from_starting(
+    tmp_path: Path, worlds: list[World], caplog: pytest.LogCaptureFixture
+) -> None:
+    class Cautious(Obedient):
+        said = "Pod Security enforces nothing"
+
+        def caution(self, tier: Tier) -> str:
+            return self.said if tier.name == "free" else ""
+
+    engine = Cautious()
+    worlds.append(world := World(tmp_path, engine))
+    world.submit()
+    for _ in range(3):
+        world.look()
+    assert (len(engine.started), world.view().healthy, world.view().caution) == (1, True, engine.said)
+    assert [record.getMessage() for record in caplog.records] == [f"tier free: {engine.said}"]
+    assert world.view("premium").caution == ""
+    engine.said = ""
+    world.look()
+    assert world.view().caution == ""
+
+
 def edit(path: Path, old: str, new: str) -> None:
     text = path.read_text()
     assert old in text
