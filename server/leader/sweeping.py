@@ -6,6 +6,7 @@ from itertools import islice
 
 from server.blobs import Blobs
 from server.leader.answers import answer
+from server.leader.paging import pages
 from server.leader.term import Term
 from server.queue import Queue
 from server.settings.live import Live
@@ -25,7 +26,9 @@ class Sweeping:
         """Sweep once. Raises ``BlobError`` or ``OSError``; the next sweep finds what this one left."""
         kept = {name: tier.waits.results for name, tier in self._live.current.settings.tiers.items()}
         # Rows first: the blobs of rows that are gone are orphans, so that after a crash they are found below.
-        while not term.over and (gone := answer(self._queue.purge(kept))):
+        for gone in pages(lambda: self._queue.purge(kept), term):
+            if not gone:
+                break
             self._blobs.delete(gone)
         old = self._blobs.older_than(ORPHAN_SECONDS)
         while not term.over and (page := list(islice(old, PAGE))):

@@ -22,6 +22,10 @@ class Term:
         """Whether long work shall stop where it is."""
         return self._over.is_set()
 
+    def rest(self, seconds: float) -> None:
+        """Wait so long, or until it is over."""
+        self._over.wait(seconds)
+
     def end(self) -> None:
         """End it."""
         self._over.set()

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from server.engines.base import Engine, EngineError
 from server.leader.answers import answer
+from server.leader.paging import pages
 from server.leader.term import Term
 from server.queue import JobRow, Queue
 from server.settings.live import Live
@@ -35,8 +36,9 @@ class Upkeep:
 
     def _reclaim(self, settings: Settings, term: Term, *, leases: bool) -> None:
         attempts = {name: tier.limits.attempts for name, tier in settings.tiers.items()}
-        while not term.over and answer(self._queue.reclaim(attempts, leases=leases)).more:
-            pass
+        for page in pages(lambda: self._queue.reclaim(attempts, leases=leases), term):
+            if not page.more:
+                break
 
     def _end_removed_tiers(self, term: Term) -> None:
         rows, depths = answer(self._queue.jobs()), answer(self._queue.depths())
@@ -59,5 +61,6 @@ class Upkeep:
 
     def _abort(self, tier: str, term: Term) -> None:
         detail = f"the tier {tier} is no longer offered"
-        while not term.over and answer(self._queue.abort_tier(tier, "tier_removed", detail)).more:
-            pass
+        for page in pages(lambda: self._queue.abort_tier(tier, "tier_removed", detail), term):
+            if not page.more:
+                break

@@ -12,7 +12,8 @@ from server.queue.operations.moves import LOST, Moves, bind
 from server.queue.store.tables import jobs, literal, predictions
 from server.queue.store.transactions import Operations, Transaction, write
 
-PAGE = 500  # rows that one call changes at most: some 10 ms of the writer's time
+PAGE = 100  # rows that one call changes at most: some 5 ms of the writer's time
+JOBS_PAGE = 500  # rows of Jobs, which are small
 JOBS_KEPT = 86400.0  # seconds after its end
 
 _p = predictions.c
@@ -41,7 +42,8 @@ _OLD = (
     .with_for_update(skip_locked=True)
 )
 _DELETE = sa.delete(predictions).where(_p.seq == bind("row"), _p.completed_at.is_not(None))
-_FORGET_JOBS = sa.delete(jobs).where(jobs.c.ended_at <= bind("before"))
+_old_jobs = sa.select(jobs.c.name).where(jobs.c.ended_at <= bind("before")).order_by(jobs.c.ended_at).limit(JOBS_PAGE)
+_FORGET_JOBS = sa.delete(jobs).where(jobs.c.name.in_(_old_jobs))
 SILENT = "its lease ran out: the worker died or stopped answering"
 
 
@@ -53,8 +55,8 @@ class Upkeep(Operations):
         """Take back what ran out, in the tiers named with the attempts each allows; others are never touched.
 
         A lease that ran out (only with ``leases``): waits again, to be leased alone, or ends as failed after its last
-        attempt. A deadline that passed: aborted if it was never started, expired otherwise. At most 500 rows a call,
-        shared by the tiers.
+        attempt. A deadline that passed: aborted if it was never started, expired otherwise. At most ``PAGE`` rows a
+        call, shared by the tiers.
         """
         page = max(1, PAGE // max(1, 2 * len(tiers)))
         moves, more = Moves(tx), False
@@ -75,7 +77,7 @@ class Upkeep(Operations):
     def abort_tier(self, tx: Transaction, tier: str, code: str, detail: str) -> Reclaimed:
         """End what waits in a tier that is gone, and what its workers lost: aborted if never started, else failed.
 
-        A lease that is still kept may finish. At most 500 rows a call.
+        A lease that is still kept may finish. At most ``PAGE`` rows a call.
         """
         moves = Moves(tx)
         run_out = tx.rows(_RUN_OUT, tier=tier, now=tx.now, page=PAGE // 2)
@@ -87,10 +89,11 @@ class Upkeep(Operations):
 
     @write
     def purge(self, tx: Transaction, results: Mapping[str, float], others: float = JOBS_KEPT) -> list[str]:
-        """Delete what became final more than its tier's seconds ago (``others`` for tiers not named), 500 at most.
+        """Delete what became final more than its tier's seconds ago (``others`` for tiers not named).
 
+        At most ``PAGE`` rows a call.
         Answers the ids deleted, so that their blobs can follow; an empty list means that nothing is left to delete.
-        Jobs that ended more than a day ago go too.
+        Of the Jobs that ended more than a day ago, at most ``JOBS_PAGE`` go too.
         """
         tx.change(_FORGET_JOBS, {"before": tx.now - JOBS_KEPT})
         ids: list[str] = []

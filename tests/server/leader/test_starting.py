@@ -85,7 +85,7 @@ def test_a_worker_that_only_asks_is_heard(world: World) -> None:
     world.look()
     (name,) = world.engine.started
     (leased,) = world.lease(name, most=1)
-    done = Completion(id=leased.id, token=leased.token, results=[], error=None, predict_ms=1.0)
+    done = Completion(id=leased.id, token=leased.token, results=[{}], error=None, predict_ms=1.0)
     world.queue.complete(name, [done]).result(10)
     for _ in range(10):
         assert not world.lease(name)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import pytest
+import sqlalchemy as sa
 
 from server.queue import Available, Depth, Pace, Reclaimed, Status, Strikes, TierView
+from server.queue.operations.upkeep import JOBS_PAGE, PAGE
+from server.queue.store.tables import jobs
 from server.settings.quantity import Usage
 from tests.server.queue.queue_world import World, pairs
 
@@ -146,7 +149,7 @@ def test_many_rows_of_one_tier_strand_no_other(world: World) -> None:
     world.clock.advance(5)
     first = world.queue.reclaim(TIERS).result()
     assert first.more
-    assert first.aborted <= 500
+    assert first.aborted <= PAGE
     depths = world.queue.depths().result()
     assert depths["free"].queued == 0
     while world.queue.reclaim(TIERS).result().more:
@@ -184,7 +187,7 @@ def test_results_are_kept_as_long_as_their_tier_says(world: World) -> None:
 
 def test_purging_goes_page_by_page(world: World) -> None:
     ids = [world.queue.submit(world.submission(), 9999).result()[0].id for _ in range(3)]
-    many = [world.queue.submit(world.submission(tier="premium"), 9999) for _ in range(520)]
+    many = [world.queue.submit(world.submission(tier="premium"), 9999) for _ in range(PAGE + 20)]
     canceled = [world.queue.cancel(one) for one in ids + [future.result()[0].id for future in many]]
     for future in canceled:
         future.result()
@@ -192,7 +195,25 @@ def test_purging_goes_page_by_page(world: World) -> None:
     pages = []
     while page := world.queue.purge({"free": 5, "premium": 5}).result():
         pages.append(len(page))
-    assert pages == [500, 23]
+    assert pages == [PAGE, 23]
+
+
+def test_jobs_of_long_ago_are_forgotten_page_by_page(world: World) -> None:
+    names = [f"job-{number}" for number in range(JOBS_PAGE + 3)]
+    for future in [world.queue.open_job(name, "free", "run") for name in names]:
+        future.result()
+    for ended in [world.queue.end_job(name, "bad") for name in names]:
+        ended.result()
+
+    def known() -> int:
+        return int(world.database.read(lambda tx: tx.rows(sa.select(sa.func.count()).select_from(jobs))[0][0]).result())
+
+    counts = []
+    for _ in range(3):
+        world.queue.purge({}).result()
+        counts.append(known())
+        world.clock.advance(86400)
+    assert counts == [JOBS_PAGE + 4, 4, 1], "the last one is alive"
 
 
 def test_strikes_count_the_latest_failures_in_a_row(world: World) -> None:
