@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
-import time
 from collections.abc import Iterator, Sequence
 
 import psycopg
@@ -14,7 +13,7 @@ import sqlalchemy as sa
 from server.queue.facts import errors
 from server.queue.facts.news import News
 from server.queue.facts.states import Clock, Ids
-from server.queue.store.database import READERS, Database
+from server.queue.store.database import READERS, Database, since_boot
 from server.queue.store.leadership import Leadership
 from server.queue.store.migrations import VERSION, bring_up, shared_key
 from server.queue.store.notices import Notices
@@ -104,22 +103,22 @@ class PostgreSQL(Database):
 
 
 class _FollowedClock:
-    """The database's clock: read now and then, and in between followed by this machine's monotonic one."""
+    """The database's clock: read now and then, and in between followed by this machine's steady one."""
 
     def __init__(self) -> None:
         self._ahead = 0.0
         self._read_at = 0.0
 
     def __call__(self) -> float:
-        return self._ahead + time.monotonic()
+        return self._ahead + since_boot()
 
     def read(self, connection: sa.Connection) -> None:
         """Set it anew, unless that was done a short while ago."""
-        before = time.monotonic()
+        before = since_boot()
         if self._read_at and before - self._read_at < CLOCK_SECONDS:
             return
         there = connection.exec_driver_sql("SELECT extract(epoch FROM clock_timestamp())::float8").scalar_one()
-        self._read_at = time.monotonic()
+        self._read_at = since_boot()
         self._ahead = there - (before + self._read_at) / 2  # it was read about half-way between question and answer
 
 

@@ -26,9 +26,10 @@ from server.queue import (
 )
 from server.queue.facts.states import EDGES, FINAL, Status
 from server.queue.operations.moves import transition
-from server.queue.store.database import WAITING
+from server.queue.store.database import WAITING, since_boot
 from server.queue.store.sqlite import FILE
 from server.queue.store.transactions import Transaction
+from tests.server.given import HandClock
 from tests.server.queue.queue_world import MANY, World, child, line_of
 
 
@@ -215,6 +216,20 @@ def test_a_steady_clock_starts_at_the_systems_time_and_only_goes_forward() -> No
     readings = [clock() for _ in range(100)]
     assert abs(readings[0] - time.time()) < 1
     assert readings == sorted(readings)
+
+
+def test_a_steady_clock_ignores_jumps_of_the_systems_and_counts_what_was_slept() -> None:
+    wall, counting = HandClock(1_800_000_000.0), HandClock(500.0)
+    clock = steady(wall, counting)
+    wall.advance(-3600)
+    assert clock() == 1_800_000_000.0
+    counting.advance(8 * 3600)  # a laptop that was closed for a night
+    assert clock() == 1_800_000_000.0 + 8 * 3600
+
+
+def test_time_is_counted_from_the_start_of_the_machine_with_its_sleep() -> None:
+    before = float(Path("/proc/uptime").read_text().split()[0])
+    assert before - 0.02 <= since_boot() <= float(Path("/proc/uptime").read_text().split()[0]) + 0.02
 
 
 @pytest.mark.parametrize("source", Status)
