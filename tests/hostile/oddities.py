@@ -151,6 +151,7 @@ FRAMES = (
     ": empty",
     "A: b\n folded",
 )
+LENGTH_TO_REPEAT = 2000
 VALUES: Sequence[object] = (
     None,
     True,
@@ -224,5 +225,7 @@ def odd_json(chance: random.Random, value: object, rate: float = 0.15) -> object
             {**kept, chance.choice(("x", "", "top_k", "id")): chance.choice(VALUES)} if chance.random() < rate else kept
         )
     if isinstance(value, list):
-        return [odd_json(chance, part, rate) for part in value] * chance.choice((1, 1, 1, 1, 1, 2, 65))
+        parts = [odd_json(chance, part, rate) for part in value]
+        # Lists within lists must not multiply without end.
+        return parts * chance.choice((1, 1, 1, 1, 1, 2, 65)) if len(repr(parts)) < LENGTH_TO_REPEAT else parts
     return value

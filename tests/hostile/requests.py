@@ -94,7 +94,7 @@ def run(
                 outcome.memory.append(memory_of(serving))
                 outcome.seconds = time.monotonic() - began
                 progress(f"{outcome.sent} sent, {outcome.memory[-1]:.0f} MB, {len(outcome.failures)} wrong")
-        outcome.complaints = list(complaints(serving, workers, outcome, picture))
+        outcome.complaints += list(complaints(serving, workers, outcome, picture))
     for number, failure in enumerate(outcome.failures):
         (folder / f"wrong-{number}.json").write_text(json.dumps(failure, indent=1))
     return outcome
@@ -153,7 +153,6 @@ def senders(order: dict[str, Any], processes: int, outcome: Outcome) -> Iterator
     finally:
         for process in started:
             process.kill()
-            process.wait(10)
         for thread in threads:
             thread.join(10)
         for process in started:
@@ -170,6 +169,8 @@ def _listen(process: subprocess.Popen[str], outcome: Outcome) -> None:
         outcome.answered += seen["answered"]
         outcome.counts.update(seen["counts"])
         outcome.failures.extend(seen["failures"])
+    if status := process.wait():
+        outcome.complaints.append(f"a process that sends has ended with status {status}")
 
 
 def replay(path: Path, models: Path, folder: Path) -> Iterator[str]:

@@ -103,11 +103,12 @@ class Sender(threading.Thread):
             some = some[: 1 + next((index for index, one in enumerate(some) if not one.whole), len(some))]
             self._left -= len(some)
             self._report.note(None, len(some))
-            connection.settimeout(ANSWER_SECONDS if some[-1].whole else UNCLEAR_SECONDS)
+            connection.settimeout(ANSWER_SECONDS)
             with suppress(OSError):  # the server may have closed after one of the first; its answers can still be read
                 connection.sendall(b"".join(one.data for one in some))
             for one in some:
                 said.append(one)
+                connection.settimeout(ANSWER_SECONDS if one.whole else UNCLEAR_SECONDS)
                 if not self._heard(reader, one, said):
                     return
 

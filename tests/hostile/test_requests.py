@@ -1,0 +1,75 @@
+"""Some thousand mutated requests, and the judge of their answers."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+
+from tests.hostile import requests
+from tests.hostile.answers import Reply, complaint
+from tests.hostile.mutator import INTERNAL, PUBLIC, Mutator
+from tests.postgres import Postgres, need_postgres
+from tests.waiting import shortened
+
+COUNT, SEED = 2000, 11
+PROBLEM = {
+    "type": "about:blank",
+    "title": "x",
+    "status": 404,
+    "code": "no_such_route",
+    "detail": "x",
+    "request_id": "x",
+}
+JSON = {"content-type": "application/problem+json"}
+
+
+def test_mutated_requests_get_answers_that_are_documented(models: Path, tmp_path: Path) -> None:
+    good(requests.run(models, tmp_path, COUNT, SEED))
+
+
+def test_mutated_requests_on_postgresql_get_answers_that_are_documented(models: Path, tmp_path: Path) -> None:
+    need_postgres()
+    with Postgres() as database:
+        good(requests.run(models, tmp_path, COUNT, SEED, options=["--database", database.url]))
+
+
+def good(outcome: requests.Outcome) -> None:
+    """Check what came of a run."""
+    assert outcome.answered > COUNT / 2, outcome.table()
+    assert outcome.complaints == [], shortened(f"{outcome.table()}\n{json.dumps(outcome.failures[:3])}")
+
+
+def test_a_seed_repeats_its_requests() -> None:
+    def made() -> list[bytes]:
+        mutator = Mutator(random.Random(1), b"a picture", "a.token.x")
+        return [mutator.next(port).data for _ in range(200) for port in (PUBLIC, INTERNAL)]
+
+    first = made()
+    assert first == made()
+    assert max(map(len, first)) < 1 << 20
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "body", "words"),
+    [
+        pytest.param(200, {}, {}, "", id="200"),
+        pytest.param(404, JSON, PROBLEM, "", id="problem"),
+        pytest.param(503, JSON | {"retry-after": "1"}, PROBLEM | {"status": 503, "code": "busy"}, "", id="503"),
+        pytest.param(504, JSON, PROBLEM | {"status": 504, "prediction": {}}, "", id="504 of a prediction"),
+        pytest.param(503, JSON, PROBLEM | {"status": 503}, "503 without Retry-After", id="503 without Retry-After"),
+        pytest.param(500, JSON, PROBLEM | {"status": 500}, "answered 500", id="500"),
+        pytest.param(504, JSON, PROBLEM | {"status": 504}, "answered 504", id="504 of nothing"),
+        pytest.param(302, {}, {}, "answered 302", id="302"),
+        pytest.param(404, {"content-type": "text/html"}, PROBLEM, "no problem+json", id="HTML"),
+        pytest.param(400, JSON, PROBLEM, "lacks parts", id="another status in the body"),
+        pytest.param(404, JSON, {"code": "no_such_route"}, "lacks parts", id="no detail"),
+        pytest.param(404, JSON, PROBLEM | {"code": "no_such_thing"}, "is not in docs/api.md", id="unknown code"),
+    ],
+)
+def test_answers_are_judged(status: int, headers: dict[str, str], body: object, words: str) -> None:
+    found = complaint(Reply(status, headers, json.dumps(body).encode()), "GET")
+    assert words in found
+    assert bool(found) == bool(words)
