@@ -20,7 +20,7 @@ SPREAD := --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
 BUILT := $(MODELS)/.built
 BUILDER := model/build.py model/quantize.py model/samples.py model/weights.py model/description.py
 
-.PHONY: help run models images test test-faults soak test-cluster test-one cluster-parts cluster cluster-down lint format bench docs lock audit clean
+.PHONY: help run models images test test-faults soak hostile test-cluster test-one cluster-parts cluster cluster-down lint format bench docs lock audit clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -44,6 +44,9 @@ test-faults: .venv/.test $(BUILT) ## Test under injected faults of servers, work
 soak: .venv/.test $(BUILT) ## Inject random faults for SECONDS=600, with SEED= DATABASE=sqlite|postgresql
 	@$(TESTED) $(BIN)/python -m tests.faults run --seconds $(SECONDS) --database $(DATABASE) \
 		$(if $(SEED),--seed $(SEED)) $(ARGS)
+
+hostile: .venv/.test $(BUILT) ## Attack a server for SECONDS=600, then send it mutated requests and pictures, with SEED=
+	@$(TESTED) $(BIN)/python -m tests.hostile run --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 test-cluster: cluster-parts ## Test on JOBS=2 two-node Kubernetes; needs root and Go, the first run takes 17 minutes more
 	@$(TESTED) $(BIN)/pytest -m cluster tests/e2e tests/cluster tests/images tests/chart $(SPREAD) $(ARGS)

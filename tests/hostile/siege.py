@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import psutil
 
 from tests.hostile.honest import ANSWER_SECONDS
 from tests.hostile.seen import Memory, Stretch, wait_for_answers
-from tests.hostile.verdict import Round
+from tests.hostile.verdict import Round, broken, figures, slow
 from tests.running import ROOT, Service, alive
 from tests.service.pictures import cat, encode
 from tests.waiting import eventually
@@ -27,7 +27,7 @@ SETTINGS = [
     "tiers.free.waits.syncSeconds=5",
     "tiers.free.waits.idleSeconds=300",
 ]
-ORDER_SECONDS = 60.0
+REST_SECONDS = 2.0
 
 
 class Siege:
@@ -84,6 +84,36 @@ class Siege:
             times = self.memory.process.cpu_times()
             return float(times.user + times.system)
         return 0.0
+
+
+def besiege(
+    besieged: Siege,
+    names: Sequence[str],
+    seconds: float,
+    rounds: int,
+    seed: str,
+    say: Callable[[str], None] = lambda line: None,
+    *,
+    until_fast: bool = False,
+) -> list[str]:
+    """Attack in several rounds, with a rest before each, and return what went wrong.
+
+    What must never happen may happen in no round. Slow answers count if no round was without them, because other
+    programs of the machine come and go, while a slow server is always slow. ``until_fast`` ends with the first round
+    that was fast.
+    """
+    wrong, complaints = list[str](), list[str]()
+    fast = False
+    for number in range(rounds):
+        seen, sent = besieged.attack(names, seconds, besieged.rest(REST_SECONDS), f"{seed}/{number}")
+        complaints = slow(seen)
+        fast = fast or not complaints
+        wrong += broken(seen)
+        title = names[0] if len(names) == 1 else "all at once"
+        say("\n    ".join([f"{title}: {figures(seen, sent)}", *broken(seen), *complaints]))
+        if seen.ended or (until_fast and fast):
+            break
+    return wrong + ([] if fast else complaints)
 
 
 @contextmanager
