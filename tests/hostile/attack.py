@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from tests.hostile.wire import Tally, Target, Wire
 
-SOURCES = 9
+SOURCES, APART = 9, "127.0.0.50"
 
 
 class Attack(ABC):

@@ -22,6 +22,7 @@ ATTACKS: Mapping[str, type[Attack]] = {
         attacks_of_connections.BadLengths,
         attacks_of_connections.BadHeads,
         attacks_of_connections.Silence,
+        attacks_of_connections.Crowds,
         attacks_of_pictures.Scans,
     )
 }

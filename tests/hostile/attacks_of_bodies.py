@@ -13,6 +13,7 @@ MEGABYTE = 1024 * 1024
 BODY = 80 * MEGABYTE
 PICTURE = b"\xff\xd8\xff" + bytes(9 * MEGABYTE)  # begins like a JPEG, and is none
 BOUNDARY = "a-form-of-pictures"
+FORM = f"multipart/form-data; boundary={BOUNDARY}"
 UNKNOWN_ID = "0" * 32
 
 
@@ -86,7 +87,7 @@ class Forms(Attack):
 
     async def _once(self, wire: Wire, index: int) -> None:
         whole = list(form(8) if index else inputs(8))
-        kind = f"multipart/form-data; boundary={BOUNDARY}" if index else "application/json"
+        kind = FORM if index else "application/json"
         await wire.send(upload_head(self.target.tier, kind, sum(map(len, whole))))
         await wire.send_all(whole)
         await wire.answer(30.0)
@@ -102,8 +103,7 @@ class HangUps(Attack):
 
     async def _once(self, wire: Wire, index: int) -> None:
         whole = list(form(4))
-        kind = f"multipart/form-data; boundary={BOUNDARY}"
-        await wire.send(upload_head(self.target.tier, kind, sum(map(len, whole))))
+        await wire.send(upload_head(self.target.tier, FORM, sum(map(len, whole))))
         await wire.send_all(whole[:-1])
 
 
@@ -117,8 +117,7 @@ class Replays(Attack):
 
     async def _once(self, wire: Wire, index: int) -> None:
         whole = list(form(4))
-        kind = f"multipart/form-data; boundary={BOUNDARY}"
-        await wire.send(upload_head(self.target.tier, kind, sum(map(len, whole)), {"Idempotency-Key": "the-same"}))
+        await wire.send(upload_head(self.target.tier, FORM, sum(map(len, whole)), {"Idempotency-Key": "the-same"}))
         await wire.send_all(whole)
         await wire.answer(10.0)
 
@@ -153,14 +152,14 @@ def upload_head(tier: str, kind: str, length: int, more: dict[str, str] | None =
     return head("POST", f"/img-classification/{tier}", given)
 
 
-def form(count: int) -> Iterable[bytes]:
-    """A form with so many pictures of 9 MB."""
+def form(count: int, picture: bytes = PICTURE) -> Iterable[bytes]:
+    """A form with so many pictures, which have 9 MB each unless another one is given."""
     for index in range(count):
         yield (
             f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{index}"; filename="a.jpg"\r\n'
             "Content-Type: image/jpeg\r\n\r\n"
         ).encode()
-        yield PICTURE
+        yield picture
         yield b"\r\n"
     yield f"--{BOUNDARY}--\r\n".encode()
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from tests.hostile.attack import Attack
-from tests.hostile.attacks_of_bodies import BODY
+from tests.hostile.attack import APART, Attack
+from tests.hostile.attacks_of_bodies import BODY, FORM, form, upload_head
+from tests.hostile.attacks_of_pictures import many_scans
 from tests.hostile.wire import Wire, chunk, head
 
 SILENT, SILENT_INTERNAL = 1132, 300
@@ -38,10 +39,34 @@ class HeadsOnly(Attack):
         await self.crowd(120, self._once, pause=0.2)
 
     async def _once(self, wire: Wire, index: int) -> None:
-        given: dict[str, object] = {"Content-Type": "multipart/form-data; boundary=x"}
+        given: dict[str, object] = {"Content-Type": FORM}
         given |= {"Content-Length": self.lengths[index // 2 % len(self.lengths)]} if index % 2 else CHUNKED
         await wire.send(head("POST", f"/img-classification/{self.target.tier}", given))
         await wire.silence()
+
+
+class Crowds(Attack):
+    """More requests under way than the server may have open files: half of them wait for an end, half for a body."""
+
+    name = "crowds"
+
+    async def run(self) -> None:
+        # They keep the only worker of the tier busy for some seconds, so that the last one of them waits.
+        whole = b"".join(form(8, many_scans(40)))
+        self._path = "/nope"
+        for _ in range(4):
+            async with Wire(self.target.port, APART, self.tally) as wire:
+                await wire.send(upload_head(self.target.tier, FORM, len(whole)) + whole)
+                self._path = await wire.location() or self._path
+        await self.crowd(SILENT, self._once, pause=1.0)
+
+    async def _once(self, wire: Wire, index: int) -> None:
+        if index % 2:
+            await wire.send(head("GET", f"{self._path}?wait=60", {}))
+            await wire.silence()
+        else:
+            await wire.send(head("POST", f"/img-classification/{self.target.tier}", {"Content-Type": FORM, **CHUNKED}))
+            await wire.silence()
 
 
 class SlowUploads(Attack):
@@ -54,7 +79,7 @@ class SlowUploads(Attack):
 
     async def _once(self, wire: Wire, index: int) -> None:
         in_chunks = index % 2
-        given: dict[str, object] = {"Content-Type": "multipart/form-data; boundary=x"}
+        given: dict[str, object] = {"Content-Type": FORM}
         given |= CHUNKED if in_chunks else {"Content-Length": BODY}
         await wire.send(head("POST", f"/img-classification/{self.target.tier}", given))
         while True:

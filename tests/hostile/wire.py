@@ -78,6 +78,15 @@ class Wire:
         self._tally.statuses[status] += 1
         return status
 
+    async def location(self) -> str:
+        """Wait for an answer and return where it says that the prediction is; empty if it does not say."""
+        async with asyncio.timeout(ANSWER_SECONDS):
+            while line := (await self._reader.readline()).strip():
+                name, _, value = line.decode("latin-1").partition(":")
+                if name.lower() == "location":
+                    return value.strip()
+        return ""
+
     async def silence(self) -> None:
         """Say nothing until the server closes the connection."""
         await self._reader.read()
