@@ -112,7 +112,9 @@ async def _exchange(stream: Stream, request: bytes, kept: bool) -> tuple[int, Ma
         writer.write(request)
         first = await reader.readuntil(b"\r\n")
     except (OSError, EOFError) as error:
-        raise (StaleConnection if kept else type(error))(*error.args) from error
+        if kept:
+            raise StaleConnection from error
+        raise
     headers = {}
     while (line := await reader.readuntil(b"\r\n")) != b"\r\n":
         name, _, value = line.decode("latin-1").partition(":")
