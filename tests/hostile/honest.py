@@ -22,7 +22,7 @@ from tests.hostile.wire import head
 
 APART, SHARED = "127.0.0.100", "127.0.0.1"
 ANSWER_SECONDS = 45.0
-MOST_AT_ONCE = 50
+MOST_AT_ONCE = 20
 KEPT_MOST = 4
 
 Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -51,8 +51,8 @@ class Honest:
         self._port, self._numbers = port, count()
         self._kinds = [
             Kind("healthz", head("GET", "/healthz", {}), 0.04),
-            Kind("premium", head("POST", "/img-classification/premium", upload) + picture, 0.12),
-            Kind("free", head("POST", "/img-classification/free", upload) + picture, 0.2),
+            Kind("premium", head("POST", "/img-classification/premium", upload) + picture, 0.25),
+            Kind("free", head("POST", "/img-classification/free", upload) + picture, 0.35),
         ]
 
     async def run(self) -> None:
