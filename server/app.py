@@ -18,13 +18,14 @@ from pathlib import Path
 from tornado.netutil import bind_sockets
 
 from server.access.workers import Credentials, WorkerTokens
-from server.blobs import DirectoryBlobs
 from server.engines.base import Engine, EngineError
 from server.engines.local import LocalEngine
 from server.http.descriptors import raise_limit
 from server.http.routes import internal_server, public_server
 from server.http.services import Services
+from server.intake.capacity import LOOK_SECONDS, Capacity
 from server.leader.leader import Leader
+from server.leader.loop import Loop
 from server.queue import Anything, Available, News, Queue
 from server.settings.live import Live
 from server.settings.records import Settings
@@ -38,6 +39,7 @@ DISK_THREADS, STORE_THREADS = 4, 32  # an object store takes its time, and takes
 CLUSTER_THREADS, REVIEW_THREADS = 1, 2
 # The server pod's terminationGracePeriodSeconds in the chart counts on these 20 s.
 LAST_ANSWERS_SECONDS, LAST_ANSWERS_LOOK = 20.0, 0.02
+LAST_LOOK_SECONDS = 3.0  # how long a server that stops waits for a look at its storage, which can hang
 
 
 class CannotServe(Exception):
@@ -103,32 +105,35 @@ class Server:
         settings = live.current.settings
         raise_limit()
         # Before the ports are bound: opening may take 30 s, and clients that connect meanwhile would wait for so long.
-        self._database = storage.open_database()
-        self._blobs = storage.open_blobs(self._database.clock)
+        self._storage = storage.open()
+        database, blobs = self._storage.database, self._storage.blobs
         self._public_sockets = _bind(settings.port, settings.host, "server.port")
         self._internal_sockets = _bind(settings.internal_port, settings.host, "server.internalPort")
         self.settings = settings
-        disk_threads = DISK_THREADS if isinstance(self._blobs, DirectoryBlobs) else STORE_THREADS
+        disk_threads = DISK_THREADS if self._storage.pictures is not None else STORE_THREADS
         self._disk = ThreadPoolExecutor(disk_threads, "disk")
         # Pools of their own: no request waits behind calls to an API server that does not answer, and no worker behind
         # people who look at pods.
         self._cluster = ThreadPoolExecutor(CLUSTER_THREADS, "cluster")
         self._reviews = ThreadPoolExecutor(REVIEW_THREADS, "reviews")
+        queue, clock = Queue(database), database.clock
+        capacity = Capacity(queue, blobs, self._storage.disks, self._storage.pictures)
+        self._watching = Loop("watching the storage", capacity.step, lambda: LOOK_SECONDS, daemon=True)
         self.services = Services.over(
             live=live,
-            queue=Queue(self._database),
-            blobs=self._blobs,
+            queue=queue,
+            blobs=blobs,
             engine=workers.engine,
             credentials=workers.credentials,
             disk=self._disk,
             cluster=self._cluster,
             reviews=self._reviews,
-            clock=self._database.clock,
+            clock=clock,
+            capacity=capacity,
             internal_url=workers.server_url or "",
         )
         url = workers.server_url or f"http://{_reachable(settings.host)}:{_port(self._internal_sockets)}"
-        queue, clock = self.services.queue, self._database.clock
-        self._leader = Leader(live, queue, self._blobs, workers.engine, url, clock)
+        self._leader = Leader(live, queue, blobs, workers.engine, url, clock)
 
     @property
     def url(self) -> str:
@@ -143,6 +148,7 @@ class Server:
         self.services.listen()
         self.services.queue.listen(self._nudge)
         self._leader.start()
+        self._watching.start()
 
     async def stop(self) -> None:
         """Answer the waiting clients, end the workers, close everything. Nothing that was accepted is lost."""
@@ -156,11 +162,14 @@ class Server:
         for server in (self._public, self._internal):
             server.stop()
             await server.close_all_connections()
-        await loop.run_in_executor(None, self._database.close)
+        self._watching.stop()
+        await loop.run_in_executor(None, self._watching.join, LAST_LOOK_SECONDS)
+        await loop.run_in_executor(None, self._storage.database.close)
+        self.services.pictures.forget_now()
         self._disk.shutdown()
         self._cluster.shutdown(wait=False)
         self._reviews.shutdown(wait=False)
-        self._blobs.close()
+        self._storage.close()
 
     def _nudge(self, news: Sequence[News]) -> None:
         if any(isinstance(one, Available | Anything) for one in news):

@@ -28,6 +28,8 @@ class TierFigures:
 
     queued: int
     leased: int
+    queue_bytes: int
+    limit_bytes: int
     oldest_wait: float
     running: int
     starting: int
@@ -41,6 +43,12 @@ class TierFigures:
 TIER_GAUGES: tuple[tuple[str, str, Callable[[TierFigures], float | None]], ...] = (
     ("tierserve_predictions_queued", "Predictions that wait for a worker.", lambda tier: tier.queued),
     ("tierserve_predictions_leased", "Predictions that a worker holds.", lambda tier: tier.leased),
+    (
+        "tierserve_queue_bytes",
+        "Bytes of the pictures of predictions that have not ended.",
+        lambda tier: tier.queue_bytes,
+    ),
+    ("tierserve_queue_bytes_limit", "How many these may be.", lambda tier: tier.limit_bytes),
     (
         "tierserve_predictions_oldest_wait_seconds",
         "How long the oldest waiting prediction has waited; 0 when none waits.",
@@ -112,8 +120,13 @@ class Metrics:
         """Count results that a worker handed in and that cannot be those of their predictions."""
         self._invalid.labels(tier).inc(count)
 
-    def exposition(self, tiers: Mapping[str, TierFigures] | None, *, in_force: bool) -> bytes:
-        """Return all metrics in the format ``CONTENT_TYPE``; ``tiers`` is None when the queue could not be read."""
+    def exposition(
+        self, tiers: Mapping[str, TierFigures] | None, disks: Mapping[str, int], *, in_force: bool, accepting: bool
+    ) -> bytes:
+        """Return all metrics in the format ``CONTENT_TYPE``; ``tiers`` is None when the queue could not be read.
+
+        ``disks`` has the free bytes of each disk; ``accepting``: whether the storage takes new work.
+        """
         for tier in tiers or ():
             self._invalid.labels(tier)
             for status in self._statuses:
@@ -122,7 +135,9 @@ class Metrics:
         gauges = [
             _gauge("tierserve_queue_readable", "1 when the queue's figures could be read.", tiers is not None),
             _gauge("tierserve_settings_in_force", "1 when the files as they are now are what counts.", in_force),
-            _labelled("tierserve_build_info", "The server's version.", {"version": self._version}),
+            _gauge("tierserve_storage_accepting", "1 when the storage takes new work.", accepting),
+            _labelled("tierserve_disk_free_bytes", "Bytes that a disk has left.", "disk", disks),
+            _labelled("tierserve_build_info", "The server's version.", "version", {self._version: 1}),
             *_of_tiers(tiers or {}),
         ]
         return generate_latest(_Scrape(self._registry, gauges))
@@ -145,9 +160,10 @@ def _gauge(name: str, documentation: str, value: float) -> Metric:
     return GaugeMetricFamily(name, documentation, value=value)
 
 
-def _labelled(name: str, documentation: str, labels: Mapping[str, str]) -> Metric:
-    family = GaugeMetricFamily(name, documentation, labels=list(labels))
-    family.add_metric(list(labels.values()), 1)
+def _labelled(name: str, documentation: str, label: str, values: Mapping[str, float]) -> Metric:
+    family = GaugeMetricFamily(name, documentation, labels=[label])
+    for key, value in values.items():
+        family.add_metric([key], value)
     return family
 
 

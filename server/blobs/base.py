@@ -7,6 +7,7 @@ can be written in place, without the usual rename at the end.
 
 from __future__ import annotations
 
+import secrets
 import struct
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterable, Iterator, Sequence
@@ -17,9 +18,19 @@ PIECE_BYTES = 1024 * 1024
 Piece: TypeAlias = bytes | bytearray
 """Bytes of a picture; what was just received is a ``bytearray``, and is not copied."""
 
+PROBE_BYTES = 4096
+
 
 class BlobError(Exception):
     """A blob could not be written or read; the message says why."""
+
+
+class BlobsFull(BlobError):
+    """There is no room for a blob. ``code`` is the one of the problem that this is; ``numbers`` go with it."""
+
+    def __init__(self, message: str, code: str, **numbers: int) -> None:
+        super().__init__(message)
+        self.code, self.numbers = code, numbers
 
 
 class BlobMissing(BlobError):
@@ -67,7 +78,16 @@ class Blobs(ABC):
 
     @abstractmethod
     def older_than(self, seconds: float) -> Iterator[str]:
-        """Iterate over the keys of blobs written at least ``seconds`` ago."""
+        """Iterate over the keys of blobs written at least ``seconds`` ago, by the clock that dates them.
+
+        Raises ``BlobError``.
+        """
+
+    def try_out(self) -> None:
+        """Write a small blob and delete it, to find out whether that works. Raises ``BlobError``."""
+        key = f"probe{secrets.token_hex(16)}"
+        self.put(key, [[bytes(PROBE_BYTES)]])
+        self.delete([key])
 
     @abstractmethod
     def close(self) -> None:

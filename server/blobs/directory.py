@@ -3,46 +3,38 @@
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from server.blobs.base import PIECE_BYTES, BlobError, BlobMissing, Blobs, Piece, checked, is_key, pack
+from server.blobs.base import PIECE_BYTES, BlobError, BlobMissing, Blobs, BlobsFull, Piece, checked, is_key, pack
+from server.disk import Disk, NoRoom, is_full
 from server.files import open_file, open_folder
 from server.points import Point, reached
 
 
 class DirectoryBlobs(Blobs):
-    """A store of blobs as files in ``root``, which is created if it is missing."""
+    """A store of blobs as files in ``root``, which is created if it is missing; ``disk`` is the one that it lies on."""
 
-    def __init__(self, root: Path, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, root: Path, disk: Disk | None = None) -> None:
         self._root = root
-        self._clock = clock
         self._folder = open_folder(root)
+        self._disk = disk or Disk(root)
 
     def put(self, key: str, pictures: Sequence[Sequence[Piece]]) -> int:
         """Store pictures in a new file, and sync both the file and the folder."""
-        path = self._path(key)
-        chunks = pack(pictures)
+        path, chunks = self._path(key), pack(pictures)
+        size = sum(map(len, chunks))
         try:
-            descriptor = open_file(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, self._folder)
-            try:
-                reached(Point.BLOB_OPENED)
-                _write_all(descriptor, chunks)
-                reached(Point.BLOB_WRITTEN)
-                os.fdatasync(descriptor)  # writes the size too; what it omits, such as times, is not needed
-                reached(Point.BLOB_SYNCED)
-            except OSError:
-                path.unlink()
-                raise
-            finally:
-                os.close(descriptor)
-            os.fsync(self._folder)  # without it the file's name may be lost in a power cut
-            reached(Point.BLOB_KEPT)
+            with self._disk.claim(size):
+                self._write(path, chunks)
+        except NoRoom as error:
+            raise _full(error) from error
         except OSError as error:
+            if is_full(error):
+                raise self._disk_full(error) from error
             raise BlobError(f"cannot keep the picture: {error.strerror}") from error
-        return sum(map(len, chunks))
+        return size
 
     def close(self) -> None:
         """Close the folder."""
@@ -77,14 +69,50 @@ class DirectoryBlobs(Blobs):
 
     def older_than(self, seconds: float) -> Iterator[str]:
         """Iterate over the names of files last written at least ``seconds`` ago, but not ``lost+found``."""
-        limit = self._clock() - seconds
+        limit = self._now() - seconds
         for path in self._root.iterdir():
             with suppress(FileNotFoundError):  # the file was deleted meanwhile
                 if is_key(path.name) and path.stat().st_mtime <= limit:
                     yield path.name
 
+    def _now(self) -> float:
+        """What time it is for the filesystem, which dates its files by a clock that need not be the server's."""
+        try:
+            os.utime(self._root)  # the folder serves as the probe, since a full disk may take no new file
+            return self._root.stat().st_mtime
+        except OSError as error:
+            raise BlobError(f"cannot tell how old blobs are: {error.strerror}") from error
+
+    def _write(self, path: Path, chunks: Sequence[Piece]) -> None:
+        descriptor = open_file(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, self._folder)
+        try:
+            reached(Point.BLOB_OPENED)
+            _write_all(descriptor, chunks)
+            reached(Point.BLOB_WRITTEN)
+            os.fdatasync(descriptor)  # writes the size too; what it omits, such as times, is not needed
+            reached(Point.BLOB_SYNCED)
+        except OSError:
+            path.unlink()
+            raise
+        finally:
+            os.close(descriptor)
+        os.fsync(self._folder)  # without it the file's name may be lost in a power cut
+        reached(Point.BLOB_KEPT)
+
+    def _disk_full(self, error: OSError) -> BlobsFull:
+        """Something else has taken the room since it was looked at: the disk notes it."""
+        with suppress(OSError):
+            return _full(NoRoom(self._disk.look()))
+        return BlobsFull(f"cannot keep the picture: {error.strerror}", "disk_full")
+
     def _path(self, key: str) -> Path:
         return self._root / checked(key)
+
+
+def _full(error: NoRoom) -> BlobsFull:
+    room = error.room
+    words = f"cannot keep the picture: {room.free} bytes are free, and {room.reserve} of them stay free"
+    return BlobsFull(words, "disk_full", free_bytes=room.free, reserve_bytes=room.reserve)
 
 
 def _write_all(descriptor: int, chunks: Sequence[Piece]) -> None:

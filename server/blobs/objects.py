@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
-import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import timedelta
@@ -21,6 +20,7 @@ from server.blobs.base import (
     BlobError,
     BlobMissing,
     Blobs,
+    BlobsFull,
     BlobsUnusable,
     Piece,
     checked,
@@ -46,6 +46,9 @@ _ENDPOINTS = (
 _ERRORS = (BaseError, OSError, ValueError)
 # An error about one of these hosts came from fetching credentials, not from the store.
 _CREDENTIALS = re.compile(r"https?://(169\.254\.|metadata\.|sts\.|oauth2\.|login\.microsoftonline\.)")
+# What stores say when a bucket, or they themselves, can take no more: S3 and Ceph QuotaExceeded, MinIO
+# XMinioAdminBucketQuotaExceeded and XMinioStorageFull, Google quotaExceeded, Azure AccountLimitExceeded; 507 by itself.
+_FULL = re.compile(r"(?i)quota\w*exceeded|storagefull|insufficientstorage|accountlimitexceeded|\b507\b")
 # obstore's errors carry their cause only as text. What to say for a part of that text; the first that is found counts.
 _SIGNS = {
     "TimedOut": "no answer in time",
@@ -65,12 +68,12 @@ class ObjectBlobs(Blobs):
     without taking that object for somebody else's, and some stores that speak S3 do not have it.
     """
 
-    def __init__(self, store: ObjectStoreMethods, name: str, clock: Callable[[], float] = time.time) -> None:
-        self._store, self._name, self._clock = store, name, clock
+    def __init__(self, store: ObjectStoreMethods, name: str) -> None:
+        self._store, self._name = store, name
         self._readers = ThreadPoolExecutor(READERS, "reader")
 
     @classmethod
-    def connect(cls, url: str, clock: Callable[[], float] = time.time) -> ObjectBlobs:
+    def connect(cls, url: str) -> ObjectBlobs:
         """Open the store at a URL without secrets, with settings from the environment. Raises ``BlobsUnusable``."""
         options: ClientConfig = {
             "connect_timeout": CONNECT,
@@ -87,7 +90,7 @@ class ObjectBlobs(Blobs):
             store = from_url(url, client_options=options, retry_config=retries)
         except _ERRORS as error:
             raise BlobsUnusable(f"cannot use {url}: {_reason(error)}") from None
-        return cls(store, url, clock)
+        return cls(store, url)
 
     def check(self) -> None:
         """Write, read, list and delete a small object, then read it in vain. Raises ``BlobsUnusable`` at a failed step.
@@ -145,17 +148,23 @@ class ObjectBlobs(Blobs):
             reached(Point.BLOB_DELETED)
 
     def older_than(self, seconds: float) -> Iterator[str]:
-        """Iterate over the keys of objects written at least ``seconds`` ago. Raises ``BlobError``.
-
-        The store's clock says when an object was written, and ours what time it is now. ``seconds`` must be far more
-        than the two differ; S3 refuses requests of clients whose clock is more than 15 minutes off.
-        """
-        limit = self._clock() - seconds
+        """Iterate over the keys of objects written at least ``seconds`` ago. Raises ``BlobError``."""
+        limit: float | None = None
         with _as_blob_error("list blobs"):
             for page in self._store.list(chunk_size=PAGE):
                 for found in page:
-                    if is_key(found["path"]) and found["last_modified"].timestamp() <= limit:
-                        yield found["path"]
+                    if is_key(found["path"]):
+                        limit = self._now() - seconds if limit is None else limit  # not asked for an empty bucket
+                        if found["last_modified"].timestamp() <= limit:
+                            yield found["path"]
+
+    def _now(self) -> float:
+        """What time it is for the store: how it dates an object that is written now."""
+        key = f"probe{secrets.token_hex(16)}"
+        self._store.put(key, pack([[b"probe"]]), use_multipart=False)
+        now = self._store.get(key).meta["last_modified"].timestamp()
+        self._store.delete([key])
+        return now
 
     def close(self) -> None:
         """End the threads that read; idle connections close by themselves."""
@@ -183,7 +192,17 @@ def _as_blob_error(what: str) -> Iterator[None]:
     try:
         yield
     except _ERRORS as error:
-        raise BlobError(f"cannot {what}: {_reason(error)}") from None
+        raise _failure(f"cannot {what}: {_reason(error)}", error) from None
+
+
+def _failure(message: str, error: Exception) -> BlobError:
+    full = _FULL.search(f"{_code(error)} {_status(error)}")
+    return BlobsFull(message, "bucket_full") if full else BlobError(message)
+
+
+def _status(error: Exception) -> str:
+    found = re.search(r"status code: (\d{3})", str(error))
+    return found[1] if found else ""
 
 
 @contextmanager
@@ -204,10 +223,10 @@ def _code(error: Exception) -> str:
 
 def _reason(error: Exception) -> str:
     text, code = str(error), _code(error)
-    status = re.search(r"status code: (\d{3})", text)
+    status = _status(error)
     setting = re.search(r"source: (Missing\w+)|InvalidCertificate\(\s*(\w+)", text)
     if status:
-        said = f"{code} ({status[1]})" if code else f"it answered {status[1]}"
+        said = f"{code} ({status})" if code else f"it answered {status}"
     elif code:
         said = code
     elif setting:

@@ -32,6 +32,11 @@ class Body:
         self.refused = False
 
     @property
+    def announced(self) -> int:
+        """The length that the head tells, in bytes; 0 if it tells none."""
+        return self._length or 0
+
+    @property
     def given(self) -> bool:
         """Whether the request says that it has a body, be it an empty one."""
         return self._chunked or self._given is not None

@@ -7,6 +7,7 @@ from http import HTTPStatus
 from tornado.web import HTTPError
 
 from server.blobs import BlobError
+from server.intake.capacity import obstacle_of
 from server.problems import Problem
 from server.queue import DatabaseBusy, OutcomeUnknown, StorageError
 
@@ -21,8 +22,7 @@ def as_problem(error: BaseException | None, status: HTTPStatus) -> Problem:
             detail = f"{error}; ask again with the same Idempotency-Key, and it is done once"
             return Problem(HTTPStatus.SERVICE_UNAVAILABLE, "outcome_unknown", detail, retry_after=5)
         case StorageError() | BlobError():
-            detail = f"nothing was kept: {error}"
-            return Problem(HTTPStatus.SERVICE_UNAVAILABLE, "storage_unavailable", detail, retry_after=5)
+            return obstacle_of(error).problem
         case DatabaseBusy():
             return Problem(HTTPStatus.SERVICE_UNAVAILABLE, "busy", "too many requests wait for the disk", retry_after=1)
         case HTTPError() if error.status_code < HTTPStatus.INTERNAL_SERVER_ERROR:

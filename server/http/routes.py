@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Mapping
+from http import HTTPStatus
 
 from tornado.web import Application
 
@@ -73,6 +74,7 @@ def _server(services: Services, routes: Mapping[str, type[BaseHandler]], most_co
 
 def _log_request(handler: BaseHandler) -> None:
     handler.count()
-    if handler.get_status() >= 500:
+    # A refusal for want of room or storage is told once an outage, by ``Capacity``, and counted by its code.
+    if handler.get_status() >= 500 and handler.get_status() != HTTPStatus.SERVICE_UNAVAILABLE:
         request = handler.request
         log.warning("%s %s answered %d", request.method, request.path, handler.get_status())

@@ -17,6 +17,7 @@ from server.http.pace import Pace as UploadPace
 from server.http.rates import Rates
 from server.http.wakeups import Lookout, Wakeups
 from server.intake.admission import Gate
+from server.intake.capacity import Capacity
 from server.intake.memory import Memory
 from server.intake.pictures import Pictures
 from server.intake.submissions import Submissions
@@ -44,6 +45,7 @@ class Services:
 
     live: Live
     queue: Queue
+    capacity: Capacity
     pictures: Pictures
     submissions: Submissions
     credentials: Credentials
@@ -79,6 +81,7 @@ class Services:
         cluster: Executor,
         reviews: Executor,
         clock: Callable[[], float],
+        capacity: Capacity,
         internal_url: str = "",
         recent_seconds: float = RECENT_SECONDS,
         monotonic: Callable[[], float] = time.monotonic,
@@ -92,10 +95,12 @@ class Services:
         def pods() -> Future[Sequence[Pod]]:
             return cluster.submit(engine.pods, list(live.current.settings.tiers.values()))
 
-        depths, pictures = Recent(queue.depths, recent_seconds), Pictures(blobs, disk)
+        depths, pictures = Recent(queue.depths, recent_seconds), Pictures(blobs, disk, capacity)
+        uploads = Memory(UPLOAD_BYTES)
         return cls(
             live=live,
             queue=queue,
+            capacity=capacity,
             pictures=pictures,
             submissions=Submissions(queue, pictures, disk),
             credentials=credentials,
@@ -107,8 +112,8 @@ class Services:
             paces=RecentByName(queue.pace, shown_seconds),
             strikes=RecentByName(queue.strikes, shown_seconds),
             pods=Recent(pods, shown_seconds),
-            gate=Gate(depths),
-            uploads=Memory(UPLOAD_BYTES),
+            gate=Gate(depths, capacity, uploads),
+            uploads=uploads,
             work=Memory(WORK_BYTES),
             frames=Memory(FRAME_BYTES),
             pace=UploadPace(monotonic),
@@ -118,7 +123,7 @@ class Services:
         )
 
     def listen(self) -> None:
-        """Have the queue's news wake those who wait on the running loop, and count what ended in this server.
+        """Have the queue's news wake those who wait on the running loop; count what ended here; delete its blobs.
 
         News can be lost, so those who wait for an end are looked after too.
         """
@@ -128,9 +133,16 @@ class Services:
         def hear(news: Sequence[News]) -> None:
             loop.call_soon_threadsafe(self.wakeups.hear, news)
 
+        def clean_up(news: Sequence[News]) -> None:
+            if ended := [one for one in news if isinstance(one, Moved) and one.status in FINAL]:
+                for one in ended:
+                    self.metrics.ended(one.tier, one.status)
+                loop.call_soon_threadsafe(self.pictures.forget_soon, [one.id for one in ended])
+
         self.queue.listen(hear)
         Lookout(self.wakeups, self.queue.ended).start()
-        self.queue.listen(self._count, own=True)  # so that the sum over all servers counts each end once
+        # Own commits only, so that the sum over all servers counts each end once, and one of them deletes each blob.
+        self.queue.listen(clean_up, own=True)
 
     @property
     def settings(self) -> Settings:
@@ -141,8 +153,3 @@ class Services:
     def in_force(self) -> dict[str, Any]:
         """Return whether the settings in force are those that the files contain now, and if not, why."""
         return {"current": not self.live.problem, "reason": self.live.problem}
-
-    def _count(self, news: Sequence[News]) -> None:
-        for one in news:
-            if isinstance(one, Moved) and one.status in FINAL:
-                self.metrics.ended(one.tier, one.status)

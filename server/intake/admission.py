@@ -6,32 +6,49 @@ import secrets
 from collections import Counter
 from http import HTTPStatus
 
+from server.intake.capacity import Capacity
+from server.intake.memory import Memory
 from server.problems import Problem
 from server.queue import Depth, Recent
+from server.settings.records import Tier
 
 FULL_RETRY_SECONDS = (1, 2, 3, 4, 5)
+LEAST_SHARE = 0.7  # of a body is pictures: base64 takes four bytes for three, and JSON and forms a little more
+NOTHING = Depth(0, 0, None)
 
 
 class Gate:
-    """Refuses requests to a tier whose queue is full, before their bodies are read: so a refusal costs no upload.
+    """Refuses requests for which there is no place, before their bodies are read: so a refusal costs no upload.
 
-    A queue counts as full when the last count and the requests that were let in since reach the limit.
+    A queue counts as full when the last count and the requests that were let in since reach a limit. Of bytes only the
+    least that a body can come to is counted: the exact limit is the queue's own.
     """
 
-    def __init__(self, depths: Recent[dict[str, Depth]]) -> None:
-        self._depths = depths
+    def __init__(self, depths: Recent[dict[str, Depth]], capacity: Capacity, uploads: Memory) -> None:
+        self._depths, self._capacity, self._uploads = depths, capacity, uploads
         self._counted: dict[str, Depth] = {}
         self._since: Counter[str] = Counter()
+        self._bytes_since: Counter[str] = Counter()
 
-    async def enter(self, tier: str, limit: int) -> None:
-        """Let one in. Raises ``Problem`` when ``limit`` or more wait, and what the queue raises."""
+    async def enter(self, tier: Tier, announced: int) -> None:
+        """Let one in whose body has ``announced`` bytes, 0 if that is not known.
+
+        Raises ``Problem`` with 503 while the storage takes no new work, with 429 when as many predictions or bytes wait
+        as may, and what the queue raises.
+        """
+        self._capacity.admit(announced + self._uploads.used())
         counted = await self._depths.get()
         if counted is not self._counted:  # ``Recent`` gives the same object until it asks again
-            self._counted, self._since = counted, Counter()
-        queued = self._since[tier] + (counted[tier].queued if tier in counted else 0)
-        if queued >= limit:
-            raise queue_full(tier, queued, limit)
-        self._since[tier] += 1
+            self._counted, self._since, self._bytes_since = counted, Counter(), Counter()
+        depth, limits = counted.get(tier.name, NOTHING), tier.limits
+        queued, least = self._since[tier.name] + depth.queued, int(announced * LEAST_SHARE)
+        if queued >= limits.queue:
+            raise queue_full(tier.name, queued, limits.queue)
+        taken = self._bytes_since[tier.name] + depth.bytes
+        if taken >= limits.queue_bytes or taken + least > limits.queue_bytes:
+            raise queue_bytes_full(tier.name, taken, limits.queue_bytes)
+        self._since[tier.name] += 1
+        self._bytes_since[tier.name] += least
 
 
 def queue_full(tier: str, queued: int, limit: int) -> Problem:
@@ -41,3 +58,11 @@ def queue_full(tier: str, queued: int, limit: int) -> Problem:
     return Problem(
         HTTPStatus.TOO_MANY_REQUESTS, "queue_full", detail, retry_after=spread, limit_queued=limit, queued=queued
     )
+
+
+def queue_bytes_full(tier: str, taken: int, limit: int) -> Problem:
+    """Return the problem of a request whose pictures a tier's queue has no room for."""
+    detail = f"the pictures of the tier {tier} that wait or are worked on take {taken} bytes; they may take {limit}"
+    spread = secrets.choice(FULL_RETRY_SECONDS)
+    numbers = {"limit_queue_bytes": limit, "queue_bytes": taken}
+    return Problem(HTTPStatus.TOO_MANY_REQUESTS, "queue_bytes_full", detail, retry_after=spread, **numbers)

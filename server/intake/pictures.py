@@ -4,26 +4,39 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from concurrent.futures import Executor
 from typing import TypeVar
 
 from server.blobs import BlobError, BlobMissing, Blobs, FreshBlobs, Piece
+from server.intake.capacity import Capacity
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+# Long enough for one call to delete what several commits have ended, short enough that disk space is soon back.
+FORGET_SECONDS = 0.02
+PAGE = 500
+MOST_FORGOTTEN = 100_000  # ids that wait to be deleted; the sweep deletes the blobs of those that come on top
+
 
 class Pictures:
     """The pictures of a prediction are one blob under its id: in the store, and for a moment in memory too."""
 
-    def __init__(self, blobs: Blobs, disk: Executor) -> None:
-        self._blobs, self._fresh, self._disk = blobs, FreshBlobs(), disk
+    def __init__(self, blobs: Blobs, disk: Executor, capacity: Capacity) -> None:
+        self._blobs, self._fresh, self._disk, self._capacity = blobs, FreshBlobs(), disk, capacity
+        self._ended: list[str] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._failing = False
 
     def keep(self, key: str, pictures: Sequence[Sequence[Piece]]) -> int:
         """Store pictures; return the blob's size once it is durable. Blocks on the disk. Raises ``BlobError``."""
-        size = self._blobs.put(key, pictures)
+        try:
+            size = self._blobs.put(key, pictures)
+        except BlobError:
+            self._capacity.doubt_blobs()
+            raise
         self._fresh.remember(key, pictures)
         return size
 
@@ -47,9 +60,32 @@ class Pictures:
             await loop.run_in_executor(self._disk, pieces.close)
 
     async def forget(self, keys: Sequence[str]) -> None:
-        """Delete blobs that nobody needs any more. If that fails, a later sweep deletes them."""
+        """Delete blobs that nobody needs, and return when they are gone. If that fails, a sweep deletes them."""
         self._fresh.forget(keys)
+        await asyncio.get_running_loop().run_in_executor(self._disk, self._delete, keys)
+
+    def forget_soon(self, keys: Iterable[str]) -> None:
+        """Delete blobs of predictions that have ended, a little later and off the loop, on which this is called."""
+        self._ended += keys
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(FORGET_SECONDS, self.forget_now)
+
+    def forget_now(self) -> None:
+        """Begin to delete what ``forget_soon`` was told of."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = None
+        ended, self._ended = self._ended, []
+        self._fresh.forget(ended)
+        for start in range(0, min(len(ended), MOST_FORGOTTEN), PAGE):
+            self._disk.submit(self._delete, ended[start : start + PAGE])
+
+    def _delete(self, keys: Sequence[str]) -> None:
         try:
-            await asyncio.get_running_loop().run_in_executor(self._disk, self._blobs.delete, keys)
+            self._blobs.delete(keys)
         except (BlobError, OSError) as error:
-            log.warning("blobs are left for the sweep: %s", error)
+            if not self._failing:  # once for an outage
+                log.warning("blobs are left for the sweep: %s", error)
+            self._failing = True
+        else:
+            self._failing = False

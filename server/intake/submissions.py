@@ -9,13 +9,13 @@ from concurrent.futures import Executor, Future
 from dataclasses import replace
 
 from server.blobs import Piece
-from server.intake.admission import queue_full
+from server.intake.admission import queue_bytes_full, queue_full
 from server.intake.gathering import Request
 from server.intake.pictures import Pictures
 from server.intake.wishes import Wishes
 from server.problems import Problem
-from server.queue import OutcomeUnknown, Prediction, Queue, QueueFull, Submission, asked, chained
-from server.settings.records import Tier
+from server.queue import OutcomeUnknown, Prediction, Queue, QueueBytesFull, QueueFull, Submission, asked, chained
+from server.settings.records import Limits, Tier
 
 # A larger one is hashed off the event loop. It would take more than some milliseconds there.
 HASHED_AT_ONCE_BYTES = 1024 * 1024
@@ -65,14 +65,16 @@ class Submissions:
             owner=owner,
         )
         try:
-            return await self._keep(submission, request.pictures, tier.limits.queue)
+            return await self._keep(submission, request.pictures, tier.limits)
         except QueueFull as error:
             raise queue_full(tier.name, error.depth, error.limit) from error
+        except QueueBytesFull as error:
+            raise queue_bytes_full(tier.name, error.taken, error.limit) from error
 
-    async def _keep(self, submission: Submission, pictures: Sequence[Sequence[Piece]], limit: int) -> Prediction:
+    async def _keep(self, submission: Submission, pictures: Sequence[Sequence[Piece]], limits: Limits) -> Prediction:
         def keep() -> Future[tuple[Prediction, bool]]:
             size = self._pictures.keep(submission.id, pictures)
-            return self._queue.submit(replace(submission, size=size), limit)
+            return self._queue.submit(replace(submission, size=size), limits.queue, limits.queue_bytes)
 
         needed = False
         try:

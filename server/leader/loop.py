@@ -19,7 +19,9 @@ Wait = Callable[[threading.Event, float], object]
 
 
 class Loop:
-    """Does ``step`` each ``seconds()`` and, between, when nudged, until stopped; a step that fails is logged.
+    """Does ``step`` each ``seconds()`` and, between, when nudged, until stopped.
+
+    A step that fails is logged, but not again while the next ones fail for the same reason.
 
     ``daemon``: the process may end while a step is under way. ``wait`` returns once the event is set or so many seconds
     are over.
@@ -37,6 +39,7 @@ class Loop:
         self.name = name
         self._step, self._seconds, self._wait = step, seconds, wait
         self._stopping, self._nudged = threading.Event(), threading.Event()
+        self._trouble = ""
         self._thread = threading.Thread(target=self.run, name=name, daemon=daemon)
 
     def start(self) -> None:
@@ -62,10 +65,18 @@ class Loop:
         while not self._stopping.is_set():
             try:
                 self._step()
+                self._tell("")
             except EXPECTED as error:
-                log.error("%s failed, and is tried again within %g s: %s", self.name, self._seconds(), error)
+                self._tell(str(error) or type(error).__name__)
             except Exception:  # an end of this thread would go unnoticed: no Job would start any more
                 log.exception("%s failed, and is tried again within %g s", self.name, self._seconds())
             self._wait(self._stopping, QUIET_SECONDS)
             self._wait(self._nudged, self._seconds() - QUIET_SECONDS)
             self._nudged.clear()  # before the step: a nudge that comes during it brings one more
+
+    def _tell(self, trouble: str) -> None:
+        if trouble and trouble != self._trouble:
+            log.error("%s failed, and is tried again within %g s: %s", self.name, self._seconds(), trouble)
+        elif self._trouble and not trouble:
+            log.info("%s works again", self.name)
+        self._trouble = trouble

@@ -1,4 +1,4 @@
-"""Removes what nobody needs any more: old results with their pictures, and pictures without a prediction."""
+"""Removes what nobody needs any more: old results, and pictures that a crash has left behind."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from server.leader.term import Term
 from server.queue import Queue
 from server.settings.live import Live
 
-# A younger blob may still get its row. An hour is also more than the 15 minutes that a bucket's clock may differ.
+# A younger blob may still get its row.
 ORPHAN_SECONDS = 3600.0
 PAGE = 500
+MOST_SUSPECTS = 200_000  # some 20 MB; what is found beyond them waits for a later sweep
 
 
 class Sweeping:
@@ -21,16 +22,29 @@ class Sweeping:
 
     def __init__(self, live: Live, queue: Queue, blobs: Blobs) -> None:
         self._live, self._queue, self._blobs = live, queue, blobs
+        self._suspects: set[str] = set()
 
     def step(self, term: Term) -> None:
         """Sweep once. Raises ``BlobError`` or ``OSError``; the next sweep finds what this one left."""
         kept = {name: tier.waits.results for name, tier in self._live.current.settings.tiers.items()}
-        # Rows first: the blobs of rows that are gone are orphans, so that after a crash they are found below.
         for gone in pages(lambda: self._queue.purge(kept), term):
             if not gone:
                 break
-            self._blobs.delete(gone)
+        self._sweep_blobs(term)
+
+    def _sweep_blobs(self, term: Term) -> None:
+        """Delete the old blobs that neither this sweep nor the one before it found needed.
+
+        A clock that was set ahead since makes a blob look old whose row is about to be written. The second look comes
+        a minute later by a clock that is never set.
+        """
+        suspects: set[str] = set()
         old = self._blobs.older_than(ORPHAN_SECONDS)
         while not term.over and (page := list(islice(old, PAGE))):
-            known = answer(self._queue.known(page))
-            self._blobs.delete(key for key in page if key not in known)
+            alive = answer(self._queue.alive(page))
+            unneeded = {key for key in page if key not in alive}
+            gone = unneeded & self._suspects
+            if gone:
+                self._blobs.delete(sorted(gone))
+            suspects |= set(islice(unneeded - gone, MOST_SUSPECTS - len(suspects)))
+        self._suspects = suspects

@@ -26,6 +26,10 @@ class Queue(Intake, Leases, Upkeep, Jobs, Figures):
         """What makes and knows the ids of this installation."""
         return self._database.ids
 
+    def take_doubt(self) -> bool:
+        """Whether the storage of the queue has failed since the last call: then ``try_out`` tells how it is now."""
+        return self._database.take_doubt()
+
     def leads(self) -> bool:
         """Whether this process is the one that leads now; blocks for as long as asking takes."""
         return self._database.leads()

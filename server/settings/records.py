@@ -53,6 +53,8 @@ class Limits:
 
     queue: int
     """Predictions that may wait."""
+    queue_bytes: int
+    """Bytes that the pictures of all predictions that have not ended may take."""
     images: int
     """Pictures in one request."""
     image_bytes: int

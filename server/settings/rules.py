@@ -81,6 +81,16 @@ def waits_agree(settings: Settings) -> Iterator[Broken]:
             yield Broken((f"{at}/waits/syncSeconds", f"{at}/waits/queueSeconds"), "waits", message)
 
 
+def requests_fit_queues(settings: Settings) -> Iterator[Broken]:
+    """The pictures of one request, as many and as large as they may be, fit into the bytes of the tier's queue."""
+    for tier in settings.tiers.values():
+        limits, at = tier.limits, f"{pointer('tiers', tier.name)}/limits"
+        largest = limits.images * limits.image_bytes + 4 * (limits.images + 1)  # with the head of a blob
+        if largest > limits.queue_bytes:
+            message = f"one request may take {largest} bytes, the whole queue {limits.queue_bytes}"
+            yield Broken((f"{at}/queueBytes", f"{at}/imageBytes", f"{at}/images"), "queue", message)
+
+
 def variants_run(settings: Settings) -> Iterator[Broken]:
     """The runtime ``timm`` runs the variant ``fp32`` only."""
     for tier in settings.tiers.values():
@@ -95,5 +105,6 @@ CHECKS: tuple[Callable[[Settings], Iterator[Broken]], ...] = (
     namespaces_differ,
     jobs_fit_quotas,
     waits_agree,
+    requests_fit_queues,
     variants_run,
 )

@@ -96,6 +96,7 @@ def _tier(name: str, values: Mapping[str, Any], image: Mapping[str, str]) -> Tie
         job=_job(job, image),
         limits=Limits(
             queue=int(limits["queue"]),
+            queue_bytes=int(limits["queueBytes"]),
             images=int(limits["images"]),
             image_bytes=int(limits["imageBytes"]),
             image_pixels=int(limits["imagePixels"]),

@@ -62,8 +62,7 @@ def disk(world: World) -> dict[str, Any]:
         engine.dispose()
     blobs = {path.name for path in (world.state / "data" / "blobs").rglob("*") if path.is_file()}
     live = {row[0] for row in rows if row[2] in LIVE}
-    done = {row[0] for row in rows if row[2] == "succeeded"}
-    others = {row[0] for row in rows} - live - done
+    ended = {row[0] for row in rows} - live
     return {
         "rows": rows,
         "depths": {tier: depth for tier, depth in depths.items() if any(depth)},
@@ -72,10 +71,10 @@ def disk(world: World) -> dict[str, Any]:
         "oldest": 0.0 if oldest is None else time.time() - oldest,
         "blobs": len(blobs),
         "missing": sorted(live - blobs),
-        "stale": len(blobs & done),
-        "orphans": len(blobs - live - done - others),
+        "stale": len(blobs & ended),
+        "orphans": len(blobs - live - ended),
         "logs": len(list((world.state / "logs").glob("*"))),
-        "bytes": sum(path.stat().st_size for path in (world.state / "data").glob("*") if path.is_file()),
+        "bytes": sum(path.stat().st_size for path in (world.state / "data").glob("queue.db*")),
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 SINGLE, STARTING = "tests/faults/test_faults.py", "tests/faults/test_starting_faults.py"
-KILLS, CALLERS = "tests/faults/test_kills.py", "tests/faults/test_callers.py"
+KILLS, CALLERS, FULL = "tests/faults/test_kills.py", "tests/faults/test_callers.py", "tests/faults/test_full_disk.py"
 SERVICE, SERVER, MODEL, E2E = "tests/service", "tests/server", "tests/model", "tests/e2e"
 QUEUE, HTTP = f"{SERVER}/queue", f"{SERVER}/http"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.faults.row import E2E, HTTP, KILLS, QUEUE, SERVICE, SINGLE, Row
+from tests.faults.row import E2E, FULL, HTTP, KILLS, QUEUE, SERVICE, SINGLE, Row
 
 PROCESS_ROWS: tuple[Row, ...] = (
     Row(
@@ -27,6 +27,8 @@ PROCESS_ROWS: tuple[Row, ...] = (
         tests=(
             f"{SINGLE}::test_03_a_disk_that_failed_in_the_commit_leaves_no_half_prediction",
             f"{SINGLE}::test_03_a_full_disk_refuses_keeps_and_recovers",
+            f"{FULL}::test_03_ordinary_requests_fill_the_disk_and_all_of_them_end",
+            f"{FULL}::test_03_a_database_that_cannot_be_written_to_is_told_and_heals",
             f"{SINGLE}::test_03_a_server_that_cannot_greet_ends_or_serves",
             f"{SERVICE}/test_lifecycle.py::test_a_full_disk_is_503_with_nothing_half_written",
             f"{QUEUE}/test_queue_database.py::test_a_full_disk_refuses_keeps_what_is_there_and_recovers",
@@ -38,9 +40,10 @@ PROCESS_ROWS: tuple[Row, ...] = (
         "the queue is full",
         tests=(
             f"{HTTP}/test_predictions.py::test_a_full_queue_says_429_before_the_body",
+            f"{HTTP}/test_no_new_work.py::test_the_bytes_of_a_tier_are_a_limit_of_its_own",
             f"{QUEUE}/test_queue_intake.py::test_a_full_tier_leaves_the_other_alone",
+            f"{QUEUE}/test_queue_intake.py::test_the_pictures_of_what_is_alive_take_no_more_bytes_than_they_may",
         ),
-        reason="there is no watermark of the disk: a full one is row 3",
     ),
     Row(
         5,

@@ -88,17 +88,35 @@ def test_orphans_are_found_once_they_are_old_and_go(place: Place) -> None:
     url = place()
     for key in ("p1", "p2"):
         open_blobs(url).put(key, [[b"x"]])
-    assert list(open_blobs(url, lambda: time.time() + 10).older_than(60)) == []
-    later = open_blobs(url, lambda: time.time() + 100)
-    later.delete(key for key in later.older_than(60) if key != "p1")
-    assert list(later.older_than(60)) == ["p1"]
+    blobs = open_blobs(url)
+    assert list(blobs.older_than(60)) == []
+    assert sorted(blobs.older_than(0)) == ["p1", "p2"]
+    blobs.delete(key for key in blobs.older_than(0) if key != "p1")
+    assert list(blobs.older_than(0)) == ["p1"]
     with pytest.raises(BlobMissing):
-        later.get("p2")
+        blobs.get("p2")
+
+
+def test_the_age_of_a_blob_is_not_told_by_the_clock_of_the_server(
+    blobs: Blobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blobs.put("p1", [[b"x"]])
+    for wrong in (-7200, 7200):
+        with monkeypatch.context() as patch:
+            right = time.time
+            patch.setattr(time, "time", lambda: right() + wrong)  # noqa: B023 (it is used up within this turn)
+            assert list(blobs.older_than(60)) == []
+            assert list(blobs.older_than(0)) == ["p1"]
+
+
+def test_trying_them_out_leaves_nothing(blobs: Blobs) -> None:
+    blobs.try_out()
+    assert list(blobs.older_than(-60)) == []
 
 
 def test_places_do_not_see_each_other(place: Place) -> None:
     open_blobs(place()).put("p1", [[b"x"]])
-    other = open_blobs(place(), lambda: time.time() + 100)
+    other = open_blobs(place())
     assert list(other.older_than(0)) == []
     with pytest.raises(BlobMissing):
         other.get("p1")
@@ -135,4 +153,4 @@ def test_a_file_is_kept_once(tmp_path: Path) -> None:
 def test_a_volume_has_more_in_its_root_than_blobs(tmp_path: Path) -> None:
     (tmp_path / "lost+found").mkdir()
     DirectoryBlobs(tmp_path).put("p1", [[b"x"]])
-    assert list(DirectoryBlobs(tmp_path, lambda: time.time() + 100).older_than(60)) == ["p1"]
+    assert list(DirectoryBlobs(tmp_path).older_than(0)) == ["p1"]

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from server import points
-from server.blobs import BlobError, BlobMissing, Blobs, open_blobs
+from server.blobs import BlobError, BlobMissing, Blobs, BlobsFull, open_blobs
 from server.points import Point
 from tests.server import object_store
 from tests.server.object_store import KEY_ID, SECRET, Fault, Proxy, refuse
@@ -36,7 +36,7 @@ def place(proxy: Proxy) -> str:
 
 @pytest.fixture
 def blobs(proxy: Proxy, place: str) -> Blobs:
-    blobs = open_blobs(f"s3://{place}", lambda: time.time() + 100)
+    blobs = open_blobs(f"s3://{place}")
     blobs.put("pkept", [[PICTURE]])
     proxy.seen.clear()
     return blobs
@@ -53,7 +53,7 @@ def failure(blobs: Blobs, verb: Verb) -> BlobError:
 def test_a_short_slow_down_is_waited_out(proxy: Proxy, blobs: Blobs, verb: str) -> None:
     proxy.faults.extend([object_store.slow_down] * 2)
     VERBS[verb](blobs)
-    assert len(proxy.seen) == 3
+    assert len(proxy.seen) == (6 if verb == "list" else 3), "a listing also asks what time it is for the store"
 
 
 @pytest.mark.parametrize("verb", ["put", "get"])
@@ -88,6 +88,34 @@ def test_a_long_failure_is_told_in_time_and_ends(
     assert blobs.get("pkept")[8:] == blobs.get("pnew")[8:] == PICTURE
     blobs.delete(["pkept"])
     assert list(blobs.older_than(0)) == ["pnew"]
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        (403, "QuotaExceeded"),
+        (400, "XMinioAdminBucketQuotaExceeded"),
+        (507, "XMinioStorageFull"),
+        (507, ""),
+        (409, "AccountLimitExceeded"),
+    ],
+)
+def test_a_bucket_over_its_quota_is_told_apart(proxy: Proxy, blobs: Blobs, status: int, code: str) -> None:
+    proxy.always = refuse(status, code)
+    error = failure(blobs, VERBS["put"])
+    assert isinstance(error, BlobsFull)
+    assert error.code == "bucket_full"
+    assert str(error) == f"cannot keep the picture: {f'{code} ({status})' if code else f'it answered {status}'}"
+    with pytest.raises(BlobsFull):
+        blobs.try_out()
+    proxy.reset()
+    blobs.try_out()
+    assert list(blobs.older_than(0)) == ["pkept"]
+
+
+def test_other_refusals_do_not_look_like_a_full_bucket(proxy: Proxy, blobs: Blobs) -> None:
+    proxy.always = refuse(403, "AccessDenied")
+    assert not isinstance(failure(blobs, VERBS["put"]), BlobsFull)
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -185,11 +213,12 @@ def test_a_listing_goes_page_by_page_and_ignores_what_is_not_ours(proxy: Proxy, 
     keys = {f"p{number}" for number in range(1005)}
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda key: proxy.write(f"{place}/{key}", b""), keys))
-    found = blobs.older_than(60)
+    found = blobs.older_than(0)
     first = next(found)
-    assert len(proxy.seen) == 1
+    probed = 3  # requests by which the store told what time it is
+    assert len(proxy.seen) == 1 + probed
     assert {first, *found} == {*keys, "pkept"}
-    assert len(proxy.seen) == 2
+    assert len(proxy.seen) == 2 + probed
 
 
 def test_google_may_tell_that_an_object_is_gone_already(
@@ -199,11 +228,11 @@ def test_google_may_tell_that_an_object_is_gone_already(
     monkeypatch.setenv("GOOGLE_SERVICE_ACCOUNT_KEY", json.dumps(account | {"private_key_id": ""}))
     monkeypatch.setenv("GOOGLE_BASE_URL", proxy.url)
     proxy.always = object_store.google
-    blobs = open_blobs(f"gs://{place}", lambda: time.time() + 100)
+    blobs = open_blobs(f"gs://{place}")
     for number in range(30):
         blobs.put(f"p{number}", [[PICTURE]])
     assert blobs.get("p7")[8:] == PICTURE
     blobs.delete(["pgone", *(f"p{number}" for number in range(29)), "pgone"])
-    assert list(blobs.older_than(60)) == ["p29"]
+    assert list(blobs.older_than(0)) == ["p29"]
     proxy.always = refuse(404, "NoSuchBucket")
     failure(blobs, VERBS["delete"])

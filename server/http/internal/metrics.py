@@ -9,6 +9,7 @@ from server.http.base import BaseHandler
 from server.http.callers import Anyone
 from server.metrics import CONTENT_TYPE, TierFigures
 from server.queue import NEVER_SEEN, Depth, QueueError, TierView
+from server.settings.records import Tier
 
 log = logging.getLogger(__name__)
 
@@ -27,23 +28,28 @@ class MetricsHandler(BaseHandler):
             log.warning("the metrics lack the tiers' figures: %s", error)
             tiers = None
         self.set_header("Content-Type", CONTENT_TYPE)
-        self.finish(services.metrics.exposition(tiers, in_force=not services.live.problem))
+        capacity, in_force = services.capacity, not services.live.problem
+        accepting = capacity.obstacle is None
+        body = services.metrics.exposition(tiers, capacity.free_bytes, in_force=in_force, accepting=accepting)
+        self.finish(body)
 
     async def _tiers(self) -> dict[str, TierFigures]:
-        services, names = self.services, list(self.services.settings.tiers)
+        services, tiers = self.services, self.services.settings.tiers
         depths, views = await services.depths.get(), await services.views.get()
-        strikes = await asyncio.gather(*(services.strikes.get(name) for name in names))
+        strikes = await asyncio.gather(*(services.strikes.get(name) for name in tiers))
         now = services.clock()
         return {
-            name: _figures(depths.get(name) or Depth(0, 0, None), views.get(name, NEVER_SEEN), struck.count, now)
-            for name, struck in zip(names, strikes, strict=True)
+            name: _figures(tier, depths.get(name) or Depth(0, 0, None), views.get(name, NEVER_SEEN), struck.count, now)
+            for (name, tier), struck in zip(tiers.items(), strikes, strict=True)
         }
 
 
-def _figures(depth: Depth, view: TierView, strikes: int, now: float) -> TierFigures:
+def _figures(tier: Tier, depth: Depth, view: TierView, strikes: int, now: float) -> TierFigures:
     return TierFigures(
         queued=depth.queued,
         leased=depth.leased,
+        queue_bytes=depth.bytes,
+        limit_bytes=tier.limits.queue_bytes,
         oldest_wait=max(0.0, now - depth.oldest) if depth.oldest is not None else 0.0,
         running=view.running,
         starting=view.starting,

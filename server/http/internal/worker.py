@@ -165,7 +165,7 @@ class LeaseHandler(WorkerHandler):
 
 
 class CompleteHandler(WorkerHandler):
-    """``POST /work/complete``. Nobody needs the pictures of a prediction that has its result, so its blob goes."""
+    """``POST /work/complete``."""
 
     schema = COMPLETE
 
@@ -185,9 +185,7 @@ class CompleteHandler(WorkerHandler):
         if invalid := [one.id for one, outcome in told if outcome == "invalid"]:
             log.warning("Job %s handed in what cannot be the results of %s", job, ", ".join(invalid))
             self.services.metrics.invalid(self.caller.tier, len(invalid))
-        # The worker gets its answer before the blobs go; a sweep deletes what a crash leaves of them.
         self.answer({"outcomes": outcomes})
-        await self.services.pictures.forget([one.id for one, outcome in told if outcome == "accepted"])
 
 
 class LeasesHandler(WorkerHandler):

@@ -37,7 +37,7 @@ class ClassifyHandler(UploadHandler):
     async def _enter(self) -> None:
         """Pass the gate. What may be a repeated request passes a full queue too, as it takes no place there."""
         try:
-            await self.services.gate.enter(self.tier.name, self.tier.limits.queue)
+            await self.services.gate.enter(self.tier, self.body.announced)
         except Problem as full:
             key = self.wishes.idempotency_key
             if key is None or not await asked(self.services.queue.key_used(self.caller, key)):

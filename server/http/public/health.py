@@ -23,7 +23,10 @@ class ReadyHandler(PublicHandler):
     """``GET /readyz``: whether the server can accept predictions, and what the leader last saw of each tier."""
 
     async def get(self) -> None:
-        """503 while stopping or while the queue cannot be read; a sick tier does not make the others unready."""
+        """503 while it stops, cannot read the queue or takes no new work; a sick tier does not make others unready.
+
+        With ``?for=reading`` it is 200 also while no new work is taken, as results can still be read.
+        """
         services = self.services
         if services.wakeups.draining:
             return self.answer({"status": "stopping"}, HTTPStatus.SERVICE_UNAVAILABLE)
@@ -39,4 +42,9 @@ class ReadyHandler(PublicHandler):
             tiers[name] = {"healthy": view.healthy and not stale, "reason": view.reason}
             if stale:
                 tiers[name]["reason"] = f"no server has looked at this tier for {oldest:g} s"
-        return self.answer({"status": "ready", "settings": services.in_force, "tiers": tiers})
+        known = {"settings": services.in_force, "tiers": tiers}
+        if (obstacle := services.capacity.obstacle) is None:
+            return self.answer({"status": "ready", **known})
+        status = HTTPStatus.OK if self.get_query_argument("for", "") == "reading" else HTTPStatus.SERVICE_UNAVAILABLE
+        reason = {"code": obstacle.code, "detail": obstacle.detail, **obstacle.numbers}
+        return self.answer({"status": "no new work", **reason, **known}, status)

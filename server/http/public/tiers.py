@@ -34,6 +34,7 @@ class TiersHandler(PublicHandler):
             "model": asdict(tier.model),
             "queued": depth.queued if depth else 0,
             "predicting": depth.leased if depth else 0,
+            "queue_bytes": depth.bytes if depth else 0,
             "workers": view.running,
             "room": view.room,
             "quota": {name: asdict(usage) for name, usage in view.quota.items()},
@@ -42,6 +43,7 @@ class TiersHandler(PublicHandler):
             "wait_seconds": {"sample": pace.sample, "p50": pace.wait_p50, "p95": pace.wait_p95},
             "limits": {
                 "queued": tier.limits.queue,
+                "queue_bytes": tier.limits.queue_bytes,
                 "images": tier.limits.images,
                 "image_bytes": tier.limits.image_bytes,
                 "image_pixels": tier.limits.image_pixels,

@@ -21,6 +21,14 @@ class QueueFull(RuleRefusal):
         self.tier, self.depth, self.limit, self.oldest = tier, depth, limit, oldest
 
 
+class QueueBytesFull(RuleRefusal):
+    """The pictures of a tier's live predictions take all the bytes that they may, or would with this one's."""
+
+    def __init__(self, tier: str, taken: int, limit: int) -> None:
+        super().__init__(f"the pictures of tier {tier} take {taken} of {limit} bytes")
+        self.tier, self.taken, self.limit = tier, taken, limit
+
+
 class UnknownJob(RuleRefusal):
     """No live Job of that name and tier: a worker that hears this has nothing to do any more."""
 
@@ -59,6 +67,10 @@ class ConnectionLost(StorageError):
 
 class DiskFull(StorageError):
     """The disk has no room."""
+
+
+class ReadOnly(StorageError):
+    """The database can only be read for now: its filesystem was mounted so, or its server is a standby."""
 
 
 class OutcomeUnknown(StorageError):

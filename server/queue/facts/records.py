@@ -95,11 +95,15 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Depth:
-    """How much of a tier is alive, and when the oldest waiting prediction was accepted."""
+    """How much of a tier is alive, and when the oldest waiting prediction was accepted.
+
+    ``bytes`` are those of the pictures of all of these predictions.
+    """
 
     queued: int
     leased: int
     oldest: float | None
+    bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

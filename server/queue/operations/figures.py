@@ -18,11 +18,12 @@ from server.settings.quantity import Usage
 
 PACE_SAMPLE = 100
 PACE_SECONDS = 3600.0
+NO_TIER = ""
 
 _p = predictions.c
 _total = sa.func.sum
 _DEPTHS = (
-    sa.select(depths.c.tier, _total(depths.c.queued).label("queued"), _total(depths.c.leased).label("leased"))
+    sa.select(depths.c.tier, *(_total(depths.c[name]).label(name) for name in ("queued", "leased", "bytes")))
     .group_by(depths.c.tier)
     .order_by(depths.c.tier)
 )
@@ -35,6 +36,7 @@ _LATEST = (
 _told = {"view": bind("new_view"), "at": bind("now")}
 _REPORT = sa.update(reports).where(reports.c.tier == bind("of")).values(_told)
 _FIRST_REPORT = sa.insert(reports).values({"tier": bind("of"), **_told})
+_UNREPORT = sa.delete(reports).where(reports.c.tier == bind("of"))
 _REPORTS = sa.select(reports.c.tier, reports.c.view, reports.c.at).order_by(reports.c.tier)
 
 
@@ -44,7 +46,9 @@ class Figures(Operations):
     @read
     def depths(self, tx: Transaction) -> dict[str, Depth]:
         """How much is alive, for every tier that ever had a prediction."""
-        return {row.tier: Depth(row.queued, row.leased, oldest(tx, row.tier)) for row in tx.rows(_DEPTHS)}
+        return {
+            row.tier: Depth(row.queued, row.leased, oldest(tx, row.tier), int(row.bytes)) for row in tx.rows(_DEPTHS)
+        }
 
     @read
     def pace(self, tx: Transaction, tier: str) -> Pace:
@@ -60,6 +64,12 @@ class Figures(Operations):
         values = {"of": tier, "new_view": _text(view), "now": tx.now}
         if tx.change(_REPORT, values) == 0:
             tx.change(_FIRST_REPORT, values)
+
+    @write
+    def try_out(self, tx: Transaction) -> None:
+        """Write to the disk and leave no trace, to find out whether that works. Raises ``StorageError``."""
+        tx.change(_FIRST_REPORT, {"of": NO_TIER, "new_view": "{}", "now": tx.now})
+        tx.change(_UNREPORT, {"of": NO_TIER})
 
     @read
     def views(self, tx: Transaction) -> dict[str, TierView]:

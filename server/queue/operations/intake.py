@@ -9,7 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from server.queue.facts.errors import QueueFull
+from server.queue.facts.errors import QueueBytesFull, QueueFull
 from server.queue.facts.news import Available
 from server.queue.facts.records import Position, Prediction, Submission
 from server.queue.facts.states import FINAL, Status
@@ -24,20 +24,22 @@ READ = tuple(_p[name] for name in _SHOWN)
 _GIVEN = tuple(_p[name] for name in (*_SUBMITTED, "accepted_at", "deadline_at"))
 _ECHOED = tuple(column.name for column in _GIVEN if column.name in _SHOWN)
 # One statement counts and inserts; how many rows it wrote tells whether there was room. Several servers on PostgreSQL
-# can exceed the limit by what they insert at the same time, as they do not see each other's rows before the commit.
+# can exceed the limits by what they insert at the same time, as they do not see each other's rows before the commit.
 _DEPTH = sa.select(sa.func.sum(depths.c.queued)).where(depths.c.tier == bind("tier"))
+_BYTES = sa.select(sa.func.sum(depths.c.bytes)).where(depths.c.tier == bind("tier"))
 _INSERT = sa.insert(predictions).from_select(
     [_p.status, *_GIVEN],
     sa.select(literal(Status.QUEUED), *(sa.bindparam(column.name, type_=column.type) for column in _GIVEN)).where(
-        sa.func.coalesce(_DEPTH.scalar_subquery(), 0) < bind("limit")
+        sa.func.coalesce(_DEPTH.scalar_subquery(), 0) < bind("limit"),
+        sa.func.coalesce(_BYTES.scalar_subquery(), 0) <= bind("most_bytes"),
     ),
 )
 _BY_ID = sa.select(*READ).where(_p.id == bind("id"))
 _keyed = (_p.owner == bind("owner"), _p.idempotency_key == bind("key"))
 _KEY_USED = sa.select(sa.literal(1)).where(*_keyed).limit(1)
 _BY_KEY = sa.select(*READ).where(*_keyed, _p.fingerprint == bind("fingerprint"))
-_KNOWN = sa.select(_p.id).where(_p.id.in_(sa.bindparam("ids", expanding=True)))
-_ENDED = _KNOWN.where(_p.completed_at.is_not(None))
+_AMONG = sa.select(_p.id).where(_p.id.in_(sa.bindparam("ids", expanding=True)))
+_ALIVE, _ENDED = _AMONG.where(_p.completed_at.is_(None)), _AMONG.where(_p.completed_at.is_not(None))
 # FOR UPDATE, here and elsewhere, keeps other servers on PostgreSQL from moving the row before this transaction does.
 # SQLAlchemy leaves it out for SQLite, which has one writer.
 _LIVE = sa.select(*MOVED).where(_p.id == bind("id")).with_for_update()
@@ -52,7 +54,8 @@ _POSITION = sa.select(_p.seq, _p.tier, _p.priority, _p.status).where(_p.id == bi
 _AHEAD = sa.select(sa.func.count()).select_from(predictions).where(*_queue)
 _AHEAD_OTHER = _AHEAD.where(_p.priority < bind("priority"))
 _AHEAD_SAME = _AHEAD.where(_p.priority == bind("priority"), _p.seq < bind("seq"))
-KNOWN_PAGE = 500  # ids that one statement names: databases bound how many values it may have
+UNLIMITED = 1 << 62
+IDS_PAGE = 500  # ids that one statement names: databases bound how many values it may have
 
 
 def prediction_of(row: sa.Row[Any]) -> Prediction:
@@ -64,6 +67,11 @@ def prediction_of(row: sa.Row[Any]) -> Prediction:
         if values[name] is not None:
             values[name] = json.loads(values[name])
     return Prediction(**values)
+
+
+def _sum(tx: Transaction, statement: sa.Select[Any], tier: str) -> int:
+    found = tx.first(statement, tier=tier)
+    return int(found[0] or 0) if found else 0
 
 
 def oldest(tx: Transaction, tier: str) -> float | None:
@@ -83,11 +91,15 @@ class Intake(Operations):
     """The part of the queue that callers use."""
 
     @write
-    def submit(self, tx: Transaction, submission: Submission, limit: int) -> tuple[Prediction, bool]:
+    def submit(
+        self, tx: Transaction, submission: Submission, limit: int, limit_bytes: int = UNLIMITED
+    ) -> tuple[Prediction, bool]:
         """Queue a prediction, unless ``limit`` already wait in its tier; return it and True.
 
+        With it, the pictures of the tier's live predictions take ``limit_bytes`` at most.
+
         If the owner has used the idempotency key with the same fingerprint before, in whatever tier, return that
-        prediction and False. Raises ``QueueFull``, ``Conflict`` for an id that is there.
+        prediction and False. Raises ``QueueFull``, ``QueueBytesFull``, ``Conflict`` for an id that is there.
         """
         if submission.idempotency_key is not None:
             known = _by_key(tx, submission.owner, submission.idempotency_key, submission.fingerprint)
@@ -95,10 +107,11 @@ class Intake(Operations):
                 return known, False
         values: dict[str, Any] = {name: getattr(submission, name) for name in _SUBMITTED}
         values["accepted_at"], values["deadline_at"] = tx.now, tx.now + submission.deadline
-        if tx.change(_INSERT, values | {"limit": limit}) == 0:
-            found = tx.first(_DEPTH, tier=submission.tier)
-            depth = int(found[0] or 0) if found else 0
-            raise QueueFull(submission.tier, depth, limit, oldest(tx, submission.tier))
+        if tx.change(_INSERT, values | {"limit": limit, "most_bytes": limit_bytes - submission.size}) == 0:
+            depth = _sum(tx, _DEPTH, submission.tier)
+            if depth >= limit:
+                raise QueueFull(submission.tier, depth, limit, oldest(tx, submission.tier))
+            raise QueueBytesFull(submission.tier, _sum(tx, _BYTES, submission.tier), limit_bytes)
         tx.tell(Available(submission.tier))
         return Prediction(status=Status.QUEUED, **{name: values[name] for name in _ECHOED}), True
 
@@ -119,9 +132,9 @@ class Intake(Operations):
         return None if row is None else prediction_of(row)
 
     @read
-    def known(self, tx: Transaction, ids: Iterable[str]) -> set[str]:
-        """Which of these ids have a row."""
-        return _found(tx, _KNOWN, ids)
+    def alive(self, tx: Transaction, ids: Iterable[str]) -> set[str]:
+        """Which of these ids are predictions that have not ended."""
+        return _found(tx, _ALIVE, ids)
 
     @read
     def ended(self, tx: Transaction, ids: Iterable[str]) -> set[str]:
@@ -155,7 +168,7 @@ class Intake(Operations):
 def _found(tx: Transaction, statement: sa.Select[Any], ids: Iterable[str]) -> set[str]:
     """The ids that a SELECT of some ids finds, asked for page by page."""
     wanted = list(ids)
-    pages = (wanted[start : start + KNOWN_PAGE] for start in range(0, len(wanted), KNOWN_PAGE))
+    pages = (wanted[start : start + IDS_PAGE] for start in range(0, len(wanted), IDS_PAGE))
     return {row.id for page in pages for row in tx.rows(statement, ids=page)}
 
 

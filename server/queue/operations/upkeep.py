@@ -92,7 +92,7 @@ class Upkeep(Operations):
         """Delete what became final more than its tier's seconds ago (``others`` for tiers not named).
 
         At most ``PAGE`` rows a call.
-        Answers the ids deleted, so that their blobs can follow; an empty list means that nothing is left to delete.
+        Answers the ids deleted; an empty list means that nothing is left to delete.
         Of the Jobs that ended more than a day ago, at most ``JOBS_PAGE`` go too.
         """
         tx.change(_FORGET_JOBS, {"before": tx.now - JOBS_KEPT})

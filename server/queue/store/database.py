@@ -53,6 +53,8 @@ class Database(ABC):
         self._resources = resources
         self._listeners: list[Listener] = []
         self._own_listeners: list[Listener] = []
+        self._make_room: Callable[[], bool] = lambda: False
+        self._doubted = False
         serve = functools.partial
         self._writing: Lane[Transaction] = Lane("writer", [serve(self._serve, write)], WAITING, GROUP)
         self._reading: Lane[Transaction] = Lane("readers", [serve(self._serve, read)] * READERS, WAITING)
@@ -75,6 +77,15 @@ class Database(ABC):
         ``own``: only of the commits of this process, not of other servers on the same database.
         """
         (self._own_listeners if own else self._listeners).append(listener)
+
+    def when_full(self, make_room: Callable[[], bool]) -> None:
+        """Call ``make_room`` when the disk has no room for a write; if it returns True, the write is tried again."""
+        self._make_room = make_room
+
+    def take_doubt(self) -> bool:
+        """Whether storage has failed since the last call."""
+        doubted, self._doubted = self._doubted, False
+        return doubted
 
     def leads(self) -> bool:
         """Whether this process is the one that leads now. Blocks for as long as asking takes."""
@@ -139,8 +150,13 @@ class Database(ABC):
 
         Never after ``OutcomeUnknown``: what is run again could be done twice.
         """
-        if isinstance(error, errors.ConnectionLost) and tries == AGAIN:
-            self._serve(begin, tasks, tries - 1)  # the connection may have broken long ago, while nobody used it
+        if isinstance(error, errors.DiskFull) and tries == AGAIN and self._make_room():
+            self._serve(begin, tasks, tries - 1)
+            return
+        self._doubted = self._doubted or isinstance(error, errors.StorageError)
+        if isinstance(error, errors.ConnectionLost | errors.ReadOnly) and tries == AGAIN:
+            # The connection may have broken long ago, while nobody used it, or its server is no longer the primary.
+            self._serve(begin, tasks, tries - 1)
         elif isinstance(error, errors.StorageError | errors.DatabaseBusy):
             for task in tasks:
                 task.future.set_exception(error)

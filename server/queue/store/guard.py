@@ -6,6 +6,7 @@ import fcntl
 import os
 import platform
 import re
+from contextlib import suppress
 from pathlib import Path
 
 from server import files
@@ -90,8 +91,9 @@ class DataLock:
             holder = os.pread(self._handle, 200, 0).decode(errors="replace").strip()
             os.close(self._handle)
             raise DataInUse(directory, holder or "another process") from None
-        os.ftruncate(self._handle, 0)
-        os.pwrite(self._handle, f"process {os.getpid()} on {platform.node()}\n".encode(), 0)
+        with suppress(OSError):  # on a full disk nobody is told who holds it
+            os.ftruncate(self._handle, 0)
+            os.pwrite(self._handle, f"process {os.getpid()} on {platform.node()}\n".encode(), 0)
 
     def release(self) -> None:
         """Let it go; the file stays, since removing it would let two processes lock two files."""

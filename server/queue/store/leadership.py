@@ -25,8 +25,11 @@ class Leadership:
         """Whether the lock is ours, or could just be taken."""
         try:
             if self._session is not None:
-                self._session.exec_driver_sql("SELECT 1")  # a session that still answers still holds its lock
-                return True
+                # A session that still answers still holds its lock. But on a server that was demoted, the lock says
+                # nothing about who leads on the new primary.
+                if not self._session.exec_driver_sql("SELECT pg_is_in_recovery()").scalar_one():
+                    return True
+                self.close()
             session = self._engine.connect()
             if session.exec_driver_sql(LOCK.format("pg_try_advisory_lock", LEADING)).scalar_one():
                 self._session = session

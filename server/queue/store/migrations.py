@@ -51,6 +51,15 @@ _KEYED = (
     "WHERE idempotency_key IS NOT NULL",
     "CREATE TABLE secrets (name TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (name))",
 )
+_BYTES = (
+    "ALTER TABLE depths ADD COLUMN bytes BIGINT DEFAULT 0 NOT NULL",
+    # Into one of the tier's slots: its depth is the sum over all of them.
+    """
+    UPDATE depths SET bytes = (
+        SELECT coalesce(sum(size), 0) FROM predictions WHERE tier = depths.tier AND completed_at IS NULL
+    ) WHERE slot = (SELECT min(slot) FROM depths AS others WHERE others.tier = depths.tier)
+    """,
+)
 STEPS = (
     Step(
         2,
@@ -66,7 +75,7 @@ STEPS = (
         postgresql=(),
         unneeded="PostgreSQL came with version 2, so that none holds version 1",
     ),
-    Step(3, sqlite=(), postgresql=(), unneeded="kept free for the bytes of a tier's queue"),
+    Step(3, sqlite=_BYTES, postgresql=_BYTES),
     Step(4, sqlite=_KEYED, postgresql=_KEYED),
 )
 VERSION = STEPS[-1].number  # of the tables and their triggers; stored in the database itself

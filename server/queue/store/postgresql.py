@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+import re
 from collections.abc import Iterator, Sequence
 
 import psycopg
@@ -25,6 +26,8 @@ log = logging.getLogger(__name__)
 DRIVER = "postgresql+psycopg"
 MIGRATING = 1  # the lock of whoever makes the tables
 CLOCK_SECONDS = 60.0
+# What libpq says, without a code, when no server that it may connect to takes writes (``target_session_attrs``).
+_STANDBY = re.compile("session is read-only|server is in hot standby mode")
 
 
 class PostgreSQL(Database):
@@ -75,6 +78,7 @@ class PostgreSQL(Database):
         resources: contextlib.ExitStack,
     ) -> None:
         """Use ``PostgreSQL.open``."""
+        self._replace = readers.dispose
         self._notices = Notices(others, lambda news: self._announce(news, self._listeners))
         self._leadership = resources.enter_context(contextlib.closing(Leadership(writers.url)))
         resources.callback(self._notices.close)
@@ -95,6 +99,8 @@ class PostgreSQL(Database):
         if not isinstance(cause, sa.exc.DBAPIError):
             return cause
         error = _translated(cause.orig)
+        if isinstance(error, errors.ReadOnly):
+            self._replace()  # the server was demoted: what other sessions read there may be out of date
         error.__cause__ = cause
         return error
 
@@ -155,10 +161,12 @@ def _translated(orig: BaseException | None) -> errors.QueueError:
         return errors.Conflict(f"the tables refused it: {said}")
     if code == "53100":
         return errors.DiskFull(f"the database's disk refused: {said}")
+    if code == "25006" or (not code and _STANDBY.search(str(orig))):
+        return errors.ReadOnly(f"the database can only be read: {said}")
     broken = not code and isinstance(orig, psycopg.OperationalError | psycopg.InterfaceError)
-    # 08 connection, 57P shutdown; 25006 read-only, 53 resources, 55P03 lock, 57014 time-out, 58 system
+    # 08 connection, 57P shutdown; 53 resources, 55P03 lock, 57014 time-out, 58 system
     if broken or code[:2] == "08" or code[:3] == "57P":
         return errors.ConnectionLost(f"the database is away: {said}")
-    if code in ("25006", "55P03") or code[:2] in ("53", "57", "58", "XX"):
+    if code == "55P03" or code[:2] in ("53", "57", "58", "XX"):
         return errors.StorageError(f"the database cannot: {said}")
     return errors.QueueError(f"the database refused it: {said}")

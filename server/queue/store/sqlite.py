@@ -26,7 +26,6 @@ _DISK = frozenset(
         sqlite3.SQLITE_CORRUPT,
         sqlite3.SQLITE_IOERR,
         sqlite3.SQLITE_NOTADB,
-        sqlite3.SQLITE_READONLY,
     }
 )
 
@@ -68,6 +67,8 @@ class SQLite(Database):
         code = getattr(orig, "sqlite_errorcode", 0) & 0xFF  # the low byte is the kind, the rest its detail
         if code == sqlite3.SQLITE_FULL:
             error = errors.DiskFull(f"the disk refused: {orig}")
+        elif code == sqlite3.SQLITE_READONLY:
+            error = errors.ReadOnly(f"the disk refused: {orig}")
         elif code in _DISK:
             error = errors.StorageError(f"the disk refused: {orig}")
         elif code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):

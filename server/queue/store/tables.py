@@ -100,6 +100,7 @@ depths = sa.Table(
     sa.Column("slot", sa.Integer, primary_key=True),
     sa.Column("queued", sa.Integer, nullable=False),
     sa.Column("leased", sa.Integer, nullable=False),
+    sa.Column("bytes", sa.BigInteger, nullable=False, server_default=sa.text("0")),  # of queued and leased ones
 )
 
 # What all servers of an installation share and nobody else knows, by its name.

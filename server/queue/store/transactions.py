@@ -69,6 +69,9 @@ class Transactions(Protocol):
     def leads(self) -> bool:
         """Whether this process leads now."""
 
+    def take_doubt(self) -> bool:
+        """Whether storage has failed since the last call."""
+
 
 class Operations:
     """A set of operations on one database."""

@@ -22,22 +22,30 @@ CREATE = {
     "sqlite": (
         """
         CREATE TRIGGER predictions_inserted AFTER INSERT ON predictions BEGIN
-            INSERT INTO depths (tier, slot, queued, leased)
-            VALUES (new.tier, 0, new.status = 'queued', new.status = 'leased')
-            ON CONFLICT (tier, slot) DO UPDATE SET queued = queued + excluded.queued, leased = leased + excluded.leased;
+            INSERT INTO depths (tier, slot, queued, leased, bytes)
+            VALUES (
+                new.tier, 0, new.status = 'queued', new.status = 'leased',
+                iif(new.status IN ('queued', 'leased'), new.size, 0)
+            )
+            ON CONFLICT (tier, slot) DO UPDATE SET
+                queued = queued + excluded.queued, leased = leased + excluded.leased, bytes = bytes + excluded.bytes;
         END
         """,
         """
         CREATE TRIGGER predictions_moved AFTER UPDATE OF status ON predictions BEGIN
             UPDATE depths SET
                 queued = queued - (old.status = 'queued') + (new.status = 'queued'),
-                leased = leased - (old.status = 'leased') + (new.status = 'leased')
+                leased = leased - (old.status = 'leased') + (new.status = 'leased'),
+                bytes = bytes - iif(new.status IN ('queued', 'leased'), 0, old.size)
             WHERE tier = new.tier;
         END
         """,
         """
         CREATE TRIGGER predictions_deleted AFTER DELETE ON predictions WHEN old.completed_at IS NULL BEGIN
-            UPDATE depths SET queued = queued - (old.status = 'queued'), leased = leased - (old.status = 'leased')
+            UPDATE depths SET
+                queued = queued - (old.status = 'queued'),
+                leased = leased - (old.status = 'leased'),
+                bytes = bytes - old.size
             WHERE tier = old.tier;
         END
         """,
@@ -52,12 +60,15 @@ CREATE = {
             is_now text := coalesce(new.status, '');
             more_queued integer := (is_now = 'queued')::int - (was = 'queued')::int;
             more_leased integer := (is_now = 'leased')::int - (was = 'leased')::int;
+            more_bytes bigint := (more_queued + more_leased)::bigint * coalesce(new.size, old.size);
         BEGIN
             IF more_queued <> 0 OR more_leased <> 0 THEN
-                INSERT INTO depths AS d (tier, slot, queued, leased)
-                VALUES (of_tier, mod(pg_backend_pid(), 64), more_queued, more_leased)
-                ON CONFLICT (tier, slot) DO UPDATE
-                SET queued = d.queued + excluded.queued, leased = d.leased + excluded.leased;
+                INSERT INTO depths AS d (tier, slot, queued, leased, bytes)
+                VALUES (of_tier, mod(pg_backend_pid(), 64), more_queued, more_leased, more_bytes)
+                ON CONFLICT (tier, slot) DO UPDATE SET
+                    queued = d.queued + excluded.queued,
+                    leased = d.leased + excluded.leased,
+                    bytes = d.bytes + excluded.bytes;
             END IF;
             RETURN NULL;
         END $$

@@ -26,6 +26,7 @@ from server.blobs import BlobError, DirectoryBlobs, Piece
 from server.engines.base import EngineError, Pod
 from server.http.routes import internal_server, public_server
 from server.http.services import Services
+from server.intake.capacity import Capacity
 from server.queue import Listener, News, Queue, QueueError, SQLite, new_id
 from server.queue.store.transactions import Transaction
 from server.settings.live import Live
@@ -62,6 +63,9 @@ class FailingDatabase(SQLite):
         error = self.failure or self.write_failure
         return failed(error) if error else super().write(operation)
 
+    def take_doubt(self) -> bool:
+        return super().take_doubt() or bool(self.failure or self.write_failure)
+
     def read(self, operation: Callable[[Transaction], T]) -> Future[T]:
         return failed(self.failure) if self.failure else super().read(operation)
 
@@ -75,8 +79,8 @@ class FailingBlobs(DirectoryBlobs):
     failure: BlobError | None = None
     breaks_after: int | None = None
 
-    def __init__(self, root: Path, clock: Callable[[], float]) -> None:
-        super().__init__(root, clock)
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
         self.asked, self.released = threading.Event(), threading.Event()
         self.released.set()
 
@@ -141,7 +145,7 @@ class Site(Client):
         assert isinstance(database, FailingDatabase)
         self.database = database
         self.queue = Queue(self.database)
-        self.blobs = FailingBlobs(folder / "blobs", self.clock)
+        self.blobs = FailingBlobs(folder / "blobs")
         self.engine = ShownEngine()
         self.pool, self.reviews = ThreadPoolExecutor(8), ThreadPoolExecutor(2)
         self.services = Services.over(
@@ -155,6 +159,7 @@ class Site(Client):
             reviews=self.reviews,
             clock=self.clock,
             internal_url=internal_url,
+            capacity=Capacity(self.queue, self.blobs),
             recent_seconds=ALWAYS_ANEW,
             monotonic=self.pace_clock,
             shown_seconds=ALWAYS_ANEW,
@@ -198,6 +203,7 @@ class Site(Client):
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join()
             self._loop.close()
+            self.services.pictures.forget_now()
             self.pool.shutdown()
             self.reviews.shutdown()
             self.database.close()

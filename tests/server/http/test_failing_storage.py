@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from server.blobs import BlobError
-from server.queue import ConnectionLost, DatabaseBusy, DatabaseClosed, DiskFull, OutcomeUnknown, QueueError
+from server.queue import ConnectionLost, DatabaseBusy, DatabaseClosed, DiskFull, OutcomeUnknown, QueueError, ReadOnly
 from tests.running import Answer
 from tests.server.http.http_site import ANSWER_SECONDS, PICTURE, Site, assert_problem
 from tests.waiting import eventually
@@ -22,7 +22,8 @@ def assert_come_back(answer: Answer, code: str, seconds: int) -> None:
     ("failure", "code", "seconds"),
     [
         (AWAY, "storage_unavailable", 5),
-        (DiskFull("the disk refused"), "storage_unavailable", 5),
+        (DiskFull("the disk refused"), "disk_full", 5),
+        (ReadOnly("the disk refused"), "read_only", 5),
         (DatabaseBusy("too many operations wait"), "busy", 1),
     ],
 )
@@ -58,7 +59,7 @@ def test_a_picture_that_cannot_be_kept_makes_no_prediction(site: Site) -> None:
 
 def test_a_row_that_cannot_be_kept_takes_its_picture_along(site: Site) -> None:
     site.database.write_failure = DiskFull("the disk refused")
-    assert_come_back(site.submit(), "storage_unavailable", 5)
+    assert_come_back(site.submit(), "disk_full", 5)
     assert list(site.blobs.older_than(-3600)) == []
 
 

@@ -91,6 +91,7 @@ def test_the_tiers_tell_what_waits_and_what_runs(site: Site) -> None:
     limits = site.services.settings.tiers["free"].limits
     assert free["limits"] == {
         "queued": limits.queue,
+        "queue_bytes": limits.queue_bytes,
         "images": limits.images,
         "image_bytes": limits.image_bytes,
         "image_pixels": limits.image_pixels,
@@ -182,7 +183,7 @@ def test_requests_that_were_dropped_pile_up_no_work_and_keep_no_worker_waiting(t
         site.engine.released.clear()
         for _ in range(200):
             with site.connected() as connection:
-                connection.sendall(b"GET /config HTTP/1.1\r\nHost: x\r\n\r\n")
+                connection.sendall(b"GET /config HTTP/1.1\r\nHost: localhost\r\n\r\n")
         eventually(lambda: site.engine.asked, ANSWER_SECONDS, "the engine is asked")
         assert site.work("lease", {"most": 1, "wait": 0}, token).status == 204
         assert site.get("/v1/tiers").status == site.get("/readyz").status == 200

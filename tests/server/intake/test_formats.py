@@ -18,7 +18,7 @@ from server.intake.memory import Memory
 from server.problems import Problem
 from server.settings.records import Limits
 
-LIMITS = Limits(queue=10, images=100, image_bytes=2000, image_pixels=100, attempts=3)
+LIMITS = Limits(queue=10, queue_bytes=1_000_000, images=100, image_bytes=2000, image_pixels=100, attempts=3)
 MEMORY = 100 * 2000 * 4
 FORM = "multipart/form-data; boundary=XX"
 MAGIC = [b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"RIFF1234WEBP"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import pytest
 from server.blobs import DirectoryBlobs
 from server.engines.base import Job
 from server.leader.leader import LAST_SWEEP_SECONDS, Leader
+from server.leader.sweeping import PAGE
 from server.queue import Queue, Status, StorageError
 from server.settings.records import Tier
 from tests.server.leader.leader_world import Obedient, World
@@ -23,16 +24,16 @@ PROMPT_SECONDS = 2.0
 
 
 class Held(DirectoryBlobs):
-    """Waits in ``delete`` until ``let_go`` is set."""
+    """Waits in ``older_than`` until ``let_go`` is set."""
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
         self.entered, self.let_go = threading.Event(), threading.Event()
 
-    def delete(self, keys: Iterable[str]) -> None:
+    def older_than(self, seconds: float) -> Iterator[str]:
         self.entered.set()
         assert self.let_go.wait(60)
-        super().delete(keys)
+        return super().older_than(seconds)
 
 
 class Elected(Queue):
@@ -50,7 +51,7 @@ class Elected(Queue):
 
 @pytest.fixture
 def held(tmp_path: Path, worlds: list[World]) -> Iterator[World]:
-    """A world with a prediction to sweep. Deleting its blob waits until ``let_go`` is set."""
+    """A world with a prediction to sweep. The sweep of the blobs waits until ``let_go`` is set."""
     blobs = Held(tmp_path / "blobs")
     worlds.append(world := World(tmp_path, Obedient(), blobs=blobs))
     world.finish()
@@ -107,19 +108,16 @@ def test_stopping_ends_a_long_sweep_after_its_page(tmp_path: Path, worlds: list[
     class Endless(DirectoryBlobs):
         """Never runs out of orphans."""
 
-        deleted = 0
+        pages = 0
 
         def older_than(self, seconds: float) -> Iterator[str]:
             while True:
-                yield "porphan"
-
-        def delete(self, keys: Iterable[str]) -> None:
-            super().delete(keys)
-            self.deleted += 1
+                yield from ["porphan"] * PAGE
+                self.pages += 1
 
     worlds.append(world := World(tmp_path, Obedient(), blobs=(blobs := Endless(tmp_path / "blobs"))))
     world.leader.start()
-    eventually(lambda: blobs.deleted, 20, "pages are swept", lambda pages: pages >= 3)
+    eventually(lambda: blobs.pages, 20, "pages are swept", lambda pages: pages >= 3)
     world.leader.stop()
     assert took(world.leader.join) < LAST_SWEEP_SECONDS
     assert not any(thread.name == "sweeping" for thread in threading.enumerate())

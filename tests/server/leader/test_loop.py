@@ -54,6 +54,18 @@ def test_a_step_that_fails_is_told_and_tried_again_after_a_pause(
     assert str(error) in caplog.text
 
 
+def test_an_outage_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+
+    def fail(loop: Loop, number: int) -> None:
+        if number in (1, 2, 3, 6):
+            raise StorageError("the disk refused")
+
+    run(6, fail)
+    told = [record.getMessage().partition(",")[0] for record in caplog.records]
+    assert told == ["sweeping failed", "sweeping works again", "sweeping failed"]
+
+
 def test_a_nudge_during_a_step_brings_the_next_one_soon() -> None:
     def nudge_once(loop: Loop, number: int) -> None:
         if number == 1:

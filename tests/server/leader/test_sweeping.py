@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -10,9 +12,16 @@ import pytest
 from server.blobs import BlobError, DirectoryBlobs
 from server.leader import sweeping
 from server.leader.sweeping import ORPHAN_SECONDS
+from server.queue import new_id
+from tests.server.given import submission
 from tests.server.leader.leader_world import Obedient, World
 
 DAY = 86400.0
+
+
+def names(folder: Path) -> list[str]:
+    """The names of the blobs."""
+    return sorted(path.name for path in (folder / "blobs").iterdir())
 
 
 class Aged(DirectoryBlobs):
@@ -36,13 +45,43 @@ def test_old_results_go_with_their_blobs_and_orphans_too(tmp_path: Path, worlds:
     world.sweep(1)
     assert world.queue.get(old).result(10) is None
     assert world.get(recent).id == recent
-    assert sorted(path.name for path in (tmp_path / "blobs").iterdir()) == sorted([recent, waiting])
+    assert names(tmp_path) == sorted([old, recent, waiting, "porphan"]), "one look is not enough to delete a blob"
+    world.sweep()
+    assert names(tmp_path) == [waiting], "a crash left the pictures of those that have ended"
+    world.sweep()
+    assert names(tmp_path) == [waiting]
+
+
+def test_a_blob_that_looks_old_and_gets_its_row_stays(tmp_path: Path, worlds: list[World]) -> None:
+    """As after a clock that was set ahead by an hour while the request was under way."""
+    worlds.append(world := aged(tmp_path))
+    key = new_id(world.clock)
+    size = world.blobs.put(key, [[b"picture"]])
+    world.sweep()
+    world.queue.submit(submission(world.clock, id=key, size=size), 1000).result(10)
+    world.sweep()
+    world.sweep()
+    assert names(tmp_path) == [key]
+
+
+def test_a_sweep_trusts_no_clock_but_that_of_the_files(tmp_path: Path, world: World) -> None:
+    world.blobs.put("porphan", [[b"x"]])
+    for _ in range(3):
+        world.sweep(DAY)  # the server's clock runs ahead
+    assert names(tmp_path) == ["porphan"]
+    long_ago = time.time() - ORPHAN_SECONDS - 10
+    os.utime(tmp_path / "blobs" / "porphan", (long_ago, long_ago))
+    world.clock.now -= 30 * DAY
+    world.sweep()
+    world.sweep()
+    assert names(tmp_path) == []
 
 
 def test_blobs_that_are_young_are_no_orphans(world: World, tmp_path: Path) -> None:
     world.blobs.put("porphan", [[b"x"]])
     world.sweep()
-    assert [path.name for path in (tmp_path / "blobs").iterdir()] == ["porphan"]
+    world.sweep()
+    assert names(tmp_path) == ["porphan"]
 
 
 def test_what_a_store_kept_the_next_sweep_removes(tmp_path: Path, worlds: list[World]) -> None:
@@ -58,12 +97,13 @@ def test_what_a_store_kept_the_next_sweep_removes(tmp_path: Path, worlds: list[W
 
     worlds.append(world := aged(tmp_path, Stubborn))
     old = world.finish()
+    world.sweep()
     with pytest.raises(BlobError):
-        world.sweep(DAY + 1)
-    assert [path.name for path in (tmp_path / "blobs").iterdir()] == [old]
+        world.sweep()
+    assert names(tmp_path) == [old]
     Stubborn.refuses = False
     world.sweep()
-    assert list((tmp_path / "blobs").iterdir()) == []
+    assert names(tmp_path) == []
 
 
 def test_a_sweep_stops_between_two_pages_when_its_term_is_over(
@@ -84,9 +124,12 @@ def test_a_sweep_stops_between_two_pages_when_its_term_is_over(
     for number in range(6):
         world.blobs.put(f"porphan{number}", [[b"x"]])
     world.sweep()
+    world.sweep()
     assert len(swept) == 2
     world.leader.sweeping.step(world.term())
     assert len(swept) == 2, "a term that is over begins nothing"
     world.leader = world.another()
+    world.sweep()
+    assert len(swept) == 2, "a leader believes its own looks only"
     world.sweep()
     assert len(swept) == 4

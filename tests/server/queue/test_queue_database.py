@@ -83,7 +83,7 @@ def test_an_operation_that_fails_spoils_no_neighbour(world: World) -> None:
         after = world.queue.submit(world.submission(), MANY)
     assert isinstance(failing.exception(), ZeroDivisionError)
     ids = {before.result()[0].id, after.result()[0].id}
-    assert world.queue.known(ids).result() == ids
+    assert world.queue.alive(ids).result() == ids
 
 
 def test_an_operation_given_up_in_time_is_not_done(world: World) -> None:
@@ -167,13 +167,13 @@ def test_a_full_disk_refuses_keeps_what_is_there_and_recovers(world: World) -> N
         refused = [future for future in futures if isinstance(future.exception(), StorageError)]
         assert refused
         accepted = [future.result()[0].id for future in futures if future.exception() is None]
-        assert world.queue.known(kept + accepted).result() == {*kept, *accepted}
+        assert world.queue.alive(kept + accepted).result() == {*kept, *accepted}
         assert world.queue.depths().result()["free"].queued == len(kept) + len(accepted)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     later = world.submit()
     world.restart()
-    assert world.queue.known([*kept, *accepted, later]).result() == {*kept, *accepted, later}
+    assert world.queue.alive([*kept, *accepted, later]).result() == {*kept, *accepted, later}
     assert world.queue.depths().result()["free"].queued == len(kept) + len(accepted) + 1
 
 
@@ -205,7 +205,7 @@ def test_what_was_acknowledged_survives_kill_9(tmp_path: Path, seed: int) -> Non
         process.wait(30)
     with SQLite.open(tmp_path) as database:
         queue = Queue(database)
-        assert queue.known(acknowledged).result() == acknowledged
+        assert queue.alive(acknowledged).result() == acknowledged
         # Submits that were not acknowledged may be there too, but each row is complete and counted.
         waiting = queue.depths().result()["free"].queued
         assert len(acknowledged) <= waiting <= len(acknowledged) + 8

@@ -7,7 +7,18 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from server.queue import Available, Conflict, Ids, Moved, Position, QueueFull, Status, is_id, new_id
+from server.queue import (
+    Available,
+    Conflict,
+    Ids,
+    Moved,
+    Position,
+    QueueBytesFull,
+    QueueFull,
+    Status,
+    is_id,
+    new_id,
+)
 from tests.server.queue.queue_world import MANY, RESULTS, World
 
 
@@ -110,6 +121,26 @@ def test_a_full_queue_refuses_with_its_numbers(world: World) -> None:
     assert (refusal.value.depth, refusal.value.limit, refusal.value.oldest) == (2, 2, oldest)
 
 
+def test_the_pictures_of_what_is_alive_take_no_more_bytes_than_they_may(world: World) -> None:
+    world.job()
+    held = world.submit(size=400)
+    world.lease()
+    world.queue.submit(world.submission(size=600), MANY, 1000).result()
+    with pytest.raises(QueueBytesFull) as refusal:
+        world.queue.submit(world.submission(size=1), MANY, 1000).result()
+    assert (refusal.value.taken, refusal.value.limit) == (1000, 1000)
+    world.queue.submit(world.submission(tier="premium", size=1000), MANY, 1000).result()
+    world.queue.cancel(held).result()
+    world.queue.submit(world.submission(size=400), MANY, 1000).result()
+
+
+def test_a_burst_of_submits_fills_the_bytes_exactly(world: World) -> None:
+    futures = [world.queue.submit(world.submission(size=100), MANY, 2550) for _ in range(60)]
+    refused = [future for future in futures if isinstance(future.exception(), QueueBytesFull)]
+    assert len(refused) == 35
+    assert world.queue.depths().result()["free"].bytes == 2500
+
+
 def test_a_full_tier_leaves_the_other_alone(world: World) -> None:
     world.submit()
     world.queue.submit(world.submission(tier="premium"), 1).result()
@@ -141,13 +172,13 @@ def test_an_id_used_twice_is_refused_and_spoils_nothing(world: World) -> None:
     futures += [world.queue.submit(world.submission(), MANY) for _ in range(5)]
     assert isinstance(clash.exception(), Conflict)
     ids = {future.result()[0].id for future in futures}
-    assert world.queue.known([*ids, "p1"]).result() == ids
+    assert world.queue.alive([*ids, "p1"]).result() == ids
 
 
 def test_known_answers_any_number_of_ids(world: World) -> None:
     one = world.submit()
-    assert world.queue.known([new_id(world.clock) for _ in range(1200)] + [one]).result() == {one}
-    assert world.queue.known([]).result() == set()
+    assert world.queue.alive([new_id(world.clock) for _ in range(1200)] + [one]).result() == {one}
+    assert world.queue.alive([]).result() == set()
 
 
 def test_ended_tells_which_of_any_number_of_ids_are_final(world: World) -> None:

@@ -198,6 +198,8 @@ class QueueMachine(RuleBasedStateMachine):
             leased = [one for one in self.model.entries.values() if one.status is Status.LEASED]
             if tier in depths:
                 assert depths[tier].queued == len(waiting)
+                alive = [*waiting, *(one for one in leased if one.submission.tier == tier)]
+                assert depths[tier].bytes == sum(one.submission.size for one in alive)
                 assert depths[tier].leased == sum(one.submission.tier == tier for one in leased)
             else:
                 assert not waiting

@@ -66,22 +66,22 @@ def test_what_was_accepted_is_worked_off(world: World) -> None:
     assert world.get(FREE[0]).results == RESULTS
     depths = world.queue.depths().result()
     assert (depths["free"].queued, depths["free"].leased, depths["premium"].queued) == (2, 1, 1)
+    assert (depths["free"].bytes, depths["premium"].bytes) == (3000, 1000)
     query = f"SELECT token FROM predictions WHERE id = '{FREE[1]}'"
     token = world.database.read(lambda tx: tx._connection.exec_driver_sql(query).scalar_one()).result()
     assert world.queue.complete("job", [completion(FREE[1], token)]).result() == ["accepted"]
     for leased in world.lease():
         assert world.complete(leased) == "accepted"
     assert {world.status(key) for key in FREE} == {Status.SUCCEEDED}
-    assert world.queue.depths().result()["free"].queued == 0
+    assert (world.queue.depths().result()["free"].queued, world.queue.depths().result()["free"].bytes) == (0, 0)
     found = world.queue.find_key("anna", "k2", "f2").result()
     assert found is not None
     assert found.id == FREE[2]
 
 
 def test_every_row_can_still_be_read(world: World) -> None:
-    known = world.queue.known(KEYS).result()
-    assert known >= set(KEYS[:5])
-    assert all(world.get(key).tier for key in known)
+    assert {world.get(key).tier for key in KEYS[:5]} == {"free", "premium"}
+    assert world.queue.alive(KEYS[:5]).result() == set(KEYS[1:5])
     assert "job" in [row.name for row in world.queue.jobs().result()]
     assert world.queue.views().result()["free"].running == 1
 

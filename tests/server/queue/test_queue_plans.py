@@ -20,7 +20,7 @@ OPERATIONS: dict[str, tuple[Run, set[str]]] = {
     "find_key": (lambda world: world.queue.find_key("anna", "k", "f").result(), {"predictions_key"}),
     "key_used": (lambda world: world.queue.key_used("anna", "k").result(), {"predictions_key"}),
     "get": (lambda world: world.queue.get("p0").result(), {"id"}),
-    "known": (lambda world: world.queue.known(["p0", "p1"]).result(), {"id"}),
+    "alive": (lambda world: world.queue.alive(["p0", "p1"]).result(), {"id"}),
     "ended": (lambda world: world.queue.ended(["p0", "p1"]).result(), {"id"}),
     "position": (lambda world: world.queue.position(world.submit()).result(), {"id", "predictions_queue"}),
     "cancel": (lambda world: world.queue.cancel(world.lease()[0].id).result(), {"id", "seq", "predictions_queue"}),

@@ -22,6 +22,7 @@ from server.queue import (
     News,
     OutcomeUnknown,
     Queue,
+    ReadOnly,
     Status,
     StorageError,
 )
@@ -109,7 +110,7 @@ def test_what_was_acknowledged_survives_a_crash_of_the_database(fragile: Postgre
     kept = {future.result()[0].id for future in futures if future.exception() is None}
     fragile.start()
     assert len(kept) > 100
-    assert queue.known(kept).result() == kept
+    assert queue.alive(kept).result() == kept
 
 
 def test_a_connection_lost_in_the_commit_leaves_its_outcome_open(fragile: Postgres, database: PostgreSQL) -> None:
@@ -148,9 +149,16 @@ def test_a_database_that_became_read_only_refuses_and_recovers(fragile: Postgres
         return queue.submit(submission(database.clock), MANY).exception()
 
     read_only("on")
-    eventually(error, 20, "it refuses", lambda found: isinstance(found, StorageError))
+    eventually(error, 20, "it refuses", lambda found: isinstance(found, ReadOnly))
+    for _ in range(3):  # with the old session, and with new ones
+        assert isinstance(error(), ReadOnly)
+        assert isinstance(queue.try_out().exception(), ReadOnly)
+    assert queue.take_doubt()
+    assert not queue.take_doubt()
     read_only("off")
     eventually(error, 20, "it takes predictions again", lambda found: not isinstance(found, StorageError))
+    queue.try_out().result()
+    assert queue.views().result() == {}, "trying it out leaves no trace"
 
 
 def test_connections_are_bounded(fragile: Postgres, database: PostgreSQL) -> None:

@@ -182,7 +182,7 @@ def test_results_are_kept_as_long_as_their_tier_says(world: World) -> None:
     world.clock.advance(900)
     assert sorted(world.queue.purge({"free": 101, "premium": 100}, others=1000).result()) == sorted([free, gone])
     assert world.queue.purge({}, others=0).result() == []
-    assert world.queue.known([free, premium, gone, alive]).result() == {alive}
+    assert world.queue.alive([free, premium, gone, alive]).result() == {alive}
 
 
 def test_purging_goes_page_by_page(world: World) -> None:
@@ -247,12 +247,12 @@ def test_depths_count_what_is_alive(world: World) -> None:
     world.submit()
     world.submit(tier="premium")
     world.lease(most=1)
-    expected = {"free": Depth(2, 1, first), "premium": Depth(1, 0, first + 1)}
+    expected = {"free": Depth(2, 1, first, 3000), "premium": Depth(1, 0, first + 1, 1000)}
     assert world.queue.depths().result() == expected
     world.restart()
     assert world.queue.depths().result() == expected
     world.queue.cancel(held).result()
-    assert world.queue.depths().result()["free"] == Depth(2, 0, first)
+    assert world.queue.depths().result()["free"] == Depth(2, 0, first, 2000)
 
 
 def test_pace_is_that_of_the_last_successes_within_the_hour(world: World) -> None:

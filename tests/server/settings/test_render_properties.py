@@ -62,6 +62,7 @@ legal_tiers = st.builds(
     limits=st.builds(
         records.Limits,
         queue=st.just(1),
+        queue_bytes=st.just(1),
         images=st.just(1),
         image_bytes=st.just(1),
         image_pixels=st.integers(1, 10**9),

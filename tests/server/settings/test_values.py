@@ -46,7 +46,9 @@ def test_the_defaults() -> None:
             tolerations=(),
             priority_class_name="",
         ),
-        limits=records.Limits(queue=1000, images=8, image_bytes=10485760, image_pixels=24000000, attempts=3),
+        limits=records.Limits(
+            queue=1000, queue_bytes=2147483648, images=8, image_bytes=10485760, image_pixels=24000000, attempts=3
+        ),
         waits=records.Waits(sync=30.0, queue=3600.0, results=86400.0, idle=30.0, start=60.0),
     )
     assert settings.tiers["premium"].model == records.ModelChoice(

@@ -7,12 +7,15 @@ CREATE FUNCTION predictions_counted() RETURNS trigger
             is_now text := coalesce(new.status, '');
             more_queued integer := (is_now = 'queued')::int - (was = 'queued')::int;
             more_leased integer := (is_now = 'leased')::int - (was = 'leased')::int;
+            more_bytes bigint := (more_queued + more_leased)::bigint * coalesce(new.size, old.size);
         BEGIN
             IF more_queued <> 0 OR more_leased <> 0 THEN
-                INSERT INTO depths AS d (tier, slot, queued, leased)
-                VALUES (of_tier, mod(pg_backend_pid(), 64), more_queued, more_leased)
-                ON CONFLICT (tier, slot) DO UPDATE
-                SET queued = d.queued + excluded.queued, leased = d.leased + excluded.leased;
+                INSERT INTO depths AS d (tier, slot, queued, leased, bytes)
+                VALUES (of_tier, mod(pg_backend_pid(), 64), more_queued, more_leased, more_bytes)
+                ON CONFLICT (tier, slot) DO UPDATE SET
+                    queued = d.queued + excluded.queued,
+                    leased = d.leased + excluded.leased,
+                    bytes = d.bytes + excluded.bytes;
             END IF;
             RETURN NULL;
         END $$;
@@ -21,7 +24,8 @@ CREATE TABLE depths (
     tier text NOT NULL,
     slot integer NOT NULL,
     queued integer NOT NULL,
-    leased integer NOT NULL
+    leased integer NOT NULL,
+    bytes bigint DEFAULT 0 NOT NULL
 )
 WITH (fillfactor='20', autovacuum_vacuum_threshold='500');
 
@@ -92,9 +96,9 @@ CREATE TABLE schema_version (
 
 ALTER TABLE ONLY predictions ALTER COLUMN seq SET DEFAULT nextval('predictions_seq_seq'::regclass);
 
-INSERT INTO depths VALUES ('premium', 45, 1, 0);
-INSERT INTO depths VALUES ('free', 45, 2, 1);
-INSERT INTO depths VALUES ('ended', 45, 2, 0);
+INSERT INTO depths VALUES ('premium', 58, 1, 0, 1000);
+INSERT INTO depths VALUES ('free', 58, 2, 1, 3000);
+INSERT INTO depths VALUES ('ended', 58, 2, 0, 2000);
 
 INSERT INTO jobs VALUES ('job', 'free', 'run-job', 1800000000, 1800000000, 1800000000, NULL, '', false, 1800000000);
 INSERT INTO jobs VALUES ('crashed', 'ended', 'run-crashed', 1800000000, 1800000000, 1800000000, 1800000000, 'exit code 1', true, 1800000000);
@@ -102,12 +106,12 @@ INSERT INTO jobs VALUES ('crashed', 'ended', 'run-crashed', 1800000000, 18000000
 INSERT INTO predictions VALUES (3, 'p0000000000000000000000000000000002', 'free', 'lite0', 'queued', 1, 1000, 5, 0, 'anna', 'k2', 'f2', 1800000000, 1800000600, NULL, NULL, 0, false, NULL, NULL, '', NULL, NULL, NULL, NULL, '');
 INSERT INTO predictions VALUES (4, 'p0000000000000000000000000000000003', 'free', 'lite0', 'queued', 1, 1000, 5, 0, 'anna', 'k3', 'f3', 1800000000, 1800000600, NULL, NULL, 0, false, NULL, NULL, '', NULL, NULL, NULL, NULL, '');
 INSERT INTO predictions VALUES (5, 'p0000000000000000000000000000000004', 'premium', 'lite0', 'queued', 1, 1000, 5, 0, 'anna', NULL, NULL, 1800000000, 1800000600, NULL, NULL, 0, false, NULL, NULL, '', NULL, NULL, NULL, NULL, '');
-INSERT INTO predictions VALUES (2, 'p0000000000000000000000000000000001', 'free', 'lite0', 'leased', 1, 1000, 5, 0, 'anna', 'k1', 'f1', 1800000000, 1800000600, 1800000000, NULL, 1, false, 'job', '5e8c9902ed3f2c68a4588cfe35c70e45', '', 1800000030, NULL, NULL, NULL, '');
-INSERT INTO predictions VALUES (1, 'p0000000000000000000000000000000000', 'free', 'lite0', 'succeeded', 1, 1000, 5, 0, 'anna', 'k0', 'f0', 1800000000, 1800000600, 1800000000, 1800000000, 1, false, 'job', '5e8c990228a2a001fdc7bf1dc17744da', '5e8c990228a2a001fdc7bf1dc17744da ', NULL, '[{"index": 0, "labels": [{"label": "tabby", "score": 0.9}]}]', NULL, 8, '');
+INSERT INTO predictions VALUES (2, 'p0000000000000000000000000000000001', 'free', 'lite0', 'leased', 1, 1000, 5, 0, 'anna', 'k1', 'f1', 1800000000, 1800000600, 1800000000, NULL, 1, false, 'job', '5e8c99027dfa2b4515a876d0c496aa5c', '', 1800000030, NULL, NULL, NULL, '');
+INSERT INTO predictions VALUES (1, 'p0000000000000000000000000000000000', 'free', 'lite0', 'succeeded', 1, 1000, 5, 0, 'anna', 'k0', 'f0', 1800000000, 1800000600, 1800000000, 1800000000, 1, false, 'job', '5e8c99027fde5916a567f2c92ff015e7', '5e8c99027fde5916a567f2c92ff015e7 ', NULL, '[{"index": 0, "labels": [{"label": "tabby", "score": 0.9}]}]', NULL, 8, '');
 INSERT INTO predictions VALUES (9, 'p0000000000000000000000000000000008', 'ended', 'lite0', 'queued', 1, 1000, 5, 0, 'anna', NULL, NULL, 1800000000, 1800000600, NULL, NULL, 0, false, NULL, NULL, '', NULL, NULL, NULL, NULL, '');
-INSERT INTO predictions VALUES (6, 'p0000000000000000000000000000000005', 'ended', 'lite0', 'failed', 1, 1000, 5, 0, 'anna', NULL, NULL, 1800000000, 1800000600, 1800000000, 1800000000, 1, false, 'crashed', 'ff42dd0d82b9b60e2faad6bebed4e17f', 'ff42dd0d82b9b60e2faad6bebed4e17f ', NULL, '[{"index": 0, "labels": [{"label": "tabby", "score": 0.9}]}]', '{"code": "bad_image", "detail": "no picture"}', 8, '');
-INSERT INTO predictions VALUES (7, 'p0000000000000000000000000000000006', 'ended', 'lite0', 'canceled', 1, 1000, 5, 0, 'anna', NULL, NULL, 1800000000, 1800000600, 1800000000, 1800000000, 0, false, NULL, NULL, 'ff42dd0d35314f6792bc162f9dabf08c ', NULL, NULL, NULL, NULL, '');
-INSERT INTO predictions VALUES (8, 'p0000000000000000000000000000000007', 'ended', 'lite0', 'queued', 1, 1000, 5, 0, 'anna', NULL, NULL, 1800000000, 1800000600, 1800000000, NULL, 1, true, NULL, NULL, 'ff42dd0dae11c45ca104c6a52850ff4d ', NULL, NULL, NULL, NULL, 'exit code 1');
+INSERT INTO predictions VALUES (6, 'p0000000000000000000000000000000005', 'ended', 'lite0', 'failed', 1, 1000, 5, 0, 'anna', NULL, NULL, 1800000000, 1800000600, 1800000000, 1800000000, 1, false, 'crashed', 'ff42dd0daf52d74094cb06d6ae187ea1', 'ff42dd0daf52d74094cb06d6ae187ea1 ', NULL, '[{"index": 0, "labels": [{"label": "tabby", "score": 0.9}]}]', '{"code": "bad_image", "detail": "no picture"}', 8, '');
+INSERT INTO predictions VALUES (7, 'p0000000000000000000000000000000006', 'ended', 'lite0', 'canceled', 1, 1000, 5, 0, 'anna', NULL, NULL, 1800000000, 1800000600, 1800000000, 1800000000, 0, false, NULL, NULL, 'ff42dd0d911d4ca2f7b91759c48122ae ', NULL, NULL, NULL, NULL, '');
+INSERT INTO predictions VALUES (8, 'p0000000000000000000000000000000007', 'ended', 'lite0', 'queued', 1, 1000, 5, 0, 'anna', NULL, NULL, 1800000000, 1800000600, 1800000000, NULL, 1, true, NULL, NULL, 'ff42dd0d96beb3feecd783ae3fc6115f ', NULL, NULL, NULL, NULL, 'exit code 1');
 
 INSERT INTO reports VALUES ('free', '{"running": 1, "starting": 0, "room": 0, "quota": {}, "healthy": true, "reason": ""}', 1800000000);
 

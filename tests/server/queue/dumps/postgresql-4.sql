@@ -7,12 +7,15 @@ CREATE FUNCTION predictions_counted() RETURNS trigger
             is_now text := coalesce(new.status, '');
             more_queued integer := (is_now = 'queued')::int - (was = 'queued')::int;
             more_leased integer := (is_now = 'leased')::int - (was = 'leased')::int;
+            more_bytes bigint := (more_queued + more_leased)::bigint * coalesce(new.size, old.size);
         BEGIN
             IF more_queued <> 0 OR more_leased <> 0 THEN
-                INSERT INTO depths AS d (tier, slot, queued, leased)
-                VALUES (of_tier, mod(pg_backend_pid(), 64), more_queued, more_leased)
-                ON CONFLICT (tier, slot) DO UPDATE
-                SET queued = d.queued + excluded.queued, leased = d.leased + excluded.leased;
+                INSERT INTO depths AS d (tier, slot, queued, leased, bytes)
+                VALUES (of_tier, mod(pg_backend_pid(), 64), more_queued, more_leased, more_bytes)
+                ON CONFLICT (tier, slot) DO UPDATE SET
+                    queued = d.queued + excluded.queued,
+                    leased = d.leased + excluded.leased,
+                    bytes = d.bytes + excluded.bytes;
             END IF;
             RETURN NULL;
         END $$;
@@ -21,7 +24,8 @@ CREATE TABLE depths (
     tier text NOT NULL,
     slot integer NOT NULL,
     queued integer NOT NULL,
-    leased integer NOT NULL
+    leased integer NOT NULL,
+    bytes bigint DEFAULT 0 NOT NULL
 )
 WITH (fillfactor='20', autovacuum_vacuum_threshold='500');
 
@@ -97,9 +101,9 @@ CREATE TABLE secrets (
 
 ALTER TABLE ONLY predictions ALTER COLUMN seq SET DEFAULT nextval('predictions_seq_seq'::regclass);
 
-INSERT INTO depths VALUES ('premium', 31, 1, 0);
-INSERT INTO depths VALUES ('free', 31, 2, 1);
-INSERT INTO depths VALUES ('ended', 31, 2, 0);
+INSERT INTO depths VALUES ('premium', 36, 1, 0, 1000);
+INSERT INTO depths VALUES ('free', 36, 2, 1, 3000);
+INSERT INTO depths VALUES ('ended', 36, 2, 0, 2000);
 
 INSERT INTO jobs VALUES ('job', 'free', 'run-job', 1800000000, 1800000000, 1800000000, NULL, '', false, 1800000000);
 INSERT INTO jobs VALUES ('crashed', 'ended', 'run-crashed', 1800000000, 1800000000, 1800000000, 1800000000, 'exit code 1', true, 1800000000);
@@ -107,18 +111,18 @@ INSERT INTO jobs VALUES ('crashed', 'ended', 'run-crashed', 1800000000, 18000000
 INSERT INTO predictions VALUES (3, 'p0000000000000000000000000000000002', 'free', 'lite0', 'queued', 1, 1000, 5, 0, 'anna', 'k2', 'f2', 1800000000, 1800000600, NULL, NULL, 0, false, NULL, NULL, '', NULL, NULL, NULL, NULL, '');
 INSERT INTO predictions VALUES (4, 'p0000000000000000000000000000000003', 'free', 'lite0', 'queued', 1, 1000, 5, 0, 'anna', 'k3', 'f3', 1800000000, 1800000600, NULL, NULL, 0, false, NULL, NULL, '', NULL, NULL, NULL, NULL, '');
 INSERT INTO predictions VALUES (5, 'p0000000000000000000000000000000004', 'premium', 'lite0', 'queued', 1, 1000, 5, 0, 'anna', NULL, NULL, 1800000000, 1800000600, NULL, NULL, 0, false, NULL, NULL, '', NULL, NULL, NULL, NULL, '');
-INSERT INTO predictions VALUES (2, 'p0000000000000000000000000000000001', 'free', 'lite0', 'leased', 1, 1000, 5, 0, 'anna', 'k1', 'f1', 1800000000, 1800000600, 1800000000, NULL, 1, false, 'job', '5e8c99022d437925005a5fc04daedaf9', '', 1800000030, NULL, NULL, NULL, '');
-INSERT INTO predictions VALUES (1, 'p0000000000000000000000000000000000', 'free', 'lite0', 'succeeded', 1, 1000, 5, 0, 'anna', 'k0', 'f0', 1800000000, 1800000600, 1800000000, 1800000000, 1, false, 'job', '5e8c990228129fe6bd67c3f1cc667832', '5e8c990228129fe6bd67c3f1cc667832 ', NULL, '[{"index": 0, "labels": [{"label": "tabby", "score": 0.9}]}]', NULL, 8, '');
+INSERT INTO predictions VALUES (2, 'p0000000000000000000000000000000001', 'free', 'lite0', 'leased', 1, 1000, 5, 0, 'anna', 'k1', 'f1', 1800000000, 1800000600, 1800000000, NULL, 1, false, 'job', '5e8c9902e0150d2584022b2d0f9e6672', '', 1800000030, NULL, NULL, NULL, '');
+INSERT INTO predictions VALUES (1, 'p0000000000000000000000000000000000', 'free', 'lite0', 'succeeded', 1, 1000, 5, 0, 'anna', 'k0', 'f0', 1800000000, 1800000600, 1800000000, 1800000000, 1, false, 'job', '5e8c99029893e1a40ae858abf1af8cef', '5e8c99029893e1a40ae858abf1af8cef ', NULL, '[{"index": 0, "labels": [{"label": "tabby", "score": 0.9}]}]', NULL, 8, '');
 INSERT INTO predictions VALUES (9, 'p0000000000000000000000000000000008', 'ended', 'lite0', 'queued', 1, 1000, 5, 0, 'anna', NULL, NULL, 1800000000, 1800000600, NULL, NULL, 0, false, NULL, NULL, '', NULL, NULL, NULL, NULL, '');
-INSERT INTO predictions VALUES (6, 'p0000000000000000000000000000000005', 'ended', 'lite0', 'failed', 1, 1000, 5, 0, 'anna', NULL, NULL, 1800000000, 1800000600, 1800000000, 1800000000, 1, false, 'crashed', 'ff42dd0d433c490cb46931aca3e4a0aa', 'ff42dd0d433c490cb46931aca3e4a0aa ', NULL, '[{"index": 0, "labels": [{"label": "tabby", "score": 0.9}]}]', '{"code": "bad_image", "detail": "no picture"}', 8, '');
-INSERT INTO predictions VALUES (7, 'p0000000000000000000000000000000006', 'ended', 'lite0', 'canceled', 1, 1000, 5, 0, 'anna', NULL, NULL, 1800000000, 1800000600, 1800000000, 1800000000, 0, false, NULL, NULL, 'ff42dd0db247e71b0d99d79ad86fa9f8 ', NULL, NULL, NULL, NULL, '');
-INSERT INTO predictions VALUES (8, 'p0000000000000000000000000000000007', 'ended', 'lite0', 'queued', 1, 1000, 5, 0, 'anna', NULL, NULL, 1800000000, 1800000600, 1800000000, NULL, 1, true, NULL, NULL, 'ff42dd0dd2e53272c33395edfaac7f89 ', NULL, NULL, NULL, NULL, 'exit code 1');
+INSERT INTO predictions VALUES (6, 'p0000000000000000000000000000000005', 'ended', 'lite0', 'failed', 1, 1000, 5, 0, 'anna', NULL, NULL, 1800000000, 1800000600, 1800000000, 1800000000, 1, false, 'crashed', 'ff42dd0da0b6bab9727a39897c9bb702', 'ff42dd0da0b6bab9727a39897c9bb702 ', NULL, '[{"index": 0, "labels": [{"label": "tabby", "score": 0.9}]}]', '{"code": "bad_image", "detail": "no picture"}', 8, '');
+INSERT INTO predictions VALUES (7, 'p0000000000000000000000000000000006', 'ended', 'lite0', 'canceled', 1, 1000, 5, 0, 'anna', NULL, NULL, 1800000000, 1800000600, 1800000000, 1800000000, 0, false, NULL, NULL, 'ff42dd0ddcbc09b5934808ba516c1ffb ', NULL, NULL, NULL, NULL, '');
+INSERT INTO predictions VALUES (8, 'p0000000000000000000000000000000007', 'ended', 'lite0', 'queued', 1, 1000, 5, 0, 'anna', NULL, NULL, 1800000000, 1800000600, 1800000000, NULL, 1, true, NULL, NULL, 'ff42dd0d4fa3ddbc0fd486074056dddc ', NULL, NULL, NULL, NULL, 'exit code 1');
 
-INSERT INTO reports VALUES ('free', '{"running": 1, "starting": 0, "room": 0, "quota": {}, "healthy": true, "reason": ""}', 1800000000);
+INSERT INTO reports VALUES ('free', '{"running": 1, "starting": 0, "room": 0, "quota": {}, "healthy": true, "reason": "", "caution": ""}', 1800000000);
 
 INSERT INTO schema_version VALUES (4);
 
-INSERT INTO secrets VALUES ('ids', '7c8cfe81532382b3dc59bb3d043c169e7cb9e1b2118ef4a2c5959fd87b3d7a1e');
+INSERT INTO secrets VALUES ('ids', '7263328707e12fd8c9f6a5dc53dc29d9db417792860debddb2269bc04c59d932');
 
 SELECT pg_catalog.setval('predictions_seq_seq', 9, true);
 

@@ -4,11 +4,12 @@ CREATE TABLE depths (
 	slot INTEGER NOT NULL, 
 	queued INTEGER NOT NULL, 
 	leased INTEGER NOT NULL, 
+	bytes BIGINT DEFAULT 0 NOT NULL, 
 	PRIMARY KEY (tier, slot)
 );
-INSERT INTO "depths" VALUES('free',0,2,1);
-INSERT INTO "depths" VALUES('premium',0,1,0);
-INSERT INTO "depths" VALUES('ended',0,2,0);
+INSERT INTO "depths" VALUES('free',0,2,1,3000);
+INSERT INTO "depths" VALUES('premium',0,1,0,1000);
+INSERT INTO "depths" VALUES('ended',0,2,0,2000);
 CREATE TABLE jobs (
 	name TEXT NOT NULL, 
 	tier TEXT NOT NULL, 
@@ -57,14 +58,14 @@ CREATE TABLE predictions (
 	CHECK ((lease_until IS NOT NULL) = (status = 'leased')), 
 	UNIQUE (id)
 );
-INSERT INTO "predictions" VALUES(1,'p0000000000000000000000000000000000','free','lite0','succeeded',1,1000,5,0,'anna','k0','f0',1800000000.0,1800000600.0,1800000000.0,1800000000.0,1,0,'job','5e8c99027faaae14809ee6764307e834','5e8c99027faaae14809ee6764307e834 ',NULL,'[{"index": 0, "labels": [{"label": "tabby", "score": 0.9}]}]',NULL,8.0,'');
-INSERT INTO "predictions" VALUES(2,'p0000000000000000000000000000000001','free','lite0','leased',1,1000,5,0,'anna','k1','f1',1800000000.0,1800000600.0,1800000000.0,NULL,1,0,'job','5e8c99026b00f39b84180e7a48a7cba2','',1800000030.0,NULL,NULL,NULL,'');
+INSERT INTO "predictions" VALUES(1,'p0000000000000000000000000000000000','free','lite0','succeeded',1,1000,5,0,'anna','k0','f0',1800000000.0,1800000600.0,1800000000.0,1800000000.0,1,0,'job','5e8c99024c88fdaa607763116cf4bc1b','5e8c99024c88fdaa607763116cf4bc1b ',NULL,'[{"index": 0, "labels": [{"label": "tabby", "score": 0.9}]}]',NULL,8.0,'');
+INSERT INTO "predictions" VALUES(2,'p0000000000000000000000000000000001','free','lite0','leased',1,1000,5,0,'anna','k1','f1',1800000000.0,1800000600.0,1800000000.0,NULL,1,0,'job','5e8c990236a277b4af7adb97db0fbb1c','',1800000030.0,NULL,NULL,NULL,'');
 INSERT INTO "predictions" VALUES(3,'p0000000000000000000000000000000002','free','lite0','queued',1,1000,5,0,'anna','k2','f2',1800000000.0,1800000600.0,NULL,NULL,0,0,NULL,NULL,'',NULL,NULL,NULL,NULL,'');
 INSERT INTO "predictions" VALUES(4,'p0000000000000000000000000000000003','free','lite0','queued',1,1000,5,0,'anna','k3','f3',1800000000.0,1800000600.0,NULL,NULL,0,0,NULL,NULL,'',NULL,NULL,NULL,NULL,'');
 INSERT INTO "predictions" VALUES(5,'p0000000000000000000000000000000004','premium','lite0','queued',1,1000,5,0,'anna',NULL,NULL,1800000000.0,1800000600.0,NULL,NULL,0,0,NULL,NULL,'',NULL,NULL,NULL,NULL,'');
-INSERT INTO "predictions" VALUES(6,'p0000000000000000000000000000000005','ended','lite0','failed',1,1000,5,0,'anna',NULL,NULL,1800000000.0,1800000600.0,1800000000.0,1800000000.0,1,0,'crashed','ff42dd0deca958412c9a0f2111696c2e','ff42dd0deca958412c9a0f2111696c2e ',NULL,'[{"index": 0, "labels": [{"label": "tabby", "score": 0.9}]}]','{"code": "bad_image", "detail": "no picture"}',8.0,'');
-INSERT INTO "predictions" VALUES(7,'p0000000000000000000000000000000006','ended','lite0','canceled',1,1000,5,0,'anna',NULL,NULL,1800000000.0,1800000600.0,1800000000.0,1800000000.0,0,0,NULL,NULL,'ff42dd0da35fcaa16164f637e411d305 ',NULL,NULL,NULL,NULL,'');
-INSERT INTO "predictions" VALUES(8,'p0000000000000000000000000000000007','ended','lite0','queued',1,1000,5,0,'anna',NULL,NULL,1800000000.0,1800000600.0,1800000000.0,NULL,1,1,NULL,NULL,'ff42dd0d7ac4967b9fb829db9b9b4356 ',NULL,NULL,NULL,NULL,'exit code 1');
+INSERT INTO "predictions" VALUES(6,'p0000000000000000000000000000000005','ended','lite0','failed',1,1000,5,0,'anna',NULL,NULL,1800000000.0,1800000600.0,1800000000.0,1800000000.0,1,0,'crashed','ff42dd0d006fc31c6d149040ee916ab9','ff42dd0d006fc31c6d149040ee916ab9 ',NULL,'[{"index": 0, "labels": [{"label": "tabby", "score": 0.9}]}]','{"code": "bad_image", "detail": "no picture"}',8.0,'');
+INSERT INTO "predictions" VALUES(7,'p0000000000000000000000000000000006','ended','lite0','canceled',1,1000,5,0,'anna',NULL,NULL,1800000000.0,1800000600.0,1800000000.0,1800000000.0,0,0,NULL,NULL,'ff42dd0d6c28011e017fd29626289f2a ',NULL,NULL,NULL,NULL,'');
+INSERT INTO "predictions" VALUES(8,'p0000000000000000000000000000000007','ended','lite0','queued',1,1000,5,0,'anna',NULL,NULL,1800000000.0,1800000600.0,1800000000.0,NULL,1,1,NULL,NULL,'ff42dd0de0c0b5c02e07e680c711b0cb ',NULL,NULL,NULL,NULL,'exit code 1');
 INSERT INTO "predictions" VALUES(9,'p0000000000000000000000000000000008','ended','lite0','queued',1,1000,5,0,'anna',NULL,NULL,1800000000.0,1800000600.0,NULL,NULL,0,0,NULL,NULL,'',NULL,NULL,NULL,NULL,'');
 CREATE TABLE reports (
 	tier TEXT NOT NULL, 
@@ -72,35 +73,43 @@ CREATE TABLE reports (
 	at FLOAT NOT NULL, 
 	PRIMARY KEY (tier)
 );
-INSERT INTO "reports" VALUES('free','{"running": 1, "starting": 0, "room": 0, "quota": {}, "healthy": true, "reason": ""}',1800000000.0);
+INSERT INTO "reports" VALUES('free','{"running": 1, "starting": 0, "room": 0, "quota": {}, "healthy": true, "reason": "", "caution": ""}',1800000000.0);
 CREATE TABLE secrets (
 	name TEXT NOT NULL, 
 	value TEXT NOT NULL, 
 	PRIMARY KEY (name)
 );
-INSERT INTO "secrets" VALUES('ids','8b8df57be6ba524e953655e095fa347bbfe1f8bdc6cfe8b811fbff34f6d1c5e6');
-CREATE INDEX predictions_completed ON predictions (tier, completed_at) WHERE completed_at IS NOT NULL;
-CREATE UNIQUE INDEX predictions_key ON predictions (owner, idempotency_key, fingerprint) WHERE idempotency_key IS NOT NULL;
+INSERT INTO "secrets" VALUES('ids','5c0a3a23ab6324ff43a16c6492f5f9fa4acbe18e1d01fd04d856712dbe4c7456');
+CREATE INDEX predictions_holder ON predictions (job) WHERE status = 'leased';
 CREATE INDEX predictions_deadline ON predictions (tier, deadline_at) WHERE status = 'queued';
 CREATE INDEX predictions_queue ON predictions (tier, priority, seq, status) WHERE status = 'queued';
-CREATE INDEX predictions_holder ON predictions (job) WHERE status = 'leased';
+CREATE INDEX predictions_completed ON predictions (tier, completed_at) WHERE completed_at IS NOT NULL;
+CREATE UNIQUE INDEX predictions_key ON predictions (owner, idempotency_key, fingerprint) WHERE idempotency_key IS NOT NULL;
 CREATE INDEX predictions_lease ON predictions (tier, lease_until) WHERE status = 'leased';
 CREATE INDEX jobs_ended ON jobs (ended_at) WHERE ended_at IS NOT NULL;
 CREATE INDEX jobs_live ON jobs (opened_at) WHERE ended_at IS NULL;
 CREATE INDEX jobs_tier ON jobs (tier, ended_at);
 CREATE TRIGGER predictions_inserted AFTER INSERT ON predictions BEGIN
-            INSERT INTO depths (tier, slot, queued, leased)
-            VALUES (new.tier, 0, new.status = 'queued', new.status = 'leased')
-            ON CONFLICT (tier, slot) DO UPDATE SET queued = queued + excluded.queued, leased = leased + excluded.leased;
+            INSERT INTO depths (tier, slot, queued, leased, bytes)
+            VALUES (
+                new.tier, 0, new.status = 'queued', new.status = 'leased',
+                iif(new.status IN ('queued', 'leased'), new.size, 0)
+            )
+            ON CONFLICT (tier, slot) DO UPDATE SET
+                queued = queued + excluded.queued, leased = leased + excluded.leased, bytes = bytes + excluded.bytes;
         END;
 CREATE TRIGGER predictions_moved AFTER UPDATE OF status ON predictions BEGIN
             UPDATE depths SET
                 queued = queued - (old.status = 'queued') + (new.status = 'queued'),
-                leased = leased - (old.status = 'leased') + (new.status = 'leased')
+                leased = leased - (old.status = 'leased') + (new.status = 'leased'),
+                bytes = bytes - iif(new.status IN ('queued', 'leased'), 0, old.size)
             WHERE tier = new.tier;
         END;
 CREATE TRIGGER predictions_deleted AFTER DELETE ON predictions WHEN old.completed_at IS NULL BEGIN
-            UPDATE depths SET queued = queued - (old.status = 'queued'), leased = leased - (old.status = 'leased')
+            UPDATE depths SET
+                queued = queued - (old.status = 'queued'),
+                leased = leased - (old.status = 'leased'),
+                bytes = bytes - old.size
             WHERE tier = old.tier;
         END;
 COMMIT;
