@@ -64,7 +64,7 @@ def assert_all_memory_is_free(site: Site) -> None:
         ("GET", "/healthz", 413),
         ("POST", "/nope", 413),
         ("GET", "/v1/tiers", 413),
-        ("DELETE", "/v1/predictions/p", 413),
+        ("DELETE", "/v1/predictions/" + "p" + 34 * "0", 413),
         ("PUT", "/config", 405),
         ("GET", "/img-classification/free", 405),
         ("POST", "/img-classification/gold", 404),
