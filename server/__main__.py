@@ -163,6 +163,7 @@ def _log_to_stderr(*urls: str) -> None:
     handler.addFilter(Throttle())
     handler.setFormatter(RedactingFormatter("%(asctime)s %(levelname)s %(message)s", *urls))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
+    logging.getLogger("tornado").setLevel(logging.WARNING)  # below that, it has a line for every broken request
     log = logging.getLogger("server")
     sys.excepthook = lambda kind, error, at: log.critical("the server ends", exc_info=(kind, error, at))
     threading.excepthook = lambda ended: log.critical(

@@ -12,7 +12,7 @@ import secrets
 import socket
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
-from typing import Protocol
+from typing import Any, Protocol
 
 from tornado.http1connection import HTTP1Connection, HTTP1ConnectionParameters, HTTP1ServerConnection
 from tornado.httputil import (
@@ -49,11 +49,15 @@ class Door(Protocol):
 
 
 class Stream(IOStream):
-    """A socket that calls ``came`` when bytes have come; ``moved_at`` is when the last ones came or went."""
+    """A socket that calls ``came`` when bytes have come; ``moved_at`` is when the last ones came or went.
+
+    It calls ``unreadable`` before it closes because a line of a body is too long.
+    """
 
     def __init__(self, sock: socket.socket) -> None:
         super().__init__(sock)
         self.came: Callable[[], None] = lambda: None
+        self.unreadable: Callable[[], None] = lambda: None
         self.moved_at = self.io_loop.time()
 
     def read_until_regex(self, regex: bytes, max_bytes: int | None = None) -> Awaitable[bytes]:
@@ -62,6 +66,12 @@ class Stream(IOStream):
         if self._read_buffer_size:  # some of it came while the last request was answered
             self.came()
         return head
+
+    def close(self, exc_info: Any = False) -> None:
+        """As Tornado's."""
+        if isinstance(exc_info, UnsatisfiableReadError) and not self.closed():
+            self.unreadable()
+        super().close(exc_info)
 
     def read_from_fd(self, buf: bytearray | memoryview) -> int | None:
         """As Tornado's."""
@@ -85,6 +95,7 @@ class Exchange(HTTP1Connection):
         super().__init__(connection.stream, False, params, context)
         self._connection = connection
         self._expects = False
+        connection.stream.unreadable = self._say_unreadable
 
     def _parse_headers(self, data: bytes) -> tuple[str, HTTPHeaders]:
         line, headers = heads.read(data)
@@ -112,6 +123,10 @@ class Exchange(HTTP1Connection):
         except HTTPInputError as error:
             raise _bad_body(error) from error
         return None if reading is None else _framed(reading)
+
+    def _say_unreadable(self) -> None:
+        if self._response_start_line is None:
+            self._connection.send(_bad_body("the size of a chunk has too many digits"))
 
 
 class Connection(HTTP1ServerConnection):
@@ -200,7 +215,7 @@ async def _framed(reading: Awaitable[None]) -> None:
         raise _bad_body(error) from error
 
 
-def _bad_body(error: HTTPInputError) -> Problem:
+def _bad_body(error: HTTPInputError | str) -> Problem:
     return Problem(HTTPStatus.BAD_REQUEST, "bad_chunk", f"the body cannot be read: {error}"[:300])
 
 

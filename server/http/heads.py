@@ -18,7 +18,7 @@ HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,255})(?::[0-9]{0
 
 
 def read(data: bytes) -> tuple[str, HTTPHeaders]:
-    """Return the request line and the headers. Raises ``Problem`` with 400, 431, 501 or 505."""
+    """Return the request line and the headers. Raises ``Problem`` with 400 or 431."""
     if len(data) > HEAD_BYTES:
         detail = f"the head of the request is longer than {HEAD_BYTES} bytes"
         raise _problem(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "head_too_large", detail, limit_bytes=HEAD_BYTES)
@@ -44,7 +44,7 @@ def _request_line(line: str) -> RequestStartLine:
     except HTTPInputError as error:
         if OTHER_VERSION.fullmatch(line):
             detail = "this server speaks HTTP/1.1 only"
-            raise _problem(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "bad_http_version", detail) from error
+            raise _problem(HTTPStatus.BAD_REQUEST, "bad_http_version", detail) from error
         detail = f"the request does not begin with a method, a target and HTTP/1.1, but with {line[:80]!r}"
         raise _problem(HTTPStatus.BAD_REQUEST, "bad_request_line", detail) from error
     if not asked.path.startswith("/") or not asked.path.isascii():
@@ -75,7 +75,7 @@ def _check_length(version: str, headers: HTTPHeaders) -> None:
             raise _problem(HTTPStatus.BAD_REQUEST, "bad_length", f"Transfer-Encoding cannot stand beside {beside}")
         if [coding.lower() for coding in codings] != ["chunked"]:
             detail = f"Transfer-Encoding is {', '.join(codings)[:80]!r}; this server knows chunked only"
-            raise _problem(HTTPStatus.NOT_IMPLEMENTED, "bad_transfer_encoding", detail)
+            raise _problem(HTTPStatus.BAD_REQUEST, "bad_transfer_encoding", detail)
     if len(lengths) > 1:
         raise _problem(HTTPStatus.BAD_REQUEST, "bad_length", f"there are {len(lengths)} headers Content-Length")
     if lengths and not _is_number(lengths[0]):

@@ -11,8 +11,8 @@ from tests.server.http.http_site import ANSWER_SECONDS
 BAD_HEADS = {
     "no request": (b"\x00\xff\x01 \r\n\r\n", 400, "bad_request_line"),
     "HTTP/0.9": (b"GET /healthz\r\n\r\n", 400, "bad_request_line"),
-    "HTTP/2": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505, "bad_http_version"),
-    "HTTP/3": (b"GET / HTTP/3.0\r\nHost: localhost\r\n\r\n", 505, "bad_http_version"),
+    "HTTP/2": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400, "bad_http_version"),
+    "HTTP/3": (b"GET / HTTP/3.0\r\nHost: localhost\r\n\r\n", 400, "bad_http_version"),
     "no version": (b"GET / HTTP/x\r\nHost: localhost\r\n\r\n", 400, "bad_request_line"),
     "method in two words": (b"GET it / HTTP/1.1\r\nHost: localhost\r\n\r\n", 400, "bad_request_line"),
     "empty target": (b"GET  HTTP/1.1\r\nHost: localhost\r\n\r\n", 400, "bad_request_line"),
@@ -53,10 +53,10 @@ LENGTHS = {
     "the same twice": (b"Content-Length: 3\r\nContent-Length: 3", 400, "bad_length"),
     "a list": (b"Content-Length: 3, 3", 400, "bad_length"),
     "beside chunks": (b"Content-Length: 3\r\nTransfer-Encoding: chunked", 400, "bad_length"),
-    "an unknown coding": (b"Transfer-Encoding: gzip", 501, "bad_transfer_encoding"),
-    "two codings": (b"Transfer-Encoding: gzip, chunked", 501, "bad_transfer_encoding"),
-    "chunks twice": (b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked", 501, "bad_transfer_encoding"),
-    "an identity": (b"Transfer-Encoding: identity", 501, "bad_transfer_encoding"),
+    "an unknown coding": (b"Transfer-Encoding: gzip", 400, "bad_transfer_encoding"),
+    "two codings": (b"Transfer-Encoding: gzip, chunked", 400, "bad_transfer_encoding"),
+    "chunks twice": (b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked", 400, "bad_transfer_encoding"),
+    "an identity": (b"Transfer-Encoding: identity", 400, "bad_transfer_encoding"),
 }
 
 

@@ -70,15 +70,17 @@ def test_refused_heads_are_counted_by_their_codes(site: Site) -> None:
     assert b'tierserve_http_requests_total{method="other",route="other",status="400"} 1.0' in body
 
 
-@pytest.mark.parametrize("body", [b"xyz\r\n", b"-5\r\n", b"\r\n", b"1\r\nab\r\n", b"0\r\nTrailer: x\r\n\r\n"])
+BROKEN_CHUNKS = [b"xyz\r\n", b"-5\r\n", b"\r\n", b"1\r\nab\r\n", b"0\r\nTrailer: x\r\n\r\n", b"f" * 5000]
+
+
+@pytest.mark.parametrize("body", BROKEN_CHUNKS)
 def test_a_body_in_broken_chunks_is_answered_as_a_problem(
     shared: Site, body: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO)
     answer = raw.parsed(raw.send(shared.port, CHUNKED + body))
     assert_problem(answer, 400, "bad_chunk")
     shared.idle()
-    assert caplog.records == []
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
 def test_a_request_that_is_taken_gets_its_100_before_its_body_is_sent(site: Site) -> None:
@@ -136,6 +138,6 @@ def test_any_head_is_read_or_refused_and_tornado_takes_what_is_read(data: bytes)
         try:
             line, headers = heads.read(given_head)
         except Problem as problem:
-            assert problem.status in (400, 431, 501, 505)
+            assert problem.status in (400, 431)
             continue
         HTTPServerRequest(start_line=parse_request_start_line(line), headers=headers)
