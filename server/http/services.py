@@ -86,6 +86,7 @@ class Services:
         recent_seconds: float = RECENT_SECONDS,
         monotonic: Callable[[], float] = time.monotonic,
         shown_seconds: float = SHOWN_SECONDS,
+        upload_bytes: int = UPLOAD_BYTES,
     ) -> Services:
         """Those over this storage and this engine, which is asked for pods in the thread pool ``cluster``.
 
@@ -96,7 +97,7 @@ class Services:
             return cluster.submit(engine.pods, list(live.current.settings.tiers.values()))
 
         depths, pictures = Recent(queue.depths, recent_seconds), Pictures(blobs, disk, capacity)
-        uploads = Memory(UPLOAD_BYTES)
+        uploads = Memory(upload_bytes)
         return cls(
             live=live,
             queue=queue,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 
 from server.problems import Problem
@@ -14,19 +14,26 @@ class Memory:
     """Bytes that may be held by all requests together.
 
     Each tier has a share that the others leave free: its largest request, or as much as is left beside the largest
-    request of another tier. Of what a tier may hold, one address gets half, but always its largest request.
+    request of another tier. Of what a tier may hold, one address gets half, but always its largest request. When a
+    request finds no place, a larger one that is still received is ended for it.
     """
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._of_tier: Counter[str] = Counter()
         self._of_address: Counter[tuple[str, str]] = Counter()
+        self._received: set[Held] = set()  # those that hold something and may be ended
 
-    def hold(self, tier: str, address: str, largest: Mapping[str, int]) -> Held:
-        """Begin to count for one request; ``largest`` has the bytes of the largest request of each tier."""
+    def hold(
+        self, tier: str, address: str, largest: Mapping[str, int], end: Callable[[Problem], None] | None = None
+    ) -> Held:
+        """Begin to count for one request; ``largest`` has the bytes of the largest request of each tier.
+
+        ``end`` answers the request with a problem and calls ``release``; without it the request is never ended.
+        """
         reserved = shares(self._most, largest)
         del reserved[tier]
-        return Held(self, tier, network(address), largest[tier], reserved)
+        return Held(self, tier, network(address), largest[tier], reserved, end)
 
     def used(self) -> int:
         """How many bytes are held."""
@@ -46,28 +53,61 @@ class Memory:
 class Held:
     """What one request holds."""
 
-    def __init__(self, memory: Memory, tier: str, address: str, largest: int, reserved: Mapping[str, int]) -> None:
-        self._memory, self._tier, self._address, self._reserved = memory, tier, address, reserved
+    def __init__(
+        self,
+        memory: Memory,
+        tier: str,
+        address: str,
+        largest: int,
+        reserved: Mapping[str, int],
+        end: Callable[[Problem], None] | None,
+    ) -> None:
+        self._memory, self._tier, self._address, self._reserved, self._end = memory, tier, address, reserved, end
         self._of_tier = memory._most - sum(reserved.values())
         self._of_address = min(self._of_tier, max(largest, self._of_tier // 2))
         self.size = 0
 
     def take(self, size: int) -> None:
         """Hold so many bytes more. Raises ``Problem``: 503 when they are not free now, 413 when they never will be."""
-        memory, tier, address = self._memory, self._tier, self._address
         if self.size + size > self._of_address:
             raise too_large("the request", self._of_address)
-        if memory._of_address[tier, address] + size > self._of_address:
-            raise _busy(f"requests from your address to the tier {tier} hold", self._of_address)
-        if size > memory._left(tier, self._reserved):
-            raise _busy(f"requests to the tier {tier} hold", self._of_tier)
-        memory._add(tier, address, size)
+        self._find_place(size)
+        self._memory._add(self._tier, self._address, size)
         self.size += size
+        if self._end is not None:
+            self._memory._received.add(self)
+
+    def keep(self) -> None:
+        """From now on the request is not ended for the sake of others."""
+        self._end = None
+        self._memory._received.discard(self)
 
     def release(self) -> None:
         """Hold nothing any more; further calls change nothing."""
         self._memory._add(self._tier, self._address, -self.size)
+        self._memory._received.discard(self)
         self.size = 0
+
+    def _find_place(self, size: int) -> None:
+        while (problem := self._shortage(size)) is not None:
+            rivals = [one for one in self._memory._received if one._tier == self._tier]
+            if self._own_share_is_full(size):
+                rivals = [one for one in rivals if one._address == self._address]
+            largest = max(rivals, key=lambda one: one.size, default=self)
+            if largest._end is None or largest.size <= self.size + size:
+                raise problem
+            largest._end(problem)
+            largest.release()  # so that the loop ends whatever ``end`` does
+
+    def _shortage(self, size: int) -> Problem | None:
+        if self._own_share_is_full(size):
+            return _busy(f"requests from your address to the tier {self._tier} hold", self._of_address)
+        if size > self._memory._left(self._tier, self._reserved):
+            return _busy(f"requests to the tier {self._tier} hold", self._of_tier)
+        return None
+
+    def _own_share_is_full(self, size: int) -> bool:
+        return self._memory._of_address[self._tier, self._address] + size > self._of_address
 
 
 def shares(most: int, largest: Mapping[str, int]) -> dict[str, int]:

@@ -27,7 +27,7 @@ class UploadHandler(PublicHandler):
             raise Problem(HTTPStatus.LENGTH_REQUIRED, "no_length", detail)
         tiers = self.services.settings.tiers.values()
         largest = {one.name: one.limits.images * one.limits.image_bytes for one in tiers}
-        self._held = self.services.uploads.hold(tier.name, self.request.remote_ip or "", largest)
+        self._held = self.services.uploads.hold(tier.name, self.request.remote_ip or "", largest, self.refuse)
         self._reader = formats.reader(self.request.headers, tier.limits, self._held)
 
     def take(self, chunk: bytes) -> None:
@@ -42,6 +42,7 @@ class UploadHandler(PublicHandler):
         self._reader = self._held = None  # a client that hangs up now does not end the block
         assert reader is not None
         assert held is not None
+        held.keep()
         try:
             yield reader.finish(top_k)
         finally:

@@ -25,7 +25,7 @@ from server.access.workers import AccessUnknown, Worker, WorkerTokens
 from server.blobs import BlobError, DirectoryBlobs, Piece
 from server.engines.base import EngineError, Pod
 from server.http.routes import internal_server, public_server
-from server.http.services import Services
+from server.http.services import UPLOAD_BYTES, Services
 from server.intake.capacity import Capacity
 from server.queue import Listener, News, Queue, QueueError, SQLite, new_id
 from server.queue.store.transactions import Transaction
@@ -138,7 +138,7 @@ class Reviews(WorkerTokens):
 class Site(Client):
     """Handlers over a real queue, real blobs and real sockets. Their event loop has a thread of its own."""
 
-    def __init__(self, folder: Path, live: Live, tokens: WorkerTokens, internal_url: str) -> None:
+    def __init__(self, folder: Path, live: Live, tokens: WorkerTokens, internal_url: str, upload_bytes: int) -> None:
         self.clock, self.live, self.tokens = HandClock(), live, tokens
         self.pace_clock = HandClock()
         database = FailingDatabase.open(folder / "data", self.clock)
@@ -163,6 +163,7 @@ class Site(Client):
             recent_seconds=ALWAYS_ANEW,
             monotonic=self.pace_clock,
             shown_seconds=ALWAYS_ANEW,
+            upload_bytes=upload_bytes,
         )
         self.callers = ThreadPoolExecutor(8)
         self._loop = asyncio.new_event_loop()
@@ -277,10 +278,14 @@ def defaults() -> Live:
 
 @contextmanager
 def running(
-    folder: Path, live: Live | None = None, tokens: WorkerTokens | None = None, internal_url: str = ""
+    folder: Path,
+    live: Live | None = None,
+    tokens: WorkerTokens | None = None,
+    internal_url: str = "",
+    upload_bytes: int = UPLOAD_BYTES,
 ) -> Iterator[Site]:
     """A site while the block lasts."""
-    site = Site(folder, live or defaults(), tokens or WorkerTokens(b"secret"), internal_url)
+    site = Site(folder, live or defaults(), tokens or WorkerTokens(b"secret"), internal_url, upload_bytes)
     try:
         yield site
     finally:

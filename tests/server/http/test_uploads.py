@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import socket
+from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
 from server.http.bodies import LINGER_BYTES, PIECES_FREE, SMALL_BYTES
 from server.http.internal.calls import COMPLETE_LEAST, LEASES_BYTES, complete_bytes
 from server.http.pace import GRACE_SECONDS, SLOWEST_BYTES
-from server.http.services import UPLOAD_BYTES
 from server.intake.texts import MARKS_MOST
 from tests.running import Answer, Client
-from tests.server.http.http_site import ANSWER_SECONDS, PICTURE, Site, assert_problem
+from tests.server.http.http_site import ANSWER_SECONDS, PICTURE, Site, assert_problem, running
 from tests.waiting import eventually
 
 MEGABYTE = 1024 * 1024
-LARGEST = 80 * MEGABYTE  # eight pictures of 10 MiB
 HEAD = b"POST /img-classification/free HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/jpeg\r\nPrefer: respond-async\r\n"
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
 START = b"%x\r\n%b\r\n" % (len(PICTURE), PICTURE)
@@ -134,12 +133,12 @@ def test_results_may_be_as_long_as_those_of_several_large_predictions(shared: Si
 
 
 def test_a_picture_without_a_length_is_refused_as_soon_as_it_is_too_long(shared: Site) -> None:
-    status, _, problem = shared_exchange(shared, CHUNKED + START + 11 * CHUNK)
+    status, _, problem = exchange(shared, CHUNKED + START + 11 * CHUNK)
     assert (status, problem["code"], problem["limit_bytes"]) == (413, "too_many_bytes", 10 * MEGABYTE)
     assert_all_memory_is_free(shared)
 
 
-def shared_exchange(site: Site, data: bytes) -> tuple[int, str, dict[str, object]]:
+def exchange(site: Site, data: bytes) -> tuple[int, str, dict[str, object]]:
     with site.connected() as connection:
         connection.sendall(data)
         return answer_of(connection)
@@ -190,30 +189,22 @@ def test_every_way_of_an_upload_gives_its_memory_back(site: Site) -> None:
     assert_all_memory_is_free(site)
 
 
-def flood(site: Site, held: ExitStack, tier: bytes) -> None:
-    """Send the largest request from one address, but for its end."""
+SHARE = 2 * MEGABYTE  # of a tier, and of an address in it, where all uploads have twice as much
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[Site]:
+    """A site with little memory for uploads."""
+    with running(tmp_path, upload_bytes=2 * SHARE) as site:
+        yield site
+
+
+def flood(site: Site, held: ExitStack, tier: bytes) -> socket.socket:
+    """Send as much as an address may hold, but for the end."""
     connection = held.enter_context(site.connected())
-    connection.sendall(FORM.replace(b"free", tier))
-    for _ in range(8):
-        connection.sendall(chunk(b"\r\n" + PART + PICTURE))
-        for _ in range(9):
-            connection.sendall(CHUNK)
-        connection.sendall(chunk(bytes(MEGABYTE - len(PICTURE))))
-
-
-def test_a_flood_of_one_tier_is_refused_and_leaves_the_other_alone(site: Site) -> None:
-    with ExitStack() as held:
-        flood(site, held, b"free")
-        held_now(site, LARGEST)
-        refused = site.submit()
-        assert_problem(refused, 503, "busy")
-        assert refused.headers["Retry-After"] == "1"
-        assert refused.json["limit_bytes"] == LARGEST
-        flood(site, held, b"premium")
-        held_now(site, 2 * LARGEST)
-        assert_problem(site.submit("premium"), 503, "busy")
-    assert_all_memory_is_free(site)
-    assert 2 * LARGEST < UPLOAD_BYTES
+    connection.sendall(FORM.replace(b"free", tier) + chunk(PART + PICTURE))
+    connection.sendall(CHUNK + chunk(bytes(MEGABYTE - len(PICTURE))))
+    return connection
 
 
 def held_now(site: Site, size: int) -> None:
@@ -221,12 +212,41 @@ def held_now(site: Site, size: int) -> None:
     eventually(lambda: site.call(used), ANSWER_SECONDS, f"{size} bytes are held", lambda held: held == size)
 
 
-def test_the_largest_request_is_taken_by_an_idle_server(site: Site) -> None:
-    picture = PICTURE + bytes(10 * MEGABYTE - len(PICTURE))
-    texts = [base64.b64encode(picture).decode()] * 8
-    answer = site.submit(body=json.dumps({"inputs": texts}).encode(), headers={"Content-Type": "application/json"})
-    assert answer.status == 202
-    assert_all_memory_is_free(site)
+def test_a_flood_of_one_tier_leaves_the_other_alone(small: Site) -> None:
+    with ExitStack() as held:
+        flood(small, held, b"free")
+        flood(small, held, b"premium")
+        held_now(small, 2 * SHARE)
+    assert_all_memory_is_free(small)
+
+
+def test_a_flood_gives_way_to_a_picture_even_of_its_own_address(small: Site) -> None:
+    with ExitStack() as held:
+        connection = flood(small, held, b"free")
+        held_now(small, SHARE)
+        assert small.submit().status == 202
+        status, head, problem = answer_of(connection)
+        assert (status, problem["code"], problem["limit_bytes"]) == (503, "busy", SHARE)
+        assert "Retry-After: 1" in head
+        held_now(small, 0)
+    assert_all_memory_is_free(small)
+
+
+def test_the_smaller_of_two_requests_is_taken(small: Site) -> None:
+    with ExitStack() as held:
+        first = flood(small, held, b"free")
+        held_now(small, SHARE)
+        second = held.enter_context(small.connected())
+        second.sendall(FORM + chunk(PART + PICTURE) + CHUNK + chunk(b"\r\n--XX--\r\n") + b"0\r\n\r\n")
+        assert answer_of(first)[0] == 503
+        assert second.recv(100).startswith(b"HTTP/1.1 202 ")
+    assert_all_memory_is_free(small)
+
+
+def test_a_request_that_never_finds_a_place_is_told_so(small: Site) -> None:
+    status, _, problem = exchange(small, FORM + chunk(PART + PICTURE) + 2 * CHUNK)
+    assert (status, problem["code"], problem["limit_bytes"]) == (413, "too_many_bytes", SHARE)
+    assert_all_memory_is_free(small)
 
 
 def test_an_upload_that_is_too_slow_ends_with_408(site: Site) -> None:

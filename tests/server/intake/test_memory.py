@@ -56,6 +56,40 @@ def test_the_problems_tell_the_limit_and_whether_to_come_again() -> None:
     assert (refused.value.status, refused.value.body["limit_bytes"], refused.value.retry_after) == (503, 80, 1)
 
 
+def test_who_finds_no_place_ends_a_larger_one_of_its_address_or_else_of_its_tier() -> None:
+    memory, ended = Memory(192), []
+
+    def begin(name: str, tier: str, address: str, size: int) -> Held:
+        held = memory.hold(tier, address, LARGEST, lambda problem: ended.append((name, problem.status)))
+        held.take(size)
+        return held
+
+    begin("a", "free", "10.0.0.1", 30)
+    begin("b", "free", "10.0.0.1", 45)
+    begin("c", "free", "10.0.0.2", 37)
+    begin("of another tier", "premium", "10.0.0.1", 80)
+    begin("d", "free", "10.0.0.1", 6)
+    assert ended == [("b", 503)]
+    begin("e", "free", "10.0.0.3", 20)
+    kept = begin("f", "free", "10.0.0.3", 15)
+    kept.keep()
+    assert ended == [("b", 503)]
+    begin("g", "free", "10.0.0.4", 5)
+    assert ended == [("b", 503), ("c", 503)]
+    with pytest.raises(Problem):
+        begin("largest", "free", "10.0.0.4", 60)
+    assert memory.used() == 30 + 6 + 20 + 15 + 5 + 80
+
+
+def test_what_is_kept_is_not_ended() -> None:
+    memory = Memory(100)
+    held = memory.hold("free", "10.0.0.1", {"free": 100}, lambda problem: pytest.fail("it was ended"))
+    held.take(50)
+    held.keep()
+    with pytest.raises(Problem):
+        memory.hold("free", "10.0.0.1", {"free": 100}).take(51)
+
+
 @pytest.mark.parametrize(
     ("address", "client"),
     [
@@ -81,7 +115,7 @@ def test_whatever_comes_the_rest_of_each_share_is_free(
 ) -> None:
     memory, tiers, requests = Memory(most), sorted(largest), []
     for tier, address, size, stays in steps:
-        held = memory.hold(tiers[tier % len(tiers)], str(address), largest)
+        held = memory.hold(tiers[tier % len(tiers)], str(address), largest, (lambda problem: None) if address else None)
         try:
             held.take(size)
         except Problem as problem:
