@@ -6,7 +6,7 @@ time. The child starts with the first of them. If a picture takes too long, or c
 fails, and the next one gets a new child.
 
 The child is ``python -m model.decoder``. Its standard input is a socket. A request is two big-endian uint64 (the size
-of the picture and the memory that decoding may take, in bytes) and the picture. A reply is a byte that is 1 for
+of the picture and the memory that the child may have, in bytes) and the picture. A reply is a byte that is 1 for
 success, a big-endian uint64 with the number of bytes that follow, and the RGB pixels, or JSON with ``code`` and
 ``detail``.
 """
@@ -37,7 +37,10 @@ from model.structure import is_plain
 
 START_SECONDS, LAST_SECONDS = 60.0, 5.0
 BYTES_PER_PIXEL = 16  # what WEBP takes, the most of the four formats
-SPARE_BYTES = 64 * 2**20
+# libwebp and libjpeg do not tell a lack of memory from damage, so what a pixel may need is compared before they begin.
+SILENT_NEEDS = {b"RIFF": BYTES_PER_PIXEL, b"\xff\xd8": 6}
+SPARE_BYTES = 64 * 2**20  # what a decoder may take beside the pixels
+MARGIN_BYTES = 8 * 2**20  # of the container's limit, for what the kernel counts beside the pages of processes
 CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")  # of versions 2 and 1
 
 _PR_SET_PDEATHSIG = 1
@@ -97,7 +100,7 @@ class Decoder:
         end = time.monotonic() + self._seconds
         try:
             connection.settimeout(self._seconds)
-            connection.sendall(struct.pack(">QQ", len(data), self._memory()))
+            connection.sendall(struct.pack(">QQ", len(data), self._memory(len(data))))
             connection.sendall(data)
             done, size = struct.unpack(">?Q", _receive(connection, 9, end))
             return done, _receive(connection, size, end)
@@ -150,12 +153,13 @@ class Decoder:
             json.dumps(asdict(self._how)),
         ]
 
-    def _memory(self) -> int:
-        """Return how many bytes a picture may take: what the largest one needs, or what the container has left."""
-        most = BYTES_PER_PIXEL * self._max_pixels + SPARE_BYTES
+    def _memory(self, size: int) -> int:
+        """Return how many bytes the child may have: what the largest picture needs, or what the container has left."""
+        most = BYTES_PER_PIXEL * self._max_pixels + SPARE_BYTES + 2 * size
         for file in CGROUP_LIMITS:
             with suppress(OSError, ValueError):  # no such file, or "max"
-                return max(0, min(most, int(Path(file).read_text()) - _status_bytes("RssAnon")))
+                left = int(Path(file).read_text()) - _status_bytes("RssAnon") - MARGIN_BYTES
+                return max(0, min(most, left))
         return most
 
     def _end(self, patience: float = 0.0) -> int | None:
@@ -205,11 +209,11 @@ def main(parent: int, max_pixels: int, how: Preprocessing) -> None:
         connection.sendall(b"\0")
         while True:
             size, memory = struct.unpack(">QQ", _receive(connection, 16))
-            room = max(memory - resident, 0)
-            resource.setrlimit(resource.RLIMIT_DATA, (used + room + 2 * size, resource.RLIM_INFINITY))
+            room = max(memory - resident, 3 * size)  # to receive the picture takes so much
+            resource.setrlimit(resource.RLIMIT_DATA, (used + room, resource.RLIM_INFINITY))
             data = bytes(_receive(connection, size))
-            # libwebp does not tell a lack of memory from damage, so its need is compared before.
-            most = min(max_pixels, room // BYTES_PER_PIXEL) if data.startswith(b"RIFF") else max_pixels
+            need = next((need for start, need in SILENT_NEEDS.items() if data.startswith(start)), 1)
+            most = min(max_pixels, (room - 2 * size) // need)
             done, body = _decode(data, how, most)
             connection.sendall(struct.pack(">?Q", done, len(body)) + body)
 
