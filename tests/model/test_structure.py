@@ -27,7 +27,7 @@ from tests.model.pictures import (
     webp_canvas,
 )
 
-SECONDS = 5.0  # unchecked, each takes longer or a large part of it, and with more bytes as long as one likes
+SECONDS = 10.0  # unchecked, each takes longer or a large part of it, and with more bytes as long as one likes
 
 
 @pytest.mark.parametrize("make", [pytest.param(make, id=name) for name, make in TOO_SLOW.items()])
