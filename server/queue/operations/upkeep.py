@@ -13,7 +13,6 @@ from server.queue.store.tables import jobs, literal, predictions
 from server.queue.store.transactions import Operations, Transaction, write
 
 PAGE = 100  # rows that one call changes at most: some 5 ms of the writer's time
-JOBS_PAGE = 500  # rows of Jobs, which are small
 JOBS_KEPT = 86400.0  # seconds after its end
 
 _p = predictions.c
@@ -42,7 +41,7 @@ _OLD = (
     .with_for_update(skip_locked=True)
 )
 _DELETE = sa.delete(predictions).where(_p.seq == bind("row"), _p.completed_at.is_not(None))
-_old_jobs = sa.select(jobs.c.name).where(jobs.c.ended_at <= bind("before")).order_by(jobs.c.ended_at).limit(JOBS_PAGE)
+_old_jobs = sa.select(jobs.c.name).where(jobs.c.ended_at <= bind("before")).order_by(jobs.c.ended_at).limit(PAGE)
 _FORGET_JOBS = sa.delete(jobs).where(jobs.c.name.in_(_old_jobs))
 SILENT = "its lease ran out: the worker died or stopped answering"
 
@@ -88,14 +87,16 @@ class Upkeep(Operations):
         return reclaimed(moves, more=PAGE // 2 in (len(run_out), len(waiting)))
 
     @write
+    def forget_jobs(self, tx: Transaction) -> bool:
+        """Delete the rows of Jobs that ended more than a day ago, at most ``PAGE``; True: there may be others."""
+        return tx.change(_FORGET_JOBS, {"before": tx.now - JOBS_KEPT}) == PAGE
+
+    @write
     def purge(self, tx: Transaction, results: Mapping[str, float], others: float = JOBS_KEPT) -> list[str]:
         """Delete what became final more than its tier's seconds ago (``others`` for tiers not named).
 
-        At most ``PAGE`` rows a call.
-        Answers the ids deleted; an empty list means that nothing is left to delete.
-        Of the Jobs that ended more than a day ago, at most ``JOBS_PAGE`` go too.
+        At most ``PAGE`` rows a call. Answers the ids deleted; an empty list means that nothing is left to delete.
         """
-        tx.change(_FORGET_JOBS, {"before": tx.now - JOBS_KEPT})
         ids: list[str] = []
         tier = ""
         while len(ids) < PAGE and (row := tx.first(_NEXT_TIER, tier=tier)) is not None and row[0] is not None:

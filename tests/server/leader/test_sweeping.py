@@ -13,6 +13,7 @@ from server.blobs import BlobError, DirectoryBlobs
 from server.leader import sweeping
 from server.leader.sweeping import ORPHAN_SECONDS
 from server.queue import new_id
+from server.queue.operations.upkeep import PAGE
 from tests.server.given import submission
 from tests.server.leader.leader_world import Obedient, World
 
@@ -133,3 +134,13 @@ def test_a_sweep_stops_between_two_pages_when_its_term_is_over(
     assert len(swept) == 2, "a leader believes its own looks only"
     world.sweep()
     assert len(swept) == 4
+
+
+def test_all_jobs_of_long_ago_are_forgotten_in_one_sweep(world: World) -> None:
+    for number in range(2 * PAGE + 1):
+        world.queue.open_job(f"job-{number}", "free", "run")
+        world.queue.end_job(f"job-{number}", "done", blame=False)
+    assert world.queue.open_job("job-0", "free", "run").result(20) is False
+    world.sweep(DAY + 1)
+    assert world.queue.open_job("job-0", "free", "run").result(20) is True
+    assert world.queue.open_job(f"job-{2 * PAGE}", "free", "run").result(20) is True
