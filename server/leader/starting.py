@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 
 REPORT_TICKS = 3  # ``/readyz`` takes a view for stale after ten
 RUN_BYTES = 5
+REASON_CHARACTERS = 2000  # a template can have many findings, and each answer about a prediction contains the reason
 TROUBLE = (EngineError, RenderError, BadManifest)  # of one tier; the others go on
 SHARED = (QueueError, TimeoutError)  # the database is away, for all tiers
 
@@ -138,9 +139,9 @@ class Starting:
         except SHARED:
             raise
         except TROUBLE as error:
-            return str(error)
+            return str(error)[:REASON_CHARACTERS]
         except Exception as error:
-            reason = f"{type(error).__name__}: {error}"
+            reason = f"{type(error).__name__}: {error}"[:REASON_CHARACTERS]
             if self._odd.get(tier.name) != reason:
                 log.exception("tier %s cannot be looked after", tier.name)
             self._odd[tier.name] = reason

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -22,10 +23,17 @@ class NotJudged(ConfigError):
 def judge(sources: Sources) -> InForce:
     """Return what ``sources`` put into force; a tier may be broken in it. Raises ``ConfigError``."""
     command = [sys.executable, "-m", "server.settings.judging"]
+    # The rest of our environment may contain passwords.
+    environment = {name: value for name, value in os.environ.items() if name.startswith("PYTHON")}
     try:
-        # Without our environment, which may contain passwords.
         done = subprocess.run(
-            command, input=dumped(sources), capture_output=True, text=True, timeout=WALL_SECONDS, cwd=ROOT, env={}
+            command,
+            input=dumped(sources),
+            capture_output=True,
+            text=True,
+            timeout=WALL_SECONDS,
+            cwd=ROOT,
+            env=environment,
         )
     except subprocess.TimeoutExpired as error:
         raise NotJudged([_finding(f"could not be checked within {WALL_SECONDS:g} s")]) from error

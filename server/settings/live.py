@@ -47,7 +47,7 @@ class Live:
         self._files, self._kept, self._judge, self._clock, self._patience = files, kept, judge, clock, patience
         self._seen, self._again_at = files.state(), math.inf
         self._judging: tuple[State, Future[Judged | None]] | None = None
-        self.problem, self._unkept_because = "", ""
+        self.problem, self._unkept_because, self._keep_at = "", "", -math.inf
         self._unkept: Sources | None
         self._unkept, self.current = self._first()
 
@@ -149,13 +149,13 @@ class Live:
 
     def _keep(self) -> None:
         """Keep what is in force; not before the first ``refresh``, as until then another server may own the file."""
-        if self._kept is None or self._unkept is None:
+        if self._kept is None or self._unkept is None or self._clock() < self._keep_at:
             return
         try:
             self._kept.write(self._unkept)
         except OSError as error:
             if str(error) != self._unkept_because:
                 log.warning("the settings in force cannot be kept for a restart: %s", error)
-            self._unkept_because = str(error)
+            self._unkept_because, self._keep_at = str(error), self._clock() + AGAIN_SECONDS
         else:
-            self._unkept, self._unkept_because = None, ""
+            self._unkept, self._unkept_because, self._keep_at = None, "", -math.inf

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 DEFAULT_VALUES = ROOT / "chart" / "values.yaml"
 TEMPLATES = ROOT / "jobtemplates"
 TEMPLATE_SUFFIX = ".yaml.j2"
-TEMPLATE_BYTES = 1 << 18
+TEMPLATE_BYTES, MOST_TEMPLATES = 1 << 18, 100
 
 
 class ConfigError(DocumentError):
@@ -79,9 +79,12 @@ class Files:
 
 
 def read_templates(folder: Path = TEMPLATES) -> Templates:
-    """Read the templates of a folder."""
+    """Read the templates of a folder, of which there may be ``MOST_TEMPLATES``."""
     texts, unusable = {}, {}
-    for path in sorted(folder.glob(f"*{TEMPLATE_SUFFIX}")):
+    for count, path in enumerate(sorted(folder.glob(f"*{TEMPLATE_SUFFIX}"))):
+        if count >= MOST_TEMPLATES:
+            unusable[path.name] = f"comes after {MOST_TEMPLATES} other templates, which is too many"
+            continue
         try:
             texts[path.name] = documents.read_text(path, TEMPLATE_BYTES)
         except DocumentError as error:

@@ -71,6 +71,13 @@ def test_check_and_its_findings(tmp_path: Path) -> None:
     assert "/tiers/free/quota/cpu" in run("server", "check", "--set", "tiers.free.quota.cpu=two", status=1)
 
 
+def test_commands_refuse_values_without_end(tmp_path: Path) -> None:
+    values = tmp_path / "values.yaml"
+    values.write_text("server: {tickSeconds: 0x" + "f" * 4000 + "}\n")
+    for command in (("check",), ("render", "free"), ("render", "free", "--validate")):
+        assert "values.yaml:1: is too long for a number" in run("server", *command, "--values", str(values), status=1)
+
+
 def test_render_prints_what_the_engine_is_given() -> None:
     job = yaml.safe_load(run("server", "render", "free"))
     assert (job["kind"], job["metadata"]["namespace"]) == ("Job", "tierserve-free")

@@ -16,7 +16,7 @@ import pytest
 from server.settings import apart
 from server.settings.documents import SCHEMAS
 from server.settings.records import Settings
-from server.settings.sources import DEFAULT_VALUES, TEMPLATES, ConfigError, Files
+from server.settings.sources import DEFAULT_VALUES, MOST_TEMPLATES, TEMPLATES, ConfigError, Files
 
 MOST_SECONDS = 30.0  # on a busy machine; the limits on processor time are 2 and 10 s
 
@@ -110,6 +110,13 @@ def test_what_is_no_text_file_is_refused(files: Files, make: Callable[[Path], No
     with pytest.raises(ConfigError, match=said):
         files.read()
     assert files.state()
+
+
+def test_too_many_templates_stop_only_the_tiers_of_the_last_ones(files: Files) -> None:
+    for number in range(MOST_TEMPLATES):
+        (files.templates / f"g{number}.yaml.j2").touch()
+    assert list(in_time(files)) == ["premium"]
+    assert "which is too many" in in_time(files)["premium"]
 
 
 VALUES_BOMBS = {

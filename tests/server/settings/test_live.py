@@ -154,9 +154,11 @@ def test_settings_that_cannot_be_kept_are_in_force_all_the_same(
     files: Files, kept: Kept, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "state").write_text("no folder")
-    running = live(files, kept)
+    clock = HandClock()
+    running = Live(files, kept, judge, clock, patience=30)
     for _ in range(3):
         running.refresh(fine)
+        clock.now += AGAIN_SECONDS
     assert len(caplog.records) == 1, "told once"
     (tmp_path / "state").unlink()
     running.refresh(fine)
