@@ -167,6 +167,8 @@ class Connection(HTTP1ServerConnection):
         try:
             if not answered:
                 await self.send(problem)
+            if self.stream.closed():  # the client hung up meanwhile
+                return
             self.stream.socket.shutdown(socket.SHUT_WR)
             async with asyncio.timeout(LINGER_SECONDS):
                 left = LINGER_BYTES
