@@ -42,7 +42,10 @@ class Door(Protocol):
         """The connection has no request under way, and something or nothing of the next one has come just now."""
 
     def under_way(self, connection: Connection) -> None:
-        """The head of a request is complete."""
+        """The head of a request is complete, and so is its body if ``receiving`` was called."""
+
+    def receiving(self, connection: Connection) -> None:
+        """The body of a request is to come."""
 
     def refused(self, problem: Problem) -> None:
         """A request without a handler was answered with this."""
@@ -122,7 +125,17 @@ class Exchange(HTTP1Connection):
             reading = super()._read_body(code, headers, delegate)
         except HTTPInputError as error:
             raise _bad_body(error) from error
-        return None if reading is None else _framed(reading)
+        return None if reading is None else self._framed(reading)
+
+    async def _framed(self, reading: Awaitable[None]) -> None:
+        """Read a body whose framing may be broken. Raises ``Problem``."""
+        self._connection.receive()
+        try:
+            await reading
+        except HTTPInputError as error:
+            raise _bad_body(error) from error
+        finally:
+            self._connection.begin()
 
     def _say_unreadable(self) -> None:
         if self._response_start_line is None:
@@ -137,13 +150,18 @@ class Connection(HTTP1ServerConnection):
     def __init__(self, stream: Stream, params: HTTP1ConnectionParameters, context: object, door: Door) -> None:
         super().__init__(stream, params, context)
         self._door, self._waits = door, True
+        self.address = getattr(context, "remote_ip", None) or ""
         self.begun_at: float | None = None
         stream.came = self._came
 
     def begin(self) -> None:
-        """The head of a request is complete."""
+        """The head of a request is complete, and so is its body if ``receive`` was called."""
         self._waits = False
         self._door.under_way(self)
+
+    def receive(self) -> None:
+        """The body of a request is to come."""
+        self._door.receiving(self)
 
     def look(self, now: float) -> None:
         """Close the connection if its client has been silent for too long."""
@@ -207,14 +225,6 @@ class Connection(HTTP1ServerConnection):
             if self.begun_at is None:
                 self.begun_at = self.stream.moved_at
             self._door.silent(self)
-
-
-async def _framed(reading: Awaitable[None]) -> None:
-    """Read a body whose framing may be broken. Raises ``Problem``."""
-    try:
-        await reading
-    except HTTPInputError as error:
-        raise _bad_body(error) from error
 
 
 def _bad_body(error: HTTPInputError | str) -> Problem:

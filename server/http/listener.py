@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -20,26 +21,59 @@ log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 1.0
 REST_SECONDS = 0.2  # after accepting has failed
+# One address may have so much of a port while others find no room: more of its uploads are closed for them.
+GREEDY_SHARE = 0.1
+CROWDED_SHARE = 0.75
 AT_ONCE = 32  # connections that are accepted before others on the loop have their turn
 
 
+class Address:
+    """The connections of one address. ``open`` has those that wait for their client, by whether for a body.
+
+    The one that has waited longest comes first.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.open: dict[Connection, bool] = {}
+
+    def longest(self, *, greedy: bool) -> Connection | None:
+        """The connection that has waited longest; one that waits for a body only if the address is greedy."""
+        return next((one for one, for_body in self.open.items() if greedy or not for_body), None)
+
+
 class Listener(HTTPServer):
-    """Serves an application to at most ``most`` connections at once."""
+    """Serves an application to at most ``most`` connections at once.
+
+    To make room for a new connection, one that waits for its client is closed, of the address that has most of them.
+    """
 
     def initialize(  # type: ignore[override]
-        self, application: Application, *, most: int, refused: Callable[[Problem], None], **limits: Any
+        self,
+        application: Application,
+        *,
+        most: int,
+        refused: Callable[[Problem], None],
+        crowded: Callable[[bool], None] = lambda _: None,
+        **limits: Any,
     ) -> None:
-        """As Tornado's; ``refused`` is told of each problem that was answered before there was a handler."""
+        """As Tornado's; ``refused`` is told of each problem that was answered before there was a handler.
+
+        ``crowded`` is told when so many requests wait for an answer that there will soon be no room, and when not.
+        """
         super().initialize(application, **limits)
         self.conn_params.header_timeout = None  # ``Connection.look`` ends what waits for too long
         self._loop, self._most, self._refused = IOLoop.current(), most, refused
+        self._crowded, self._is_crowded = crowded, False
         self._doors: list[socket.socket] = []
         self._accepts = self._is_full = self._looks = False
-        # Without a request under way; the one that has been silent longest comes first.
-        self._silent: dict[Connection, None] = {}
-        self._busy: set[Connection] = set()
+        self._addresses: defaultdict[str, Address] = defaultdict(Address)
+        self._served: set[Connection] = set()
+        self._busy: set[Connection] = set()  # those of them that wait for an answer of ours
         clock = self._loop.time
-        self._made_room = Tally(log, f"%d silent connections were closed for new ones: {most} are served", clock)
+        self._made_room = Tally(
+            log, f"%d connections that waited for their clients were closed for new ones: {most} are served", clock
+        )
         self._full = Tally(log, f"%d times new connections had to wait: {most} have requests under way", clock)
         self._failed = Tally(log, "%d times a connection could not be accepted, last because of: %s", clock)
 
@@ -65,22 +99,25 @@ class Listener(HTTPServer):
         context = _HTTPRequestContext(stream, address, self.protocol)
         connection = Connection(stream, self.conn_params, context, self)
         self._connections.add(connection)
-        self._silent[connection] = None  # now, as it begins only when the loop has its next turn
+        self._served.add(connection)
+        self._addresses[connection.address].count += 1
+        self.silent(connection)  # now, as it begins only when the loop has its next turn
         connection.start_serving(self)
 
     def silent(self, connection: Connection) -> None:
         """As ``Door`` says."""
-        self._busy.discard(connection)
-        self._silent.pop(connection, None)
-        if not connection.stream.closed():
-            self._silent[connection] = None
-        if self._is_full:
-            self._resume()
+        self._wait_for(connection, for_body=False)
+
+    def receiving(self, connection: Connection) -> None:
+        """As ``Door`` says."""
+        self._wait_for(connection, for_body=True)
 
     def under_way(self, connection: Connection) -> None:
         """As ``Door`` says."""
-        self._silent.pop(connection, None)
-        self._busy.add(connection)
+        if connection in self._served:
+            self._addresses[connection.address].open.pop(connection, None)
+            self._busy.add(connection)
+            self._look_for_crowds()
 
     def refused(self, problem: Problem) -> None:
         """As ``Door`` says."""
@@ -90,10 +127,38 @@ class Listener(HTTPServer):
         """Called when a connection has ended."""
         super().on_close(server_conn)
         assert isinstance(server_conn, Connection)
-        self._silent.pop(server_conn, None)
-        self._busy.discard(server_conn)
+        self._forget(server_conn)
+
+    def _wait_for(self, connection: Connection, *, for_body: bool) -> None:
+        if connection in self._served:
+            address = self._addresses[connection.address]
+            self._busy.discard(connection)
+            address.open.pop(connection, None)
+            address.open[connection] = for_body
+            self._made_place()
+
+    def _forget(self, connection: Connection) -> None:
+        """Count a connection no longer, because it has ended or is about to."""
+        if connection in self._served:
+            self._served.remove(connection)
+            self._busy.discard(connection)
+            address = self._addresses[connection.address]
+            address.open.pop(connection, None)
+            address.count -= 1
+            if not address.count:
+                del self._addresses[connection.address]
+            self._made_place()
+
+    def _made_place(self) -> None:
+        self._look_for_crowds()
         if self._is_full:
             self._resume()
+
+    def _look_for_crowds(self) -> None:
+        crowded = len(self._busy) > CROWDED_SHARE * self._most
+        if crowded != self._is_crowded:
+            self._is_crowded = crowded
+            self._crowded(crowded)
 
     def _resume(self) -> None:
         self._is_full = False
@@ -110,7 +175,9 @@ class Listener(HTTPServer):
 
     def _accept(self, door: socket.socket, _: int) -> None:
         for _ in range(AT_ONCE):
-            if len(self._busy) >= self._most:
+            is_full = len(self._served) >= self._most
+            longest = self._longest() if is_full else None
+            if is_full and longest is None:
                 self._full.add()
                 self._is_full = True
                 self._pause()
@@ -127,20 +194,26 @@ class Listener(HTTPServer):
                 self._pause()
                 self._loop.call_later(REST_SECONDS, self._resume)
                 return
-            if len(self._silent) + len(self._busy) >= self._most:
+            if longest is not None:
                 self._made_room.add()
-                self._close_longest_silent()
+                self._forget(longest)
+                longest.stream.close()
             self.handle_stream(Stream(accepted), address)
 
-    def _close_longest_silent(self) -> None:
-        longest = next(iter(self._silent))
-        del self._silent[longest]
-        longest.stream.close()
+    def _longest(self) -> Connection | None:
+        """The connection that makes room, if one can."""
+        found, most = None, 0
+        for address in self._addresses.values():
+            longest = address.longest(greedy=address.count > GREEDY_SHARE * self._most)
+            if longest is not None and address.count > most:
+                found, most = longest, address.count
+        return found
 
     def _look(self) -> None:
         """Close what has been silent for too long, once a second until the last connection of a stopped port ends."""
         now = self._loop.time()
-        for connection in [*self._silent, *self._busy]:
+        for connection in list(self._connections):
+            assert isinstance(connection, Connection)
             connection.look(now)
         for tally in (self._made_room, self._full, self._failed):
             tally.say()

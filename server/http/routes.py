@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 
 from tornado.web import Application
@@ -48,7 +48,7 @@ INTERNAL: Mapping[str, type[BaseHandler]] = {
 
 def public_server(services: Services) -> Listener:
     """What clients reach, once it has sockets."""
-    return _server(services, PUBLIC, shares().public)
+    return _server(services, PUBLIC, shares().public, crowded=services.wakeups.crowd)
 
 
 def internal_server(services: Services) -> Listener:
@@ -56,7 +56,12 @@ def internal_server(services: Services) -> Listener:
     return _server(services, INTERNAL, shares().internal)
 
 
-def _server(services: Services, routes: Mapping[str, type[BaseHandler]], most_connections: int) -> Listener:
+def _server(
+    services: Services,
+    routes: Mapping[str, type[BaseHandler]],
+    most_connections: int,
+    crowded: Callable[[bool], None] = lambda _: None,
+) -> Listener:
     given = {"services": services}
     application = Application(
         [(re.sub(r"{\w+}", "([^/]+)", route), handler, {**given, "route": route}) for route, handler in routes.items()],
@@ -69,7 +74,7 @@ def _server(services: Services, routes: Mapping[str, type[BaseHandler]], most_co
         services.metrics.rejected("", problem.body["code"])
         services.metrics.answered(OTHER, OTHER, problem.status, 0)
 
-    return Listener(application, most=most_connections, refused=refused, max_body_size=UNBOUNDED)
+    return Listener(application, most=most_connections, refused=refused, crowded=crowded, max_body_size=UNBOUNDED)
 
 
 def _log_request(handler: BaseHandler) -> None:

@@ -44,12 +44,26 @@ class Waiter:
 
 
 class Wakeups:
-    """Lives on the event loop; ``draining`` says that this server is about to stop, and that nobody waits any more."""
+    """Lives on the event loop; ``draining`` says that this server is about to stop, and that nobody waits any more.
+
+    ``crowded`` says that no client waits, because others would find no room.
+    """
 
     def __init__(self) -> None:
         self._for_work: defaultdict[str, list[Waiter]] = defaultdict(list)
         self._for_end: defaultdict[str, list[Waiter]] = defaultdict(list)
-        self.draining = False
+        self.draining = self.crowded = False
+
+    @property
+    def hurried(self) -> bool:
+        """Whether clients get their answers without waiting for an end."""
+        return self.draining or self.crowded
+
+    def crowd(self, now: bool) -> None:
+        """Say whether there are too many clients to let them wait; those who wait are woken."""
+        self.crowded = now
+        if now:
+            self.ended(list(self._for_end))
 
     @contextmanager
     def for_work(self, tier: str) -> Iterator[Waiter]:

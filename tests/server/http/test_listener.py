@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from server.http import connections, heads, routes
+from server.http import connections, heads, listener, routes
 from server.http.descriptors import Shares
 from tests.running import ROOT
 from tests.server.http import raw
@@ -31,8 +31,9 @@ def narrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
         yield found
 
 
-def opened(port: int, held: ExitStack) -> socket.socket:
-    return held.enter_context(raw.connect(port))
+def opened(port: int, held: ExitStack, source: str = "127.0.0.1") -> socket.socket:
+    address = ("127.0.0.1", port)
+    return held.enter_context(socket.create_connection(address, ANSWER_SECONDS, source_address=(source, 0)))
 
 
 def asked(connection: socket.socket) -> int:
@@ -48,9 +49,9 @@ def kept_waiting(site: Site, held: ExitStack) -> socket.socket:
     return connection
 
 
-def uploading(site: Site, held: ExitStack) -> socket.socket:
+def uploading(site: Site, held: ExitStack, source: str = "127.0.0.1") -> socket.socket:
     """A connection whose body has not all come."""
-    connection, before = opened(site.port, held), len(site.services.underway)
+    connection, before = opened(site.port, held, source), len(site.services.underway)
     connection.sendall(WAITING[:-1])
     eventually(lambda: len(site.services.underway), ANSWER_SECONDS, "it is under way", lambda now: now > before)
     return connection
@@ -72,7 +73,7 @@ def test_the_connection_that_is_silent_longest_makes_room(narrow: Site, caplog: 
         begun.sendall(GET[10:])
         assert [raw.read(begun).status, asked(first)] == [200, 200]
     assert [record.getMessage() for record in caplog.records] == [
-        f"1 silent connections were closed for new ones: {MOST} are served"
+        f"1 connections that waited for their clients were closed for new ones: {MOST} are served"
     ]
 
 
@@ -85,12 +86,52 @@ def test_a_request_under_way_is_never_closed_for_a_new_one(narrow: Site) -> None
         assert raw.read(waiting).status == 202
 
 
-@pytest.mark.parametrize("occupied", [kept_waiting, uploading])
-def test_when_all_have_requests_under_way_a_new_one_waits_its_turn(
-    narrow: Site, occupied: Callable[[Site, ExitStack], socket.socket]
-) -> None:
+def test_the_address_with_the_most_connections_makes_room(narrow: Site) -> None:
     with ExitStack() as held:
-        waiting = [occupied(narrow, held) for _ in range(MOST)]
+        modest = opened(narrow.port, held)
+        assert asked(modest) == 200
+        greedy = [opened(narrow.port, held, "127.0.0.2") for _ in range(MOST - 1)]
+        others = [opened(narrow.port, held, "127.0.0.3") for _ in range(2)]
+        assert_closed(greedy[0])
+        assert_closed(greedy[1])
+        assert [asked(one) for one in (modest, greedy[2], *others)] == [200] * MOST
+
+
+def test_an_address_that_has_many_uploads_makes_room_with_the_oldest(
+    narrow: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listener, "GREEDY_SHARE", 0.5)
+    with ExitStack() as held:
+        modest = uploading(narrow, held)
+        greedy = [uploading(narrow, held, "127.0.0.2") for _ in range(MOST - 1)]
+        assert asked(opened(narrow.port, held, "127.0.0.3")) == 200
+        assert_closed(greedy[0])
+        for _ in range(MOST):  # from now on the new ones make room for each other
+            assert asked(opened(narrow.port, held, "127.0.0.3")) == 200
+        for one in (modest, *greedy[1:]):
+            one.sendall(WAITING[-1:])
+        narrow.call(narrow.services.wakeups.drain)
+        assert [raw.read(one).status for one in (modest, *greedy[1:])] == [202] * (MOST - 1)
+
+
+def test_requests_that_wait_for_an_end_are_answered_early_when_they_leave_no_room(narrow: Site) -> None:
+    with ExitStack() as held:
+        waiting = [kept_waiting(narrow, held) for _ in range(MOST - 1)]
+        late = opened(narrow.port, held)
+        late.sendall(WAITING)
+        assert [raw.read(one).status for one in (*waiting, late)] == [202] * MOST
+        again = kept_waiting(narrow, held)
+        again.settimeout(0.3)
+        with pytest.raises(TimeoutError):
+            again.recv(1)
+
+
+def test_when_all_have_requests_under_way_a_new_one_waits_its_turn(
+    narrow: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listener, "GREEDY_SHARE", 1.0)
+    with ExitStack() as held:
+        waiting = [uploading(narrow, held) for _ in range(MOST)]
         late = opened(narrow.port, held)
         late.sendall(GET)
         late.settimeout(0.3)
