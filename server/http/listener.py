@@ -54,17 +54,17 @@ class Listener(HTTPServer):
         *,
         most: int,
         refused: Callable[[Problem], None],
-        crowded: Callable[[bool], None] = lambda _: None,
+        crowded: Callable[[], None] = lambda: None,
         **limits: Any,
     ) -> None:
         """As Tornado's; ``refused`` is told of each problem that was answered before there was a handler.
 
-        ``crowded`` is told when so many requests wait for an answer that there will soon be no room, and when not.
+        ``crowded`` is told of each request while so many wait for an answer that there will soon be no room.
         """
         super().initialize(application, **limits)
         self.conn_params.header_timeout = None  # ``Connection.look`` ends what waits for too long
         self._loop, self._most, self._refused = IOLoop.current(), most, refused
-        self._crowded, self._is_crowded = crowded, False
+        self._crowded = crowded
         self._doors: list[socket.socket] = []
         self._accepts = self._is_full = self._looks = False
         self._addresses: defaultdict[str, Address] = defaultdict(Address)
@@ -117,7 +117,8 @@ class Listener(HTTPServer):
         if connection in self._served:
             self._addresses[connection.address].open.pop(connection, None)
             self._busy.add(connection)
-            self._look_for_crowds()
+            if len(self._busy) > CROWDED_SHARE * self._most:
+                self._crowded()
 
     def refused(self, problem: Problem) -> None:
         """As ``Door`` says."""
@@ -150,15 +151,8 @@ class Listener(HTTPServer):
             self._made_place()
 
     def _made_place(self) -> None:
-        self._look_for_crowds()
         if self._is_full:
             self._resume()
-
-    def _look_for_crowds(self) -> None:
-        crowded = len(self._busy) > CROWDED_SHARE * self._most
-        if crowded != self._is_crowded:
-            self._is_crowded = crowded
-            self._crowded(crowded)
 
     def _resume(self) -> None:
         self._is_full = False

@@ -48,7 +48,7 @@ INTERNAL: Mapping[str, type[BaseHandler]] = {
 
 def public_server(services: Services) -> Listener:
     """What clients reach, once it has sockets."""
-    return _server(services, PUBLIC, shares().public, crowded=services.wakeups.crowd)
+    return _server(services, PUBLIC, shares().public, crowded=services.wakeups.hurry)
 
 
 def internal_server(services: Services) -> Listener:
@@ -60,7 +60,7 @@ def _server(
     services: Services,
     routes: Mapping[str, type[BaseHandler]],
     most_connections: int,
-    crowded: Callable[[bool], None] = lambda _: None,
+    crowded: Callable[[], None] = lambda: None,
 ) -> Listener:
     given = {"services": services}
     application = Application(

@@ -22,6 +22,7 @@ class Waiter:
     def __init__(self) -> None:
         self._woken = asyncio.Event()
         self.ended: Prediction | None = None  # set if the news that woke it contained the ended prediction
+        self.hurried = False  # set if it must not wait again
 
     @property
     def woken(self) -> bool:
@@ -44,26 +45,19 @@ class Waiter:
 
 
 class Wakeups:
-    """Lives on the event loop; ``draining`` says that this server is about to stop, and that nobody waits any more.
-
-    ``crowded`` says that no client waits, because others would find no room.
-    """
+    """Lives on the event loop; ``draining`` says that this server is about to stop, and that nobody waits any more."""
 
     def __init__(self) -> None:
         self._for_work: defaultdict[str, list[Waiter]] = defaultdict(list)
         self._for_end: defaultdict[str, list[Waiter]] = defaultdict(list)
-        self.draining = self.crowded = False
+        self.draining = False
 
-    @property
-    def hurried(self) -> bool:
-        """Whether clients get their answers without waiting for an end."""
-        return self.draining or self.crowded
-
-    def crowd(self, now: bool) -> None:
-        """Say whether there are too many clients to let them wait; those who wait are woken."""
-        self.crowded = now
-        if now:
-            self.ended(list(self._for_end))
+    def hurry(self) -> None:
+        """Let those who wait for an end wait no longer, because others find no room."""
+        for waiters in self._for_end.values():
+            for waiter in waiters:
+                waiter.hurried = True
+                waiter.wake()
 
     @contextmanager
     def for_work(self, tier: str) -> Iterator[Waiter]:

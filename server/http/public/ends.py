@@ -39,7 +39,7 @@ async def until_final(
     with wakeups.for_end(prediction_id) as waiter:  # listens before the prediction exists, so as not to miss its end
         prediction = await first
         while prediction.id == prediction_id and prediction.status not in FINAL:
-            left = 0.0 if wakeups.hurried else end - loop.time()
+            left = 0.0 if wakeups.draining or waiter.hurried else end - loop.time()
             if left <= 0:
                 break
             await waiter.wait(left)
