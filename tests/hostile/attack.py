@@ -28,14 +28,22 @@ class Attack(ABC):
         """Attack until it is cancelled."""
 
     async def crowd(
-        self, count: int, once: Callable[[Wire, int], Awaitable[object]], *, port: int | None = None, pause: float = 0.1
+        self,
+        count: int,
+        once: Callable[[Wire, int], Awaitable[object]],
+        *,
+        port: int | None = None,
+        pause: float = 0.1,
+        spread: float = 0.0,
     ) -> None:
         """Let ``count`` members connect and do something, again and again, with a pause in between.
 
-        They come from different addresses; the first of them is also an address of honest clients.
+        They come from different addresses; the first of them is also an address of honest clients. They come one after
+        another within ``spread`` seconds.
         """
 
         async def member(index: int) -> None:
+            await asyncio.sleep(spread * index / count)
             while True:
                 source = f"127.0.0.{1 + index % SOURCES}"
                 # A server that refuses, resets or does not answer an attacker does what it should.

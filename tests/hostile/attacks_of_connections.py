@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 from tests.hostile.attack import APART, Attack
 from tests.hostile.attacks_of_bodies import BODY, FORM, form, upload_head
@@ -11,6 +12,7 @@ from tests.hostile.attacks_of_pictures import many_scans
 from tests.hostile.wire import Wire, chunk, head
 
 SILENT, SILENT_INTERNAL = 1132, 300
+SPREAD_SECONDS = 1.5  # a thousand requests within a moment would just be more than the processors can answer
 CHUNKED = {"Transfer-Encoding": "chunked"}
 
 
@@ -21,7 +23,7 @@ class Silence(Attack):
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:
-            group.create_task(self.crowd(SILENT, self._once, pause=1.0))
+            group.create_task(self.crowd(SILENT, self._once, pause=1.0, spread=SPREAD_SECONDS))
             group.create_task(self.crowd(SILENT_INTERNAL, self._once, port=self.target.internal_port, pause=1.0))
 
     async def _once(self, wire: Wire, index: int) -> None:
@@ -55,10 +57,11 @@ class Crowds(Attack):
         whole = b"".join(form(8, many_scans(40)))
         self._path = "/nope"
         for _ in range(4):
-            async with Wire(self.target.port, APART, self.tally) as wire:
-                await wire.send(upload_head(self.target.tier, FORM, len(whole)) + whole)
-                self._path = await wire.location() or self._path
-        await self.crowd(SILENT, self._once, pause=1.0)
+            with suppress(OSError, TimeoutError):
+                async with Wire(self.target.port, APART, self.tally) as wire:
+                    await wire.send(upload_head(self.target.tier, FORM, len(whole)) + whole)
+                    self._path = await wire.location() or self._path
+        await self.crowd(SILENT, self._once, pause=1.0, spread=SPREAD_SECONDS)
 
     async def _once(self, wire: Wire, index: int) -> None:
         if index % 2:

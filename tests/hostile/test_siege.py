@@ -11,7 +11,7 @@ from tests.hostile.attacks import ATTACKS
 from tests.hostile.siege import Siege, besiege, siege
 from tests.waiting import eventually
 
-SECONDS, SECONDS_OF_ALL = 1.5, 4.0
+SECONDS, SECONDS_OF_ALL = 2.0, 4.0
 ROUNDS = 4
 BACK_MB = 100.0
 
