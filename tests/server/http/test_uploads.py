@@ -19,7 +19,8 @@ from tests.server.http.http_site import ANSWER_SECONDS, PICTURE, Site, assert_pr
 from tests.waiting import eventually
 
 MEGABYTE = 1024 * 1024
-HEAD = b"POST /img-classification/free HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/jpeg\r\nPrefer: respond-async\r\n"
+HOST = b" HTTP/1.1\r\nHost: localhost\r\n"
+HEAD = b"POST /img-classification/free" + HOST + b"Content-Type: image/jpeg\r\nPrefer: respond-async\r\n"
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
 START = b"%x\r\n%b\r\n" % (len(PICTURE), PICTURE)
 CHUNK = b"100000\r\n" + bytes(MEGABYTE) + b"\r\n"
@@ -100,7 +101,9 @@ def test_a_refused_body_that_does_not_end_is_cut_off_on_every_route(shared: Site
 
 
 def test_a_stranger_on_the_internal_port_is_refused_before_its_body(shared: Site) -> None:
-    head = b"POST /work/complete HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer x\r\nContent-Length: 1000000\r\n\r\n"
+    head = (
+        b"POST /work/complete HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer x\r\nContent-Length: 1000000\r\n\r\n"
+    )
     with connected(shared.internal) as connection:
         connection.sendall(head)
         status, _, problem = answer_of(connection)
