@@ -100,6 +100,7 @@ def test_a_request_that_is_taken_gets_its_100_before_its_body_is_sent(site: Site
         (FREE.replace(b"/free", b"/gold"), 404),
         (FREE.replace(b"localhost", b"evil.example"), 421),
         (POST + b"Content-Type: image/jpeg\r\nContent-Length: 99999999\r\nExpect: 100-continue\r\n\r\n", 413),
+        (FREE.replace(b"POST", b"PURR"), 405),
     ],
 )
 def test_a_request_that_is_refused_from_its_head_gets_no_100(shared: Site, head: bytes, status: int) -> None:
