@@ -26,5 +26,5 @@ def load(data: bytes, *how: Any) -> Any:
 
 
 if __name__ == "__main__":
-    with mock.patch("model.worker.load", load):
+    with mock.patch("model.decoder.load", load):
         sys.exit(main())
