@@ -8,8 +8,10 @@ died, and if memory grows. It saves each picture that fails. The same seed gives
 from __future__ import annotations
 
 import argparse
+import ctypes
 import os
 import resource
+import signal
 import sys
 import tempfile
 import time
@@ -116,6 +118,7 @@ _bench: Bench
 def _begin(how: Preprocessing, place: Path) -> None:
     global _bench
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: it ends with a main process that was killed
     _bench = Bench(how, place)
 
 
