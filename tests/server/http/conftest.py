@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.server.http.http_site import Site, running
+from server.settings.live import Live
+from server.settings.values import load
+from tests.server.http.http_site import PLACES, Site, running
 
 
 @pytest.fixture
@@ -19,4 +21,12 @@ def site(tmp_path: Path) -> Iterator[Site]:
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     with running(tmp_path_factory.mktemp("shared")) as found:
+        yield found
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[Site]:
+    """A site whose tier free has few places."""
+    live = Live(lambda: load(overrides=[f"tiers.free.limits.queue={PLACES}"]))
+    with running(tmp_path, live) as found:
         yield found

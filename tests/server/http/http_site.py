@@ -42,6 +42,8 @@ ASYNC = {"Prefer": "respond-async"}
 PICTURE = b"\xff\xd8\xff" + bytes(100)  # a server looks at the first bytes only
 LABELS = [{"labels": [{"label": "tabby", "score": 0.9}]}]
 
+PLACES = 5  # in the tier free of the site ``small``
+
 T = TypeVar("T")
 
 
@@ -320,3 +322,9 @@ def assert_problem(answer: Answer, status: int, code: str) -> None:
     assert answer.json["status"] == status
     assert answer.json["detail"]
     assert b"Traceback" not in answer.body
+
+
+def waits(site: Site, tier: str = "free") -> int:
+    """How many predictions wait in a tier."""
+    depth = site.queue.depths().result(ANSWER_SECONDS).get(tier)
+    return depth.queued if depth else 0

@@ -19,7 +19,7 @@ def test_jobs_are_forgotten_a_day_after_their_end(world: World) -> None:
     world.job("live")
     world.clock.advance(90_000)
     assert world.queue.strikes("free").result().count == 1
-    world.queue.purge({}).result()
+    world.queue.forget_jobs().result()
     assert world.queue.strikes("free").result() == Strikes(0, "", None)
     assert [row.name for row in world.queue.jobs().result()] == ["live"]
 

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from server.queue import Leased, Status
-from tests.server.queue.queue_world import TwoServersWorld, World
+from tests.server.queue.queue_world import TwoServersWorld, World, completion
 
 ROUNDS = {World: 2000, TwoServersWorld: 500}
 MEMORY = Path("/dev/shm")  # in memory, because this is about order; other tests are about durability
@@ -70,6 +70,8 @@ def test_one_prediction_is_never_leased_by_two(world: World) -> None:
     def work(number: int) -> None:
         while leased := world.lease(f"job-{number}", most=1 + number):
             taken[number] += [one.id for one in leased]
+            done = [completion(one.id, one.token) for one in leased]  # a Job that holds many gets no more
+            assert set(world.queue.complete(f"job-{number}", done).result()) == {"accepted"}
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
     for thread in threads:
