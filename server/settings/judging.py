@@ -22,8 +22,8 @@ from server.settings.render import SAMPLE_RUN, SAMPLE_URL, STEPS, Renderer
 from server.settings.sources import ConfigError, Sources, Templates
 from server.settings.values import as_settings, complete
 
-MEMORY_BYTES = 256 * 1024 * 1024
-VALUES_SECONDS, TIER_SECONDS = 10, 2  # of processor time, which a busy machine does not use up
+MEMORY_BYTES = 128 * 1024 * 1024
+VALUES_SECONDS, TIER_SECONDS = 5, 2  # of processor time, which a busy machine does not use up
 MOST_FINDINGS, MESSAGE_CHARACTERS = 50, 1000
 
 Answer = dict[str, Any]
