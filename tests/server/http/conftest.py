@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from server.settings.live import Live
-from server.settings.values import load
+from server.settings.sources import Files
 from tests.server.http.http_site import PLACES, Site, running
 
 
@@ -27,6 +27,6 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 @pytest.fixture
 def small(tmp_path: Path) -> Iterator[Site]:
     """A site whose tier free has few places."""
-    live = Live(lambda: load(overrides=[f"tiers.free.limits.queue={PLACES}"]))
+    live = Live(Files(overrides=(f"tiers.free.limits.queue={PLACES}",)))
     with running(tmp_path, live) as found:
         yield found
