@@ -52,7 +52,7 @@ CALLER_ROWS: tuple[Row, ...] = (
         tests=(
             f"{CALLERS}::test_36_slow_and_silent_clients_are_hung_up_on",
             f"{HTTP}/test_refusals.py::test_missing_and_lying_lengths",
-            f"{HTTP}/test_refusals.py::test_too_many_bytes_without_a_length_are_refused_when_they_come",
+            f"{HTTP}/test_uploads.py::test_a_picture_without_a_length_is_refused_as_soon_as_it_is_too_long",
         ),
         faults=("liars", "cuts"),
     ),
