@@ -8,12 +8,16 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
+from server.blobs import Piece
 from server.intake.memory import Held, too_large
 from server.problems import Problem
 from server.settings.records import Limits
 
 TOP_K_DEFAULT, TOP_K_MOST = 5, 100
 MAGIC_BYTES = 16
+# A picture of usual size stays in the pieces in which it came, without being copied, but for small pieces. A larger one
+# becomes one piece, whose memory can grow in place and goes back to the system.
+PIECE_BYTES, WHOLE_BYTES = 16 * 1024, 1024 * 1024
 MAGIC = re.compile(rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|GIF8[79]a|RIFF....WEBP", re.DOTALL)
 
 
@@ -21,7 +25,7 @@ MAGIC = re.compile(rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|GIF8[79]a|RIFF....WEBP", re
 class Request:
     """One POST: its pictures, each as the pieces that it consists of, and how many labels each shall get."""
 
-    pictures: Sequence[Sequence[bytearray]]
+    pictures: Sequence[Sequence[Piece]]
     top_k: int
 
 
@@ -30,36 +34,49 @@ class Gathering:
 
     def __init__(self, limits: Limits, held: Held) -> None:
         self.most, self._most_bytes, self._held = limits.images, limits.image_bytes, held
-        self.pictures: list[bytearray] = []
+        self.pictures: list[list[Piece]] = []
+        self._size = 0  # of the last one
 
-    def begin(self) -> bytearray:
-        """Begin another picture, and return it. Raises ``Problem`` with 413."""
+    def begin(self) -> None:
+        """Begin another picture. Raises ``Problem`` with 413."""
         if len(self.pictures) >= self.most:
             detail = f"the request has more than {self.most} pictures, which is the most that is allowed"
             raise Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_many_images", detail, limit_images=self.most)
-        self.pictures.append(bytearray())
-        return self.pictures[-1]
+        self.pictures.append([])
+        self._size = 0
 
     def add(self, data: bytes) -> None:
         """Add bytes to the picture that began last. Raises ``Problem`` with 413 or 503."""
-        picture = self.pictures[-1]
-        if len(picture) + len(data) > self._most_bytes:
+        self._size += len(data)
+        if self._size > self._most_bytes:
             raise too_large(f"picture {len(self.pictures) - 1}", self._most_bytes)
         self.count(len(data))
-        picture += data
+        pieces = self.pictures[-1]
+        large = self._size > WHOLE_BYTES
+        if large and len(pieces) != 1:
+            pieces[:] = [bytearray().join(pieces)]
+        last = pieces[-1] if pieces else b""
+        if isinstance(last, bytearray) and (large or len(last) < PIECE_BYTES):
+            last += data
+        else:
+            pieces.append(data if len(data) >= PIECE_BYTES else bytearray(data))
 
     def count(self, size: int) -> None:
         """Count memory that is held for the request. Raises ``Problem`` with 413 or 503."""
         self._held.take(size)
 
     @staticmethod
-    def request(pictures: Sequence[bytearray], top_k: Any) -> Request:
+    def request(pictures: Sequence[Sequence[Piece]], top_k: Any) -> Request:
         """The request for these pictures, of which one at least must look like one. Raises ``Problem``: 415 or 422."""
         number = _number(top_k)
         # One suffices: each of the others gets an error of its own from the worker, which alone decodes them.
-        if not any(MAGIC.match(picture) for picture in pictures):
+        if not any(MAGIC.match(_start(pieces)) for pieces in pictures):
             raise unsupported("this is no picture")
-        return Request([[picture] for picture in pictures], number)
+        return Request(pictures, number)
+
+
+def _start(pieces: Sequence[Piece]) -> bytes:
+    return b"".join(bytes(piece[:MAGIC_BYTES]) for piece in pieces[:2])  # of two pieces one is large
 
 
 def unsupported(what: str) -> Problem:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -12,8 +13,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from server.intake import formats
-from server.intake.gathering import Request
+from server.intake import formats, gathering
+from server.intake.gathering import WHOLE_BYTES, Request
 from server.intake.memory import Memory
 from server.problems import Problem
 from server.settings.records import Limits
@@ -221,3 +222,35 @@ def test_memory_that_is_not_free_is_a_problem_and_so_is_memory_that_never_will_b
         second.take(200)
     assert (refused.value.status, refused.value.body["limit_bytes"]) == (503, 500)
     assert code(picture, "image/jpeg", most=500) == "too_many_bytes"
+
+
+def test_a_picture_of_usual_size_is_not_copied_and_a_large_one_is_one_piece() -> None:
+    memory = Memory(20 * WHOLE_BYTES)
+    limits = replace(LIMITS, image_bytes=4 * WHOLE_BYTES)
+    chunks = [MAGIC[0] + bytes(65536), bytes(65536), bytes(30_000)]
+    reader = formats.reader({}, limits, memory.hold("free", "127.0.0.1", {"free": 9 * WHOLE_BYTES}))
+    for chunk in chunks:
+        reader.feed(chunk)
+    (pieces,) = reader.finish(None).pictures
+    assert all(piece is chunk for piece, chunk in zip(pieces, chunks, strict=True))
+    reader = formats.reader({}, limits, memory.hold("free", "127.0.0.1", {"free": 9 * WHOLE_BYTES}))
+    for _ in range(40):
+        for chunk in (MAGIC[0], bytes(50_000), bytes(100)):
+            reader.feed(chunk)
+    (pieces,) = reader.finish(None).pictures
+    assert [bytes(piece) for piece in pieces] == [40 * (MAGIC[0] + bytes(50_100))]
+
+
+@given(st.lists(st.integers(0, 40), max_size=60))
+def test_however_small_its_parts_a_picture_has_few_pieces(sizes: list[int]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gathering, "PIECE_BYTES", 8)
+        patch.setattr(gathering, "WHOLE_BYTES", 200)
+        held = Memory(10_000).hold("free", "127.0.0.1", {"free": 4000})
+        found = gathering.Gathering(replace(LIMITS, image_bytes=4000), held)
+        found.begin()
+        for number, size in enumerate(sizes):
+            found.add(bytes([number]) * size)
+        (pieces,) = found.pictures
+        assert b"".join(pieces) == b"".join(bytes([number]) * size for number, size in enumerate(sizes))
+        assert len(pieces) <= 1 + (1 if held.size > 200 else 2 * held.size // 8)
