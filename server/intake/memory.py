@@ -118,12 +118,9 @@ def shares(most: int, largest: Mapping[str, int]) -> dict[str, int]:
 
 def network(address: str) -> str:
     """Whom an address stands for: IPv6 gives each client 2**64 of them."""
-    try:
-        found = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:  # a Unix socket has none
+    if ":" not in address:
         return address
-    if isinstance(found, ipaddress.IPv4Address):
-        return address
+    found = ipaddress.IPv6Address(address.partition("%")[0])
     return str(found.ipv4_mapped or ipaddress.IPv6Network((int(found) >> 64 << 64, 64)))
 
 
