@@ -95,7 +95,10 @@ class Held:
                 rivals = [one for one in rivals if one._address == self._address]
             largest = max(rivals, key=lambda one: one.size, default=self)
             if largest._end is None or largest.size <= self.size + size:
-                raise problem
+                try:
+                    raise problem
+                finally:
+                    del problem  # its traceback refers to this frame: the two would keep the whole request in memory
             largest._end(problem)
             largest.release()  # so that the loop ends whatever ``end`` does
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import gc
 import json
+import weakref
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -222,6 +225,34 @@ def test_memory_that_is_not_free_is_a_problem_and_so_is_memory_that_never_will_b
         second.take(200)
     assert (refused.value.status, refused.value.body["limit_bytes"]) == (503, 500)
     assert code(picture, "image/jpeg", most=500) == "too_many_bytes"
+
+
+@pytest.mark.parametrize("kind", ["image/jpeg", FORM, "application/json"])
+@pytest.mark.parametrize("limit", ["memory", "bytes", "format"])
+def test_a_request_that_is_refused_leaves_no_cycle_that_keeps_its_pictures(kind: str, limit: str) -> None:
+    """The server collects cycles rarely, as it makes few."""
+    picture = MAGIC[0] + bytes(1000)
+    body = {
+        "image/jpeg": picture,
+        FORM: form([("a", picture)]),
+        "application/json": json.dumps({"inputs": base64.b64encode(picture).decode()}).encode(),
+    }[kind]
+    memory = Memory(10_000)
+    memory.hold("free", "127.0.0.1", {"free": 10_000}).take(9_500 if limit == "memory" else 1)
+    limits = replace(LIMITS, image_bytes=700) if limit == "bytes" else LIMITS
+    reader = formats.reader({"Content-Type": kind}, limits, memory.hold("free", "127.0.0.1", {"free": 10_000}))
+    gone = weakref.ref(reader)
+    gc.disable()
+    try:
+        with contextlib.suppress(Problem):
+            for start in range(0, len(body), 600):
+                reader.feed(body[start : start + 600])
+            reader.feed(b"--XX garbage")
+            reader.finish("many")
+        del reader
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 def test_a_picture_of_usual_size_is_not_copied_and_a_large_one_is_one_piece() -> None:
