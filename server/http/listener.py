@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import socket
 from collections import defaultdict
 from collections.abc import Callable, Iterable
@@ -24,6 +25,7 @@ REST_SECONDS = 0.2  # after accepting has failed
 # One address may have so much of a port while others find no room: more of its uploads are closed for them.
 GREEDY_SHARE = 0.1
 CROWDED_SHARE = 0.75
+FRESH_SECONDS = 0.5
 AT_ONCE = 32  # connections that are accepted before others on the loop have their turn
 
 
@@ -37,9 +39,13 @@ class Address:
         self.count = 0
         self.open: dict[Connection, bool] = {}
 
-    def longest(self, *, greedy: bool) -> Connection | None:
-        """The connection that has waited longest; one that waits for a body only if the address is greedy."""
-        return next((one for one, for_body in self.open.items() if greedy or not for_body), None)
+    def longest(self, since: float, *, greedy: bool) -> Connection | None:
+        """The connection that has waited longest, if it has since then.
+
+        One that waits for a body is meant only if the address is greedy.
+        """
+        found = next((one for one, for_body in self.open.items() if greedy or not for_body), None)
+        return found if found is not None and found.stream.moved_at <= since else None
 
 
 class Listener(HTTPServer):
@@ -170,7 +176,8 @@ class Listener(HTTPServer):
     def _accept(self, door: socket.socket, _: int) -> None:
         for _ in range(AT_ONCE):
             is_full = len(self._served) >= self._most
-            longest = self._longest() if is_full else None
+            # What has just been accepted may have sent something that is not read yet.
+            longest = (self._longest(self._loop.time() - FRESH_SECONDS) or self._longest()) if is_full else None
             if is_full and longest is None:
                 self._full.add()
                 self._is_full = True
@@ -194,11 +201,11 @@ class Listener(HTTPServer):
                 longest.stream.close()
             self.handle_stream(Stream(accepted), address)
 
-    def _longest(self) -> Connection | None:
-        """The connection that makes room, if one can."""
+    def _longest(self, since: float = math.inf) -> Connection | None:
+        """The connection that makes room, if one can that has waited since then."""
         found, most = None, 0
         for address in self._addresses.values():
-            longest = address.longest(greedy=address.count > GREEDY_SHARE * self._most)
+            longest = address.longest(since, greedy=address.count > GREEDY_SHARE * self._most)
             if longest is not None and address.count > most:
                 found, most = longest, address.count
         return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -95,6 +96,17 @@ def test_the_address_with_the_most_connections_makes_room(narrow: Site) -> None:
         assert_closed(greedy[0])
         assert_closed(greedy[1])
         assert [asked(one) for one in (modest, greedy[2], *others)] == [200] * MOST
+
+
+def test_what_was_accepted_just_now_makes_room_last(narrow: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listener, "FRESH_SECONDS", 2.0)
+    with ExitStack() as held:
+        old = opened(narrow.port, held)
+        assert asked(old) == 200
+        time.sleep(2.1)
+        many = [opened(narrow.port, held, "127.0.0.2") for _ in range(MOST)]
+        assert_closed(old)
+        assert [asked(one) for one in many] == [200] * MOST
 
 
 def test_an_address_that_has_many_uploads_makes_room_with_the_oldest(
