@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -141,7 +142,9 @@ def senders(order: dict[str, Any], processes: int, outcome: Outcome) -> Iterator
     for index in range(processes):
         pipe = subprocess.PIPE
         words = [sys.executable, "-m", "tests.hostile.sender"]
-        process = subprocess.Popen(words, cwd=ROOT, text=True, stdin=pipe, stdout=pipe)
+        # Its many threads would make as many arenas, and glibc would keep what each has ever used.
+        given = {**os.environ, "MALLOC_ARENA_MAX": "2"}
+        process = subprocess.Popen(words, cwd=ROOT, env=given, text=True, stdin=pipe, stdout=pipe)
         assert process.stdin is not None
         process.stdin.write(json.dumps(order | {"index": index}) + "\n")
         process.stdin.flush()

@@ -24,7 +24,7 @@ THREADS = 12
 ANSWER_SECONDS = 75.0  # longer than the server lets any request wait
 # Of a request whose end is not clear the server may wait for more.
 UNCLEAR_SECONDS = 0.3
-ON_A_CONNECTION, AT_ONCE = 60, 6
+ON_A_CONNECTION, AT_ONCE = 30, 6
 INTERNAL_SHARE = 0.3
 KEPT_OF_A_KIND = 3
 
