@@ -61,7 +61,13 @@ CALLER_ROWS: tuple[Row, ...] = (
         "a hundred thousand parts, a header of a megabyte",
         tests=(f"{CALLERS}::test_37_monstrous_requests_cost_little",),
     ),
-    Row(38, "made-up client addresses", reason="no limit goes by address yet; when one does, its tests belong to it"),
+    Row(
+        38,
+        "made-up client addresses",
+        tests=(
+            f"{HTTP}/test_health.py::test_one_address_can_have_only_so_many_tokens_checked_whatever_address_it_claims",
+        ),
+    ),
     Row(39, "API keys guessed", reason="there are no API keys yet; when there are, their tests belong to them"),
     Row(
         40,

@@ -10,6 +10,7 @@ from server.queue import NEVER_SEEN, ConnectionLost, Status, TierView
 from server.settings.live import Live
 from server.settings.quantity import Usage
 from server.settings.sources import Files
+from tests.running import Answer
 from tests.server.http.http_site import ANSWER_SECONDS, Reviews, Site, assert_problem, running
 from tests.service.test_metrics import Series
 from tests.waiting import eventually
@@ -192,11 +193,14 @@ def test_requests_that_were_dropped_pile_up_no_work_and_keep_no_worker_waiting(t
         assert site.engine.asked < 10
 
 
-def test_one_address_can_have_only_so_many_tokens_checked(tmp_path: Path) -> None:
+def test_one_address_can_have_only_so_many_tokens_checked_whatever_address_it_claims(tmp_path: Path) -> None:
     with running(tmp_path, tokens=Reviews(b"secret")) as site:
-        body = {"most": 1, "wait": 0}
-        asked = site.callers.map(lambda _: site.work("lease", body, "unknown"), range(10 * TOKEN_CHECKS))
-        answers = {answer.status: answer for answer in asked}
+
+        def ask(number: int) -> Answer:
+            headers = {"Authorization": "Bearer unknown", "X-Forwarded-For": f"10.0.0.{number}"}
+            return site.internal.ask("POST", "/work/extend", b"{}", headers)
+
+        answers = {answer.status: answer for answer in site.callers.map(ask, range(10 * TOKEN_CHECKS))}
         assert_problem(answers[401], 401, "bad_worker_token")
         assert_problem(answers[503], 503, "worker_token_unchecked")
         assert answers[503].headers["Retry-After"] == "1"
