@@ -58,7 +58,7 @@ class BaseHandler(RequestHandler):
             self.body.expect(self.most_bytes())
             await self.admit()
             if self.body.comes:
-                self.services.pace.begin(self)
+                self.services.slow_bodies.begin(self)
                 self.body.watch_chunks(self._iostream, self.give_up)
         except (HTTPError, Problem, QueueError) as error:
             if not self.body.comes:
@@ -77,7 +77,7 @@ class BaseHandler(RequestHandler):
 
     def release(self) -> None:
         """Forget what has come of the body; further calls change nothing."""
-        self.services.pace.end(self)
+        self.services.slow_bodies.end(self)
         self.body.leave(self._iostream)
 
     def refuse(self, problem: Problem) -> None:
@@ -91,7 +91,7 @@ class BaseHandler(RequestHandler):
             self.set_header("Connection", "close")
         if self.body.lingers:
             self.flush()  # not finish(), at which Tornado closes a connection whose body has not all come
-            self.services.pace.begin(self)
+            self.services.slow_bodies.begin(self)
             self.body.watch_chunks(self._iostream, self.give_up)
         else:
             self.finish()

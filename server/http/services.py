@@ -13,8 +13,8 @@ from typing import Any
 from server.access.workers import Credentials
 from server.blobs import Blobs
 from server.engines.base import Engine, Pod
-from server.http.pace import Pace as UploadPace
 from server.http.rates import Rates
+from server.http.slow_bodies import SlowBodies
 from server.http.wakeups import Lookout, Wakeups
 from server.intake.admission import Gate
 from server.intake.capacity import Capacity
@@ -61,7 +61,7 @@ class Services:
     uploads: Memory
     work: Memory
     frames: Memory
-    pace: UploadPace
+    slow_bodies: SlowBodies
     metrics: Metrics
     clock: Callable[[], float]
     internal_url: str
@@ -117,7 +117,7 @@ class Services:
             uploads=uploads,
             work=Memory(WORK_BYTES),
             frames=Memory(FRAME_BYTES),
-            pace=UploadPace(monotonic),
+            slow_bodies=SlowBodies(monotonic),
             metrics=Metrics(version("tierserve"), sorted(FINAL)),
             clock=clock,
             internal_url=internal_url,

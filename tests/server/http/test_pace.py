@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from server.http.bodies import PIECES_FREE
-from server.http.pace import GRACE_SECONDS, SLOWEST_BYTES
+from server.http.slow_bodies import GRACE_SECONDS, SLOWEST_BYTES
 from tests.server.http.http_site import ANSWER_SECONDS, PICTURE, Site
 from tests.server.http.test_uploads import (
     CHUNK,
@@ -39,7 +39,7 @@ def test_an_upload_that_is_too_slow_ends_with_408(site: Site) -> None:
 
 
 def body_is_awaited(site: Site) -> None:
-    eventually(lambda: site.call(lambda: len(site.services.pace.coming)), ANSWER_SECONDS, "a body is awaited")
+    eventually(lambda: site.call(lambda: len(site.services.slow_bodies.coming)), ANSWER_SECONDS, "a body is awaited")
 
 
 @pytest.mark.parametrize("internal", [False, True])

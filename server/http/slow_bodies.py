@@ -24,7 +24,7 @@ class Coming(Protocol):
         """Answer with the problem, and close the connection."""
 
 
-class Pace:
+class SlowBodies:
     """All requests whose bodies are coming, on the event loop. One timer looks at them; it stops while there are none.
 
     A body that was refused must end within the time that others have before their speed counts.
