@@ -60,10 +60,16 @@ class BaseHandler(RequestHandler):
             if self.body.comes:
                 self.services.slow_bodies.begin(self)
                 self.body.watch_chunks(self._iostream, self.give_up)
+                # Tornado tells nobody else that the body has ended; the answer may come much later.
+                self.request._body_future.add_done_callback(self._body_ended)
         except (HTTPError, Problem, QueueError) as error:
             if not self.body.comes:
                 raise
             self.refuse(as_problem(error, HTTPStatus.INTERNAL_SERVER_ERROR))
+
+    def _body_ended(self, _: asyncio.Future[None]) -> None:
+        self.services.slow_bodies.end(self)
+        self.body.leave(self._iostream)
 
     def most_bytes(self) -> int:
         """How long the body may be. Raises ``Problem`` when that cannot be said."""

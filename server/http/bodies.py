@@ -13,7 +13,7 @@ from server.problems import Problem
 SMALL_BYTES = 4 * 1024  # of a body that nobody reads
 LINGER_BYTES = 4 * 1024 * 1024
 # Each piece costs the event loop some 30 us, be it a byte or 64 KiB.
-PIECES_FREE, PIECE_BYTES = 1024, 256
+PIECES_FREE, PIECE_BYTES = 256, 256
 
 
 class Body:
@@ -79,8 +79,9 @@ class Body:
         def counted(delimiter: bytes, max_bytes: int | None = None) -> Any:
             try:
                 self.count_piece()
-            except Problem as problem:  # Tornado would not answer with it
+            except Problem as problem:
                 give_up(problem)
+                raise  # or Tornado would read on through the chunks that have come
             return read_until(delimiter, max_bytes)
 
         if self._chunked:

@@ -63,6 +63,16 @@ def test_a_refused_client_that_stays_silent_is_hung_up_on(site: Site) -> None:
     site.idle()
 
 
+def test_a_request_that_waits_for_its_result_is_not_too_slow(site: Site) -> None:
+    with site.connected() as connection:
+        connection.sendall(CHUNKED.replace(b"respond-async", b"wait=60") + START + b"0\r\n\r\n")
+        token = site.job()
+        (leased,) = eventually(lambda: site.lease(token), ANSWER_SECONDS, "it is accepted")
+        assert site.call(lambda: list(site.services.slow_bodies.coming)) == []
+        site.complete(leased, token)
+        assert connection.recv(100).startswith(b"HTTP/1.1 200 ")
+
+
 @pytest.mark.parametrize("path", [b"/img-classification/free", b"/nope"])
 def test_a_body_in_tiny_chunks_is_refused(shared: Site, path: bytes) -> None:
     with shared.connected() as connection:
