@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -14,6 +15,7 @@ from server.queue import FINAL, Anything, Available, Ended, Moved, News, Predict
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 2.0
+HURRIED_AT_ONCE = 2  # for each new request, so that there are soon fewer
 
 
 class Waiter:
@@ -53,11 +55,14 @@ class Wakeups:
         self.draining = False
 
     def hurry(self) -> None:
-        """Let those who wait for an end wait no longer, because others find no room."""
-        for waiters in self._for_end.values():
-            for waiter in waiters:
-                waiter.hurried = True
-                waiter.wake()
+        """Let some of those who wait for an end wait no longer, because others find no room.
+
+        All at once would keep the event loop busy for too long.
+        """
+        waiting = (waiter for waiters in self._for_end.values() for waiter in waiters if not waiter.hurried)
+        for waiter in itertools.islice(waiting, HURRIED_AT_ONCE):
+            waiter.hurried = True
+            waiter.wake()
 
     @contextmanager
     def for_work(self, tier: str) -> Iterator[Waiter]:
