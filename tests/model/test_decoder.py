@@ -13,6 +13,7 @@ from contextlib import closing
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from PIL import Image
 
@@ -27,8 +28,9 @@ LARGE = Image.new("L", (5000, 3000))
 
 
 def children(process: int) -> list[int]:
-    """Processes that the main thread of this process has started."""
-    return [int(text) for text in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+    """Processes that the main thread of this process has started to decode in."""
+    found = psutil.Process(process).children()
+    return [child.pid for child in found if "model.decoder" in " ".join(child.cmdline())]
 
 
 def is_alive(process: int) -> bool:

@@ -86,7 +86,8 @@ class Handler(BaseHTTPRequestHandler):
             answer = self.server.lease()
         else:
             self.server.received[what].append(body)
-            answer = b'{"lost": []}'
+            outcomes = ["accepted" for _ in body.get("completions", ())]
+            answer = json.dumps({"lost": [], "outcomes": outcomes}).encode()
         self.send_response(200 if answer else 204)
         self.send_header("Content-Length", str(len(answer)))
         self.end_headers()
