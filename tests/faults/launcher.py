@@ -48,7 +48,7 @@ def prepare(secret: bytes, orphans: float, patience: float) -> None:
 
     from server import app
     from server.access.workers import WorkerTokens
-    from server.http import routes
+    from server.http import connections, slow_bodies
     from server.http.internal import worker
     from server.leader import sweeping
     from server.problems import Problem
@@ -60,7 +60,8 @@ def prepare(secret: bytes, orphans: float, patience: float) -> None:
     mock.patch.object(app, "WorkerTokens", lambda _: WorkerTokens(secret)).start()
     mock.patch.object(sweeping, "ORPHAN_SECONDS", orphans).start()
     if patience:
-        mock.patch.multiple(routes, BODY_SECONDS=patience, IDLE_SECONDS=patience).start()
+        mock.patch.multiple(connections, HEAD_SECONDS=patience, IDLE_SECONDS=patience).start()
+        mock.patch.object(slow_bodies, "GRACE_SECONDS", patience).start()
 
 
 def live(order: dict[str, Any], tell: int) -> None:

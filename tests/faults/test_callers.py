@@ -134,8 +134,8 @@ def test_37_monstrous_requests_cost_little(begin: Begin) -> None:
     for words, status in (
         (parts % (100_000 * len(part) + 6, 100_000 * part + b"--XX--"), b" 400 "),
         (parts % (len(name), name), b" 400 "),
-        (HEAD + b"X-Long: " + 1_000_000 * b"x" + b"\r\n\r\n", b""),
-        (b"POST /img-classification/free?" + 1_000_000 * b"x" + b" HTTP/1.1\r\n\r\n", b""),
+        (HEAD + b"X-Long: " + 1_000_000 * b"x" + b"\r\n\r\n", b" 431 "),
+        (b"POST /img-classification/free?" + 1_000_000 * b"x" + b" HTTP/1.1\r\n\r\n", b" 431 "),
     ):
         seconds, answer = cost(world, lambda words=words: exchange(world, words))  # type: ignore[misc]
         assert status in answer.partition(b"\r\n")[0]
@@ -169,7 +169,7 @@ def test_40_ids_that_are_paths_lead_nowhere(begin: Begin) -> None:
         "..%2F..%2Fqueue.db",
         "%2e%2e",
         "../../etc/passwd",
-        50_000 * "x",
+        5_000 * "x",
         "%00",
         "p%ff%fe",
         "p" + 34 * "0",

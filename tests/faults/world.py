@@ -165,8 +165,8 @@ class World:
     def workers(self) -> list[psutil.Process]:
         """The processes of the server's Jobs."""
         with suppress(psutil.NoSuchProcess):
-            if (life := self.life) is not None:
-                return psutil.Process(life.pid).children()
+            if (life := self.life) is not None:  # the settings are judged in a child process too
+                return [child for child in psutil.Process(life.pid).children() if "work" in child.cmdline()]
         return []
 
     def close(self) -> None:
