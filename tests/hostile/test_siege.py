@@ -11,6 +11,8 @@ from tests.hostile.attacks import ATTACKS
 from tests.hostile.siege import Siege, besiege, siege
 from tests.waiting import eventually
 
+pytestmark = pytest.mark.alone
+
 SECONDS, SECONDS_OF_ALL = 2.0, 4.0
 ROUNDS = 4
 BACK_MB = 100.0
