@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from server.http.bodies import PIECES_FREE
+from server.http.bodies import PIECE_BYTES, PIECES_FREE
 from server.http.slow_bodies import GRACE_SECONDS, SLOWEST_BYTES
 from tests.server.http.http_site import ANSWER_SECONDS, PICTURE, Site
 from tests.server.http.test_uploads import (
@@ -78,7 +78,7 @@ def test_a_body_in_tiny_chunks_is_refused(shared: Site, path: bytes) -> None:
     with shared.connected() as connection:
         connection.sendall(CHUNKED_POST % (path, b"") + START + (PIECES_FREE + 100) * b"1\r\nx\r\n")
         status, _, problem = answer_of(connection)
-        assert (status, problem["code"]) == (400, "tiny_pieces")
+        assert (status, problem["code"], problem["limit_bytes"]) == (400, "tiny_pieces", PIECE_BYTES)
     assert_all_memory_is_free(shared)
 
 
@@ -95,3 +95,19 @@ def test_a_client_that_waits_to_send_is_refused_at_once(shared: Site) -> None:
         status, head_of_answer, _ = answer_of(connection)
         assert (status, "Connection: close" in head_of_answer) == (404, True)
         assert connection.recv(10) == b""
+
+
+def test_a_body_may_come_in_a_thousand_pieces_of_any_size(shared: Site) -> None:
+    with shared.connected() as connection:
+        connection.sendall(CHUNKED + START + (PIECES_FREE - 10) * chunk(b"x") + b"0\r\n\r\n")
+        assert connection.recv(100).startswith(b"HTTP/1.1 20")
+
+
+def test_the_speed_of_a_body_does_not_count_at_first(site: Site) -> None:
+    with site.connected() as connection:
+        connection.sendall(CHUNKED + START)
+        body_is_awaited(site)
+        site.pace_clock.advance(GRACE_SECONDS - 1)
+        site.call(site.services.slow_bodies.look)
+        connection.sendall(b"0\r\n\r\n")
+        assert connection.recv(100).startswith(b"HTTP/1.1 20")

@@ -249,3 +249,18 @@ def test_a_request_that_never_finds_a_place_is_told_so(small: Site) -> None:
     status, _, problem = exchange(small, FORM + chunk(PART + PICTURE) + 2 * CHUNK)
     assert (status, problem["code"], problem["limit_bytes"]) == (413, "too_many_bytes", SHARE)
     assert_all_memory_is_free(small)
+
+
+@pytest.mark.parametrize(("length", "closes"), [(LINGER_BYTES, False), (LINGER_BYTES + 1, True)])
+def test_a_connection_outlives_a_refused_body_that_is_not_too_long(shared: Site, length: int, closes: bool) -> None:
+    head = HEAD.replace(b"/free", b"/gold") + b"Content-Length: %d\r\n\r\n" % length
+    with shared.connected() as connection:
+        connection.sendall(head)
+        status, head_of_answer, _ = answer_of(connection)
+        assert (status, "Connection: close" in head_of_answer) == (404, closes)
+        connection.sendall(bytes(length))
+        if closes:
+            assert connection.recv(10) == b""
+        else:
+            connection.sendall(b"GET /healthz" + HOST + b"\r\n")
+            assert connection.recv(100).startswith(b"HTTP/1.1 200 ")

@@ -6,6 +6,7 @@ import base64
 import contextlib
 import gc
 import json
+import re
 import weakref
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,8 +18,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from server.intake import formats, gathering
+from server.intake.forms import FIELDS_MOST
 from server.intake.gathering import WHOLE_BYTES, Request
 from server.intake.memory import Memory
+from server.intake.texts import DEEPEST, MARKS_MOST, REST_BYTES
 from server.problems import Problem
 from server.settings.records import Limits
 
@@ -285,3 +288,29 @@ def test_however_small_its_parts_a_picture_has_few_pieces(sizes: list[int]) -> N
         (pieces,) = found.pictures
         assert b"".join(pieces) == b"".join(bytes([number]) * size for number, size in enumerate(sizes))
         assert len(pieces) <= 1 + (1 if held.size > 200 else 2 * held.size // 8)
+
+
+@pytest.mark.parametrize("others", [FIELDS_MOST, FIELDS_MOST + 1])
+def test_a_form_may_have_a_hundred_other_parts(others: int) -> None:
+    wanted = [MAGIC[0] + b"%d" % number for number in range(LIMITS.images)]
+    body = form([("a", picture) for picture in wanted], others * [("b", b"x")])
+    if others == FIELDS_MOST:
+        assert found(read(body, [], FORM)) == (wanted, 5)
+    else:
+        assert code(body, FORM) == "bad_multipart"
+
+
+@pytest.mark.parametrize("more", [0, 1])
+@pytest.mark.parametrize("what", ["bytes", "depth", "marks"])
+def test_json_may_have_as_much_as_is_allowed_around_its_pictures(what: str, more: int) -> None:
+    picture = base64.b64encode(MAGIC[0]).decode()
+    depth = DEEPEST - 1 + more if what == "depth" else 1
+    body = f'{{"inputs":"{picture}","a":' + depth * "[" + "0" + "%s" + depth * "]" + "%s}"
+    marks = len(re.findall(r'["{}\[\]:,]', body)) - 1  # the quote that ends a picture is not counted
+    commas = MARKS_MOST - marks + more if what == "marks" else 0
+    spaces = REST_BYTES - len((body % ("", "")).replace(picture, "0")) + more if what == "bytes" else 0
+    body %= (commas * ",0", spaces * " ")
+    if more:
+        assert code(body.encode(), "application/json") in ("bad_json", "too_many_bytes")
+    else:
+        assert found(read(body.encode(), [], "application/json")) == ([MAGIC[0]], 5)

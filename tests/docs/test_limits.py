@@ -1,0 +1,53 @@
+"""The limits that docs/api.md names are those of the code."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from model import structure, worker
+from server.http import bodies, listener, services, slow_bodies
+from server.http.internal import calls
+from server.http.public import preference
+from server.intake import forms, gathering, texts, wishes
+from server.queue.operations import moves, results
+from tests.docs.sentences import ROOT
+
+KIB, MIB = 1024, 1024 * 1024
+LIMITS = [
+    (rf"`\?top_k=` \(1 to {gathering.TOP_K_MOST}, default {gathering.TOP_K_DEFAULT}\)", []),
+    (r"around the pictures may have (\S+) KiB", [texts.REST_BYTES / KIB]),
+    (r"a depth of (\S+), and (\S+) brackets", [texts.DEEPEST, texts.MARKS_MOST]),
+    (r"have (\S+) parts besides its pictures, with (\S+) KiB", [forms.FIELDS_MOST, forms.FIELD_BYTES / KIB]),
+    (r"A body has (\S+) s\. .* be (\S+) KiB/s", [slow_bodies.GRACE_SECONDS, slow_bodies.SLOWEST_BYTES / KIB]),
+    (r"come in (\S+) pieces .* must have (\S+) bytes", [bodies.PIECES_FREE, bodies.PIECE_BYTES]),
+    (r"all uploads may take (\S+) MiB", [services.UPLOAD_BYTES / MIB]),
+    (r"ignores one of up to (\S+) KiB", [bodies.SMALL_BYTES / KIB]),
+    (r"drops up to (\S+) MiB", [bodies.LINGER_BYTES / MIB]),
+    (r"The request waits up to 10 s for the result \((\S+) s at most\)", [preference.LONGEST_WAIT]),
+    (r"after 20 s at the latest \((\S+) s at most\)", [preference.LONGEST_WAIT]),
+    (r"Idempotency-Key: <1\.\.(\S+) printable", [wishes.KEY_LONGEST]),
+    (r"takes longer than (\S+) s\. It is refused", [worker.PICTURE_SECONDS]),
+    (r"more than (\S+) segments, chunks or blocks", [structure.MOST_PARTS]),
+    (r"more than (\S+) compressed texts", [structure.MOST_PACKED]),
+    (r"more than (\S+) billion pixels times scans", [structure.MOST_PASSES / 1e9]),
+    (r"A body may have (\S+) KiB, and that", [calls.LEASES_BYTES / KIB]),
+    (r"`/work/complete` (\S+) KiB for each picture", [calls.PICTURE_BYTES / KIB]),
+    (r"less than (\S+) MiB or more than (\S+) MiB", [calls.COMPLETE_LEAST / MIB, calls.COMPLETE_MOST / MIB]),
+    (r"at most (\S+) bytes of JSON for each picture plus (\S+)", [results.RESULT_BYTES, results.LABEL_BYTES]),
+    (r"holds at most (\S+) predictions, and at most (\S+) MiB", [moves.HELD_MOST, moves.HELD_BYTES / MIB]),
+]
+
+
+@pytest.mark.parametrize(("words", "limits"), LIMITS)
+def test_the_limits_of_the_interface_are_those_of_the_code(words: str, limits: list[float]) -> None:
+    text = " ".join((ROOT / "docs" / "api.md").read_text().split())
+    found = re.search(words, text)
+    assert found is not None
+    assert [float(number.replace(",", "")) for number in found.groups()] == limits
+
+
+def test_the_shares_of_a_port_are_those_of_the_code() -> None:
+    assert (listener.GREEDY_SHARE, listener.CROWDED_SHARE) == (0.1, 0.75)  # "a tenth", "three quarters"
+    assert services.SHOWN_SECONDS == 1.0  # "within the last second"
