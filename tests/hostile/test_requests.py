@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Thread
+from typing import Any
 
 import pytest
 
@@ -73,3 +78,20 @@ def test_answers_are_judged(status: int, headers: dict[str, str], body: object, 
     found = complaint(Reply(status, headers, json.dumps(body).encode()), "GET")
     assert words in found
     assert bool(found) == bool(words)
+
+
+def test_a_request_that_got_a_wrong_answer_is_saved_and_can_be_sent_again(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent = [b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", b"GET /nope HTTP/1.1\r\nHost: localhost\r\n\r\n"]
+    failure = {"port": PUBLIC, "data": [base64.b64encode(data).decode() for data in sent]}
+
+    @contextmanager
+    def failing(order: dict[str, Any], processes: int, outcome: requests.Outcome) -> Iterator[list[Thread]]:
+        outcome.failures.append(failure)
+        yield []
+
+    monkeypatch.setattr(requests, "senders", failing)
+    requests.run(models, tmp_path, 0, SEED)
+    lines = list(requests.replay(tmp_path / "wrong-0.json", models, tmp_path / "again"))
+    assert [line[:5] for line in lines[:-1]] == ["> b'G", "< 200", "> b'G", "< 404"]
