@@ -51,3 +51,16 @@ def test_the_limits_of_the_interface_are_those_of_the_code(words: str, limits: l
 def test_the_shares_of_a_port_are_those_of_the_code() -> None:
     assert (listener.GREEDY_SHARE, listener.CROWDED_SHARE) == (0.1, 0.75)  # "a tenth", "three quarters"
     assert services.SHOWN_SECONDS == 1.0  # "within the last second"
+
+
+def test_the_codes_of_the_errors_are_those_of_the_code() -> None:
+    source = "\n".join(path.read_text() for part in ("server", "model") for path in (ROOT / part).rglob("*.py"))
+    page = (ROOT / "docs" / "api.md").read_text()
+    rows = "\n".join(row for row in page.splitlines() if re.match(r"\| [45]\d\d", row))
+    made = set(re.findall(r'(?:Problem|ImageError)\(\s*(?:\w+\.)?\w+,\s*"(\w+)"', source))
+    made |= set(re.findall(r'ImageError\("(\w+)"', source))
+    assert len(made) > 30
+    assert {code for code in made if f"`{code}`" not in page} == set()
+    named = {word for word in re.findall(r"`([a-z]+(?:_[a-z]+)+)`", rows) if not re.match("(limit|kept)_", word)}
+    fields = {"queue_bytes", "free_bytes", "reserve_bytes", "received_bytes"}
+    assert {code for code in named - fields - {"method_not_allowed"} if f'"{code}"' not in source} == set()

@@ -83,7 +83,7 @@ def test_answers_are_judged(status: int, headers: dict[str, str], body: object, 
 def test_a_request_that_got_a_wrong_answer_is_saved_and_can_be_sent_again(
     models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sent = [b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", b"GET /nope HTTP/1.1\r\nHost: localhost\r\n\r\n"]
+    sent = [b"GET /v1/tiers HTTP/1.1\r\nHost: localhost\r\n\r\n", b"GET /nope HTTP/1.1\r\nHost: localhost\r\n\r\n"]
     failure = {"port": PUBLIC, "data": [base64.b64encode(data).decode() for data in sent]}
 
     @contextmanager
