@@ -48,7 +48,7 @@ def test_the_limits_of_the_interface_are_those_of_the_code(words: str, limits: l
     assert [float(number.replace(",", "")) for number in found.groups()] == limits
 
 
-def test_the_shares_of_a_port_are_those_of_the_code() -> None:
+def test_the_limits_that_are_told_in_words_are_those_of_the_code() -> None:
     assert (listener.GREEDY_SHARE, listener.CROWDED_SHARE) == (0.1, 0.75)  # "a tenth", "three quarters"
     assert services.SHOWN_SECONDS == 1.0  # "within the last second"
 

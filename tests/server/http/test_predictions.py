@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -233,3 +234,22 @@ def test_a_server_that_stops_answers_who_waits(site: Site) -> None:
 def test_every_end_has_an_answer() -> None:
     """A client that waited gets a problem for every end but success."""
     assert set(ENDED_BADLY) == FINAL - {Status.SUCCEEDED}
+
+
+def test_times_are_told_in_utc_and_durations_from_the_acceptance(site: Site) -> None:
+    token, url = site.job(), site.submit().headers["Location"]
+    site.clock.advance(2)
+    (unused,) = site.lease(token)
+    site.work("release", {"leases": [[unused["id"], unused["token"]]]}, token)
+    site.clock.advance(1)
+    (one,) = site.lease(token)
+    site.clock.advance(3)
+    assert site.complete(one, token) == ["accepted"]
+    told = site.get(url).json
+    assert told["metrics"] == {"queue_ms": 2000, "predict_ms": 8, "total_ms": 6000}
+    assert told["attempts"] == 1
+    created, started, completed, deadline = (
+        datetime.fromisoformat(told[name]) for name in ("created_at", "started_at", "completed_at", "deadline_at")
+    )
+    assert created.utcoffset() == timedelta(0)
+    assert [(moment - created).total_seconds() for moment in (started, completed, deadline)] == [2, 6, 3600]

@@ -160,3 +160,10 @@ def test_missing_and_lying_lengths(shared: Site, headers: bytes, status: int, co
 def test_a_length_beside_chunks_is_refused(shared: Site) -> None:
     both = b"Content-Length: 10\r\nTransfer-Encoding: chunked\r\n\r\n"
     assert shared.exchange(HEAD + both).startswith(b"HTTP/1.1 400 ")
+
+
+def test_too_many_pictures_name_the_limit(shared: Site) -> None:
+    body, headers = multipart([PICTURE] * 9)
+    answer = shared.post("free", body, headers)
+    assert_problem(answer, 413, "too_many_images")
+    assert answer.json["limit_images"] == 8

@@ -288,7 +288,7 @@ def test_a_server_that_stops_sends_idle_workers_away_and_takes_results(site: Sit
     site.call(site.services.wakeups.drain)
     told: Answer = asking.result(ANSWER_SECONDS)
     assert_problem(told, 503, "stopping")
-    assert told.headers["Connection"] == "close"
+    assert (told.headers["Connection"], told.headers["Retry-After"]) == ("close", "1")
     assert_problem(site.work("lease", {"most": 1, "wait": 10}, token), 503, "stopping")
     assert site.complete(one, token) == ["accepted"]
     assert LABELS[0]["labels"] == site.get(f"/v1/predictions/{one['id']}").json["results"][0]["labels"]
