@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from server.http.public.preference import LONGEST_WAIT, Preference
 from server.http.public.representation import ENDED_BADLY
 from server.queue import FINAL, NEVER_SEEN, Status, new_id
 from tests.running import Answer
@@ -170,7 +171,7 @@ def test_a_failure_is_told_to_who_waits(site: Site) -> None:
 
 def test_the_pace_gives_an_estimate(site: Site) -> None:
     for number in range(10):
-        site.submit()
+        assert "eta_seconds" not in site.submit().json["queue"]
         finish_next(site, f"job{number}")
     answer = site.submit()
     assert answer.json["queue"]["eta_seconds"] == 0.01  # each prediction took 8 ms
@@ -253,3 +254,8 @@ def test_times_are_told_in_utc_and_durations_from_the_acceptance(site: Site) -> 
     )
     assert created.utcoffset() == timedelta(0)
     assert [(moment - created).total_seconds() for moment in (started, completed, deadline)] == [2, 6, 3600]
+
+
+@pytest.mark.parametrize(("given", "seconds"), [([], 7), (["wait=10"], 10), (["wait=9999"], LONGEST_WAIT)])
+def test_a_request_waits_as_long_as_it_may(given: list[str], seconds: float) -> None:
+    assert Preference.of(given, 7).seconds == seconds
