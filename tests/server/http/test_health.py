@@ -63,6 +63,7 @@ def test_readiness_is_that_of_the_queue_and_names_every_tier(site: Site) -> None
     site.database.failure = ConnectionLost("the connection broke")
     away = site.get("/readyz")
     assert (away.status, away.json) == (503, {"status": "queue unavailable", "detail": "the connection broke"})
+    assert away.headers["Content-Type"] == "application/json"
     assert site.get("/healthz").status == 200
     site.database.failure = None
     site.call(site.services.wakeups.drain)

@@ -24,6 +24,7 @@ IMAGE_BYTES = 10 * 1024 * 1024
         (b"SIMPLE  =                    T", "image/fits", 415, "unsupported_media_type"),
         (b"%!PS-Adobe-3.0 EPSF-3.0", "image/jpeg", 415, "unsupported_media_type"),
         (PICTURE, "video/mp4", 415, "unsupported_media_type"),
+        (b'{"inputs": "/9j/"}', "image/jpeg", 415, "unsupported_media_type"),
         (b"", "image/jpeg", 400, "empty_body"),
         (b"{", "application/json", 400, "bad_json"),
         (b"[1]", "application/json", 400, "bad_json"),
