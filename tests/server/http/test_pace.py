@@ -97,7 +97,7 @@ def test_a_client_that_waits_to_send_is_refused_at_once(shared: Site) -> None:
         assert connection.recv(10) == b""
 
 
-def test_a_body_may_come_in_a_thousand_pieces_of_any_size(shared: Site) -> None:
+def test_a_body_may_come_in_some_pieces_of_any_size(shared: Site) -> None:
     with shared.connected() as connection:
         connection.sendall(CHUNKED + START + (PIECES_FREE - 10) * chunk(b"x") + b"0\r\n\r\n")
         assert connection.recv(100).startswith(b"HTTP/1.1 20")
