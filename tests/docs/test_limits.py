@@ -7,7 +7,7 @@ import re
 import pytest
 
 from model import structure, worker
-from server.http import bodies, listener, services, slow_bodies, wakeups
+from server.http import bodies, listener, services, slow_bodies
 from server.http.internal import calls
 from server.http.public import preference
 from server.intake import forms, gathering, texts, wishes
@@ -51,7 +51,6 @@ def test_the_limits_of_the_interface_are_those_of_the_code(words: str, limits: l
 
 def test_the_limits_that_are_told_in_words_are_those_of_the_code() -> None:
     assert (listener.GREEDY_SHARE, listener.CROWDED_SHARE) == (0.1, 0.75)  # "a tenth", "three quarters"
-    assert wakeups.HURRIED_AT_ONCE == 2  # "answer two"
     assert services.SHOWN_SECONDS == 1.0  # "within the last second"
 
 
