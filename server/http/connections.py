@@ -47,6 +47,9 @@ class Door(Protocol):
     def receiving(self, connection: Connection) -> None:
         """The body of a request is to come."""
 
+    async def took(self, size: int) -> None:
+        """So many bytes of a body have been taken; return when others on the event loop have had their turn."""
+
     def refused(self, problem: Problem) -> None:
         """A request without a handler was answered with this."""
 
@@ -117,6 +120,10 @@ class Exchange(HTTP1Connection):
             self.close()
             return False
 
+    async def _deliver_body(self, delegate: HTTPMessageDelegate, data: bytes) -> None:
+        await super()._deliver_body(delegate, data)
+        await self._connection.took(len(data))
+
     def _read_body(self, code: int, headers: HTTPHeaders, delegate: HTTPMessageDelegate) -> Awaitable[None] | None:
         """Called when the handler is ready for the body."""
         if self._expects and self._response_start_line is None and headers.get("Content-Length") != "0":
@@ -162,6 +169,10 @@ class Connection(HTTP1ServerConnection):
     def receive(self) -> None:
         """The body of a request is to come."""
         self._door.receiving(self)
+
+    async def took(self, size: int) -> None:
+        """So many bytes of a body have been taken; return when more may be."""
+        await self._door.took(size)
 
     def look(self, now: float) -> None:
         """Close the connection if its client has been silent for too long."""

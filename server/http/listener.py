@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-import math
 import socket
 from collections import defaultdict
 from collections.abc import Callable, Iterable
@@ -21,11 +21,13 @@ from server.problems import Problem
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 1.0
-REST_SECONDS = 0.2  # after accepting has failed
+REST_SECONDS = 0.2  # after accepting has failed, or found no room
 # One address may have so much of a port while others find no room: more of its uploads are closed for them.
 GREEDY_SHARE = 0.1
 CROWDED_SHARE = 0.75
 FRESH_SECONDS = 0.5
+# Of all bodies together. Tornado lets each connection take as much before others have their turn.
+TURN_BYTES = 256 * 1024
 AT_ONCE = 32  # connections that are accepted before others on the loop have their turn
 
 
@@ -71,6 +73,7 @@ class Listener(HTTPServer):
         self.conn_params.header_timeout = None  # ``Connection.look`` ends what waits for too long
         self._loop, self._most, self._refused = IOLoop.current(), most, refused
         self._crowded = crowded
+        self._turn_left = TURN_BYTES
         self._doors: list[socket.socket] = []
         self._accepts = self._is_full = self._looks = False
         self._addresses: defaultdict[str, Address] = defaultdict(Address)
@@ -80,7 +83,7 @@ class Listener(HTTPServer):
         self._made_room = Tally(
             log, f"%d connections that waited for their clients were closed for new ones: {most} are served", clock
         )
-        self._full = Tally(log, f"%d times new connections had to wait: {most} have requests under way", clock)
+        self._full = Tally(log, f"%d times new connections had to wait: none of {most} could make room", clock)
         self._failed = Tally(log, "%d times a connection could not be accepted, last because of: %s", clock)
 
     def add_sockets(self, sockets: Iterable[socket.socket]) -> None:
@@ -125,6 +128,17 @@ class Listener(HTTPServer):
             self._busy.add(connection)
             if len(self._busy) > CROWDED_SHARE * self._most:
                 self._crowded()
+
+    async def took(self, size: int) -> None:
+        """As ``Door`` says."""
+        if self._turn_left == TURN_BYTES:
+            asyncio.get_running_loop().call_soon(self._next_turn)
+        self._turn_left -= size
+        while self._turn_left <= 0:  # noqa: ASYNC110 (for one turn of the loop)
+            await asyncio.sleep(0)
+
+    def _next_turn(self) -> None:
+        self._turn_left = TURN_BYTES
 
     def refused(self, problem: Problem) -> None:
         """As ``Door`` says."""
@@ -177,11 +191,12 @@ class Listener(HTTPServer):
         for _ in range(AT_ONCE):
             is_full = len(self._served) >= self._most
             # What has just been accepted may have sent something that is not read yet.
-            longest = (self._longest(self._loop.time() - FRESH_SECONDS) or self._longest()) if is_full else None
+            longest = self._longest(self._loop.time() - FRESH_SECONDS) if is_full else None
             if is_full and longest is None:
                 self._full.add()
                 self._is_full = True
                 self._pause()
+                self._loop.call_later(REST_SECONDS, self._resume)
                 return
             try:
                 accepted, address = door.accept()
@@ -201,7 +216,7 @@ class Listener(HTTPServer):
                 longest.stream.close()
             self.handle_stream(Stream(accepted), address)
 
-    def _longest(self, since: float = math.inf) -> Connection | None:
+    def _longest(self, since: float) -> Connection | None:
         """The connection that makes room, if one can that has waited since then."""
         found, most = None, 0
         for address in self._addresses.values():

@@ -28,6 +28,7 @@ MOST = 4
 def narrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     """A site with few connections at once."""
     monkeypatch.setattr(routes, "shares", lambda: Shares(public=MOST, internal=MOST))
+    monkeypatch.setattr(listener, "FRESH_SECONDS", 0.0)
     with running(tmp_path) as found:
         yield found
 
@@ -97,7 +98,7 @@ def test_the_address_with_the_most_connections_makes_room(narrow: Site) -> None:
         assert [asked(one) for one in (modest, greedy[2], *others)] == [200] * MOST
 
 
-def test_what_was_accepted_just_now_makes_room_last(narrow: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_accepted_just_now_does_not_make_room(narrow: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listener, "FRESH_SECONDS", 2.0)
     with ExitStack() as held:
         old = opened(narrow.port, held)
@@ -105,7 +106,10 @@ def test_what_was_accepted_just_now_makes_room_last(narrow: Site, monkeypatch: p
         time.sleep(2.1)
         many = [opened(narrow.port, held, "127.0.0.2") for _ in range(MOST)]
         assert_closed(old)
+        late = opened(narrow.port, held, "127.0.0.3")
         assert [asked(one) for one in many] == [200] * MOST
+        assert asked(late) == 200
+        assert_closed(many[0])
 
 
 def test_an_address_that_has_many_uploads_makes_room_with_the_oldest(
