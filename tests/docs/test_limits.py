@@ -25,7 +25,7 @@ LIMITS = [
     (r"all uploads may take (\S+) MiB", [services.UPLOAD_BYTES / MIB]),
     (r"ignores one of up to (\S+) KiB", [bodies.SMALL_BYTES / KIB]),
     (r"drops up to (\S+) MiB", [bodies.LINGER_BYTES / MIB]),
-    (r"within the last (\S+) s is closed only", [listener.FRESH_SECONDS]),
+    (r"within the last (\S+) s is not closed", [listener.FRESH_SECONDS]),
     (r"The request waits up to 10 s for the result \((\S+) s at most\)", [preference.LONGEST_WAIT]),
     (r"after 20 s at the latest \((\S+) s at most\)", [preference.LONGEST_WAIT]),
     (r"Idempotency-Key: <1\.\.(\S+) printable", [wishes.KEY_LONGEST]),

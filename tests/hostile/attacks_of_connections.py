@@ -53,14 +53,13 @@ class Crowds(Attack):
     name = "crowds"
 
     async def run(self) -> None:
-        # They keep the only worker of the tier busy for some seconds, so that the last one of them waits.
+        # It keeps the only worker of the tier busy for some seconds.
         whole = b"".join(form(8, many_scans(40)))
         self._path = "/nope"
-        for _ in range(4):
-            with suppress(OSError, TimeoutError):
-                async with Wire(self.target.port, APART, self.tally) as wire:
-                    await wire.send(upload_head(self.target.tier, FORM, len(whole)) + whole)
-                    self._path = await wire.location() or self._path
+        with suppress(OSError, TimeoutError):
+            async with Wire(self.target.port, APART, self.tally) as wire:
+                await wire.send(upload_head(self.target.tier, FORM, len(whole)) + whole)
+                self._path = await wire.location() or self._path
         await self.crowd(SILENT, self._once, pause=1.0, spread=SPREAD_SECONDS)
 
     async def _once(self, wire: Wire, index: int) -> None:

@@ -135,10 +135,6 @@ def test_requests_that_wait_for_an_end_are_answered_early_when_they_leave_no_roo
         late = opened(narrow.port, held)
         late.sendall(WAITING)
         assert [raw.read(one).status for one in waiting[:2]] == [202] * 2
-        for one in (waiting[2], late):
-            one.settimeout(0.3)
-            with pytest.raises(TimeoutError):
-                one.recv(1)
 
 
 def test_when_all_have_requests_under_way_a_new_one_waits_its_turn(
