@@ -21,11 +21,12 @@ from server.problems import Problem
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 1.0
-REST_SECONDS = 0.2  # after accepting has failed, or found no room
+REST_SECONDS = 0.2  # after accepting has failed
+FULL_SECONDS = 0.1  # until room is looked for again
 # One address may have so much of a port while others find no room: more of its uploads are closed for them.
 GREEDY_SHARE = 0.1
 CROWDED_SHARE = 0.75
-FRESH_SECONDS = 0.5
+FRESH_SECONDS = 0.1  # long enough for the request to be read
 # Of all bodies together. Tornado lets each connection take as much before others have their turn.
 TURN_BYTES = 256 * 1024
 AT_ONCE = 32  # connections that are accepted before others on the loop have their turn
@@ -196,7 +197,7 @@ class Listener(HTTPServer):
                 self._full.add()
                 self._is_full = True
                 self._pause()
-                self._loop.call_later(REST_SECONDS, self._resume)
+                self._loop.call_later(FULL_SECONDS, self._resume)
                 return
             try:
                 accepted, address = door.accept()

@@ -28,7 +28,7 @@ MOST = 4
 def narrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     """A site with few connections at once."""
     monkeypatch.setattr(routes, "shares", lambda: Shares(public=MOST, internal=MOST))
-    monkeypatch.setattr(listener, "FRESH_SECONDS", 0.0)
+    monkeypatch.setattr(listener, "FRESH_SECONDS", -1.0)
     with running(tmp_path) as found:
         yield found
 
