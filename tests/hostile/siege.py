@@ -15,7 +15,7 @@ import psutil
 
 from tests.hostile.honest import ANSWER_SECONDS
 from tests.hostile.seen import Memory, Stretch, wait_for_answers
-from tests.hostile.verdict import Round, broken, figures, slow
+from tests.hostile.verdict import FLOOR_SECONDS, Round, broken, figures, slow
 from tests.running import ROOT, Service, alive
 from tests.service.pictures import cat, encode
 from tests.waiting import eventually
@@ -95,18 +95,19 @@ def besiege(
     say: Callable[[str], None] = lambda line: None,
     *,
     until_fast: bool = False,
+    floor: float = FLOOR_SECONDS,
 ) -> list[str]:
     """Attack in several rounds, with a rest before each, and return what went wrong.
 
     What must never happen may happen in no round. Slow answers count if no round was without them, because other
     programs of the machine come and go, while a slow server is always slow. ``until_fast`` ends with the first round
-    that was fast.
+    that was fast. An answer may take twice as long as usual, or ``floor`` seconds more.
     """
     wrong, complaints = list[str](), list[str]()
     fast = False
     for number in range(rounds):
         seen, sent = besieged.attack(names, seconds, besieged.rest(REST_SECONDS), f"{seed}/{number}")
-        complaints = slow(seen)
+        complaints = slow(seen, floor)
         fast = fast or not complaints
         wrong += broken(seen)
         title = names[0] if len(names) == 1 else "all at once"

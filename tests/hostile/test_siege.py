@@ -14,7 +14,9 @@ from tests.waiting import eventually
 pytestmark = pytest.mark.alone
 
 SECONDS, SECONDS_OF_ALL = 2.0, 4.0
-ROUNDS = 4
+ROUNDS = 3
+# `make hostile` measures. Here only a server that stands still fails, since the machine may be busy.
+FLOOR_SECONDS = 5.0
 BACK_MB = 100.0
 
 
@@ -43,5 +45,5 @@ def withstand(besieged: Siege, names: Sequence[str], seconds: float) -> None:
     """Attack until one round was fast. Nothing else may go wrong in any round."""
     assert not besieged.ended()
     said: list[str] = []
-    wrong = besiege(besieged, names, seconds, ROUNDS, "a test", said.append, until_fast=True)
+    wrong = besiege(besieged, names, seconds, ROUNDS, "a test", said.append, until_fast=True, floor=FLOOR_SECONDS)
     assert not wrong, "\n".join(said)

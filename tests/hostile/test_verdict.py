@@ -40,8 +40,10 @@ def test_a_good_round_is_good() -> None:
     [
         pytest.param(with_samples("free", 1, status=500), "1 honest requests of free: answered 500", id="500"),
         pytest.param(with_samples("free", 1, status=503), "free: answered 503", id="503 without Retry-After"),
-        pytest.param(with_samples("free", 1, status=0, trouble="reset"), "free: reset", id="no answer"),
-        pytest.param(with_samples("healthz", 1, status=0, took=None), "healthz: no answer", id="still no answer"),
+        pytest.param(
+            with_samples("free", 2, status=0, trouble="reset"), "2 honest requests of free: reset", id="no answer"
+        ),
+        pytest.param(with_samples("healthz", 2, status=0, took=None), "healthz: no answer", id="still no answer"),
         pytest.param(with_samples("premium", 4, status=503, retry=True), "too few were done", id="refused"),
         pytest.param(replace(GOOD, during=replace(FINE, peak_mb=401.0)), "401 MB", id="memory"),
         pytest.param(replace(GOOD, log=b"Traceback (most recent call last)"), "traceback", id="traceback"),
@@ -54,6 +56,10 @@ def test_what_must_never_happen_is_seen(bad: Round, words: str) -> None:
     assert words in complaint
 
 
+def test_one_connection_that_was_closed_for_another_is_no_fault() -> None:
+    assert broken(with_samples("free", 1, status=0, trouble="reset")) == []
+
+
 def test_a_free_tier_that_says_when_to_come_back_is_no_fault() -> None:
     assert broken(with_samples("free", 20, status=503, retry=True)) == []
 
@@ -62,6 +68,11 @@ def test_a_free_tier_that_says_when_to_come_back_is_no_fault() -> None:
 def test_slow_answers_are_seen(kind: str) -> None:
     (complaint,) = slow(with_samples(kind, 2, took=0.07))
     assert complaint == f"{kind}: p95 70 ms; 60 are allowed, 10 is usual"
+
+
+def test_a_test_minds_only_very_slow_answers() -> None:
+    assert slow(with_samples("premium", 2, took=0.07), 1.0) == []
+    assert slow(with_samples("premium", 2, took=1.1), 1.0) != []
 
 
 def test_too_few_answers_are_no_proof() -> None:
