@@ -64,6 +64,10 @@ class Server(ThreadingHTTPServer):
         self.waiting.append((key, picture))
         self.news.set()
 
+    def renewals(self) -> int:
+        """How often the worker has renewed its lease of the slow picture."""
+        return sum(["slow", "t"] in body["leases"] for body in self.received["extend"])
+
     def result(self, key: str) -> dict[str, Any]:
         """Wait for the result of a prediction with one picture."""
 
@@ -139,10 +143,7 @@ def test_leases_are_renewed_while_a_picture_is_decoded_for_long(server: Server, 
         decoder = freeze_decoder(server, worker)
         server.give("slow", SMALL)
 
-        def renewals() -> int:
-            return sum(["slow", "t"] in body["leases"] for body in server.received["extend"])
-
-        eventually(renewals, 20, "five renewals", enough=lambda seen: seen >= 5)
+        eventually(server.renewals, 20, "five renewals", enough=lambda seen: seen >= 5)
         os.kill(decoder, signal.SIGCONT)
         assert "labels" in server.result("slow")
 
@@ -164,7 +165,7 @@ def test_a_worker_that_must_end_cuts_a_slow_picture_short_and_hands_it_back(serv
     with working(server, models) as worker:
         decoder = freeze_decoder(server, worker)
         server.give("slow", SMALL)
-        eventually(lambda: server.received["extend"], 20, "the worker holds it")
+        eventually(server.renewals, 20, "the worker holds it")
         worker.terminate()
         assert worker.wait(15) == 0
         assert {"leases": [["slow", "t"]]} in server.received["release"]
