@@ -80,8 +80,8 @@ class Decoder:
         done, body = self._ask(data)
         if not done:
             raise ImageError(**json.loads(body))
-        side = self._how.size
-        return normalise(np.frombuffer(body, np.uint8).reshape(side, side, 3), self._how)
+        channels, height, width = self._how.shape
+        return normalise(np.frombuffer(body, np.uint8).reshape(height, width, channels), self._how)
 
     def interrupt(self) -> None:
         """Make the ``load`` that runs in the child, and every later one, raise ``DecodingStopped``."""

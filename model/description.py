@@ -1,4 +1,4 @@
-"""The file ``model.json`` of a model directory: ``python -m model build`` writes it, and every runtime reads it."""
+"""The file ``model.json`` of a model directory: a build writes it, and every runtime reads it."""
 
 import dataclasses
 import hashlib
@@ -17,13 +17,31 @@ class ModelError(Exception):
     """A model directory cannot be used; the message says why, and with which command to mend it."""
 
 
-class BuildError(Exception):
-    """A model cannot be built; the message says why, and what to choose instead."""
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """How a variant did on the pictures that judged it, and on the machine that built it."""
+
+    agreement: float
+    """Share of the pictures, 0 to 1, for which its best class is timm's."""
+    sure_agreement: float | None
+    """The same over the pictures that timm is sure of; None if there is none."""
+    largest_difference: float
+    """Largest difference from timm's output in any logit of any picture, with timm's own pixels."""
+    top1: float | None
+    """Share of the pictures whose true class is its best; None if the true classes are not known."""
+    top5: float | None
+    """Share of the pictures whose true class is among its best five."""
+    ms: float
+    """Median milliseconds from a picture's bytes to its probabilities, in one process of one thread."""
+    images_per_second: float
+    """How many pictures such a process classifies in a second."""
+    memory_mb: float
+    """Peak memory of such a process, in MB (10^6 bytes)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """One file of weights, and how close to timm it was measured to be."""
+    """One file of weights."""
 
     runtime: str
     """The runtime that loads it: ``onnx`` or ``timm``."""
@@ -35,12 +53,8 @@ class Variant:
     """Size of the file."""
     sha256: str
     """Checksum of the file, hexadecimal."""
-    top1_agreement: float
-    """Share of the held-out pictures, 0 to 1, for which its best class is timm's."""
-    sure_top1_agreement: float
-    """The same over the held-out pictures that timm is sure of."""
-    max_logit_difference: float
-    """Largest difference from timm's output in any logit of any held-out picture."""
+    measured: Measured
+    """How it was judged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +64,32 @@ class Model:
     path: Path
     """The directory."""
     name: str
-    """The name of the architecture in timm, with its tag if it has one."""
+    """What its owner calls it."""
+    version: str
+    """The first 8 hexadecimal digits of ``digest``."""
+    digest: str
+    """SHA-256 of what is served: architecture, labels, preprocessing and the checksums of all variants."""
+    architecture: str
+    """The name of its network in timm."""
+    arguments: Mapping[str, Any]
+    """What ``timm.create_model`` needs beside the name, such as ``num_classes``."""
     labels: tuple[str, ...]
-    """A readable, unique name for each class, by class number."""
+    """A unique name for each class, by class number; any Unicode but control characters."""
     preprocessing: Preprocessing
     """How pictures are turned into its input."""
     variants: tuple[Variant, ...]
     """Its files of weights."""
+    judged: Mapping[str, Any]
+    """On which pictures it was judged, how timm itself did on them, and which classes are confused."""
+    warnings: tuple[str, ...]
+    """What its owner should know, a sentence each: for example why a variant was left out."""
     build: Mapping[str, Any]
-    """How it was made: builder version, weights and licence, package versions, what agreement was measured on."""
+    """How it was made: builder version, source and licence of the weights, versions of packages."""
+
+    @property
+    def reference(self) -> str:
+        """``NAME@VERSION``, which names exactly this model."""
+        return f"{self.name}@{self.version}"
 
     def variant(self, runtime: str, name: str) -> Variant:
         """Return the variant ``name`` for ``runtime``, or raise ``ModelError`` with the choices."""
@@ -89,9 +120,17 @@ def read_model(directory: Path) -> Model:
         model = Model(
             path=directory,
             name=fields["name"],
+            version=fields["version"],
+            digest=fields["digest"],
+            architecture=fields["architecture"],
+            arguments=fields["arguments"],
             labels=tuple(fields["labels"]),
             preprocessing=_preprocessing(fields["preprocessing"]),
-            variants=tuple(Variant(**variant) for variant in fields["variants"]),
+            variants=tuple(
+                Variant(**{**variant, "measured": Measured(**variant["measured"])}) for variant in fields["variants"]
+            ),
+            judged=fields["judged"],
+            warnings=tuple(fields["warnings"]),
             build=fields["build"],
         )
     except FileNotFoundError as error:

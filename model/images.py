@@ -57,16 +57,30 @@ warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 class Preprocessing:
     """How pictures are prepared for a model."""
 
-    size: int
-    """Side of the square input, in pixels."""
+    width: int
+    """Width of the input, in pixels."""
+    height: int
+    """Height of the input, in pixels."""
+    channels: int
+    """3 (red, green, blue) or 1 (grey)."""
     crop_pct: float
-    """Share of the short side that the central square covers, 0 to 1."""
+    """The input's share of the size to which a picture is scaled before it is cropped; above 0."""
+    crop_mode: str
+    """``center``: the input lies inside the scaled picture; ``squash``: both sides are scaled on their own; ``border``:
+    the scaled picture lies inside the input, with a border in the colour of the mean."""
     interpolation: str
-    """``bicubic`` or ``bilinear``."""
-    mean: tuple[float, float, float]
-    """Subtracted from each channel (red, green, blue) after scaling to 0..1."""
-    std: tuple[float, float, float]
-    """Divides each channel after the subtraction."""
+    """``nearest``, ``bilinear``, ``bicubic`` or ``lanczos``."""
+    mean: tuple[float, ...]
+    """One number a channel, subtracted after scaling to 0..1."""
+    std: tuple[float, ...]
+    """One number a channel, by which it is divided after the subtraction."""
+    faithful: bool = False
+    """Whether every step is timm's own, so that all pixels are timm's; otherwise the fast steps are taken."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """The shape of the array that a picture becomes."""
+        return self.channels, self.height, self.width
 
 
 def load(data: bytes, how: Preprocessing, max_pixels: int) -> NDArray[np.float32]:
@@ -123,17 +137,17 @@ def _square(picture: Image.Image, how: Preprocessing) -> Image.Image:
     """Cut the central square out of an opened picture, upright, RGB, ``size`` x ``size`` pixels."""
     width, height = picture.size
     # As in timm: the short side becomes `short`, the long side is rounded down, the crop's corner to the nearest pixel.
-    short = math.floor(how.size / how.crop_pct)
+    short = math.floor(how.width / how.crop_pct)
     to_width, to_height = (short * side // min(width, height) for side in (width, height))
-    left, top = (round((side - how.size) / 2) for side in (to_width, to_height))
+    left, top = (round((side - how.width) / 2) for side in (to_width, to_height))
     upright = _UPRIGHT.get(orientation(picture.info.get("exif")))
     if picture.format in ("JPEG", "MPO"):  # MPO: what Pillow calls a JPEG file that holds more pictures than one
         picture.draft(None, (to_width, to_height))
     # The draft may have fewer pixels than the header says, and the crop box is in the pixels of the draft.
     across, down = picture.width / to_width, picture.height / to_height
-    box = (left * across, top * down, (left + how.size) * across, (top + how.size) * down)
+    box = (left * across, top * down, (left + how.width) * across, (top + how.width) * down)
     small = _resizable(picture).resize(
-        (how.size, how.size), _INTERPOLATION[how.interpolation], box=box, reducing_gap=2.0
+        (how.width, how.width), _INTERPOLATION[how.interpolation], box=box, reducing_gap=2.0
     )
     if upright is not None:  # the square is central, so it can as well be rotated when it is small
         small = small.transpose(upright)

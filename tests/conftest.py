@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from model.build import DEFAULT_MODELS, build
+from model.build.builder import DEFAULT_MODELS, build
 from tests.running import models_directory
 
 # On a busy machine any example may take long.

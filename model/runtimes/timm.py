@@ -28,9 +28,9 @@ class TimmRuntime(Runtime):
         elif not torch.cuda.is_available():
             raise ModelError(f"torch finds no device {device} here; use device cpu, with runtime onnx for speed.")
         file = model.checked_file(model.variant("timm", variant))
-        network = timm.create_model(model.name, num_classes=len(model.labels))
+        network = timm.create_model(model.architecture, **model.arguments)
         network.load_state_dict(load_file(file))
-        fold_batch_norms(network.eval(), model.preprocessing.size)
+        fold_batch_norms(network.eval(), model.preprocessing.shape)
         self._network = network.to(device, memory_format=torch.channels_last)
         self._device = device
 
@@ -44,10 +44,10 @@ class TimmRuntime(Runtime):
         return list(probabilities)
 
 
-def fold_batch_norms(network: torch.nn.Module, size: int) -> None:
+def fold_batch_norms(network: torch.nn.Module, shape: tuple[int, int, int]) -> None:
     """Fold each batch norm that directly follows a convolution into it, in place; ``network`` is in evaluation mode.
 
-    What follows what is observed in one pass over an empty picture of ``size`` x ``size`` pixels, because the names of
+    What follows what is observed in one pass over an empty picture of ``shape``, because the names of
     layers do not tell.
     """
     made_by: dict[int, torch.nn.Conv2d] = {}
@@ -68,7 +68,7 @@ def fold_batch_norms(network: torch.nn.Module, size: int) -> None:
         if isinstance(module, torch.nn.Conv2d | torch.nn.BatchNorm2d)
     ]
     with torch.no_grad():
-        network(torch.zeros(1, 3, size, size))
+        network(torch.zeros(1, *shape))
     for hook in hooks:
         hook.remove()
     for convolution, norm in pairs:

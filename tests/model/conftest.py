@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from model.build import DEFAULT_MODELS, build
+from model.build.builder import DEFAULT_MODELS, build
 
 REPOSITORY = Path(__file__).parents[2]
 PICTURES = REPOSITORY / "model" / "pictures"

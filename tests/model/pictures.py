@@ -13,7 +13,16 @@ from PIL import Image
 from model.images import Preprocessing
 
 PICTURES = Path(__file__).parents[2] / "model" / "pictures"
-LITE0 = Preprocessing(size=224, crop_pct=0.875, interpolation="bicubic", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+LITE0 = Preprocessing(
+    width=224,
+    height=224,
+    channels=3,
+    crop_mode="center",
+    crop_pct=0.875,
+    interpolation="bicubic",
+    mean=(0.5, 0.5, 0.5),
+    std=(0.5, 0.5, 0.5),
+)
 LIMIT = 40_000_000
 MEGABYTE = 2**20
 

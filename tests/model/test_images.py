@@ -20,9 +20,25 @@ from timm.data import create_transform
 from model.images import ImageError, Preprocessing, load
 from tests.model.pictures import LIMIT, LITE0, PICTURES, encoded, png
 
-LITE2 = Preprocessing(size=260, crop_pct=0.89, interpolation="bicubic", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+LITE2 = Preprocessing(
+    width=260,
+    height=260,
+    channels=3,
+    crop_mode="center",
+    crop_pct=0.89,
+    interpolation="bicubic",
+    mean=(0.5, 0.5, 0.5),
+    std=(0.5, 0.5, 0.5),
+)
 IMAGENET = Preprocessing(
-    size=160, crop_pct=0.95, interpolation="bilinear", mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)
+    width=160,
+    height=160,
+    channels=3,
+    crop_mode="center",
+    crop_pct=0.95,
+    interpolation="bilinear",
+    mean=(0.485, 0.456, 0.406),
+    std=(0.229, 0.224, 0.225),
 )
 
 
@@ -51,10 +67,10 @@ def test_pixels_are_close_to_those_of_timms_transform(file: Path, how: Preproces
         picture = opened.convert("RGB")
     data = encoded(picture.resize((picture.width * scale, picture.height * scale)), "JPEG", quality=95)
     theirs = create_transform(
-        (3, how.size, how.size), crop_pct=how.crop_pct, interpolation=how.interpolation, mean=how.mean, std=how.std
+        how.shape, crop_pct=how.crop_pct, interpolation=how.interpolation, mean=how.mean, std=how.std
     )(Image.open(io.BytesIO(data)).convert("RGB")).numpy()
     ours = load(data, how, LIMIT)
-    assert ours.shape == (3, how.size, how.size)
+    assert ours.shape == how.shape
     assert ours.dtype == np.float32
     assert ours.flags.c_contiguous
     assert np.abs((ours - theirs) * np.reshape(how.std, (3, 1, 1))).mean() * 255 < 3.5

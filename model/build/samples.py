@@ -12,7 +12,7 @@ PICTURES = Path(__file__).parent / "pictures"
 
 
 def calibration(how: Preprocessing, per_picture: int = 6) -> NDArray[np.float32]:
-    """Return varied crops of the left half of every picture, shape ``(n, 3, size, size)``."""
+    """Return varied crops of the left half of every picture, shape ``(n, channels, height, width)``."""
     return _crops(how, per_picture, (0.0, 0.5))
 
 
@@ -36,7 +36,7 @@ def _vary(picture: Image.Image, how: Preprocessing, random: np.random.Generator)
     """Cut a square of 50 to 100 % of the short side, perhaps mirrored, a little changed in light, contrast and tint."""
     side = int(min(picture.size) * random.uniform(0.5, 1))
     left, top = (int(random.integers(0, whole - side + 1)) for whole in picture.size)
-    cut = picture.resize((how.size, how.size), Image.Resampling.BICUBIC, box=(left, top, left + side, top + side))
+    cut = picture.resize((how.width, how.height), Image.Resampling.BICUBIC, box=(left, top, left + side, top + side))
     if random.random() < 0.5:
         cut = cut.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     pixels = np.asarray(cut) * random.uniform(0.7, 1.3) * random.uniform(0.9, 1.1, 3) + random.uniform(-20, 20)
