@@ -76,7 +76,7 @@ COPY setup.py ./
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
     sh install.sh /pip/bin /opt/tierserve/bin/python '.[build,worker]'
 COPY model/ model/
-RUN /opt/tierserve/bin/python -m model build --output /models
+RUN /opt/tierserve/bin/python -m model build --require int8 --output /models
 
 FROM scratch AS models
 COPY --from=model-builder /models /
@@ -96,8 +96,7 @@ FROM tools AS worker-code
 WORKDIR /srv/tierserve
 COPY model/*.py model/
 COPY model/runtimes/ model/runtimes/
-RUN cd model && rm build.py quantize.py samples.py weights.py \
-    && python3 -m compileall -q --invalidation-mode unchecked-hash .
+RUN python3 -m compileall -q --invalidation-mode unchecked-hash model
 
 FROM tools AS picked-models
 COPY docker/pick_variants.py ./

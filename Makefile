@@ -18,9 +18,9 @@ SERVE := $(BIN)/python -m server serve --state $(STATE) --models $(MODELS) $(if 
 TESTED := TIERSERVE_MODELS=$(abspath $(MODELS))
 SPREAD := --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
 BUILT := $(MODELS)/.built
-BUILDER := model/build.py model/quantize.py model/samples.py model/weights.py model/description.py
+BUILDER := $(wildcard model/build/*.py) model/description.py model/images.py
 
-.PHONY: help run models images test test-faults soak hostile test-cluster test-one cluster-parts cluster cluster-down lint format bench docs lock audit clean
+.PHONY: help run model models images test test-faults soak hostile test-cluster test-one cluster-parts cluster cluster-down lint format bench docs lock audit clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -31,6 +31,9 @@ run: .venv/.run $(BUILT) ## Set up, build the models the first time, and serve o
 	@exec $(SERVE)
 
 models: $(BUILT) ## Build the default models
+
+model: .venv/.run ## Build your own model: ARGS='best.pth.tar --name flowers --data photos'
+	@$(BIN)/tierserve model build --output $(MODELS) $(ARGS)
 
 images: .venv/.test $(BUILT) ## Build the container images of server and worker with buildah, as root
 	@$(BIN)/python -m tests.cluster.images --models $(MODELS) $(ARGS)
@@ -108,5 +111,5 @@ endef
 comma := ,
 
 $(BUILT): $(BUILDER) | .venv/.run
-	@$(BIN)/python -m model build --output $(MODELS)
+	@$(BIN)/python -m model build --require int8 --output $(MODELS)
 	@touch $@

@@ -293,8 +293,8 @@ def model(arguments: tuple[str, ...]) -> None:
     """Build models, list them and tag them: tierserve model --help."""
     if importlib.util.find_spec("model") is None or importlib.util.find_spec("model.build") is None:
         _fail("this installation has no builder of models; install it with: pip install 'tierserve[worker,build]'")
-    # In a process of its own, because the server never imports what runs models. -P: not from the current folder.
-    os.execv(sys.executable, [sys.executable, "-P", "-m", "model", *arguments])
+    # In a process of its own, because the server never imports what runs models. -P: no folder `model` of the caller's.
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "model", *arguments])  # noqa: S606
 
 
 if __name__ == "__main__":

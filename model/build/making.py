@@ -152,9 +152,9 @@ class _Making:
     def _served(
         self, network: torch.nn.Module, how: Preprocessing, judges: Judges
     ) -> tuple[list[Candidate], Preprocessing, float]:
-        """Make the fp32 variants, choose the pixels; return the variants, the preprocessing and how many classes differ.
+        """Make the fp32 variants, the best one first, and choose the pixels.
 
-        The best variant is the first.
+        Returns the variants, the preprocessing, and the share of the pictures whose best class the fast pixels change.
         """
         tensors, onnx = self._folder / "model.safetensors", self._folder / "model.onnx"
         self._progress.step("exporting to ONNX")

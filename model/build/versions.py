@@ -1,4 +1,4 @@
-"""The folder of models: a folder ``NAME@VERSION`` for each, and symbolic links ``NAME`` and ``NAME@TAG`` to one of them.
+"""The folder of models: a folder ``NAME@VERSION`` for each, and symbolic links ``NAME`` and ``NAME@TAG``.
 
 ``NAME`` points to what was built last. So ``folder / reference`` finds a model by any of its names.
 """
@@ -96,8 +96,8 @@ def listed(models: Path) -> Iterator[tuple[Model, tuple[str, ...]]]:
 def _check_word(what: str, word: str) -> None:
     if not _WORD.fullmatch(word):
         raise BuildError(
-            f"{word!r} cannot be the {what}: use letters, digits, '.', '_' and '-', beginning with a letter or a digit, "
-            f"and at most {MOST_CHARACTERS} of them."
+            f"{word!r} cannot be the {what}: use letters, digits, '.', '_' and '-', a letter or a digit "
+            f"first, and at most {MOST_CHARACTERS} of them."
         )
 
 
