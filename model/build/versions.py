@@ -52,10 +52,9 @@ def publish(made: Path, models: Path, model: Model, tags: tuple[str, ...] = ()) 
     Raises ``BuildError`` when something else is in its place.
     """
     target = models / model.reference
-    _make_room(target, made.parent)
+    for place in (target, models / model.name):
+        _make_room(place, made.parent)
     made.rename(target)
-    if not (models / model.name).is_symlink():
-        _make_room(models / model.name, made.parent)
     for link in (model.name, *(f"{model.name}@{tag}" for tag in tags)):
         _point(models / link, target.name)
     return target
