@@ -129,7 +129,7 @@ def digest_of(
 def read_model(directory: Path) -> Model:
     """Read a model directory. Presence and sizes of its files are checked here, their checksums when they are loaded.
 
-    Raises ``ModelError``, whose message names the command that makes the directory.
+    Raises ``ModelError``, whose message names a command that helps.
     """
     record = directory / RECORD
     try:
@@ -173,4 +173,4 @@ def _preprocessing(fields: dict[str, Any]) -> Preprocessing:
 
 
 def _next_command(directory: Path) -> str:
-    return f"make it with: python -m model build {directory.name} --output {directory.parent}"
+    return f"see which models there are: tierserve model list --models {directory.parent}"
