@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from model.build import builder, quantize, samples
 from model.build.builder import build, judge
 from model.build.errors import BuildError
-from model.build.sources import PACKAGES, labels, load_network, preprocessing
+from model.build.sources import PACKAGES, load_network, preprocessing
 from model.images import Preprocessing
 
 NAME = "tf_efficientnet_lite0"
@@ -153,13 +153,6 @@ def test_judge() -> None:
     assert judge(np.zeros((2, 1000), np.float32), np.zeros((2, 1000), np.float32)).sure_top1 == 0
 
 
-def test_samples_are_the_same_every_time_and_disjoint() -> None:
-    calibration, held_out = samples.calibration(LITE0, 2), samples.held_out(LITE0, 2)
-    assert np.array_equal(calibration, samples.calibration(LITE0, 2))
-    assert calibration.shape == held_out.shape == (22, 3, 224, 224)
-    assert not any(np.array_equal(one, other) for one in calibration for other in held_out)
-
-
 def test_unknown_names_and_missing_weights_name_the_choices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(BuildError, match="has no model nonsense"):
         build("nonsense", tmp_path, progress=silent)
@@ -227,10 +220,6 @@ def test_inputs_that_load_cannot_make_are_refused() -> None:
     model.pretrained_cfg["crop_mode"] = "squash"
     with pytest.raises(BuildError, match="squash"):
         preprocessing(model)
-
-
-def test_classes_without_names_get_numbers() -> None:
-    assert labels(timm.create_model("test_resnet", num_classes=3)) == ("class 0", "class 1", "class 2")
 
 
 def test_the_module_names_the_defaults() -> None:

@@ -1,0 +1,49 @@
+"""Read files that a user names, and show and sort their names."""
+
+import os
+import re
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+
+from model.build.errors import BuildError
+
+NAMED = 5
+"""So many names are in a message; of the others it says the number."""
+
+
+def read_file(file: Path, most: int) -> bytes:
+    """Return the bytes of a regular file. Pipes and devices are not opened, because they could wait for ever.
+
+    Raises ``BuildError`` if it cannot be read, or is larger than ``most`` bytes.
+    """
+    try:
+        if not file.is_file():
+            kind = "is no regular file" if file.exists() else "does not exist"
+            raise BuildError(f"{printable(file)} {kind}.")
+        with file.open("rb") as opened:
+            data = opened.read(most + 1)
+    except OSError as error:
+        raise BuildError(f"{printable(file)} cannot be read: {error.strerror}.") from error
+    if len(data) > most:
+        raise BuildError(f"{printable(file)} is larger than {most / 1e6:g} MB.")
+    return data
+
+
+def natural_key(name: str) -> list[str | int]:
+    """Return timm's key for sorting: numbers inside a name count as numbers, upper and lower case are the same."""
+    return [int(part) if place % 2 else part for place, part in enumerate(re.split(r"(\d+)", name.lower()))]
+
+
+def printable(name: str | os.PathLike[str]) -> str:
+    """Return a name as messages show it: control characters and bytes that are no UTF-8 are escaped."""
+    return "".join(
+        character.encode("unicode_escape").decode() if unicodedata.category(character) in ("Cc", "Cs") else character
+        for character in os.fspath(name)
+    )
+
+
+def enumerated(names: Sequence[str]) -> str:
+    """Return the first names, and how many more there are."""
+    more = len(names) - NAMED
+    return ", ".join(map(printable, names[:NAMED])) + (f" and {more} more" if more > 0 else "")
