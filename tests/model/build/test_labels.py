@@ -5,6 +5,7 @@ import pickle
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -79,7 +80,7 @@ def test_one_label_too_few_is_an_error_with_both_numbers(tmp_path: Path, name: s
         {"folders": FLOWERS},
     ],
 )
-def test_the_numbers_of_the_source_and_of_the_folders_are_checked_too(wrong: dict[str, Sequence[str]]) -> None:
+def test_the_numbers_of_the_source_and_of_the_folders_are_checked_too(wrong: dict[str, Any]) -> None:
     with pytest.raises(BuildError, match=r"There are 3 labels in .*, but the network has 4 classes.*--labels FILE"):
         chosen(4, **wrong)
 
@@ -87,9 +88,9 @@ def test_the_numbers_of_the_source_and_of_the_folders_are_checked_too(wrong: dic
 def test_the_file_comes_first_then_the_source_then_the_folders(tmp_path: Path) -> None:
     file = written(tmp_path, "labels.txt", "one\ntwo\n")
     names, descriptions, folders = ("n1", "n2"), ("first", "second"), ("a", "b")
-    everything = {"names": names, "descriptions": descriptions, "folders": folders}
-    assert chosen(2, file, **everything) == Labels(("one", "two"), names, ())  # type: ignore[arg-type]
-    assert chosen(2, **everything) == Labels(descriptions, names, ())  # type: ignore[arg-type]
+    everything: dict[str, Any] = {"names": names, "descriptions": descriptions, "folders": folders}
+    assert chosen(2, file, **everything) == Labels(("one", "two"), names, ())
+    assert chosen(2, **everything) == Labels(descriptions, names, ())
     assert chosen(2, names=names, folders=folders) == Labels(names, names, ())
     assert chosen(2, folders=folders) == Labels(folders, folders, ())
 
