@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from client.client import Client
 
@@ -47,14 +49,18 @@ def _print_labels(pictures: Sequence[Path], answers: dict[Path, dict[str, Any]])
     for picture in pictures:
         answer = answers[picture]
         if problem := _problem(answer):
-            table.add_row(str(picture), f"[red]{problem}[/]", "", "")
+            _add(table, str(picture), problem, "", "", style="red")
             continue
         labels = answer["results"][0]["labels"]
         milliseconds = f"{answer['metrics']['predict_ms']:.0f}"
         for index, label in enumerate(labels):
             first = index == 0
-            table.add_row(
-                str(picture) if first else "", label["label"], f"{label['score']:.3f}", milliseconds if first else ""
+            _add(
+                table,
+                str(picture) if first else "",
+                label["label"],
+                f"{label['score']:.3f}",
+                milliseconds if first else "",
             )
     Console().print(table)
 
@@ -78,7 +84,8 @@ def tiers(url: str, as_json: bool) -> None:
     table = Table("tier", "model", "waiting", "workers", "room", "cpu", "median wait", "reason")
     for tier in found:
         cpu, wait = tier["quota"].get("cpu"), tier["wait_seconds"]["p50"]
-        table.add_row(
+        _add(
+            table,
             tier["name"],
             f"{tier['model']['name']} {tier['model']['variant']}",
             str(tier["queued"]),
@@ -89,6 +96,16 @@ def tiers(url: str, as_json: bool) -> None:
             tier["reason"],
         )
     Console().print(table)
+
+
+def _add(table: Table, *cells: str, style: str = "") -> None:
+    """Add a row whose texts are shown as they are: no markup, no names of emojis, and control characters escaped."""
+    table.add_row(*(Text("".join(map(_visible, cell))) for cell in cells), style=style)
+
+
+def _visible(character: str) -> str:
+    hidden = unicodedata.category(character) in ("Cc", "Cs")
+    return character.encode("unicode_escape").decode() if hidden else character
 
 
 async def _tiers(url: str) -> list[dict[str, Any]]:
