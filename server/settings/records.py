@@ -12,7 +12,7 @@ class ModelChoice:
     """Which model a tier's workers run."""
 
     name: str
-    """The name of its directory among the model directories."""
+    """Which one of the models: ``NAME``, ``NAME@VERSION`` or ``NAME@TAG``."""
     variant: str
     """``fp32`` or ``int8``; the runtime ``timm`` runs ``fp32`` only."""
     runtime: str

@@ -56,6 +56,19 @@ def test_the_defaults() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "name", ["m", "flowers@3f9a2c81", "tf_efficientnet_lite0.in1k@best-of_3", 60 * "m" + "@" + 60 * "t"]
+)
+def test_a_model_is_named_alone_or_with_a_version_or_a_tag(name: str) -> None:
+    assert load(overrides=(f"tiers.free.model.name={name}",)).tiers["free"].model.name == name
+
+
+@pytest.mark.parametrize("name", ["", "@v", "m@", "m@v@w", "m@.v", "m/n@v", "m@v/w", "m v", 61 * "m" + "@" + 60 * "t"])
+def test_what_names_no_model_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match="/tiers/free/model/name"):
+        load(overrides=(f"tiers.free.model.name={name}",))
+
+
 BAD = documents.read(VALUES / "bad.yaml").value
 
 
