@@ -291,6 +291,7 @@ def predict(lease: Lease, model: Model, runtime: Runtime, decoder: Decoder) -> C
     return {
         "id": lease.id,
         "token": lease.token,
+        "model": model.reference,
         "results": results,
         "predict_ms": round(1000 * (time.perf_counter() - began), 3),
     }

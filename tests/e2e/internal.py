@@ -10,7 +10,7 @@ from typing import Any
 
 from tests.e2e.deployment import RELEASE, Deployment
 from tests.e2e.pictures import CAT
-from tests.running import Answer
+from tests.running import MODEL, Answer
 
 
 class Internal:
@@ -55,5 +55,5 @@ class Internal:
     def complete(self, held: dict[str, Any], token: str) -> Answer:
         """Hand in a result for a leased prediction."""
         result = {"labels": [{"label": "forged", "score": 1.0}]}
-        one = {"id": held["id"], "token": held["token"], "results": [result], "predict_ms": 1}
-        return self.ask("/work/complete", {"completions": [one]}, token)
+        named = {"id": held["id"], "token": held["token"], "model": MODEL}
+        return self.ask("/work/complete", {"completions": [{**named, "results": [result], "predict_ms": 1}]}, token)

@@ -11,6 +11,7 @@ import psutil
 
 from tests.faults.clients import ask
 from tests.faults.fault import Fault
+from tests.running import MODEL
 
 LIARS = 8
 PATIENCE_SECONDS = 2.0
@@ -88,7 +89,7 @@ class Forgery(Fault):
         facts = {"job": worker.split(".")[1], "id": prediction, "token": token, "score": 1.0, "forged": True}
         number = history.call("forger", "complete", **facts)
         result = {"id": prediction, "token": token, "results": [{"labels": [{"label": "forged", "score": 1.0}]}]}
-        body = json.dumps({"completions": [{**result, "predict_ms": 1}]}).encode()
+        body = json.dumps({"completions": [{**result, "model": MODEL, "predict_ms": 1}]}).encode()
         address, headers = ("127.0.0.1", self.scene.world.service.internal_port), {"Authorization": f"Bearer {worker}"}
         try:
             answer = ask(address, "POST", "/work/complete", body, headers, PATIENCE_SECONDS)

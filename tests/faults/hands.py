@@ -17,7 +17,7 @@ from tests.faults.clients import ask
 from tests.faults.history import History
 from tests.faults.pictures import Pictures, digest
 from tests.faults.world import Doors
-from tests.running import Answer
+from tests.running import MODEL, Answer
 
 TIMEOUT_SECONDS = 10.0
 HELD_MOST = 8
@@ -127,7 +127,7 @@ class Hand(Actor):
             "token": held.token,
             "results": [{"labels": [{"label": held.label, "score": held.score}]}],
         }
-        body = {"completions": [{**result, "predict_ms": 1.0}]}
+        body = {"completions": [{**result, "model": MODEL, "predict_ms": 1.0}]}
         if not self._post("complete", held, body, score=held.score, forged=forged) and not forged:
             self._late.append(held)
 

@@ -21,7 +21,7 @@ from tests.faults.databases import Database
 from tests.faults.history import History
 from tests.faults.world import World
 from tests.faults.zygote import Zygote
-from tests.running import Answer
+from tests.running import MODEL, Answer
 from tests.service.pictures import CAT
 from tests.waiting import eventually
 
@@ -59,7 +59,7 @@ def test_33_a_result_of_fifty_megabytes_is_refused_and_the_lease_stays(begin: Be
     token, lease = leased(world)
     before = rss(world)
     huge = {"error": {"code": "x", "detail": "x" * 50_000_000}}
-    result = {"id": lease.id, "token": lease.token, "predict_ms": 1}
+    result = {"id": lease.id, "token": lease.token, "model": MODEL, "predict_ms": 1}
     with suppress(OSError, http.client.HTTPException):
         answer = work(world, "complete", {"completions": [{**result, "results": [huge]}]}, token)
         assert answer.status in (400, 413)

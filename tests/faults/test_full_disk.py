@@ -21,7 +21,7 @@ from tests.faults.conftest import Begin
 from tests.faults.evidence import disk
 from tests.faults.small_disk import small_disk
 from tests.faults.world import World
-from tests.running import Answer, Client, lacking
+from tests.running import MODEL, Answer, Client, lacking
 from tests.server.http.http_site import LABELS, assert_problem, leased
 from tests.service.pictures import CAT
 from tests.service.test_metrics import Series
@@ -111,7 +111,7 @@ def unwritable(world: World) -> Iterator[None]:
 def labelled(world: World) -> None:
     """Be the worker of one prediction."""
     (one,) = leased(work(world, "/work/lease", {"most": 1, "wait": 5}))
-    done = {"id": one["id"], "token": one["token"], "results": LABELS, "predict_ms": 8}
+    done = {"id": one["id"], "token": one["token"], "model": MODEL, "results": LABELS, "predict_ms": 8}
     assert work(world, "/work/complete", {"completions": [done]}).json["outcomes"] == ["accepted"]
 
 

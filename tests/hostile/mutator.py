@@ -146,12 +146,9 @@ class Mutator:
             return {"leases": [list(one) for one in leases]}
         labels = [{"label": "a cat", "score": chance.choice((0.0, 0.5, 1.0, 2.0))}] * chance.choice((1, 5, 100))
         results = chance.choice(({"labels": labels}, {"error": {"code": "image_broken", "detail": "x"}}, {}))
-        return {
-            "completions": [
-                {"id": one, "token": token, "predict_ms": 1.0, "results": [results] * chance.choice((1, 1, 2, 64))}
-                for one, token in leases
-            ]
-        }
+        model = chance.choice(("forged@0f1e2d3c", "forged@0f1e2d3c", "../forged@0", "forged"))
+        given = {"model": model, "predict_ms": 1.0, "results": [results] * chance.choice((1, 1, 2, 64))}
+        return {"completions": [{"id": one, "token": token, **given} for one, token in leases]}
 
     def _dumped(self, value: object) -> bytes:
         chance = self._chance

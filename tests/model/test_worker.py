@@ -43,7 +43,7 @@ def lease(number: int) -> Lease:
 
 
 def result(one: Lease, milliseconds: float = 5.0) -> dict[str, object]:
-    return {"id": one.id, "token": one.token, "results": [], "predict_ms": milliseconds}
+    return {"id": one.id, "token": one.token, "model": "m@0", "results": [], "predict_ms": milliseconds}
 
 
 @pytest.fixture
@@ -176,6 +176,14 @@ def test_scores_that_are_not_numbers_are_an_error_of_this_picture(models: Path, 
     (found,) = completion["results"]
     assert found["error"]["code"] == "model_failed"
     json.dumps(completion, allow_nan=False)
+
+
+def test_a_result_says_which_model_was_loaded(models: Path, cat_bytes: bytes) -> None:
+    model = replace(read_model(models / "tf_efficientnet_lite0"), name="flowers", version="3f9a2c81")
+    one = replace(lease(1), pictures=(memoryview(cat_bytes),))
+    with closing(Decoder(model.preprocessing, 1_000_000, 20)) as decoder:
+        completion = predict(one, model, Failing(0.5, len(model.labels)), decoder)
+    assert completion["model"] == "flowers@3f9a2c81"
 
 
 def test_a_frame_holds_every_picture_of_every_prediction() -> None:

@@ -220,4 +220,4 @@ def _completion(item: Mapping[str, Any]) -> Completion:
     errors = [result["error"] for result in item["results"] if "error" in result]
     # A prediction fails only if none of its pictures has labels.
     error = errors[0] if len(errors) == len(item["results"]) else None
-    return Completion(item["id"], item["token"], item["results"], error, item["predict_ms"])
+    return Completion(item["id"], item["token"], item["results"], error, item["predict_ms"], item["model"])

@@ -33,6 +33,7 @@ class Submission:
 class Prediction:
     """A prediction as a reader sees it. ``attempts`` counts its leases, less those that were handed back.
 
+    ``model`` is what its tier's settings said when it was accepted, and NAME@VERSION once a worker has answered.
     ``reason`` says why its last lease was lost; it is empty if none was.
     """
 
@@ -76,13 +77,17 @@ class Leased:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """A worker's answer for one lease: ``error`` (``{"code", "detail"}``) makes it failed."""
+    """The end of one lease: ``error`` (``{"code", "detail"}``) makes it failed.
+
+    ``model`` is NAME@VERSION of the model that answered, None if no worker did.
+    """
 
     id: str
     token: str
     results: list[Any] | None
     error: dict[str, Any] | None
     predict_ms: float | None
+    model: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

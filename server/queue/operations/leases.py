@@ -209,6 +209,7 @@ def _holds(row: sa.Row[Any], job: str, token: str) -> bool:
 
 def _finish(tx: Transaction, moves: Moves, row: sa.Row[Any], job: str, completion: Completion, results: str) -> None:
     status = Status.SUCCEEDED if completion.error is None else Status.FAILED
+    model = completion.model or row.model
     moves.add(
         row,
         FINISH,
@@ -218,6 +219,7 @@ def _finish(tx: Transaction, moves: Moves, row: sa.Row[Any], job: str, completio
         new_results=None if completion.results is None else results,
         new_error=None if completion.error is None else json.dumps(completion.error, allow_nan=False),
         took=completion.predict_ms,
+        by_model=model,
     )
     # What readers would see after FINISH, so that whoever waits for the result need not read the row.
     before = prediction_of(row)
@@ -230,5 +232,6 @@ def _finish(tx: Transaction, moves: Moves, row: sa.Row[Any], job: str, completio
         results=completion.results,
         error=completion.error,
         predict_ms=completion.predict_ms,
+        model=model,
     )
     tx.tell(Ended(ended))

@@ -87,6 +87,7 @@ FINISH = {
         results=bind("new_results"),
         error=bind("new_error"),
         predict_ms=bind("took"),
+        model=bind("by_model"),
         # At least 1: its only lease may have been handed back, which uncounts the attempt, before its result came.
         attempts=sa.case((_p.attempts < 1, 1), else_=_p.attempts),
     )

@@ -31,7 +31,7 @@ from server.queue import Listener, News, Queue, QueueError, SQLite, new_id
 from server.queue.store.transactions import Transaction
 from server.settings.live import Live
 from server.settings.sources import Files
-from tests.running import Answer, Client
+from tests.running import MODEL, Answer, Client
 from tests.server.given import HandClock, submission
 from tests.server.leader.leader_world import Obedient
 from tests.waiting import eventually
@@ -248,7 +248,13 @@ class Site(Client):
 
     def complete(self, prediction: dict[str, Any], token: str) -> list[str]:
         """Hand in labels for a prediction; returns the outcomes."""
-        named = {"id": prediction["id"], "token": prediction["token"], "results": LABELS, "predict_ms": 8}
+        named = {
+            "id": prediction["id"],
+            "token": prediction["token"],
+            "model": MODEL,
+            "results": LABELS,
+            "predict_ms": 8,
+        }
         return list(self.work("complete", {"completions": [named]}, token).json["outcomes"])
 
     def idle(self) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from server.blobs import pack_header
+from tests.running import MODEL
 from tests.server.http.http_site import LABELS, PICTURE, Site
 
 BLOB = pack_header([len(PICTURE)]) + PICTURE
@@ -19,7 +20,7 @@ def test_what_cannot_be_the_result_is_told_counted_and_tried_again(
     token = site.job()
     url = site.submit().headers["Location"]
     (one,) = site.lease(token)
-    lie = {"id": one["id"], "token": one["token"], "results": results, "predict_ms": 8}
+    lie = {"id": one["id"], "token": one["token"], "model": MODEL, "results": results, "predict_ms": 8}
     assert site.work("complete", {"completions": [lie]}, token).json == {"outcomes": ["invalid"]}
     assert f"Job job handed in what cannot be the results of {one['id']}" in caplog.text
     assert 'tierserve_invalid_results_total{tier="free"} 1.0' in site.internal.get("/metrics").body.decode()
@@ -34,6 +35,6 @@ def test_a_worker_that_lies_to_the_last_attempt_fails_the_prediction(site: Site)
     url = site.submit().headers["Location"]
     for _ in range(3):
         (one,) = site.lease(token)
-        lie = {"id": one["id"], "token": one["token"], "results": 2 * LABELS, "predict_ms": 8}
+        lie = {"id": one["id"], "token": one["token"], "model": MODEL, "results": 2 * LABELS, "predict_ms": 8}
         assert site.work("complete", {"completions": [lie]}, token).json == {"outcomes": ["invalid"]}
     assert site.get(url).json["error"]["code"] == "attempts_exhausted"

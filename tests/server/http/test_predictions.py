@@ -11,7 +11,7 @@ import pytest
 from server.http.public.preference import LONGEST_WAIT, Preference
 from server.http.public.representation import ENDED_BADLY
 from server.queue import FINAL, NEVER_SEEN, Status, new_id
-from tests.running import Answer
+from tests.running import MODEL, Answer
 from tests.server.given import HandClock
 from tests.server.http.http_site import ANSWER_SECONDS, ASYNC, LABELS, PICTURE, PLACES, Site, assert_problem, waits
 from tests.waiting import eventually
@@ -162,7 +162,7 @@ def test_a_failure_is_told_to_who_waits(site: Site) -> None:
     asking = site.callers.submit(site.post, "free", PICTURE, {"Prefer": "wait=60"})
     (prediction,) = eventually(lambda: site.lease(token), ANSWER_SECONDS, "a prediction to lease")
     result: dict[str, Any] = {"error": {"code": "image_broken", "detail": "this is no JPEG"}}
-    named = {"id": prediction["id"], "token": prediction["token"], "results": [result], "predict_ms": 1}
+    named = {"id": prediction["id"], "token": prediction["token"], "model": MODEL, "results": [result], "predict_ms": 1}
     assert site.work("complete", {"completions": [named]}, token).json == {"outcomes": ["accepted"]}
     answer = asking.result(ANSWER_SECONDS)
     assert_problem(answer, 422, "image_broken")

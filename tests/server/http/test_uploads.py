@@ -13,7 +13,7 @@ import pytest
 from server.http.bodies import LINGER_BYTES, SMALL_BYTES
 from server.http.internal.calls import COMPLETE_LEAST, LEASES_BYTES, complete_bytes
 from server.intake.texts import MARKS_MOST
-from tests.running import Answer, Client
+from tests.running import MODEL, Answer, Client
 from tests.server.http.http_site import ANSWER_SECONDS, PICTURE, Site, assert_problem, running
 from tests.waiting import eventually
 
@@ -127,7 +127,7 @@ def test_the_json_of_workers_is_bounded_by_route(shared: Site, path: str, limit:
 
 def test_results_may_be_as_long_as_those_of_several_large_predictions(shared: Site) -> None:
     labels = [{"label": 200 * "x", "score": 0.123456789} for _ in range(100)]
-    result = {"id": "p" * 35, "token": "t" * 35, "results": 8 * [{"labels": labels}], "predict_ms": 8}
+    result = {"id": "p" * 35, "token": "t" * 35, "model": MODEL, "results": 8 * [{"labels": labels}], "predict_ms": 8}
     answer = shared.work("complete", {"completions": 8 * [result]}, shared.job("long"))
     assert answer.json == {"outcomes": 8 * ["unknown"]}
     assert complete_bytes(1) == COMPLETE_LEAST

@@ -13,7 +13,7 @@ import pytest
 from server.blobs import BlobError, pack_header
 from server.http.internal import worker
 from server.queue import ConnectionLost, TierView
-from tests.running import Answer
+from tests.running import MODEL, Answer
 from tests.server.http.http_site import (
     ANSWER_SECONDS,
     LABELS,
@@ -29,6 +29,7 @@ from tests.waiting import eventually
 WAIT = 10.0  # a heartbeat, which is the longest wait that a worker may ask for
 NOW = {"most": 1, "wait": 0}
 BLOB = pack_header([len(PICTURE)]) + PICTURE
+NOBODYS = {"id": "p", "token": "t", "model": MODEL, "predict_ms": 1, "results": LABELS}
 
 
 @pytest.mark.parametrize("path", ["lease", "complete", "extend", "release"])
@@ -69,16 +70,12 @@ def test_a_token_that_nobody_can_judge_now_is_asked_for_again(tmp_path: Path) ->
         ("lease", {"most": 0, "wait": 0}),
         ("lease", {"most": 1, "wait": 1e9}),
         ("lease", {"most": 1, "wait": 0, "tier": "premium"}),
-        ("complete", {"completions": [{"id": "p", "token": "t", "results": [], "predict_ms": 1}]}),
+        ("complete", {"completions": [{**NOBODYS, "results": []}]}),
         (
             "complete",
-            {
-                "completions": [
-                    {"id": "p", "token": "t", "predict_ms": 1, "results": [{"labels": [{"label": "x", "score": 2}]}]}
-                ]
-            },
+            {"completions": [{**NOBODYS, "results": [{"labels": [{"label": "x", "score": 2}]}]}]},
         ),
-        ("complete", {"completions": [{"id": "p", "token": "t", "predict_ms": 1, "results": [{"labels": "cat"}]}]}),
+        ("complete", {"completions": [{**NOBODYS, "results": [{"labels": "cat"}]}]}),
         ("extend", {"leases": ["p"]}),
         ("release", {"leases": [["p", "t", "x"]]}),
     ],
@@ -91,11 +88,61 @@ def test_bodies_that_break_the_schema_change_nothing(shared: Site, path: str, bo
 def test_ids_and_tokens_that_cannot_be_ours_break_the_schema(shared: Site, strange: str) -> None:
     token = shared.job("strange")
     for named in ({"id": strange, "token": "t"}, {"id": "p", "token": strange}):
-        done = {"completions": [{**named, "results": LABELS, "predict_ms": 1}]}
+        done = {"completions": [{**NOBODYS, **named, "results": LABELS}]}
         assert_problem(shared.work("complete", done, token), 422, "bad_worker_request")
         for path in ("extend", "release"):
             leases = {"leases": [list(named.values())]}
             assert_problem(shared.work(path, leases, token), 422, "bad_worker_request")
+
+
+STRANGE_MODELS = (
+    "",
+    "m",
+    "m@",
+    "@0",
+    "../m@0",
+    "m/n@0",
+    "m@0@0",
+    "m@0\n",
+    "m@0\0",
+    "m\ud800@0",
+    "m" * 120 + "@0",
+    7,
+    None,
+)
+
+
+@pytest.mark.parametrize("strange", STRANGE_MODELS)
+def test_a_model_that_is_no_name_with_a_version_breaks_the_schema(shared: Site, strange: object) -> None:
+    done = {"completions": [{**NOBODYS, "model": strange}]}
+    assert_problem(shared.work("complete", done, shared.job("models")), 422, "bad_worker_request")
+
+
+def test_a_result_must_say_which_model_it_is_of(shared: Site) -> None:
+    done = {"completions": [{name: value for name, value in NOBODYS.items() if name != "model"}]}
+    answer = shared.work("complete", done, shared.job("models"))
+    assert_problem(answer, 422, "bad_worker_request")
+    assert "model" in answer.json["detail"]
+
+
+def test_a_prediction_says_which_model_answered(site: Site) -> None:
+    token, named = site.job(), "tf_efficientnet_lite0"
+    asking = site.callers.submit(site.post, "free", PICTURE, {"Prefer": "wait=60"})
+    (one,) = eventually(lambda: site.lease(token), ANSWER_SECONDS, "a prediction to lease")
+    assert site.get(f"/v1/predictions/{one['id']}").json["model"] == named
+    assert site.complete(one, token) == ["accepted"]
+    assert asking.result(ANSWER_SECONDS).json["model"] == MODEL
+    again = {**NOBODYS, "id": one["id"], "token": one["token"], "model": "other@0"}
+    assert site.work("complete", {"completions": [again]}, token).json == {"outcomes": ["duplicate"]}
+    assert site.get(f"/v1/predictions/{one['id']}").json["model"] == MODEL
+
+
+def test_a_prediction_that_no_model_answered_says_what_its_tier_had(site: Site) -> None:
+    gone = site.keep()
+    site.blobs.delete([gone])
+    assert site.lease(site.job()) == []
+    ended = site.get(f"/v1/predictions/{gone}").json
+    assert (ended["status"], ended["model"]) == ("failed", "lite0")
 
 
 @pytest.mark.parametrize(
@@ -164,7 +211,7 @@ def test_leases_are_extended_and_released(site: Site) -> None:
 def test_a_prediction_of_a_hundred_pictures_is_completed(site: Site) -> None:
     key, token = site.keep(images=100), site.job()
     (one,) = site.lease(token)
-    named = {"id": one["id"], "token": one["token"], "results": 101 * LABELS, "predict_ms": 8}
+    named = {"id": one["id"], "token": one["token"], "model": MODEL, "results": 101 * LABELS, "predict_ms": 8}
     assert_problem(site.work("complete", {"completions": [named]}, token), 422, "bad_worker_request")
     hundred = {**named, "results": 100 * LABELS}
     assert site.work("complete", {"completions": [hundred]}, token).json == {"outcomes": ["accepted"]}
