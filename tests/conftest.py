@@ -13,6 +13,8 @@ from hypothesis import settings
 from model.build.builder import DEFAULT_MODELS, build
 from tests.running import models_directory
 
+pytest_plugins = ["tests.trained"]
+
 # On a busy machine any example may take long.
 settings.register_profile("tierserve", deadline=None)
 settings.load_profile("tierserve")
