@@ -7,7 +7,7 @@ fails, and the next one gets a new child.
 
 The child is ``python -m model.decoder``. Its standard input is a socket. A request is two big-endian uint64 (the size
 of the picture and the memory that the child may have, in bytes) and the picture. A reply is a byte that is 1 for
-success, a big-endian uint64 with the number of bytes that follow, and the RGB pixels, or JSON with ``code`` and
+success, a big-endian uint64 with the number of bytes that follow, and the pixels, or JSON with ``code`` and
 ``detail``.
 """
 
@@ -32,13 +32,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from model.images import ImageError, Preprocessing, load, normalise, square
-from model.structure import is_plain
+from model.geometry import most_scaled
+from model.images import ImageError, Preprocessing, decodes_whole, fitted, load, normalise
+from model.structure import PLAIN_PIXELS, PLAIN_WHOLE_PIXELS, is_plain
 
 START_SECONDS, LAST_SECONDS = 60.0, 5.0
-BYTES_PER_PIXEL = 16  # what WEBP takes, the most of the four formats
+# By whether the picture is decoded as a whole: what a pixel of WEBP takes, the most of the four formats.
+BYTES_PER_PIXEL = {False: 16, True: 20}
 # libwebp and libjpeg do not tell a lack of memory from damage, so what a pixel may need is compared before they begin.
-SILENT_NEEDS = {b"RIFF": BYTES_PER_PIXEL, b"\xff\xd8": 6}
+SILENT_NEEDS = {False: {b"RIFF": 16, b"\xff\xd8": 8}, True: {b"RIFF": 16, b"\xff\xd8": 12}}
 SPARE_BYTES = 64 * 2**20  # what a decoder may take beside the pixels
 MARGIN_BYTES = 8 * 2**20  # of the container's limit, for what the kernel counts beside the pages of processes
 CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")  # of versions 2 and 1
@@ -62,6 +64,7 @@ class Decoder:
 
     def __init__(self, how: Preprocessing, max_pixels: int, seconds: float) -> None:
         self._how, self._max_pixels, self._seconds = how, max_pixels, seconds
+        self._plain_pixels = PLAIN_WHOLE_PIXELS if decodes_whole(how) else PLAIN_PIXELS
         self._lock = threading.Lock()
         self._interrupted = False
         self._child: subprocess.Popen[bytes] | None = None
@@ -75,13 +78,12 @@ class Decoder:
         """
         if self._interrupted:
             raise DecodingStopped
-        if is_plain(data):
+        if is_plain(data, self._plain_pixels):
             return load(data, self._how, self._max_pixels)
         done, body = self._ask(data)
         if not done:
             raise ImageError(**json.loads(body))
-        channels, height, width = self._how.shape
-        return normalise(np.frombuffer(body, np.uint8).reshape(height, width, channels), self._how)
+        return normalise(np.frombuffer(body, np.uint8), self._how)
 
     def interrupt(self) -> None:
         """Make the ``load`` that runs in the child, and every later one, raise ``DecodingStopped``."""
@@ -155,7 +157,10 @@ class Decoder:
 
     def _memory(self, size: int) -> int:
         """Return how many bytes the child may have: what the largest picture needs, or what the container has left."""
-        most = BYTES_PER_PIXEL * self._max_pixels + SPARE_BYTES + 2 * size
+        whole = decodes_whole(self._how)
+        most = BYTES_PER_PIXEL[whole] * self._max_pixels + SPARE_BYTES + 2 * size
+        if whole:  # scaled across, and then down, at 4 bytes a pixel
+            most += 8 * most_scaled(self._how)
         for file in CGROUP_LIMITS:
             with suppress(OSError, ValueError):  # no such file, or "max"
                 left = int(Path(file).read_text()) - _status_bytes("RssAnon") - MARGIN_BYTES
@@ -205,6 +210,7 @@ def main(parent: int, max_pixels: int, how: Preprocessing) -> None:
         return
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     used, resident = _status_bytes("VmData"), _status_bytes("RssAnon")
+    silent = SILENT_NEEDS[decodes_whole(how)]
     with socket.socket(fileno=0) as connection, suppress(ConnectionResetError):
         connection.sendall(b"\0")
         while True:
@@ -212,7 +218,7 @@ def main(parent: int, max_pixels: int, how: Preprocessing) -> None:
             room = max(memory - resident, 3 * size)  # to receive the picture takes so much
             resource.setrlimit(resource.RLIMIT_DATA, (used + room, resource.RLIM_INFINITY))
             data = bytes(_receive(connection, size))
-            need = next((need for start, need in SILENT_NEEDS.items() if data.startswith(start)), 1)
+            need = next((need for start, need in silent.items() if data.startswith(start)), 1)
             most = min(max_pixels, (room - 2 * size) // need)
             done, body = _decode(data, how, most)
             connection.sendall(struct.pack(">?Q", done, len(body)) + body)
@@ -220,7 +226,7 @@ def main(parent: int, max_pixels: int, how: Preprocessing) -> None:
 
 def _decode(data: bytes, how: Preprocessing, max_pixels: int) -> tuple[bool, bytes]:
     try:
-        return True, square(data, how, max_pixels).tobytes()
+        return True, fitted(data, how, max_pixels).tobytes()
     except ImageError as error:
         return False, json.dumps({"code": error.code, "detail": error.detail}).encode()
 

@@ -1,29 +1,35 @@
 """Turn the bytes of a picture into the network's input: decode, crop, resize, rotate and normalise it with Pillow.
 
-The geometry is that of timm's evaluation transform (short side to ``size / crop_pct``, then the central square), in
-one resize call with a crop box, on a picture that libjpeg has already scaled down ("draft mode"). That takes a third of
-the time and gives the same class. The bytes are untrusted: only four decoders may read them, the size that the header
-tells and the structure are checked before any pixel is decoded, and every failure is an ``ImageError``.
+The geometry is that of timm's evaluation transform. The fast way makes one resize call with a crop box, on a picture
+that libjpeg has already scaled down ("draft mode"). That takes a third of the time, and the pixels are almost timm's.
+The faithful way takes timm's own steps, and the pixels are timm's. The bytes are untrusted: only four decoders may read
+them, the size that the header tells and the structure are checked before any pixel is decoded, and every failure is an
+``ImageError``.
 """
 
 import io
-import math
 import struct
 import warnings
 import zlib
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from model.geometry import Preprocessing, Side, is_bounded, sides, sides_as_it_lies
 from model.structure import ImageError, check, check_pixels, orientation
 
-__all__ = ["ImageError", "Preprocessing", "load", "normalise", "square"]
+__all__ = ["ImageError", "Preprocessing", "decodes_whole", "fitted", "load", "normalise", "upright"]
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF")
 
-_INTERPOLATION = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+_INTERPOLATION = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+_MODES = {1: "L", 3: "RGB"}
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -53,72 +59,57 @@ warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 
-@dataclass(frozen=True, slots=True)
-class Preprocessing:
-    """How pictures are prepared for a model."""
-
-    width: int
-    """Width of the input, in pixels."""
-    height: int
-    """Height of the input, in pixels."""
-    channels: int
-    """3 (red, green, blue) or 1 (grey)."""
-    crop_pct: float
-    """The input's share of the size to which a picture is scaled before it is cropped; above 0."""
-    crop_mode: str
-    """``center``: the input lies inside the scaled picture; ``squash``: both sides are scaled on their own; ``border``:
-    the scaled picture lies inside the input, with a border in the colour of the mean."""
-    interpolation: str
-    """``nearest``, ``bilinear``, ``bicubic`` or ``lanczos``."""
-    mean: tuple[float, ...]
-    """One number a channel, subtracted after scaling to 0..1."""
-    std: tuple[float, ...]
-    """One number a channel, by which it is divided after the subtraction."""
-    faithful: bool = False
-    """Whether every step is timm's own, so that all pixels are timm's; otherwise the fast steps are taken."""
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """The shape of the array that a picture becomes."""
-        return self.channels, self.height, self.width
-
-
 def load(data: bytes, how: Preprocessing, max_pixels: int) -> NDArray[np.float32]:
-    """Decode a JPEG, PNG, WEBP or GIF (first frame) into an array of shape ``(3, size, size)``.
+    """Decode a JPEG, PNG, WEBP or GIF (first frame) into an array of shape ``how.shape``.
 
     The array is float32, normalised and C-contiguous. The EXIF orientation is applied. Transparency is dropped, not
-    blended, as ``Image.convert("RGB")`` and so timm's own data loader do it. 16-bit greys keep their upper byte.
+    blended, as ``Image.convert("RGB")`` and so timm's own data loader do it. 16-bit greys keep their upper byte; timm
+    would make almost all of it white.
 
-    Peak memory per pixel of the picture: almost none for JPEG (progressive: 3 to 6 bytes), 1 to 6 bytes for PNG and GIF
-    (with transparency: 8), 16 bytes for WEBP.
+    If ``how.faithful``, all other pixels are timm's, unless timm would scale the picture to more than ``most_scaled``
+    pixels first. Then only the part in the input is computed, and pixels may differ by a grey level or two.
+
+    Peak memory per pixel of the picture: almost none for JPEG (progressive: 3 to 8 bytes), 1 to 6 bytes for PNG and GIF
+    (with transparency: 8), 16 bytes for WEBP. Where ``decodes_whole``, 4 to 12 bytes for JPEG, and 4 bytes more than
+    otherwise for the other formats.
 
     Raises ``ImageError``, and nothing else, for bytes that are not such a picture, have more than ``max_pixels`` or
     would take very long.
     """
-    return normalise(np.asarray(square(data, how, max_pixels)), how)
+    return normalise(np.asarray(fitted(data, how, max_pixels)), how)
 
 
 def normalise(picture: NDArray[np.uint8], how: Preprocessing) -> NDArray[np.float32]:
-    """Turn RGB pixels of shape ``(size, size, 3)`` into the network's float32 input of shape ``(3, size, size)``."""
-    pixels = picture.transpose(2, 0, 1)
-    std = np.asarray(how.std, np.float32).reshape(3, 1, 1)
-    mean = np.asarray(how.mean, np.float32).reshape(3, 1, 1)
-    # (pixels / 255 - mean) / std in two passes; the array of its own is contiguous, which the transposed view is not.
+    """Turn pixels, ``(height, width, channels)`` in any shape, into the network's float32 input of ``how.shape``."""
+    pixels = picture.reshape(how.height, how.width, how.channels).transpose(2, 0, 1)
+    std = np.asarray(how.std, np.float32).reshape(-1, 1, 1)
+    mean = np.asarray(how.mean, np.float32).reshape(-1, 1, 1)
+    # The array of its own is contiguous, which the transposed view is not.
     out = np.empty(pixels.shape, np.float32)
-    np.multiply(pixels, 1 / (255 * std), out=out)
-    out -= mean / std
+    if how.faithful:
+        np.divide(pixels, np.float32(255), out=out)
+        out -= mean
+        out /= std
+    else:  # the same in two passes
+        np.multiply(pixels, 1 / (255 * std), out=out)
+        out -= mean / std
     return out
 
 
-def square(data: bytes, how: Preprocessing, max_pixels: int) -> Image.Image:
-    """Decode the central square: an RGB picture of ``size`` x ``size`` pixels. Otherwise the same as ``load``."""
+def decodes_whole(how: Preprocessing) -> bool:
+    """Whether all pixels of a JPEG are decoded. Otherwise few more than the input has, and it takes little memory."""
+    return how.faithful or how.interpolation == "nearest"  # which shows single pixels, and a draft has none of them
+
+
+def fitted(data: bytes, how: Preprocessing, max_pixels: int) -> Image.Image:
+    """Decode the pixels of the input: an RGB or grey picture of its size. Otherwise the same as ``load``."""
     if not data:
         raise ImageError("image_empty", "The picture has no bytes.")
     check(data, max_pixels)
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
             check_pixels(*picture.size, max_pixels)
-            return _square(picture, how)
+            return _faithful_way(picture, how) if decodes_whole(how) else _fast_way(picture, how)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError("image_too_large", f"The picture has more pixels than the limit of {max_pixels}.") from error
     except UnidentifiedImageError as error:
@@ -133,25 +124,58 @@ def square(data: bytes, how: Preprocessing, max_pixels: int) -> Image.Image:
         raise ImageError("image_broken", "The picture's data is damaged and cannot be decoded.") from error
 
 
-def _square(picture: Image.Image, how: Preprocessing) -> Image.Image:
-    """Cut the central square out of an opened picture, upright, RGB, ``size`` x ``size`` pixels."""
-    width, height = picture.size
-    # As in timm: the short side becomes `short`, the long side is rounded down, the crop's corner to the nearest pixel.
-    short = math.floor(how.width / how.crop_pct)
-    to_width, to_height = (short * side // min(width, height) for side in (width, height))
-    left, top = (round((side - how.width) / 2) for side in (to_width, to_height))
-    upright = _UPRIGHT.get(orientation(picture.info.get("exif")))
+def upright(picture: Image.Image, turned: int) -> Image.Image:
+    """Turn a picture as EXIF's orientation ``turned``, 1 to 8, says."""
+    return picture.transpose(_UPRIGHT[turned]) if turned > 1 else picture
+
+
+def _fast_way(picture: Image.Image, how: Preprocessing) -> Image.Image:
+    turned = orientation(picture.info.get("exif"))
+    size: tuple[float, float] = picture.size
+    across, down = sides_as_it_lies(*picture.size, turned, how)
     if picture.format in ("JPEG", "MPO"):  # MPO: what Pillow calls a JPEG file that holds more pictures than one
-        picture.draft(None, (to_width, to_height))
-    # The draft may have fewer pixels than the header says, and the crop box is in the pixels of the draft.
-    across, down = picture.width / to_width, picture.height / to_height
-    box = (left * across, top * down, (left + how.width) * across, (top + how.width) * down)
-    small = _resizable(picture).resize(
-        (how.width, how.width), _INTERPOLATION[how.interpolation], box=box, reducing_gap=2.0
-    )
-    if upright is not None:  # the square is central, so it can as well be rotated when it is small
-        small = small.transpose(upright)
-    return small if small.mode == "RGB" else small.convert("RGB")
+        draft = picture.draft("L" if how.channels == 1 else None, (across.scaled, down.scaled))
+        if draft is not None:  # its last column and row may lie half outside the picture
+            size = draft[1][2:]
+    part = _part(_resizable(picture), size, across, down, how)
+    part = upright(part, turned)  # when it is small, which takes less time
+    return _framed(part, across, down, how) if turned < 5 else _framed(part, down, across, how)
+
+
+def _faithful_way(picture: Image.Image, how: Preprocessing) -> Image.Image:
+    turned, mode = orientation(picture.info.get("exif")), _MODES[how.channels]
+    whole = _resizable(picture)
+    # A grey picture may become coloured when it is small: each of its channels would be scaled in the same way.
+    whole = upright(whole if whole.mode in ("L", mode) else whole.convert(mode), turned)
+    across, down = sides(*whole.size, how)
+    if is_bounded(whole.height, across, down, how):
+        scaled = whole.resize((across.scaled, down.scaled), _INTERPOLATION[how.interpolation])
+        box = (across.start, down.start, across.start + across.length, down.start + down.length)
+        part = scaled.crop(box)
+    else:
+        part = _part(whole, whole.size, across, down, how)
+    return _framed(part, across, down, how)
+
+
+def _part(picture: Image.Image, size: tuple[float, float], across: Side, down: Side, how: Preprocessing) -> Image.Image:
+    """Scale the part of a picture of ``size`` that lies in the input, and nothing else, in few steps."""
+    per_x, per_y = size[0] / across.scaled, size[1] / down.scaled
+    left, top = across.start * per_x, down.start * per_y
+    right, bottom = (across.start + across.length) * per_x, (down.start + down.length) * per_y
+    part, box = (across.length, down.length), (left, top, right, bottom)
+    return picture.resize(part, _INTERPOLATION[how.interpolation], box=box, reducing_gap=2.0)
+
+
+def _framed(part: Image.Image, across: Side, down: Side, how: Preprocessing) -> Image.Image:
+    """Give the part its channels, and lay it where it belongs if it is smaller than the input."""
+    if part.mode != _MODES[how.channels]:
+        part = part.convert(_MODES[how.channels])
+    if part.size == (how.width, how.height):
+        return part
+    colour = tuple(round(255 * mean) for mean in how.mean) if how.crop_mode == "border" else 0
+    framed = Image.new(part.mode, (how.width, how.height), colour)
+    framed.paste(part, (across.place, down.place))
+    return framed
 
 
 def _resizable(picture: Image.Image) -> Image.Image:

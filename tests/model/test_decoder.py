@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ import pytest
 from PIL import Image
 
 from model.decoder import Decoder, DecoderUnavailable, DecodingStopped
-from model.images import ImageError, load
+from model.images import ImageError, Preprocessing, load
 from tests.model.pictures import LIMIT, LITE0, PICTURES, encoded, png, thousands_of_scans
 from tests.waiting import eventually
 
@@ -56,7 +57,7 @@ class Crashing(Decoder):
 
     def _command(self) -> Sequence[str]:
         instead = "import sys, os, signal, time, json, model.decoder as d\n"
-        instead += f"def square(*args):\n    {self.code}\nd.square = square\n"
+        instead += f"def fitted(*args):\n    {self.code}\nd.fitted = fitted\n"
         instead += "d.main(int(sys.argv[1]), int(sys.argv[2]), d.Preprocessing(**json.loads(sys.argv[3])))"
         return [sys.executable, "-c", instead, *super()._command()[3:]]
 
@@ -90,6 +91,35 @@ def forms() -> dict[str, bytes]:
 def test_every_form_gives_the_same_array_as_in_the_process(decoder: Decoder) -> None:
     for name, data in forms().items():
         assert np.array_equal(decoder.load(data), load(data, LITE0, LIMIT)), name
+
+
+OTHER = replace(LITE0, width=96, height=64, channels=1, crop_mode="border", mean=(0.3,), std=(0.2,))
+FAITHFUL = replace(LITE0, faithful=True)
+
+
+@pytest.mark.parametrize("how", [OTHER, FAITHFUL, replace(OTHER, faithful=True)], ids=["grey", "faithful", "both"])
+def test_the_child_prepares_pictures_as_the_process_does(how: Preprocessing) -> None:
+    with closing(Decoder(how, LIMIT, 20)) as decoder:
+        for name, data in forms().items():
+            picture = decoder.load(data)
+            assert np.array_equal(picture, load(data, how, LIMIT)), name
+            assert picture.shape == how.shape
+
+
+def jpeg_of(width: int, height: int) -> bytes:
+    return encoded(Image.linear_gradient("L").convert("RGB").resize((width, height)), "JPEG")
+
+
+@pytest.mark.parametrize("how", [FAITHFUL, replace(LITE0, interpolation="nearest")], ids=["faithful", "nearest"])
+def test_a_large_plain_jpeg_is_decoded_in_the_child_if_all_its_pixels_are(how: Preprocessing) -> None:
+    with closing(Decoder(how, LIMIT, 20)) as decoder:
+        decoder.load(jpeg_of(1600, 1200))
+        assert children(os.getpid()) == []
+        decoder.load(jpeg_of(1700, 1200))
+        assert len(children(os.getpid())) == 1
+    with closing(Decoder(LITE0, LIMIT, 20)) as decoder:
+        decoder.load(jpeg_of(1700, 1200))
+        assert children(os.getpid()) == []
 
 
 def test_a_plain_jpeg_needs_no_other_process(decoder: Decoder) -> None:
@@ -159,9 +189,10 @@ def test_a_child_that_died_between_two_pictures_is_replaced(decoder: Decoder) ->
     assert decoder.load(SMALL).shape == (3, 224, 224)
 
 
+@pytest.mark.parametrize("faithful", [False, True])
 @pytest.mark.parametrize("form", ["PNG", "WEBP", "JPEG"])
-def test_a_picture_that_needs_more_memory_than_there_is_fails_alone(form: str) -> None:
-    with closing(Narrow(LITE0, LIMIT, 20)) as decoder:
+def test_a_picture_that_needs_more_memory_than_there_is_fails_alone(form: str, faithful: bool) -> None:
+    with closing(Narrow(replace(LITE0, faithful=faithful), LIMIT, 20)) as decoder:
         decoder.load(SMALL)
         before = children(os.getpid())
         large = encoded(LARGE.convert("RGB" if form == "JPEG" else "RGBA"), form, progressive=True)
@@ -170,6 +201,18 @@ def test_a_picture_that_needs_more_memory_than_there_is_fails_alone(form: str) -
         assert "memory" in refused.detail or "5000 x 3000 = 15000000 pixels; the limit is " in refused.detail
         decoder.load(SMALL)
         assert children(os.getpid()) == before
+
+
+@pytest.mark.parametrize("how", [LITE0, FAITHFUL], ids=["fast", "faithful"])
+@pytest.mark.parametrize("form", ["JPEG", "WEBP", "CMYK"])
+def test_the_largest_picture_has_the_memory_that_it_needs(how: Preprocessing, form: str) -> None:
+    exif = Image.Exif()
+    exif[274] = 6
+    picture = LARGE.convert({"JPEG": "RGB", "WEBP": "RGBA"}.get(form, form))
+    options = {"method": 0} if form == "WEBP" else {"progressive": True, "subsampling": 0}
+    data = encoded(picture, "WEBP" if form == "WEBP" else "JPEG", exif=exif, **options)
+    with closing(Decoder(how, LARGE.width * LARGE.height, 20)) as decoder:
+        assert decoder.load(data).shape == how.shape
 
 
 def test_the_memory_of_the_container_is_the_limit(
