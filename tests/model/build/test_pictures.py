@@ -6,6 +6,7 @@ import random
 import unicodedata
 from collections import Counter
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -251,6 +252,12 @@ def test_the_order_in_which_a_disk_lists_its_files_does_not_matter(tmp_path: Pat
     assert parts[0] == parts[1]
 
 
+def test_one_picture_a_class_is_divided_too() -> None:
+    calibration, measured, warnings = split(*in_memory(*[1] * 10), 1000)
+    assert (len(calibration), len(measured)) == (2, 8)
+    assert warnings[0].startswith("2 classes have no picture among the 8 that are measured: ")
+
+
 def test_flat_pictures_have_no_truth(tmp_path: Path) -> None:
     found = find(tree(tmp_path, *(f"{number}.jpg" for number in range(10))))
     calibration, measured, warnings = split(found, named("a", "b"), 1000)
@@ -279,20 +286,21 @@ def test_a_folder_s_class_is_found_by_its_label_or_its_name(tmp_path: Path, labe
     assert truths == {("tulip", 0), ("daisy", 1)}
 
 
-def test_a_decomposed_folder_name_is_the_label_that_looks_the_same(tmp_path: Path) -> None:
-    decomposed = unicodedata.normalize("NFD", "Löwenzahn")
-    _, measured, _ = split(
-        find(tree(tmp_path, f"{decomposed}/1.jpg", f"{decomposed}/2.jpg")), named("a", "Löwenzahn"), 9
-    )
+@pytest.mark.parametrize("forms", [("NFD", "NFC"), ("NFC", "NFD")])
+def test_a_folder_whose_accents_are_stored_otherwise_is_the_label_that_looks_the_same(
+    tmp_path: Path, forms: tuple[Literal["NFC", "NFD"], Literal["NFC", "NFD"]]
+) -> None:
+    folder, label = (unicodedata.normalize(form, "Löwenzahn") for form in forms)
+    _, measured, _ = split(find(tree(tmp_path, f"{folder}/1.jpg", f"{folder}/2.jpg")), named("a", label), 9)
     assert measured[0].truth == 1
 
 
 def test_class_folders_that_are_no_label_are_named_with_the_nearest_label(tmp_path: Path) -> None:
-    found = find(tree(tmp_path, "Daisy/1.jpg", "tulips/1.jpg", "rose/1.jpg", "xyz/1.jpg"))
+    found = find(tree(tmp_path, "DAISY/1.jpg", "tulips/1.jpg", "rose/1.jpg", "xyz/1.jpg"))
     with pytest.raises(BuildError) as raised:
         split(found, named("daisy", "tulip", "rose"), 1000)
     assert str(raised.value).startswith(f"3 of 4 class folders in {tmp_path} are no labels of the model: ")
-    assert '"Daisy" (the nearest label is "daisy"), "tulips" (the nearest label is "tulip"), "xyz".' in str(
+    assert '"DAISY" (the nearest label is "daisy"), "tulips" (the nearest label is "tulip"), "xyz".' in str(
         raised.value
     )
 
