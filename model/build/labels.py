@@ -155,9 +155,8 @@ def _read(file: Path, names: Sequence[str] | None, present: Sequence[str] | None
                 raise BuildError(f"{origin} cannot be read as JSON: {error}.") from error
         else:
             return _from_json(parsed, origin, names, present)
-    lines = text.replace("\r\n", "\n").split(
-        "\n"
-    )  # not splitlines(): a label may contain Unicode's own line separators
+    # Not splitlines(): a label may contain Unicode's own line separators.
+    lines = text.replace("\r\n", "\n").split("\n")
     while lines and not lines[-1].strip():
         lines.pop()
     return _Names(origin, lines, names)

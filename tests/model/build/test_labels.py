@@ -65,6 +65,10 @@ def test_a_line_of_text_may_begin_with_a_bracket(tmp_path: Path) -> None:
     assert chosen(2, written(tmp_path, "labels.txt", "[red]x[/]\n{y}\n")).labels == ("[red]x[/]", "{y}")
 
 
+def test_only_the_end_of_a_line_ends_a_label(tmp_path: Path) -> None:
+    assert chosen(2, written(tmp_path, "labels.txt", "a\u2028b\nc\u2029d\n")).labels == ("a\u2028b", "c\u2029d")
+
+
 @pytest.mark.parametrize("name", ["labels.txt", "labels.json"])
 def test_one_label_too_few_is_an_error_with_both_numbers(tmp_path: Path, name: str) -> None:
     content: object = ["daisy", "rose"] if name.endswith("json") else "daisy\nrose\n\n\n"
