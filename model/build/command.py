@@ -30,7 +30,7 @@ class _Shown:
 
     def step(self, sentence: str, total: int | None = None) -> None:
         self.finish()
-        self._task = self._shown.add_task(escape(sentence), total=total)
+        self._task = self._shown.add_task(sentence, total=total)
 
     def advance(self, count: int = 1) -> None:
         self._shown.advance(self._task, count)
@@ -118,7 +118,7 @@ def _add_folder(parser: argparse.ArgumentParser, option: str) -> None:
 
 
 def _build(options: argparse.Namespace) -> int:
-    console = Console(stderr=True, highlight=False)
+    console = Console(stderr=True, highlight=False, emoji=False)
     if len(options.sources) != 1 and (one := _only_for_one(options)):
         console.print(f"[red]{one} is for one model[/]: name one SOURCE")
         return 2
@@ -141,7 +141,7 @@ def _build(options: argparse.Namespace) -> int:
 def _shown_build(request: Request, output: Path, console: Console) -> Model:
     columns = (
         SpinnerColumn(finished_text="[green]done[/]"),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=20),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
@@ -179,7 +179,7 @@ def _only_for_one(options: argparse.Namespace) -> str | None:
 
 
 def _print_model(model: Model) -> None:
-    console = Console(highlight=False)
+    console = Console(highlight=False, emoji=False)
     table = Table(*report.HEADINGS)
     for row in report.rows(model):
         table.add_row(*map(escape, row))
@@ -189,10 +189,12 @@ def _print_model(model: Model) -> None:
 
 
 def _list(options: argparse.Namespace) -> int:
-    console = Console(highlight=False)
+    console = Console(highlight=False, emoji=False)
     table = Table("model", "also called", "architecture", "classes", "variants", "top-1", "built from")
     if not options.models.is_dir():
-        Console(stderr=True).print(f"[red]there is no folder {escape(str(options.models))}[/]", soft_wrap=True)
+        Console(stderr=True, emoji=False).print(
+            f"[red]there is no folder {escape(str(options.models))}[/]", soft_wrap=True
+        )
         return 1
     for model, links in versions.listed(options.models):
         top1 = model.variants[0].measured.top1
@@ -213,7 +215,9 @@ def _tag(options: argparse.Namespace) -> int:
     try:
         model = versions.tag(options.models, options.reference, options.tag)
     except (BuildError, ModelError, OSError) as error:
-        Console(stderr=True, highlight=False).print(f"[red]cannot tag[/]: {escape(str(error))}", soft_wrap=True)
+        Console(stderr=True, highlight=False, emoji=False).print(
+            f"[red]cannot tag[/]: {escape(str(error))}", soft_wrap=True
+        )
         return 1
     sys.stdout.write(f"{model.name}@{options.tag} is {model.reference}\n")
     return 0
