@@ -23,7 +23,7 @@ class Runtime(ABC):
 
     @abstractmethod
     def predict(self, batch: list[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
-        """Classify pictures as ``model.images.load`` returns them: float32, ``(3, size, size)`` each.
+        """Classify pictures as ``model.images.load`` returns them: float32, ``(channels, height, width)`` each.
 
         Returns one array per picture, in the same order: float32 probabilities of shape ``(classes,)`` that sum to 1.
         ``batch`` may have any length, 0 included.
