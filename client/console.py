@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
+import sys
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +46,7 @@ async def _classify(
 
 
 def _print_labels(pictures: Sequence[Path], answers: dict[Path, dict[str, Any]]) -> None:
-    table = Table("file", "label", "score", "ms")
+    table = Table("file", "label", "score", "ms", caption=_models(answers.values()))
     table.columns[2].justify = table.columns[3].justify = "right"
     for picture in pictures:
         answer = answers[picture]
@@ -62,6 +64,19 @@ def _print_labels(pictures: Sequence[Path], answers: dict[Path, dict[str, Any]])
                 f"{label['score']:.3f}",
                 milliseconds if first else "",
             )
+    _print(table)
+
+
+def _models(answers: Iterable[dict[str, Any]]) -> str | None:
+    """The models that answered, as ``NAME@VERSION``: more than one if the tier's model has changed meanwhile."""
+    models = sorted({answer["model"] for answer in answers if _problem(answer) is None})
+    return f"by {', '.join(models)}" if models else None
+
+
+def _print(table: Table) -> None:
+    # A label may have any character, also one that the terminal's encoding has not.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     Console().print(table)
 
 
@@ -81,13 +96,15 @@ def tiers(url: str, as_json: bool) -> None:
     if as_json:
         print(json.dumps(found, indent=2))  # noqa: T201
         return
-    table = Table("tier", "model", "waiting", "workers", "room", "cpu", "median wait", "reason")
+    table = Table("tier", "model", "variant", "classes", "waiting", "workers", "room", "cpu", "median wait", "reason")
     for tier in found:
         cpu, wait = tier["quota"].get("cpu"), tier["wait_seconds"]["p50"]
         _add(
             table,
             tier["name"],
-            f"{tier['model']['name']} {tier['model']['variant']}",
+            _reference(tier["model"]),
+            tier["model"]["variant"],
+            str(tier["model"]["classes"] or ""),
             str(tier["queued"]),
             str(tier["workers"]),
             str(tier["room"]),
@@ -95,7 +112,13 @@ def tiers(url: str, as_json: bool) -> None:
             "" if wait is None else f"{wait:.2f} s",
             tier["reason"],
         )
-    Console().print(table)
+    _print(table)
+
+
+def _reference(model: dict[str, Any]) -> str:
+    """``NAME@VERSION``, or what the settings name where the server does not see the model."""
+    name, version = model["name"], model["version"]
+    return f"{name.partition('@')[0]}@{version}" if version else str(name)
 
 
 def _add(table: Table, *cells: str, style: str = "") -> None:

@@ -26,6 +26,7 @@ from server.http.services import Services
 from server.intake.capacity import LOOK_SECONDS, Capacity
 from server.leader.leader import Leader
 from server.leader.loop import Loop
+from server.models import Models
 from server.queue import Anything, Available, News, Queue
 from server.settings.live import Live
 from server.settings.records import Settings
@@ -48,23 +49,25 @@ class CannotServe(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Workers:
-    """Where Jobs run, how their workers show who they are, and where they find the server (None: on this machine)."""
+    """Where Jobs run, how their workers show who they are, and where they find the server (None: on this machine).
+
+    ``models`` are those that workers can load, where they lie on this machine.
+    """
 
     engine: Engine
     credentials: Credentials
     server_url: str | None = None
+    models: Models | None = None
 
 
 def local_workers(settings: Settings, state: Path, models: Path) -> Workers:
-    """Subprocesses of this machine. Raises ``CannotServe`` when no tier's model is there, or for a bad state folder."""
-    names = {tier.model.name for tier in settings.tiers.values()}
-    missing = sorted(name for name in names if not (models / name / "model.json").is_file())
-    if missing:
-        build = f"python -m model build --output {models} {' '.join(missing)}"
-        message = f"{models} has no {', '.join(missing)}. Build what is missing: {build}"
-        if len(missing) == len(names):
-            raise CannotServe(message)
-        log.error("%s. Until then the tiers that use it have no worker", message)
+    """Subprocesses of this machine. Raises ``CannotServe`` if no tier has a usable model, or for a bad state folder."""
+    found = Models(models)
+    complaints = found.complaints(settings.tiers.values())
+    if {name for stopped in complaints.values() for name in stopped} == set(settings.tiers):
+        raise CannotServe("\n".join(complaints))
+    for sentence, stopped in complaints.items():
+        log.error("%s. Until then no worker can start for the tier %s", sentence, ", ".join(stopped))
     # Workers get these variables only: those of the server may contain the password of the database.
     base = {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
@@ -74,7 +77,7 @@ def local_workers(settings: Settings, state: Path, models: Path) -> Workers:
     }
     tokens = WorkerTokens(secrets.token_bytes(32))  # need not outlive this process: local workers end with it
     try:
-        return Workers(LocalEngine(base, tokens.mint, state / "logs", ROOT), tokens)
+        return Workers(LocalEngine(base, tokens.mint, state / "logs", ROOT), tokens, models=found)
     except OSError as error:
         raise CannotServe(f"{error.filename} cannot be used for logs: {error.strerror}") from error
 
@@ -130,6 +133,7 @@ class Server:
             reviews=self._reviews,
             clock=clock,
             capacity=capacity,
+            models=workers.models,
             internal_url=workers.server_url or "",
         )
         url = workers.server_url or f"http://{_reachable(settings.host)}:{_port(self._internal_sockets)}"

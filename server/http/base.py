@@ -21,6 +21,7 @@ from server.http.services import Services
 from server.metrics import OTHER
 from server.problems import Problem
 from server.queue import QueueError
+from server.settings.records import Tier
 
 log = logging.getLogger("server.http")
 
@@ -226,6 +227,14 @@ class PublicHandler(BaseHandler):
 
     callers = Anyone()
     caller: str
+
+    def tier_called(self, name: str) -> Tier:
+        """The tier with this name. Raises ``Problem`` when there is none."""
+        tiers = self.services.settings.tiers
+        if name not in tiers:
+            detail = f"there is no tier {name[:80]!r}; the tiers are {', '.join(tiers)}"
+            raise Problem(HTTPStatus.NOT_FOUND, "no_such_tier", detail, tiers=list(tiers))
+        return tiers[name]
 
 
 class NotFoundHandler(PublicHandler):

@@ -17,7 +17,7 @@ from server.http.listener import Listener
 from server.http.public.classify import ClassifyHandler
 from server.http.public.health import HealthHandler, ReadyHandler
 from server.http.public.predictions import PredictionHandler
-from server.http.public.tiers import ConfigHandler, TiersHandler
+from server.http.public.tiers import ConfigHandler, TierHandler, TiersHandler
 from server.http.services import Services
 from server.metrics import OTHER
 from server.problems import Problem
@@ -30,6 +30,7 @@ PUBLIC: Mapping[str, type[BaseHandler]] = {
     "/img-classification/{tier}": ClassifyHandler,
     "/v1/predictions/{id}": PredictionHandler,
     "/v1/tiers": TiersHandler,
+    "/v1/tiers/{tier}": TierHandler,
     "/config": ConfigHandler,
     "/healthz": HealthHandler,
     "/readyz": ReadyHandler,

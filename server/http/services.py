@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -22,6 +22,7 @@ from server.intake.memory import Memory
 from server.intake.pictures import Pictures
 from server.intake.submissions import Submissions
 from server.metrics import Metrics
+from server.models import Models, Record
 from server.queue import FINAL, Depth, Moved, News, Pace, Queue, Recent, RecentByName, Strikes, TierView
 from server.settings.live import Live
 from server.settings.records import Settings
@@ -39,7 +40,9 @@ class Services:
 
     ``token_checks`` says how many each address may cause. ``uploads`` counts the pictures of requests that are not
     accepted yet, ``work`` what workers send, and ``frames`` the pictures on their way to workers, with the copies that
-    are made of them. ``internal_url`` is where workers of a cluster find the server, and empty on a laptop.
+    are made of them. ``models`` has the records of the tiers' models, by the names in the settings; there are none in a
+    cluster, where the models lie in the workers' image. ``internal_url`` is where workers of a cluster find the server,
+    and empty on a laptop.
     ``underway`` are the requests that have no answer yet. ``big_json`` lets one long text be parsed at a time.
     """
 
@@ -57,6 +60,7 @@ class Services:
     paces: RecentByName[Pace]
     strikes: RecentByName[Strikes]
     pods: Recent[Sequence[Pod]]
+    models: Recent[Mapping[str, Record]]
     gate: Gate
     uploads: Memory
     work: Memory
@@ -82,6 +86,7 @@ class Services:
         reviews: Executor,
         clock: Callable[[], float],
         capacity: Capacity,
+        models: Models | None = None,
         internal_url: str = "",
         recent_seconds: float = RECENT_SECONDS,
         monotonic: Callable[[], float] = time.monotonic,
@@ -95,6 +100,9 @@ class Services:
 
         def pods() -> Future[Sequence[Pod]]:
             return cluster.submit(engine.pods, list(live.current.settings.tiers.values()))
+
+        def records() -> Future[Mapping[str, Record]]:
+            return disk.submit(models.described if models else _none, live.current.settings.tiers.values())
 
         depths, pictures = Recent(queue.depths, recent_seconds), Pictures(blobs, disk, capacity)
         uploads = Memory(upload_bytes)
@@ -113,6 +121,7 @@ class Services:
             paces=RecentByName(queue.pace, shown_seconds),
             strikes=RecentByName(queue.strikes, shown_seconds),
             pods=Recent(pods, shown_seconds),
+            models=Recent(records, shown_seconds),
             gate=Gate(depths, capacity, uploads),
             uploads=uploads,
             work=Memory(WORK_BYTES),
@@ -154,3 +163,7 @@ class Services:
     def in_force(self) -> dict[str, Any]:
         """Return whether the settings in force are those that the files contain now, and if not, why."""
         return {"current": not self.live.problem, "reason": self.live.problem}
+
+
+def _none(_: object) -> Mapping[str, Record]:
+    return {}

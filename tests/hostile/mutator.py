@@ -89,7 +89,9 @@ class Mutator:
                 of_id = changed(chance, of_id.encode()).decode("latin-1")
             query = f"?wait={chance.choice(WAITS)}" if chance.random() < 0.3 else ""
             return chance.choice(("GET", "GET", "DELETE")), f"/v1/predictions/{of_id}{query}", {}, self._rarely()
-        path = chance.choice(("/healthz", "/readyz", "/v1/tiers", "/config", "/metrics", "/work/lease"))
+        path = chance.choice(
+            ("/healthz", "/readyz", "/v1/tiers", "/v1/tiers/free", "/config", "/metrics", "/work/lease")
+        )
         return "GET", path, {}, self._rarely()
 
     def _rarely(self) -> bytes:

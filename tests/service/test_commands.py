@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -15,9 +16,14 @@ from tests.running import ROOT, Service
 CAT, ESPRESSO = "model/pictures/cat.jpg", "model/pictures/espresso.jpg"
 
 
-def run(*words: str, status: int = 0) -> str:
+def run(*words: str, status: int = 0, env: Mapping[str, str] | None = None) -> str:
     done = subprocess.run(
-        [sys.executable, "-m", *words], capture_output=True, text=True, timeout=60, cwd=ROOT, env={"COLUMNS": "160"}
+        [sys.executable, "-m", *words],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=ROOT,
+        env={"COLUMNS": "160", **(env or {})},
     )
     assert done.returncode == status, done.stderr
     assert "Traceback" not in done.stderr
@@ -62,7 +68,10 @@ def test_no_command_prints_a_password_that_was_typed() -> None:
 
 def test_tiers(running: Service) -> None:
     url = f"http://127.0.0.1:{running.port}"
-    assert "tf_efficientnet_lite0" in run("server", "tiers", "--url", url)
+    model = running.get("/v1/tiers/free").json["model"]
+    shown = run("server", "tiers", "--url", url)
+    assert f"tf_efficientnet_lite0@{model['version']}" in shown
+    assert str(len(model["labels"])) in shown
     assert [tier["name"] for tier in json.loads(run("server", "tiers", "--json", "--url", url))] == ["free", "premium"]
 
 

@@ -50,7 +50,8 @@ def test_a_second_server_on_the_same_data_is_refused(running: Service, models: P
 
 def test_missing_models_name_the_command_that_makes_them(tmp_path: Path) -> None:
     said = failure(Service(tmp_path / "state", tmp_path / "models").command)
-    assert f"python -m model build --output {tmp_path}/models tf_efficientnet_lite0 tf_efficientnet_lite2" in said
+    for name in ("tf_efficientnet_lite0", "tf_efficientnet_lite2"):
+        assert f"{tmp_path}/models has no {name}. Build it: tierserve model build --output {tmp_path}/models\n" in said
 
 
 def test_values_with_a_typo_name_line_and_key(models: Path, tmp_path: Path) -> None:
@@ -68,6 +69,7 @@ def test_a_missing_model_stops_only_its_tier(models: Path, tmp_path: Path) -> No
     with service(some, tmp_path / "state") as found:
         assert is_cat(found.post("free", CAT))
         assert f"{some} has no tf_efficientnet_lite2" in found.log.read_text()
+        assert "Until then no worker can start for the tier premium" in found.log.read_text()
 
 
 def test_a_restart_with_values_that_were_refused_goes_on_with_the_last_good_ones(models: Path, tmp_path: Path) -> None:

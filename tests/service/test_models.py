@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tests.running import service
+from tests.running import Service, service
 from tests.service.pictures import CAT
+from tests.service.test_commands import CAT as CAT_FILE
+from tests.service.test_commands import run
+from tests.service.test_lifecycle import failure
+from tests.waiting import eventually
 
 LITE0 = "tf_efficientnet_lite0"
 
@@ -48,3 +52,65 @@ def test_a_tier_takes_a_model_by_its_name_and_predictions_say_its_version(models
             assert answer.status == 200, answer.body
             assert answer.json["model"] == reference
             assert answer.json["results"][0]["labels"][0]["label"].startswith("Gänseblümchen 雛菊 🌼")
+
+
+def test_the_folder_of_models_is_shown_and_followed(models: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "models"
+    build_like(models, folder)
+    with service(folder, tmp_path / "state", ["tiers.free.model.name=flowers"]) as found:
+        assert "has no tf_efficientnet_lite2" in found.log.read_text()
+        url = f"http://127.0.0.1:{found.port}"
+        old = found.get("/v1/tiers/free").json["model"]
+        assert (old["name"], old["classes"], old["labels"][1]) == ("flowers", 1000, "Gänseblümchen 雛菊 🌼 1")
+        reference = build_like(models, folder, label="[/] Löwenzahn [red]\u202e")
+        model = eventually(lambda: found.get("/v1/tiers/free").json["model"], 20, "it is seen", lambda now: now != old)
+        assert f"flowers@{model['version']}" == reference
+        # Its worker is new too, so it has loaded what is told.
+        shown = run("server", "classify", CAT_FILE, "--url", url)
+        assert "[/] Löwenzahn [red]" in shown
+        assert f"by {reference}" in shown
+        assert reference in run("server", "tiers", "--url", url)
+        plain = run("server", "classify", CAT_FILE, "--url", url, env={"PYTHONIOENCODING": "ascii"})
+        assert "[/] L\\xf6wenzahn [red]\\u202e" in plain
+
+
+def test_a_model_that_is_built_anew_is_loaded_by_the_next_worker(models: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "models"
+    first = build_like(models, folder)
+    settings = ["tiers.free.model.name=flowers", "tiers.free.quota.pods=1"]
+    with service(folder, tmp_path / "state", settings) as found:
+        assert found.post("free", CAT).json["model"] == first
+        second = build_like(models, folder, label="Löwenzahn")
+        answer = found.post("free", CAT).json
+        assert answer["model"] == first
+        assert answer["results"][0]["labels"][0]["label"].startswith("Gänse")
+        (worker,) = found.workers()
+        worker.terminate()
+        worker.wait(30)
+        answer = found.post("free", CAT).json
+        assert answer["model"] == second
+        assert answer["results"][0]["labels"][0]["label"].startswith("Löwenzahn")
+
+
+def test_a_variant_that_a_build_has_left_out_is_told_with_what_to_set(models: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "models"
+    reference = build_like(models, folder)
+    (folder / "tf_efficientnet_lite2").symlink_to(models / "tf_efficientnet_lite2")
+    record = folder / reference / "model.json"
+    fields = json.loads(record.read_text())
+    fields["variants"] = [variant for variant in fields["variants"] if variant["name"] != "int8"]
+    record.write_text(json.dumps(fields))
+    said = f"{reference} has no int8 for the runtime onnx, only fp32: --set tiers.free.model.variant=fp32"
+    with service(folder, tmp_path / "state", ["tiers.free.model.name=flowers"]) as found:
+        assert f"{said}. Until then no worker can start for the tier free" in found.log.read_text()
+    settings = ["tiers.free.model.name=flowers", "tiers.free.model.variant=fp32"]
+    with service(folder, tmp_path / "fp32", settings) as found:
+        assert found.post("free", CAT).json["model"] == reference
+
+
+def test_a_server_none_of_whose_tiers_has_a_model_does_not_start(models: Path, tmp_path: Path) -> None:
+    names = ["tiers.free.model.name=flowers", "tiers.premium.model.name=flowers@best"]
+    said = failure(Service(tmp_path / "state", tmp_path / "models", names).command)
+    command = f"tierserve model build SOURCE --name flowers --output {tmp_path}/models"
+    assert f"{tmp_path}/models has no flowers. Build it: {command}" in said
+    assert f"{tmp_path}/models has no flowers@best" in said

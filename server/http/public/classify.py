@@ -25,7 +25,7 @@ class ClassifyHandler(UploadHandler):
 
     def most_bytes(self) -> int:
         """How long the body may be, by its tier and its type. Raises ``Problem`` when there is no such tier."""
-        self.tier = self._tier()
+        self.tier = self.tier_called(self.path_args[0])
         return formats.most_bytes(self.request.headers, self.tier.limits)
 
     async def admit(self) -> None:
@@ -71,11 +71,3 @@ class ClassifyHandler(UploadHandler):
         seconds = (resource["queue"] or {}).get("eta_seconds", 1)
         self.set_header("Retry-After", str(max(1, round(seconds))))
         return self.answer(resource, HTTPStatus.ACCEPTED)
-
-    def _tier(self) -> Tier:
-        name = self.path_args[0]
-        tiers = self.services.settings.tiers
-        if name not in tiers:
-            detail = f"there is no tier {name[:80]!r}; the tiers are {', '.join(tiers)}"
-            raise Problem(HTTPStatus.NOT_FOUND, "no_such_tier", detail, tiers=list(tiers))
-        return tiers[name]

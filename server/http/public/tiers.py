@@ -8,6 +8,7 @@ from typing import Any
 
 from server.engines.base import EngineError
 from server.http.base import PublicHandler
+from server.models import Record
 from server.problems import Problem
 from server.queue import NEVER_SEEN
 from server.settings.records import Tier
@@ -16,22 +17,28 @@ from server.settings.records import Tier
 class TiersHandler(PublicHandler):
     """``GET /v1/tiers``."""
 
-    async def get(self) -> None:
+    async def get(self, *_: str) -> None:
         """Every tier with its quota, its room, what runs and what waits."""
         self.answer({"tiers": await self.tiers()})
 
     async def tiers(self) -> list[dict[str, Any]]:
         """One object a tier, in the order of the values file."""
-        return [await self._describe(tier) for tier in self.services.settings.tiers.values()]
+        records = await self.services.models.get()
+        tiers = self.services.settings.tiers.values()
+        return [await self._describe(tier, records.get(tier.model.name)) for tier in tiers]
 
-    async def _describe(self, tier: Tier) -> dict[str, Any]:
+    async def _describe(self, tier: Tier, record: Record | None) -> dict[str, Any]:
         services = self.services
         depth = (await services.depths.get()).get(tier.name)
         view = (await services.views.get()).get(tier.name, NEVER_SEEN)
         pace = await services.paces.get(tier.name)
         return {
             "name": tier.name,
-            "model": asdict(tier.model),
+            "model": {
+                **asdict(tier.model),
+                "version": record and record.version,
+                "classes": record and len(record.labels),
+            },
             "queued": depth.queued if depth else 0,
             "predicting": depth.leased if depth else 0,
             "queue_bytes": depth.bytes if depth else 0,
@@ -53,10 +60,22 @@ class TiersHandler(PublicHandler):
         }
 
 
+class TierHandler(TiersHandler):
+    """``GET /v1/tiers/{tier}``."""
+
+    async def get(self, *names: str) -> None:
+        """One tier as in ``GET /v1/tiers``, and the labels of its model. Raises ``Problem``."""
+        tier = self.tier_called(names[0])
+        record = (await self.services.models.get()).get(tier.model.name)
+        described = await self._describe(tier, record)
+        described["model"]["labels"] = record and record.labels
+        self.answer(described)
+
+
 class ConfigHandler(TiersHandler):
     """``GET /config``: the tiers, and every pod of theirs."""
 
-    async def get(self) -> None:
+    async def get(self, *_: str) -> None:
         """Pods as their engine reported them within the last second; 503 while it does not answer."""
         services = self.services
         try:

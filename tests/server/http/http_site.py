@@ -27,6 +27,7 @@ from server.engines.base import EngineError, Pod
 from server.http.routes import internal_server, public_server
 from server.http.services import UPLOAD_BYTES, Services
 from server.intake.capacity import Capacity
+from server.models import Models
 from server.queue import Listener, News, Queue, QueueError, SQLite, new_id
 from server.queue.store.transactions import Transaction
 from server.settings.live import Live
@@ -140,7 +141,15 @@ class Reviews(WorkerTokens):
 class Site(Client):
     """Handlers over a real queue, real blobs and real sockets. Their event loop has a thread of its own."""
 
-    def __init__(self, folder: Path, live: Live, tokens: WorkerTokens, internal_url: str, upload_bytes: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        live: Live,
+        tokens: WorkerTokens,
+        internal_url: str,
+        upload_bytes: int,
+        models: Models | None = None,
+    ) -> None:
         self.clock, self.live, self.tokens = HandClock(), live, tokens
         self.pace_clock = HandClock()
         database = FailingDatabase.open(folder / "data", self.clock)
@@ -161,6 +170,7 @@ class Site(Client):
             reviews=self.reviews,
             clock=self.clock,
             internal_url=internal_url,
+            models=models,
             capacity=Capacity(self.queue, self.blobs),
             recent_seconds=ALWAYS_ANEW,
             monotonic=self.pace_clock,
@@ -291,9 +301,10 @@ def running(
     tokens: WorkerTokens | None = None,
     internal_url: str = "",
     upload_bytes: int = UPLOAD_BYTES,
+    models: Models | None = None,
 ) -> Iterator[Site]:
     """A site while the block lasts."""
-    site = Site(folder, live or defaults(), tokens or WorkerTokens(b"secret"), internal_url, upload_bytes)
+    site = Site(folder, live or defaults(), tokens or WorkerTokens(b"secret"), internal_url, upload_bytes, models)
     try:
         yield site
     finally:

@@ -38,7 +38,16 @@ def test_on_a_loopback_address_the_loopback_names_are_served(shared: Site, host:
 
 @pytest.mark.parametrize("host", OTHERS)
 def test_another_host_is_refused_on_every_route_of_both_ports(shared: Site, host: str) -> None:
-    for path in ("/healthz", "/readyz", "/config", "/v1/tiers", "/v1/predictions/x", "/img-classification/free", "/no"):
+    for path in (
+        "/healthz",
+        "/readyz",
+        "/config",
+        "/v1/tiers",
+        "/v1/tiers/free",
+        "/v1/predictions/x",
+        "/img-classification/free",
+        "/no",
+    ):
         assert_problem(asked(shared.port, host, path), 421, "wrong_host")
     for path in ("/metrics", "/healthz", "/readyz", "/work/lease", "/no"):
         assert_problem(asked(shared.internal.port, host, path), 421, "wrong_host")
