@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from server.queue import Available, Status, UnknownJob
+from server.queue import Available, Ended, Status, UnknownJob
 from tests.server.queue.queue_world import RESULTS, World, completion, pairs
 
 TIERS = {"free": 3, "premium": 3}
@@ -86,6 +88,17 @@ def test_a_completed_prediction_has_its_result(world: World) -> None:
     assert (done.status, done.results, done.error, done.predict_ms) == (Status.SUCCEEDED, RESULTS, None, 8.0)
     assert (done.accepted_at + 3, done.accepted_at + 5) == (done.started_at, done.completed_at)
     assert (done.job, done.attempts) == ("job", 1)
+
+
+def test_a_completed_prediction_has_the_model_that_answered(world: World) -> None:
+    one, other = world.submit(), world.submit()
+    first, second = world.lease()
+    named = world.get(one).model
+    done = replace(completion(first.id, first.token), model="flowers@3f9a2c81")
+    world.queue.complete("job", [done, completion(second.id, second.token)]).result()
+    assert (world.get(one).model, world.get(other).model) == ("flowers@3f9a2c81", named)
+    told = {news.prediction.id: news.prediction.model for news in world.heard() if isinstance(news, Ended)}
+    assert told == {one: "flowers@3f9a2c81", other: named}
 
 
 def test_a_workers_error_fails_the_prediction(world: World) -> None:
