@@ -11,6 +11,8 @@ import pytest
 from hypothesis import settings
 
 from model.build.builder import DEFAULT_MODELS, build
+from model.build.request import Request
+from tests.model.build.told import Told
 from tests.running import models_directory
 
 pytest_plugins = ["tests.trained"]
@@ -27,7 +29,7 @@ def models() -> Path:
     """The directory with the default models. ``make`` fills it; if it has not, this does."""
     output = models_directory()
     for name in DEFAULT_MODELS:
-        build(name, output, progress=lambda step: None)
+        build(Request(name, require=("int8",)), output, Told())
     return output
 
 

@@ -1,53 +1,15 @@
 """Build a model directory completely, or leave nothing behind. torch is imported only when there is something to build."""
 
 import errno
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from model.build import versions
 from model.build.errors import BuildError
 from model.build.progress import Progress
+from model.build.request import BUILDER_VERSION, Request
 from model.description import Model, ModelError, read_model, write_model
 
 DEFAULT_MODELS = ("tf_efficientnet_lite0", "tf_efficientnet_lite2")
-
-BUILDER_VERSION = 2
-"""To be raised whenever a build gives other files than before: the default models are then built again."""
-
-PICTURES = 1000
-"""So many of the owner's pictures are used, if there are more."""
-
-REQUIRABLE = ("onnx", "int8")
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What is to be built."""
-
-    source: str
-    """A timm name with packaged weights, ``hf-hub:OWNER/NAME``, a folder or a zip file as timm's hub has it, or a file
-    of weights."""
-    name: str | None = None
-    """What the model is called; None: as its source."""
-    labels: Path | None = None
-    """A file with the names of the classes."""
-    data: Path | None = None
-    """A folder with the owner's pictures."""
-    architecture: str | None = None
-    """timm's name of the network, if the source does not tell."""
-    use_ema: bool = False
-    """Take the averaged weights of a checkpoint."""
-    preprocessing: Mapping[str, Any] = field(default_factory=dict)
-    """What of the preprocessing is given: ``mean``, ``std``, ``input_size``, ``crop_pct``, ``crop_mode``,
-    ``interpolation``, as timm calls them."""
-    pictures: int = PICTURES
-    """How many pictures of ``data`` are used at most."""
-    require: tuple[str, ...] = ()
-    """What must not be left out: ``onnx``, ``int8``."""
-    tags: tuple[str, ...] = ()
-    """Tags that the model gets."""
 
 
 def build(request: Request, models: Path, progress: Progress) -> Model:

@@ -14,8 +14,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 
 from model.build import report, versions
-from model.build.builder import DEFAULT_MODELS, PICTURES, REQUIRABLE, Request, build
+from model.build.builder import DEFAULT_MODELS, build
 from model.build.errors import BuildError
+from model.build.request import PICTURES, REQUIRABLE, Request
 from model.description import Model, ModelError
 
 INTERRUPTED = 130
@@ -49,8 +50,8 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     builder = commands.add_parser(
         "build",
         help="make a model from a checkpoint or from timm, compared with timm itself",
-        description="Make a model: read its weights, export them to ONNX, quantise them, compare every variant with timm "
-        "itself, and write a folder that workers can serve.",
+        description="Make a model: read its weights, export them to ONNX, quantise them, compare every variant with "
+        "timm itself, and write a folder that workers can serve.",
     )
     builder.set_defaults(run=_build)
     builder.add_argument(

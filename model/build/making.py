@@ -12,22 +12,21 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 
 from model.build import export, judge, labels, pictures, quantize, report, samples, sources, transforms, trial
-from model.build.builder import BUILDER_VERSION, Request
 from model.build.errors import BuildError, NotExportable, NotQuantizable
-from model.build.pictures import Picture
+from model.build.pictures import MOST_PIXELS, Picture
 from model.build.progress import Progress
+from model.build.request import BUILDER_VERSION, Request
 from model.description import Measured, Model, Variant, digest_of, file_digest, write_model
 from model.images import Preprocessing, load
 
 LEAST_FAST_AGREEMENT = 0.995
-"""The share of pictures for which the fast pixels must lead to timm's best class; otherwise timm's own pixels are taken."""
+"""The share of the pictures for which the fast pixels must lead to timm's best class; otherwise timm's own are taken."""
 LEAST_INT8_AGREEMENT = 0.90
 """The share of the pictures that timm is sure of for which int8 must find timm's best class, if no class is known."""
 MOST_INT8_LOSS = 0.01
 """How much of timm's top-1 accuracy int8 may lose, if the classes are known."""
 COMPARED = 128
 """So many pictures are enough to find an export that is wrong."""
-MOST_PIXELS = 100_000_000
 TRIAL_SECONDS = 300.0
 
 Pixels = Callable[[bytes], NDArray[np.float32]]

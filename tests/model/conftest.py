@@ -7,6 +7,8 @@ import pytest
 from PIL import Image
 
 from model.build.builder import DEFAULT_MODELS, build
+from model.build.request import Request
+from tests.model.build.told import Told
 
 REPOSITORY = Path(__file__).parents[2]
 PICTURES = REPOSITORY / "model" / "pictures"
@@ -17,7 +19,7 @@ def models() -> Path:
     """The directory with the default models. ``make`` fills it; if it has not, this does."""
     output = Path(os.environ.get("TIERSERVE_MODELS", REPOSITORY / ".tierserve" / "models"))
     for name in DEFAULT_MODELS:
-        build(name, output, progress=lambda step: None)
+        build(Request(name, require=("int8",)), output, Told())
     return output
 
 

@@ -16,10 +16,11 @@ import pytest
 import timm
 import torch
 
-from model.build.builder import Request, build
+from model.build.builder import build
 from model.build.errors import BuildError
+from model.build.request import Request
 from tests.faults.small_disk import small_disk
-from tests.model.build.recording import Recorded
+from tests.model.build.told import Told
 from tests.running import ROOT, lacking
 from tests.waiting import eventually
 
@@ -31,7 +32,7 @@ def refused(tmp_path: Path, checkpoint: Path) -> Callable[..., str]:
 
     def build_it(source: Path | str = checkpoint, **given: Any) -> str:
         with pytest.raises(BuildError) as caught:
-            build(Request(str(source), **{"name": "flowers", **given}), models, Recorded())
+            build(Request(str(source), **{"name": "flowers", **given}), models, Told())
         assert not models.exists() or list(models.iterdir()) == []
         said = str(caught.value)
         assert "\n" not in said
@@ -162,14 +163,14 @@ def test_no_room_on_the_disk(checkpoint: Path, tmp_path: Path) -> None:
             lacking("only root can mount a small filesystem")
         else:
             with pytest.raises(BuildError, match="no room left on the disk"):
-                build(Request(str(checkpoint), name="flowers"), folder / "models", Recorded())
+                build(Request(str(checkpoint), name="flowers"), folder / "models", Told())
             assert list((folder / "models").iterdir()) == []
 
 
 def test_a_folder_that_cannot_be_written(checkpoint: Path, tmp_path: Path) -> None:
     (tmp_path / "models").write_text("no folder")
     with pytest.raises(BuildError, match="models cannot be used"):
-        build(Request(str(checkpoint)), tmp_path / "models", Recorded())
+        build(Request(str(checkpoint)), tmp_path / "models", Told())
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

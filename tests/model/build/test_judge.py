@@ -17,7 +17,7 @@ from model.build.errors import BuildError
 from model.build.export import export
 from model.build.judge import accuracy, confusions, fp32_fits, is_sure, judge, onnx_logits, torch_logits
 from model.build.pictures import Picture
-from tests.model.build.recording import Recorded
+from tests.model.build.told import Told
 
 NAN, INF = float("nan"), float("inf")
 SHAPE = (1, 2, 3)
@@ -122,7 +122,7 @@ def test_logits_come_for_each_picture_in_order(count: int, tmp_path: Path) -> No
     pictures = [Picture(f"{number}", array.tobytes(), None) for number, array in enumerate(inputs)]
     expected = np.stack([inputs.sum(axis=(1, 2, 3)), inputs[:, 0, 0, 0]], axis=1)
     export(Sums().eval(), SHAPE, tmp_path / "model.onnx")
-    told = Recorded()
+    told = Told()
     told.step("torch")
     assert np.allclose(torch_logits(Sums().eval(), pictures, pixels, told), expected, atol=1e-5)
     told.step("onnx")
@@ -150,7 +150,7 @@ def test_few_pictures_are_in_memory_at_once(monkeypatch: pytest.MonkeyPatch) -> 
         return pixels(data).view(Held)
 
     pictures = [Picture(str(number), bytes(24), None) for number in range(200)]
-    told = Recorded()
+    told = Told()
     told.step("torch")
     torch_logits(Sums().eval(), pictures, held, told)
     assert 0 < most <= 16
@@ -164,7 +164,7 @@ def test_the_threads_of_torch_are_given_back_after_an_error() -> None:
     torch.set_num_threads(2)
     try:
         with pytest.raises(BuildError, match="no picture"):
-            torch_logits(Sums().eval(), [Picture("one", b"", None)], broken, Recorded())
+            torch_logits(Sums().eval(), [Picture("one", b"", None)], broken, Told())
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)

@@ -15,7 +15,7 @@ from model.build.export import export, simplified
 from model.build.judge import onnx_logits
 from model.build.pictures import Picture
 from model.build.quantize import WEIGHT_BITS, quantize
-from tests.model.build.recording import Recorded
+from tests.model.build.told import Told
 from tests.model.build.test_export import SHAPE, network
 
 PICTURES = [
@@ -29,7 +29,7 @@ def pixels(data: bytes) -> np.ndarray:
 
 
 def recorded() -> Recorded:
-    told = Recorded()
+    told = Told()
     told.step("quantise")
     return told
 
