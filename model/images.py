@@ -19,9 +19,10 @@ from PIL import Image, UnidentifiedImageError
 from model.geometry import Preprocessing, Side, is_bounded, sides, sides_as_it_lies
 from model.structure import ImageError, check, check_pixels, orientation
 
-__all__ = ["ImageError", "Preprocessing", "decodes_whole", "fitted", "load", "normalise", "upright"]
+__all__ = ["FORMATS", "MODES", "ImageError", "Preprocessing", "decodes_whole", "fitted", "load", "normalise", "upright"]
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF")
+"""What may be a picture, in the words of Pillow."""
 
 _INTERPOLATION = {
     "nearest": Image.Resampling.NEAREST,
@@ -29,7 +30,8 @@ _INTERPOLATION = {
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
-_MODES = {1: "L", 3: "RGB"}
+MODES = {1: "L", 3: "RGB"}
+"""What Pillow calls a picture of so many channels."""
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -143,7 +145,7 @@ def _fast_way(picture: Image.Image, how: Preprocessing) -> Image.Image:
 
 
 def _faithful_way(picture: Image.Image, how: Preprocessing) -> Image.Image:
-    turned, mode = orientation(picture.info.get("exif")), _MODES[how.channels]
+    turned, mode = orientation(picture.info.get("exif")), MODES[how.channels]
     whole = _resizable(picture)
     # A grey picture may become coloured when it is small: each of its channels would be scaled in the same way.
     whole = upright(whole if whole.mode in ("L", mode) else whole.convert(mode), turned)
@@ -168,8 +170,8 @@ def _part(picture: Image.Image, size: tuple[float, float], across: Side, down: S
 
 def _framed(part: Image.Image, across: Side, down: Side, how: Preprocessing) -> Image.Image:
     """Give the part its channels, and lay it where it belongs if it is smaller than the input."""
-    if part.mode != _MODES[how.channels]:
-        part = part.convert(_MODES[how.channels])
+    if part.mode != MODES[how.channels]:
+        part = part.convert(MODES[how.channels])
     if part.size == (how.width, how.height):
         return part
     colour = tuple(round(255 * mean) for mean in how.mean) if how.crop_mode == "border" else 0
