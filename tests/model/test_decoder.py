@@ -65,8 +65,10 @@ class Crashing(Decoder):
 class Narrow(Decoder):
     """A decoder with little memory."""
 
+    room = 60 * 2**20
+
     def _memory(self, size: int) -> int:
-        return 60 * 2**20
+        return self.room
 
 
 def failure(decoder: Decoder, data: bytes) -> ImageError:
@@ -201,6 +203,23 @@ def test_a_picture_that_needs_more_memory_than_there_is_fails_alone(form: str, f
         assert "memory" in refused.detail or "5000 x 3000 = 15000000 pixels; the limit is " in refused.detail
         decoder.load(SMALL)
         assert children(os.getpid()) == before
+
+
+@pytest.mark.parametrize("how", [LITE0, FAITHFUL], ids=["fast", "faithful"])
+@pytest.mark.parametrize("form", ["RGB", "CMYK"])
+def test_no_lack_of_memory_is_taken_for_damage(how: Preprocessing, form: str) -> None:
+    data = encoded(LARGE.convert(form), "JPEG", progressive=True, subsampling=0)
+    decoded = []
+    with closing(Narrow(how, LIMIT, 20)) as decoder:
+        for bytes_per_pixel in range(2, 18, 2):
+            decoder.room = bytes_per_pixel * LARGE.width * LARGE.height
+            try:
+                decoded.append(decoder.load(data).shape == how.shape)
+            except ImageError as error:
+                assert error.code == "image_too_large", bytes_per_pixel
+                decoded.append(False)
+    assert decoded == sorted(decoded)
+    assert decoded[-1]
 
 
 @pytest.mark.parametrize("how", [LITE0, FAITHFUL], ids=["fast", "faithful"])
