@@ -11,6 +11,8 @@ from model.build.errors import BuildError
 NAME = "config.json"
 MOST_BYTES = 10_000_000
 MOST_CLASSES = 1_000_000
+LARGEST = 1_000_000
+"""No number of a network or its preprocessing comes near; a network of a billion layers would never be finished."""
 
 # What ``timm.create_model`` does beside making the network: downloads, files of weights, networks without a classifier.
 _NOT_OF_THE_NETWORK = frozenset(
@@ -96,11 +98,11 @@ def check_arguments(given: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 
 def _is_scalar(value: Any) -> bool:
-    return isinstance(value, str | int | float | bool)
+    return isinstance(value, str | bool) or _is_number(value)
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, int | float) and not isinstance(value, bool) and -LARGEST <= value <= LARGEST
 
 
 def _is_size(value: Any) -> bool:
@@ -159,6 +161,6 @@ def _descriptions(given: Any, names: tuple[str, ...] | None, where: str) -> tupl
 
 
 def _texts(given: Any, what: str, where: str) -> tuple[str, ...]:
-    if not isinstance(given, list) or not all(map(_is_scalar, given)):
+    if not isinstance(given, list) or not all(isinstance(text, str | int | float) for text in given):
         raise BuildError(f"{where} has {what} that are no list or map of texts.")
     return tuple(map(str, given))
