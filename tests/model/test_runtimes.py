@@ -125,7 +125,7 @@ def same_after(change: Callable[[nn.Module], None], network: nn.Module, channels
     with torch.no_grad():
         before = network(noise)
         change(network)
-        return torch.allclose(before, network(noise), rtol=1e-3, atol=1e-3)
+        return bool(torch.allclose(before, network(noise), rtol=1e-3, atol=1e-3))
 
 
 def norms(network: nn.Module) -> int:
@@ -148,7 +148,7 @@ def test_simplifying_changes_nothing_but_the_number_of_layers(name: str, left: i
     assert sum(1 for _ in network.modules()) < before
 
 
-class Twice(nn.Module):
+class Twice(nn.Module):  # type: ignore[misc]
     """Reads the output of its convolution a second time."""
 
     def __init__(self) -> None:
@@ -160,7 +160,7 @@ class Twice(nn.Module):
         return self.norm(out) + torch.cat([out, out], dim=1)[:, 2:6]
 
 
-class Shared(nn.Module):
+class Shared(nn.Module):  # type: ignore[misc]
     """Runs one convolution twice, with a norm after the first time only."""
 
     def __init__(self) -> None:

@@ -93,14 +93,14 @@ def test_the_graph_is_valid_and_its_names_are_unique(tmp_path: Path) -> None:
     assert "conv1.0.weight" in {weight.name for weight in graph.graph.initializer}
 
 
-class Strange(torch.nn.Module):
+class Strange(torch.nn.Module):  # type: ignore[misc]
     """A network that torch cannot export: the shape of its output depends on what it sees."""
 
     def forward(self, pictures: torch.Tensor) -> torch.Tensor:
         return pictures.flatten(1) if pictures.sum() > 0 else pictures.flatten(1)[:, :3]
 
 
-class Exotic(torch.nn.Module):
+class Exotic(torch.nn.Module):  # type: ignore[misc]
     """A network with an operation that ONNX has not."""
 
     def forward(self, pictures: torch.Tensor) -> torch.Tensor:

@@ -66,9 +66,9 @@ def test_a_picture_without_finite_logits_agrees_with_nothing(wrong: float) -> No
 def test_fp32_fits_but_for_rounding() -> None:
     timm_says = logits([100, 0, -5])
     assert fp32_fits(timm_says, timm_says)
-    assert fp32_fits(timm_says, timm_says + np.float32([0.1, 0.0009, 0]))
-    assert not fp32_fits(timm_says, timm_says + np.float32([0.2, 0, 0]))
-    assert not fp32_fits(timm_says, timm_says + np.float32([0, 0.002, 0]))
+    assert fp32_fits(timm_says, timm_says + logits([0.1, 0.0009, 0]))
+    assert not fp32_fits(timm_says, timm_says + logits([0.2, 0, 0]))
+    assert not fp32_fits(timm_says, timm_says + logits([0, 0.002, 0]))
     assert not fp32_fits(logits([0, 0]), logits([0]))
     for wrong in (NAN, INF):
         broken = logits([100, 0, wrong])
@@ -105,7 +105,7 @@ def test_confusions_are_the_worst_pairs_first() -> None:
     assert confusions(made, np.array(true), ["rose", "tulip", "daisy"], most=1) == found[:1]
 
 
-class Sums(nn.Module):
+class Sums(nn.Module):  # type: ignore[misc]
     """A network whose logits tell the order of its inputs: the sum of a picture, and its first value."""
 
     def forward(self, pictures: torch.Tensor) -> torch.Tensor:
