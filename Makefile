@@ -20,7 +20,7 @@ SPREAD := --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
 BUILT := $(MODELS)/.built
 BUILDER := $(wildcard model/build/*.py) model/description.py model/images.py
 
-.PHONY: help run model models images test test-faults soak hostile test-cluster test-one cluster-parts cluster cluster-down lint format bench docs lock audit clean
+.PHONY: help run model models images test test-faults soak hostile test-cluster test-one cluster-parts cluster cluster-down lint format architectures bench docs lock audit clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -74,6 +74,9 @@ lint: .venv/.test ## Run ruff, mypy and import-linter, and check the generated p
 
 format: .venv/.test ## Format the code
 	@$(BIN)/ruff check --fix-only . ; $(BIN)/ruff format .
+
+architectures: .venv/.test ## Build a network of each family of timm, for half an hour, and write docs/architectures.md
+	@$(BIN)/python -m benchmarks.architectures $(ARGS)
 
 bench: .venv/.test $(BUILT) ## Measure the performance, each figure beside its raw limit
 	@$(BIN)/python -m benchmarks --models $(MODELS) $(ARGS)

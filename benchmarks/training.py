@@ -64,7 +64,8 @@ class _Pictures:
         return len(self._images)
 
     def batch(self, numbers: list[int], transform: Transform) -> tuple[torch.Tensor, torch.Tensor]:
-        return torch.stack([transform(self._images[number]) for number in numbers]), self._classes[numbers]
+        images = torch.stack([transform(self._images[number]) for number in numbers])
+        return images.contiguous(memory_format=torch.channels_last), self._classes[numbers]
 
 
 def _small(file: Path, side: int) -> Image.Image:
@@ -94,7 +95,7 @@ def train(
     torch.manual_seed(seed)
     files, numbers = find_images_and_targets(str(folder))
     args = _arguments(architecture, len(numbers), folder, size, ema, seed)
-    network = timm.create_model(architecture, num_classes=args.num_classes)
+    network = timm.create_model(architecture, num_classes=args.num_classes).to(memory_format=torch.channels_last)
     how = resolve_data_config(vars(args), model=network)
     args.mean, args.std, args.crop_pct, args.interpolation = (
         how[name] for name in ("mean", "std", "crop_pct", "interpolation")
@@ -138,6 +139,7 @@ def _arguments(
         color_jitter=0.3,
         smoothing=0.1,
         mixup=0.0,
+        channels_last=True,
         model_ema=ema,
         model_ema_decay=0.99,
         seed=seed,

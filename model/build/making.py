@@ -72,6 +72,7 @@ class _Making:
     def __init__(self, request: Request, folder: Path, progress: Progress) -> None:
         self._request, self._folder, self._progress = request, folder, progress
         self._warnings: list[str] = []
+        self._int8_bits: int | None = None
 
     def run(self) -> Model:
         request, progress = self._request, self._progress
@@ -102,7 +103,7 @@ class _Making:
             variants=variants,
             judged=_judged(request, judges, best.logits, named.labels, fast),
             warnings=tuple(self._warnings),
-            build=_record(request, source),
+            build={**_record(request, source), "int8_weight_bits": self._int8_bits},
         )
         model = self._timed(model, judges)
         (self._folder / "MODEL.md").write_text(report.card(model), "utf-8")
@@ -238,6 +239,7 @@ class _Making:
             logits = judge.onnx_logits(file, judges.judging, _pixels(how), self._progress)
             why = _int8_fault(judges, logits)
             if not why:
+                self._int8_bits = bits
                 difference = judge.judge(judges.reference, logits).largest_difference
                 return Candidate("onnx", "int8", file, logits, difference)
         file.unlink(missing_ok=True)
