@@ -41,8 +41,11 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint, as timm's ``train.py`` writes it, of a small network that knows most of ``photos``."""
 
     def make(folder: Path) -> None:
+        import torch
+
         from benchmarks.training import train
 
+        torch.set_num_threads(1)  # several threads of torch wait for each other on a busy machine
         learned = _once(tmp_path_factory, "learned", lambda drawn: draw(drawn, PICTURES, seed=1))
         train(learned, folder, NETWORK, steps=STEPS, size=SIZE, ema=True)
 

@@ -28,7 +28,7 @@ def pixels(data: bytes) -> np.ndarray:
     return np.frombuffer(data, np.float32).reshape(SHAPE)
 
 
-def recorded() -> Recorded:
+def recorded() -> Told:
     told = Told()
     told.step("quantise")
     return told
