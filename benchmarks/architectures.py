@@ -63,8 +63,9 @@ def examine(family: str, learned: Path, judged: Path, seconds: float, size: int 
     import timm
 
     from benchmarks.training import train
-    from model.build.builder import Request, build
+    from model.build.builder import build
     from model.build.errors import BuildError
+    from model.build.request import Request
 
     member = FAMILIES[family]
     row = _begun(family)

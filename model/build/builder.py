@@ -1,4 +1,4 @@
-"""Build a model directory completely, or leave nothing behind. torch is imported only when there is something to build."""
+"""Build a model directory completely, or leave nothing behind. torch is imported only for a build."""
 
 import errno
 from pathlib import Path

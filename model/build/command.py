@@ -8,6 +8,7 @@ import sys
 import warnings
 from pathlib import Path
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -181,7 +182,8 @@ def _only_for_one(options: argparse.Namespace) -> str | None:
 
 def _print_model(model: Model) -> None:
     console = Console(highlight=False, emoji=False)
-    table = Table(*report.HEADINGS)
+    # As narrow as a terminal of 80 columns.
+    table = Table(*report.HEADINGS, box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for row in report.rows(model):
         table.add_row(*map(escape, row))
     console.print(table)

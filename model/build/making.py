@@ -8,45 +8,25 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors.torch import save_file
 
-from model.build import export, judge, labels, pictures, quantize, report, samples, sources, transforms, trial
+from model.build import export, judge, labels, pictures, quantize, report, samples, sources, transforms, trial, verdicts
 from model.build.errors import BuildError, NotExportable, NotQuantizable
+from model.build.judge import Logits, Pixels
 from model.build.pictures import MOST_PIXELS, Picture
 from model.build.progress import Progress
 from model.build.request import BUILDER_VERSION, Request
+from model.build.verdicts import Judges
 from model.description import Measured, Model, Variant, digest_of, file_digest, write_model
 from model.images import Preprocessing, load
 
-LEAST_FAST_AGREEMENT = 0.995
-"""The share of the pictures for which the fast pixels must lead to timm's best class; otherwise timm's own are taken."""
-LEAST_INT8_AGREEMENT = 0.90
-"""The share of the pictures that timm is sure of for which int8 must find timm's best class, if no class is known."""
-MOST_INT8_LOSS = 0.01
-"""How much of timm's top-1 accuracy int8 may lose, if the classes are known."""
 COMPARED = 128
 """So many pictures are enough to find an export that is wrong."""
 TRIAL_SECONDS = 300.0
 
-Pixels = Callable[[bytes], NDArray[np.float32]]
-Logits = NDArray[np.float32]
 
 _PACKAGES = ("timm", "torch", "onnx", "onnxruntime", "numpy", "pillow")
 _NOT_MEASURED = Measured(0, None, 0, None, None, 0, 0, 0)
-
-
-@dataclass(frozen=True, slots=True)
-class Judges:
-    """The pictures that a model is built and judged with, and what timm itself says about those that judge."""
-
-    calibration: Sequence[Picture]
-    judging: Sequence[Picture]
-    truth: NDArray[np.int64] | None
-    own: bool
-    """Whether they are the owner's."""
-    reference: Logits
-    """timm's logits for ``judging``, from timm's own pixels: ``(n, classes)``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +81,7 @@ class _Making:
             labels=named.labels,
             preprocessing=how,
             variants=variants,
-            judged=_judged(request, judges, best.logits, named.labels, fast),
+            judged=verdicts.told(request.data, judges, best.logits, named.labels, fast),
             warnings=tuple(self._warnings),
             build={**_record(request, source), "int8_weight_bits": self._int8_bits},
         )
@@ -211,15 +191,13 @@ class _Making:
     ) -> tuple[Logits, Preprocessing, float]:
         fast = replace(how, faithful=False)
         logits = run(judges.judging, _pixels(fast))
-        differs = logits.argmax(axis=1) != judges.reference.argmax(axis=1)
-        # On our own pictures, which show none of the owner's classes, a best class of which timm is not sure is chance.
-        counted = differs if judges.own else differs[judge.is_sure(judges.reference)]
-        changed = float(counted.mean()) if counted.size else 0.0
-        if changed <= 1 - LEAST_FAST_AGREEMENT:
+        changed = verdicts.changed(judges, logits)
+        if changed <= 1 - verdicts.LEAST_FAST_AGREEMENT:
             return logits, fast, changed
         self._warn(
             f"The fast way to decode pictures changes the best class of {changed:.1%} of them, more than "
-            f"{1 - LEAST_FAST_AGREEMENT:.1%}; so pictures are prepared exactly as timm does it, which takes longer."
+            f"{1 - verdicts.LEAST_FAST_AGREEMENT:.1%}; so pictures are prepared exactly as timm does it, which takes "
+            "longer."
         )
         faithful = replace(how, faithful=True)
         self._progress.step("timm's own pixels", len(judges.judging))
@@ -237,7 +215,7 @@ class _Making:
                 why = str(error)
                 break
             logits = judge.onnx_logits(file, judges.judging, _pixels(how), self._progress)
-            why = _int8_fault(judges, logits)
+            why = verdicts.int8_fault(judges, logits)
             if not why:
                 self._int8_bits = bits
                 difference = judge.judge(judges.reference, logits).largest_difference
@@ -290,46 +268,6 @@ class _Making:
 
 def _pixels(how: Preprocessing) -> Pixels:
     return lambda data: load(data, how, MOST_PIXELS)
-
-
-def _int8_fault(judges: Judges, logits: Logits) -> str:
-    """Say why an int8 variant is not good enough; an empty text if it is."""
-    if judges.truth is not None:
-        timm_top1, _ = judge.accuracy(judges.reference, judges.truth)
-        top1, _ = judge.accuracy(logits, judges.truth)
-        if timm_top1 - top1 <= MOST_INT8_LOSS + 1e-9:
-            return ""
-        return (
-            f"its top-1 accuracy is {top1:.1%}, and timm's {timm_top1:.1%}; it may lose "
-            f"{100 * MOST_INT8_LOSS:g} percentage point."
-        )
-    like = judge.judge(judges.reference, logits)
-    if like.sure_agreement is None:
-        return "timm is sure of none of the pictures, so it could not be judged; give pictures with --data."
-    if like.sure_agreement >= LEAST_INT8_AGREEMENT:
-        return ""
-    return (
-        f"it finds timm's best class for {like.sure_agreement:.1%} of the {like.sure} pictures that timm is sure of; "
-        f"at least {LEAST_INT8_AGREEMENT:.0%} is required."
-    )
-
-
-def _judged(request: Request, judges: Judges, logits: Logits, names: Sequence[str], changed: float) -> dict[str, Any]:
-    """What ``model.json`` says about the pictures that judged the model."""
-    told: dict[str, Any] = {
-        "data": request.data.resolve().name if request.data is not None else "own pictures",
-        "pictures": len(judges.judging),
-        "calibrated_with": len(judges.calibration),
-        "sure": int(judge.is_sure(judges.reference).sum()),
-        "fast_path": {"changed": changed},
-        "timm": {"top1": None, "top5": None},
-        "confusions": [],
-    }
-    if judges.truth is not None:
-        top1, top5 = judge.accuracy(judges.reference, judges.truth)
-        told["timm"] = {"top1": top1, "top5": top5}
-        told["confusions"] = judge.confusions(logits, judges.truth, names)
-    return told
 
 
 def _record(request: Request, source: sources.Source) -> dict[str, Any]:

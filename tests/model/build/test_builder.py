@@ -15,9 +15,10 @@ import timm
 import torch
 from onnx import numpy_helper
 
-from model.build import export, making, quantize, transforms
+from model.build import export, quantize, transforms, trial, verdicts
 from model.build.builder import DEFAULT_MODELS, build
 from model.build.errors import BuildError, NotExportable, NotQuantizable
+from model.build.judge import Pixels
 from model.build.pictures import Picture
 from model.build.request import Request
 from model.build.sources import PACKAGES
@@ -33,6 +34,12 @@ def built(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path, photos: Pa
     """A model of the owner's checkpoint, judged on the owner's pictures, and what its build told."""
     told = Told()
     return build(Request(str(checkpoint), name="flowers", data=photos), tmp_path_factory.mktemp("models"), told), told
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Do not measure the speed, which takes half the time of a build; ``built`` does."""
+    monkeypatch.setattr(trial, "measure", lambda *_: trial.Speed(1.0, 1.0, 1.0))
 
 
 def variants(model: Model) -> list[str]:
@@ -112,6 +119,7 @@ def spoil(file: Path, add: float) -> None:
     onnx.save(graph, file)
 
 
+@pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("wrong", [0.1, float("nan")])
 def test_an_onnx_file_that_differs_from_timm_is_left_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checkpoint: Path, photos: Path, wrong: float
@@ -128,11 +136,12 @@ def test_an_onnx_file_that_differs_from_timm_is_left_out(
     assert variants(model) == ["timm fp32"]
     assert any("differs from timm" in warning and "only the runtime timm" in warning for warning in told.warnings)
     assert not list(model.path.glob("*.onnx"))
-    with pytest.raises(BuildError, match="onnx was required, but cannot be made: .*differs from timm"):
+    with pytest.raises(BuildError, match=r"onnx was required, but cannot be made: .*differs from timm"):
         build(Request(str(checkpoint), data=photos, require=("onnx",)), tmp_path / "other", Told())
     assert list((tmp_path / "other").iterdir()) == []
 
 
+@pytest.mark.usefixtures("quick")
 def test_a_network_that_cannot_be_exported_is_served_by_timm(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checkpoint: Path, photos: Path
 ) -> None:
@@ -147,12 +156,13 @@ def test_a_network_that_cannot_be_exported_is_served_by_timm(
     assert "runtime=timm" in (model.path / "MODEL.md").read_text("utf-8")
 
 
+@pytest.mark.usefixtures("quick")
 def test_an_int8_that_loses_too_much_is_left_out_and_the_model_is_built(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checkpoint: Path, photos: Path
 ) -> None:
     honest = quantize.quantize
 
-    def badly(fp32: Path, int8: Path, pictures: Sequence[Picture], pixels: making.Pixels, *rest: Any) -> None:
+    def badly(fp32: Path, int8: Path, pictures: Sequence[Picture], pixels: Pixels, *rest: Any) -> None:
         honest(fp32, int8, pictures, lambda data: 0 * pixels(data), *rest)
 
     monkeypatch.setattr(quantize, "quantize", badly)
@@ -162,6 +172,7 @@ def test_an_int8_that_loses_too_much_is_left_out_and_the_model_is_built(
     assert not (model.path / "model-int8.onnx").exists()
 
 
+@pytest.mark.usefixtures("quick")
 def test_a_network_that_cannot_be_quantised_is_built_without_int8(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checkpoint: Path, photos: Path
 ) -> None:
@@ -174,26 +185,26 @@ def test_a_network_that_cannot_be_quantised_is_built_without_int8(
     assert "int8 was left out: There is no such operator." in model.warnings
 
 
+@pytest.mark.usefixtures("quick")
 def test_seven_bits_are_tried_when_eight_fail(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checkpoint: Path, photos: Path
 ) -> None:
     honest = quantize.quantize
 
-    def overflowing(
-        fp32: Path, int8: Path, pictures: Sequence[Picture], pixels: making.Pixels, bits: int, *rest: Any
-    ) -> None:
+    def overflowing(fp32: Path, int8: Path, pictures: Sequence[Picture], pixels: Pixels, bits: int, *rest: Any) -> None:
         honest(fp32, int8, pictures, (lambda data: 0 * pixels(data)) if bits == 8 else pixels, bits, *rest)
 
     monkeypatch.setattr(quantize, "quantize", overflowing)
-    monkeypatch.setattr(making, "MOST_INT8_LOSS", 0.2)  # whether so small a network stands 7 bits is not tested here
+    monkeypatch.setattr(verdicts, "MOST_INT8_LOSS", 0.2)  # whether so small a network stands 7 bits is not tested here
     model = build(Request(str(checkpoint), data=photos), tmp_path, Told())
     assert model.build["int8_weight_bits"] == 7
 
 
+@pytest.mark.usefixtures("quick")
 def test_pixels_that_change_classes_are_timms_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checkpoint: Path, photos: Path
 ) -> None:
-    monkeypatch.setattr(making, "LEAST_FAST_AGREEMENT", 1.01)
+    monkeypatch.setattr(verdicts, "LEAST_FAST_AGREEMENT", 1.01)
     told = Told()
     model = build(Request(str(checkpoint), data=photos), tmp_path, told)
     assert model.preprocessing.faithful
@@ -204,15 +215,17 @@ def test_pixels_that_change_classes_are_timms_own(
     assert model.variants[0].measured.agreement == 1
 
 
+@pytest.mark.usefixtures("quick")
 def test_fast_pixels_are_taken_when_they_change_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checkpoint: Path, photos: Path
 ) -> None:
-    monkeypatch.setattr(making, "LEAST_FAST_AGREEMENT", 0.5)
+    monkeypatch.setattr(verdicts, "LEAST_FAST_AGREEMENT", 0.5)
     model = build(Request(str(checkpoint), data=photos), tmp_path, Told())
     assert not model.preprocessing.faithful
     assert 0 <= model.judged["fast_path"]["changed"] < 0.5
 
 
+@pytest.mark.usefixtures("quick")
 def test_a_flat_folder_judges_by_likeness_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checkpoint: Path, photos: Path
 ) -> None:
@@ -229,6 +242,7 @@ def test_a_flat_folder_judges_by_likeness_alone(
     assert any("class 2" in warning for warning in model.warnings)
 
 
+@pytest.mark.usefixtures("quick")
 def test_without_pictures_and_labels_the_build_warns(tmp_path: Path, checkpoint: Path) -> None:
     model = build(Request(str(checkpoint)), tmp_path, Told())
     assert model.labels[0] == "class 0"
@@ -236,6 +250,7 @@ def test_without_pictures_and_labels_the_build_warns(tmp_path: Path, checkpoint:
     assert model.judged["data"] == "own pictures"
 
 
+@pytest.mark.usefixtures("quick")
 def test_pictures_that_do_not_decode_are_named_and_skipped(
     tmp_path: Path, checkpoint: Path, photos: Path, copied: Callable[[Path], Path]
 ) -> None:
@@ -254,6 +269,7 @@ def copied(tmp_path: Path) -> Callable[[Path], Path]:
     return lambda folder: Path(shutil.copytree(folder, tmp_path / folder.name))
 
 
+@pytest.mark.usefixtures("quick")
 def test_the_averaged_weights_are_another_version(
     built: tuple[Model, Told], checkpoint: Path, photos: Path, tmp_path: Path
 ) -> None:
@@ -261,6 +277,7 @@ def test_the_averaged_weights_are_another_version(
     assert model.version != built[0].version
 
 
+@pytest.mark.usefixtures("quick")
 def test_given_preprocessing_is_kept(checkpoint: Path, photos: Path, tmp_path: Path) -> None:
     given = {"input_size": [3, 48, 80], "mean": [0.4, 0.5, 0.6], "crop_mode": "squash", "interpolation": "bilinear"}
     model = build(Request(str(checkpoint), data=photos, preprocessing=given), tmp_path, Told())

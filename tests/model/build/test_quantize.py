@@ -15,8 +15,8 @@ from model.build.export import export, simplified
 from model.build.judge import onnx_logits
 from model.build.pictures import Picture
 from model.build.quantize import WEIGHT_BITS, quantize
-from tests.model.build.told import Told
 from tests.model.build.test_export import SHAPE, network
+from tests.model.build.told import Told
 
 PICTURES = [
     Picture(str(number), np.random.default_rng(number).normal(size=SHAPE).astype(np.float32).tobytes(), None)
