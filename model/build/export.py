@@ -51,8 +51,6 @@ def export(network: torch.nn.Module, shape: tuple[int, int, int], file: Path) ->
             )
             graph = exported.model_proto
             _remove_notes(graph)
-            names = {name: name for name in ("", INPUT, OUTPUT, *network.state_dict())}
-            _rename(graph.graph, names)
             data = graph.SerializeToString(deterministic=True)
         except torch.onnx.errors.OnnxExporterError as error:
             raise NotExportable(f"torch cannot export the network to ONNX: {_reason(error)}") from error
@@ -67,29 +65,6 @@ def _remove_notes(message: onnx.ModelProto) -> None:
         elif field.type == field.TYPE_MESSAGE:
             for part in [value] if hasattr(value, "ListFields") else value:
                 _remove_notes(part)
-
-
-def _rename(graph: onnx.GraphProto, names: dict[str, str]) -> None:
-    """Number nodes and values in the order of the nodes: the exporter's own numbers differ from process to process.
-
-    ``names`` has the new name of each value that has one, and gets those of the others.
-    """
-
-    def new(name: str) -> str:
-        return names.setdefault(name, f"value_{len(names)}")
-
-    for number, node in enumerate(graph.node):
-        node.name = f"{node.op_type}_{number}"
-        for part in (node.input, node.output):
-            part[:] = [new(name) for name in part]
-        for attribute in node.attribute:
-            for inner in (attribute.g, *attribute.graphs):
-                _rename(inner, names)
-    for values in (graph.initializer, graph.input, graph.output, graph.value_info):
-        for value in values:
-            value.name = new(value.name)
-    for values in (graph.initializer, graph.value_info):
-        values.sort(key=lambda value: value.name)
 
 
 def _reason(error: BaseException) -> str:

@@ -156,6 +156,28 @@ def test_few_pictures_are_in_memory_at_once(monkeypatch: pytest.MonkeyPatch) -> 
     assert 0 < most <= 16
 
 
+class Interrupted(Recorded):
+    """Somebody presses Ctrl-C while the progress is shown."""
+
+    def advance(self, count: int = 1) -> None:
+        """End the build."""
+        raise KeyboardInterrupt
+
+
+def test_little_is_begun_after_an_interrupt(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    seen: list[bytes] = []
+
+    def noted(data: bytes) -> np.ndarray:
+        seen.append(data)
+        return pixels(data)
+
+    pictures = [Picture(str(number), bytes(24), None) for number in range(200)]
+    with pytest.raises(KeyboardInterrupt):
+        torch_logits(Sums().eval(), pictures, noted, Interrupted())
+    assert len(seen) <= 16
+
+
 def test_the_threads_of_torch_are_given_back_after_an_error() -> None:
     def broken(data: bytes) -> np.ndarray:
         raise BuildError("no picture")
