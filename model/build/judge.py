@@ -6,11 +6,10 @@ wrong.
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -145,17 +144,11 @@ def _spread(
     def work(part: Sequence[Picture]) -> Logits:
         return run(np.stack([pixels(picture.read()) for picture in part]))
 
-    threads = min(os.cpu_count() or 1, _MOST_THREADS)
+    parts = [pictures[start : start + _TOGETHER] for start in range(0, len(pictures), _TOGETHER)]
     results = []
-    with ThreadPoolExecutor(threads) as pool:
-        # A round at a time: after Ctrl-C the pool waits for what was handed to it.
-        for parts in _chunks(list(_chunks(pictures, _TOGETHER)), threads):
-            for part, result in zip(parts, pool.map(work, parts), strict=True):
-                results.append(result)
-                progress.advance(len(part))
+    # An error or Ctrl-C in this loop ends it soon: map() cancels what no thread has begun.
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, _MOST_THREADS)) as pool:
+        for part, result in zip(parts, pool.map(work, parts), strict=True):
+            results.append(result)
+            progress.advance(len(part))
     return np.concatenate(results)
-
-
-def _chunks(values: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
-    for start in range(0, len(values), size):
-        yield values[start : start + size]
