@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -87,7 +88,13 @@ def test_the_commands_show_the_model(served: Service, record: dict[str, Any], ph
     for words in (["classify", str(picture)], ["tiers"]):
         command = [sys.executable, "-m", "server", *words, "--url", f"http://127.0.0.1:{served.port}"]
         done = subprocess.run(
-            command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True, env={"COLUMNS": "200"}
+            command,
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+            env={**os.environ, "COLUMNS": "200"},
         )
         assert record["version"] in done.stdout
 
@@ -95,7 +102,7 @@ def test_the_commands_show_the_model(served: Service, record: dict[str, Any], ph
 def test_the_folder_is_listed(own: Path, record: dict[str, Any]) -> None:
     command = [sys.executable, "-m", "server", "model", "list", "--models", str(own)]
     done = subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True, env={"COLUMNS": "250"}
+        command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True, env={**os.environ, "COLUMNS": "250"}
     )
     assert f"flowers@{record['version']}" in done.stdout
     assert "flowers@stable" in done.stdout

@@ -156,7 +156,7 @@ def test_few_pictures_are_in_memory_at_once(monkeypatch: pytest.MonkeyPatch) -> 
     assert 0 < most <= 16
 
 
-class Interrupted(Recorded):
+class Interrupted(Told):
     """Somebody presses Ctrl-C while the progress is shown."""
 
     def advance(self, count: int = 1) -> None:
