@@ -24,7 +24,7 @@ _COUNTER, _VARIANCE = ".num_batches_tracked", ".running_var"
 
 def check_architecture(name: str) -> str:
     """Return timm's name without its tag. Raises ``BuildError`` for a name that timm does not know, with near names."""
-    if timm.is_model(name) and "/" not in name and ":" not in name:
+    if timm.is_model(name):
         return name.partition(".")[0]
     near = difflib.get_close_matches(name.partition(".")[0], timm.list_models(), n=3, cutoff=0.5)
     hint = f"; near names are {', '.join(near)}" if near else ""

@@ -200,7 +200,7 @@ def test_a_tier_whose_workers_cannot_start_says_why_and_rests(models: Path, tmp_
         reason = eventually(
             lambda: reason_of(found, url), 30, "the tier rests", lambda why: "ended without taking work" in why
         )
-        assert "python -m model build" in reason
+        assert "tierserve model list" in reason
         assert is_cat(found.post("premium", CAT))
         assert found.get("/readyz").json["tiers"]["free"]["healthy"] is False
         started = found.log.read_text().count("Job tierserve-free")

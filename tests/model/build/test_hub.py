@@ -53,7 +53,8 @@ class Hub(BaseHTTPRequestHandler):
             return self._refuse(401, "RepoNotFound")
         if revision not in ("main", COMMIT):
             return self._refuse(404, "RevisionNotFound")
-        if not (repository / file).is_file():
+        changed = owner == "changing" and revision == "main" and file != "config.json"
+        if changed or not (repository / file).is_file():
             return self._refuse(404, "EntryNotFound")
         body = (repository / file).read_bytes()
         self.send_response(200)
@@ -136,6 +137,11 @@ def test_timm_s_own_models_have_imagenet_s_labels_and_nobody_else_s_have(hub: Pa
     assert model.label_descriptions[281] == "tabby, tabby cat"
     assert model.name == "test_resnet.r160_in1k"
     assert loaded("hf-hub:me/test_resnet.r160_in1k").label_names is None
+
+
+def test_config_and_weights_are_of_one_commit_while_the_main_branch_changes(hub: Path) -> None:
+    push(hub, "changing/flowers")
+    assert loaded("hf-hub:changing/flowers").weights == f"hf-hub:changing/flowers@{COMMIT}"
 
 
 @pytest.mark.parametrize("write", WRITERS)
