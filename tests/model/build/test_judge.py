@@ -167,15 +167,18 @@ class Interrupted(Told):
 def test_little_is_begun_after_an_interrupt(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.cpu_count", lambda: 2)
     seen: list[bytes] = []
+    never = threading.Event()
 
-    def noted(data: bytes) -> np.ndarray:
+    def slow(data: bytes) -> np.ndarray:
         seen.append(data)
+        if any(data):  # every picture but those of the first pass
+            never.wait(0.1)
         return pixels(data)
 
-    pictures = [Picture(str(number), bytes(24), None) for number in range(200)]
+    pictures = [Picture(str(number), bytes([number // 4] * 24), None) for number in range(200)]
     with pytest.raises(KeyboardInterrupt):
-        torch_logits(Sums().eval(), pictures, noted, Interrupted())
-    assert len(seen) <= 16
+        torch_logits(Sums().eval(), pictures, slow, Interrupted())
+    assert len(seen) <= 40
 
 
 def test_the_threads_of_torch_are_given_back_after_an_error() -> None:
