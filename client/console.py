@@ -67,10 +67,10 @@ def _print_labels(pictures: Sequence[Path], answers: dict[Path, dict[str, Any]])
     _print(table)
 
 
-def _models(answers: Iterable[dict[str, Any]]) -> str | None:
+def _models(answers: Iterable[dict[str, Any]]) -> Text | None:
     """The models that answered, as ``NAME@VERSION``: more than one if the tier's model has changed meanwhile."""
     models = sorted({answer["model"] for answer in answers if _problem(answer) is None})
-    return f"by {', '.join(models)}" if models else None
+    return Text("".join(map(_visible, f"by {', '.join(models)}"))) if models else None
 
 
 def _print(table: Table) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.build import judge
+from model.build.files import printable
 from model.build.judge import Logits
 from model.build.pictures import Picture
 
@@ -43,6 +44,8 @@ def changed(judges: Judges, logits: Logits) -> float:
 
 def int8_fault(judges: Judges, logits: Logits) -> str:
     """Say why an int8 variant is not good enough; an empty text if it is."""
+    if not np.isfinite(logits).all():
+        return "it gives numbers that are not finite."
     if judges.truth is not None:
         timm_top1, _ = judge.accuracy(judges.reference, judges.truth)
         top1, _ = judge.accuracy(logits, judges.truth)
@@ -66,7 +69,7 @@ def int8_fault(judges: Judges, logits: Logits) -> str:
 def told(data: Path | None, judges: Judges, logits: Logits, names: Sequence[str], changed: float) -> dict[str, Any]:
     """What ``model.json`` says about the pictures of ``data`` that judged the best variant, whose logits are given."""
     facts: dict[str, Any] = {
-        "data": data.resolve().name if data is not None else "own pictures",
+        "data": printable(data.resolve().name) if data is not None else "own pictures",
         "pictures": len(judges.judging),
         "calibrated_with": len(judges.calibration),
         "sure": int(judge.is_sure(judges.reference).sum()),

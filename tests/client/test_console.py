@@ -72,7 +72,12 @@ def test_a_label_is_shown_as_it_is(
 ) -> None:
     (tmp_path / "cat.jpg").write_bytes(b"x")
     labels = [{"label": label, "score": 0.5}]
-    server.answer = {"status": "succeeded", "results": [{"labels": labels}], "metrics": {"predict_ms": 2.0}}
+    server.answer = {
+        "status": "succeeded",
+        "model": "flowers@3f9a2c81",
+        "results": [{"labels": labels}],
+        "metrics": {"predict_ms": 2.0},
+    }
     assert f" {shown} " in classified(server, tmp_path / "cat.jpg", capsys)
 
 
@@ -90,7 +95,7 @@ def test_a_problem_and_the_name_of_a_file_are_shown_as_they_are(
 def test_a_tier_s_words_are_shown_as_they_are(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
     tier = {
         "name": "free",
-        "model": {"name": "flowers", "version": "3f9a2c81", "variant": "int8"},
+        "model": {"name": "flowers", "version": "3f9a2c81", "variant": "int8", "classes": 3},
         "queued": 0,
         "workers": 0,
         "room": 0,
