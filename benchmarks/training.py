@@ -24,7 +24,7 @@ from timm.optim import create_optimizer_v2
 from timm.utils import CheckpointSaver, ModelEmaV3
 from torch.optim.swa_utils import update_bn
 
-ARCHITECTURE = "mobilenetv3_small_050"
+ARCHITECTURE = "resnet10t"
 HELD_OUT = 5
 """Of so many pictures one is held out."""
 STATISTICS = 20
@@ -213,7 +213,7 @@ def main() -> None:
     parser.add_argument("--architecture", default=ARCHITECTURE, metavar="NAME", help="default: %(default)s")
     parser.add_argument("--seconds", type=float, default=60.0, help="how long to train (default: %(default)s)")
     parser.add_argument("--steps", type=int, help="train for so many steps of 32 pictures, however long it takes")
-    parser.add_argument("--size", type=int, default=96, help="side of the input in pixels (default: %(default)s)")
+    parser.add_argument("--size", type=int, default=64, help="side of the input in pixels (default: %(default)s)")
     parser.add_argument("--ema", action="store_true", help="also average the weights, as train.py --model-ema does")
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     options = parser.parse_args()
