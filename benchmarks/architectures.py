@@ -178,7 +178,7 @@ def main() -> None:
     """Examine the families that have no row yet, and write the page."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.architectures", description=__doc__)
     parser.add_argument("--only", nargs="+", choices=FAMILIES, metavar="FAMILY", help="only these, even if known")
-    parser.add_argument("--seconds", type=float, default=15.0, help="how long each is trained (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=8.0, help="how long each is trained (default: %(default)s)")
     parser.add_argument(
         "--results",
         type=Path,

@@ -97,6 +97,7 @@ def tiers(url: str, as_json: bool) -> None:
         print(json.dumps(found, indent=2))  # noqa: T201
         return
     table = Table("tier", "model", "variant", "classes", "waiting", "workers", "room", "cpu", "median wait", "reason")
+    table.columns[1].no_wrap, table.columns[1].overflow = True, "fold"
     for tier in found:
         cpu, wait = tier["quota"].get("cpu"), tier["wait_seconds"]["p50"]
         _add(

@@ -136,7 +136,7 @@ def _build(options: argparse.Namespace) -> int:
         except KeyboardInterrupt:
             console.print(f"stopped: nothing of {escape(source)} was kept")
             return INTERRUPTED
-        _print_model(model)
+        _print_model(model, options.models)
     return 0
 
 
@@ -180,7 +180,7 @@ def _only_for_one(options: argparse.Namespace) -> str | None:
     return None
 
 
-def _print_model(model: Model) -> None:
+def _print_model(model: Model, models: Path) -> None:
     console = Console(highlight=False, emoji=False)
     # As narrow as a terminal of 80 columns.
     table = Table(*report.HEADINGS, box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
@@ -188,12 +188,16 @@ def _print_model(model: Model) -> None:
         table.add_row(*map(escape, row))
     console.print(table)
     console.print(f"{escape(model.reference)} is ready: {escape(str(model.path))}", soft_wrap=True)
-    console.print(escape(report.serve_command(model)), soft_wrap=True)
+    command = report.serve_command(model)
+    if models != _HERE:
+        command = command.replace("make run", f"make run MODELS={models}", 1)
+    console.print(escape(f"serve it: {command}"), soft_wrap=True)
 
 
 def _list(options: argparse.Namespace) -> int:
     console = Console(highlight=False, emoji=False)
     table = Table("model", "also called", "architecture", "classes", "variants", "top-1", "built from")
+    table.columns[0].no_wrap, table.columns[0].overflow = True, "fold"
     if not options.models.is_dir():
         Console(stderr=True, emoji=False).print(
             f"[red]there is no folder {escape(str(options.models))}[/]", soft_wrap=True
