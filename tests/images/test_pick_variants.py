@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.running import ROOT
 
 
-def pick(runtime: str, source: Path, target: Path) -> "subprocess.CompletedProcess[str]":
+def pick(runtime: str, source: Path, target: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(ROOT / "docker" / "pick_variants.py"), runtime, str(source), str(target)]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
