@@ -39,7 +39,7 @@ images: .venv/.test $(BUILT) ## Build the container images of server and worker 
 	@$(BIN)/python -m tests.cluster.images --models $(MODELS) $(ARGS)
 
 test: .venv/.test $(BUILT) ## Set up, and run every test that needs no cluster, in JOBS=2 processes
-	@$(TESTED) $(BIN)/pytest -m "not cluster and not faults" $(SPREAD) $(ARGS)
+	@$(TESTED) OMP_NUM_THREADS=1 $(BIN)/pytest -m "not cluster and not faults" $(SPREAD) $(ARGS)
 
 test-faults: .venv/.test $(BUILT) ## Test under injected faults of servers, workers, disks and connections, for a few minutes
 	@$(TESTED) $(BIN)/pytest -m faults tests/faults $(ARGS)

@@ -38,7 +38,7 @@ class _Shown:
         self._shown.advance(self._task, count)
 
     def warn(self, sentence: str) -> None:
-        self._shown.console.print(f"[yellow]warning:[/] {escape(sentence)}")
+        self._shown.console.print(f"[yellow]warning:[/] {escape(sentence)}", soft_wrap=True)
 
     def finish(self) -> None:
         """Mark all steps as done."""
@@ -131,10 +131,10 @@ def _build(options: argparse.Namespace) -> int:
         try:
             model = _shown_build(_request(options, source), options.models, console)
         except BuildError as error:
-            console.print(f"[red]cannot build {escape(source)}[/]: {escape(str(error))}")
+            console.print(f"[red]cannot build {escape(source)}[/]: {escape(str(error))}", soft_wrap=True)
             return 1
         except KeyboardInterrupt:
-            console.print(f"stopped: nothing of {escape(source)} was kept")
+            console.print(f"stopped: nothing of {escape(source)} was kept", soft_wrap=True)
             return INTERRUPTED
         _print_model(model, options.models)
     return 0
