@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -70,7 +71,7 @@ def _print_labels(pictures: Sequence[Path], answers: dict[Path, dict[str, Any]])
 def _models(answers: Iterable[dict[str, Any]]) -> Text | None:
     """The models that answered, as ``NAME@VERSION``: more than one if the tier's model has changed meanwhile."""
     models = sorted({answer["model"] for answer in answers if _problem(answer) is None})
-    return Text("".join(map(_visible, f"by {', '.join(models)}"))) if models else None
+    return _cell(f"by {', '.join(models)}") if models else None
 
 
 def _print(table: Table) -> None:
@@ -96,16 +97,16 @@ def tiers(url: str, as_json: bool) -> None:
     if as_json:
         print(json.dumps(found, indent=2))  # noqa: T201
         return
-    table = Table("tier", "model", "variant", "classes", "waiting", "workers", "room", "cpu", "median wait", "reason")
-    table.columns[1].no_wrap, table.columns[1].overflow = True, "fold"
+    # Within a terminal of 80 columns, and the names whole.
+    table = Table("tier", "model", "waiting", "workers", "room", "cpu", "median wait", "reason", box=SIMPLE_HEAD)
+    for column in table.columns[:2]:
+        column.no_wrap = True
     for tier in found:
         cpu, wait = tier["quota"].get("cpu"), tier["wait_seconds"]["p50"]
         _add(
             table,
             tier["name"],
-            _reference(tier["model"]),
-            tier["model"]["variant"],
-            str(tier["model"]["classes"] or ""),
+            _cell(_reference(tier["model"]), _kind(tier["model"])),
             str(tier["queued"]),
             str(tier["workers"]),
             str(tier["room"]),
@@ -122,9 +123,18 @@ def _reference(model: dict[str, Any]) -> str:
     return f"{name.partition('@')[0]}@{version}" if version else str(name)
 
 
-def _add(table: Table, *cells: str, style: str = "") -> None:
-    """Add a row whose texts are shown as they are: no markup, no names of emojis, and control characters escaped."""
-    table.add_row(*(Text("".join(map(_visible, cell))) for cell in cells), style=style)
+def _kind(model: dict[str, Any]) -> str:
+    """The variant, and how many classes it tells apart, where the server sees the model."""
+    return f"{model['variant']}, {model['classes']} classes" if model["classes"] else str(model["variant"])
+
+
+def _add(table: Table, *cells: str | Text, style: str = "") -> None:
+    table.add_row(*(cell if isinstance(cell, Text) else _cell(cell) for cell in cells), style=style)
+
+
+def _cell(*lines: str) -> Text:
+    """The lines as they are: no markup, no names of emojis, and control characters escaped."""
+    return Text("\n".join("".join(map(_visible, line)) for line in lines))
 
 
 def _visible(character: str) -> str:

@@ -196,8 +196,8 @@ def _print_model(model: Model, models: Path) -> None:
 
 def _list(options: argparse.Namespace) -> int:
     console = Console(highlight=False, emoji=False)
-    table = Table("model", "also called", "architecture", "classes", "variants", "top-1", "built from")
-    table.columns[0].no_wrap, table.columns[0].overflow = True, "fold"
+    table = Table("model", "also called", "architecture", "classes", "variants", "top-1", "built from", box=SIMPLE_HEAD)
+    table.columns[0].no_wrap = True
     if not options.models.is_dir():
         Console(stderr=True, emoji=False).print(
             f"[red]there is no folder {escape(str(options.models))}[/]", soft_wrap=True
