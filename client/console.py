@@ -98,8 +98,9 @@ def tiers(url: str, as_json: bool) -> None:
         print(json.dumps(found, indent=2))  # noqa: T201
         return
     # Within a terminal of 80 columns, and the names whole.
-    table = Table("tier", "model", "waiting", "workers", "room", "cpu", "median wait", "reason", box=SIMPLE_HEAD)
-    for column in table.columns[:2]:
+    names = ("tier", "model", "waiting", "workers", "room", "cpu", "median wait")
+    table = Table(*names, box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for column in table.columns[:5]:
         column.no_wrap = True
     for tier in found:
         cpu, wait = tier["quota"].get("cpu"), tier["wait_seconds"]["p50"]
@@ -112,9 +113,11 @@ def tiers(url: str, as_json: bool) -> None:
             str(tier["room"]),
             f"{cpu['used']:g} of {cpu['hard']:g}" if cpu else "",
             "" if wait is None else f"{wait:.2f} s",
-            tier["reason"],
         )
     _print(table)
+    for tier in found:
+        if tier["reason"]:
+            Console().print(_cell(f"{tier['name']}: {tier['reason']}"), soft_wrap=True)
 
 
 def _reference(model: dict[str, Any]) -> str:
