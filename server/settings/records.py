@@ -125,5 +125,7 @@ class Settings:
     lease: LeaseTimes
     tick: float
     """Seconds after which the leader looks for Jobs to start even if nothing has happened."""
+    lobby_seconds: float
+    """How long a request may wait in memory, and then be worked on, before it is written to disk; 0: no lobby."""
     tiers: Mapping[str, Tier] = field(hash=False)
     """By name, in the order of the values file."""

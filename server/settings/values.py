@@ -81,6 +81,7 @@ def as_settings(values: Mapping[str, Any]) -> Settings:
             reclaim=float(lease["reclaimSeconds"]),
         ),
         tick=float(server["tickSeconds"]),
+        lobby_seconds=float(server["lobbySeconds"]),
         tiers=MappingProxyType({name: _tier(name, tier, image) for name, tier in values["tiers"].items()}),
     )
 

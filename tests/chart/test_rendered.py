@@ -176,7 +176,13 @@ TIERS_ONLY = [
     ["--values", CASES["job-template"]],
     ["--set-string", "jobTemplates.free\\.yaml\\.j2=edited"],
 ]
-NEW_POD = ["server.tickSeconds=2", "worker.image.tag=0.2.0", "server.image.tag=0.2.0", "pod.labels.a=b"]
+NEW_POD = [
+    "server.tickSeconds=2",
+    "server.lobbySeconds=0",
+    "worker.image.tag=0.2.0",
+    "server.image.tag=0.2.0",
+    "pod.labels.a=b",
+]
 
 
 @pytest.mark.parametrize("arguments", TIERS_ONLY, ids=lambda arguments: Path(arguments[1]).name)

@@ -76,6 +76,13 @@ def test_a_change_that_came_into_force_is_what_a_restart_goes_on_with(files: Fil
     assert live(files, kept).current.settings.tiers["free"].limits.queue == 9
 
 
+def test_the_lobby_is_switched_off_without_a_restart(files: Files) -> None:
+    running = live(files)
+    edit(files.values, "lobbySeconds: 0.25", "lobbySeconds: 0")
+    assert running.refresh(fine)
+    assert running.current.settings.lobby_seconds == 0
+
+
 def test_a_restart_with_a_refused_template_stops_no_tier(files: Files, kept: Kept) -> None:
     live(files, kept).refresh(fine)
     (files.templates / "free.yaml.j2").write_text("{{ nothing | tojson }}")

@@ -25,6 +25,7 @@ def lines(error: ConfigError) -> list[str]:
 def test_the_defaults() -> None:
     settings = load()
     assert (settings.host, settings.port, settings.internal_port, settings.tick) == ("127.0.0.1", 8080, 8081, 1.0)
+    assert settings.lobby_seconds == 0.25
     assert settings.lease == records.LeaseTimes(seconds=30.0, heartbeat=10.0, reclaim=5.0)
     assert list(settings.tiers) == ["free", "premium"]
     assert settings.tiers["free"] == records.Tier(
@@ -151,6 +152,7 @@ def get(settings: Settings, path: str) -> Any:
     [
         ("server.port=0", "port", 0),
         ("server.tickSeconds=0.25", "tick", 0.25),
+        ("server.lobbySeconds=0", "lobby_seconds", 0.0),
         ("tiers.free.quota.cpu=4", "tiers.free.quota.cpu", "4"),
         ("tiers.free.quota.cpu=1500m", "tiers.free.quota.cpu", "1500m"),
         ("tiers.free.quota.pods=3", "tiers.free.quota.pods", "3"),
