@@ -95,7 +95,7 @@ def queue_cycle(database: Database, queue: Queue, tier: str, size: int) -> Calla
     def cycle() -> None:
         for future in [queue.submit(submission(database, tier), 1 << 30) for _ in range(size)]:
             future.result()
-        leased = queue.lease(tier, f"job-{tier}", size, 1 << 40, 30.0).result()
+        leased = queue.lease(tier, f"job-{tier}", size, 1 << 40, 30.0).result().leased
         done = [Completion(id=one.id, token=one.token, results=RESULTS, error=None, predict_ms=8.0) for one in leased]
         queue.complete(f"job-{tier}", done).result()
 

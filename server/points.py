@@ -10,6 +10,12 @@ class Point(StrEnum):
     """The moment just after the step that it is named after, before anything else happens."""
 
     BODY_READ = "body.read"
+    LOBBY_ENTERED = "lobby.entered"
+    LOBBY_LEASED = "lobby.leased"
+    LOBBY_KEEPING = "lobby.keeping"
+    LOBBY_KEPT = "lobby.kept"
+    LOBBY_FINISHED = "lobby.finished"
+    LOBBY_SETTLED = "lobby.settled"
     BLOB_OPENED = "blob.opened"
     BLOB_WRITTEN = "blob.written"
     BLOB_SYNCED = "blob.synced"

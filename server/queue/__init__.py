@@ -31,11 +31,16 @@ from server.queue.facts.news import Anything, Available, Ended, Listener, Moved,
 from server.queue.facts.records import (
     ATTEMPTS,
     NEVER_SEEN,
+    Arrival,
+    Beside,
     Completion,
     Depth,
+    Granted,
+    Hold,
     JobRow,
     Leased,
     Pace,
+    Place,
     Position,
     Prediction,
     Reclaimed,
@@ -43,8 +48,11 @@ from server.queue.facts.records import (
     Submission,
     TierView,
 )
+from server.queue.facts.results import fault
 from server.queue.facts.states import EDGES, FINAL, Clock, Ids, Status, is_id, new_id
+from server.queue.facts.tokens import new_token
 from server.queue.opening import open_database
+from server.queue.operations.moves import HELD_BYTES, HELD_MOST
 from server.queue.queue import Queue
 from server.queue.store.database import Database, steady
 from server.queue.store.sqlite import SQLite
@@ -53,9 +61,13 @@ __all__ = [
     "ATTEMPTS",
     "EDGES",
     "FINAL",
+    "HELD_BYTES",
+    "HELD_MOST",
     "NEVER_SEEN",
     "Anything",
+    "Arrival",
     "Available",
+    "Beside",
     "CannotOpen",
     "Clock",
     "Collided",
@@ -70,6 +82,8 @@ __all__ = [
     "Depth",
     "DiskFull",
     "Ended",
+    "Granted",
+    "Hold",
     "Ids",
     "JobRow",
     "Leased",
@@ -81,6 +95,7 @@ __all__ = [
     "News",
     "OutcomeUnknown",
     "Pace",
+    "Place",
     "Position",
     "Prediction",
     "Queue",
@@ -101,8 +116,10 @@ __all__ = [
     "UnknownJob",
     "asked",
     "chained",
+    "fault",
     "is_id",
     "new_id",
+    "new_token",
     "open_database",
     "steady",
 ]

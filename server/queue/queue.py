@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from server.queue.facts.news import Listener
 from server.queue.facts.states import Ids
+from server.queue.operations.arrivals import Arrivals
 from server.queue.operations.figures import Figures
 from server.queue.operations.intake import Intake
 from server.queue.operations.jobs import Jobs
@@ -11,7 +12,7 @@ from server.queue.operations.leases import Leases
 from server.queue.operations.upkeep import Upkeep
 
 
-class Queue(Intake, Leases, Upkeep, Jobs, Figures):
+class Queue(Intake, Arrivals, Leases, Upkeep, Jobs, Figures):
     """Every operation returns a future. A write is on disk when it resolves; a read sees all writes resolved before."""
 
     def listen(self, listener: Listener, *, own: bool = False) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 from server.queue.facts.states import Status
 from server.settings.quantity import Usage
@@ -73,6 +73,44 @@ class Leased:
     top_k: int
     attempt: int
     solo: bool
+
+
+Place: TypeAlias = tuple[int, float]
+"""Where a prediction stands in the order of its tier: its priority, and when it was accepted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """What a worker was given, and the place of the first prediction in the table that was left; None: none waits."""
+
+    leased: list[Leased]
+    next: Place | None
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What a Job holds that is not in the table: how many predictions, and the bytes of their pictures."""
+
+    many: int = 0
+    bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """A lease of a prediction that is not in the table yet."""
+
+    job: str
+    token: str
+    started_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A prediction that comes into the table after it was accepted; ``hold`` says which worker has it, if any has."""
+
+    submission: Submission
+    accepted_at: float
+    hold: Hold | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from server.queue.facts.errors import QueueBytesFull, QueueFull
 from server.queue.facts.news import Available
 from server.queue.facts.records import Position, Prediction, Submission
 from server.queue.facts.states import FINAL, Status
-from server.queue.operations.moves import MOVED, Moves, bind
+from server.queue.operations.moves import MOVED, ORDER, Moves, bind
 from server.queue.store.tables import depths, literal, predictions
 from server.queue.store.transactions import Operations, Transaction, read, write
 
@@ -44,16 +44,14 @@ _ALIVE, _ENDED = _AMONG.where(_p.completed_at.is_(None)), _AMONG.where(_p.comple
 # SQLAlchemy leaves it out for SQLite, which has one writer.
 _LIVE = sa.select(*MOVED).where(_p.id == bind("id")).with_for_update()
 _queue = (_p.tier == bind("tier"), _p.status == literal(Status.QUEUED))
-_OLDEST_AFTER = (  # by ``seq``, not by time: the index of the queue gives the first one without a sort
-    sa.select(_p.priority, _p.accepted_at)
-    .where(*_queue, _p.priority > bind("priority"))
-    .order_by(_p.priority, _p.seq)
-    .limit(1)
+_OLDEST_AFTER = (  # in the order of the queue, whose index gives the first one without a sort
+    sa.select(_p.priority, _p.accepted_at).where(*_queue, _p.priority > bind("priority")).order_by(*ORDER).limit(1)
 )
-_POSITION = sa.select(_p.seq, _p.tier, _p.priority, _p.status).where(_p.id == bind("id"))
+_POSITION = sa.select(_p.seq, _p.tier, _p.priority, _p.accepted_at, _p.status).where(_p.id == bind("id"))
 _AHEAD = sa.select(sa.func.count()).select_from(predictions).where(*_queue)
 _AHEAD_OTHER = _AHEAD.where(_p.priority < bind("priority"))
-_AHEAD_SAME = _AHEAD.where(_p.priority == bind("priority"), _p.seq < bind("seq"))
+_AHEAD_SAME = _AHEAD.where(_p.priority == bind("priority"), _p.accepted_at < bind("accepted_at"))
+_AHEAD_TIED = _AHEAD.where(_p.priority == bind("priority"), _p.accepted_at == bind("accepted_at"), _p.seq < bind("seq"))
 UNLIMITED = 1 << 62
 IDS_PAGE = 500  # ids that one statement names: databases bound how many values it may have
 
@@ -158,10 +156,12 @@ class Intake(Operations):
         row = tx.first(_POSITION, id=prediction_id)
         if row is None or row.status != Status.QUEUED:
             return None
-        # Two counts: SQLite takes both off the index, while (priority, seq) < (?, ?) costs it twice the time.
+        # Three counts: SQLite takes them off the index, while a comparison of rows costs it twice the time.
+        place = {"tier": row.tier, "priority": row.priority, "accepted_at": row.accepted_at}
         other = tx.first(_AHEAD_OTHER, tier=row.tier, priority=row.priority)
-        same = tx.first(_AHEAD_SAME, tier=row.tier, priority=row.priority, seq=row.seq)
-        ahead = sum(found[0] for found in (other, same) if found is not None)
+        same = tx.first(_AHEAD_SAME, **place)
+        tied = tx.first(_AHEAD_TIED, **place, seq=row.seq)
+        ahead = sum(found[0] for found in (other, same, tied) if found is not None)
         return Position(position=ahead + 1, ahead=ahead)
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import secrets
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from typing import Any
@@ -13,8 +11,10 @@ import sqlalchemy as sa
 
 from server.queue.facts.errors import UnknownJob
 from server.queue.facts.news import Available, Ended
-from server.queue.facts.records import ATTEMPTS, Completion, Leased
+from server.queue.facts.records import ATTEMPTS, Beside, Completion, Granted, Leased, Place
+from server.queue.facts.results import fault
 from server.queue.facts.states import FINAL, Status
+from server.queue.facts.tokens import mark, new_token
 from server.queue.operations.intake import READ, prediction_of
 from server.queue.operations.moves import (
     FINISH,
@@ -24,48 +24,43 @@ from server.queue.operations.moves import (
     LEASE,
     LOST,
     MOVED,
-    TOKEN_CHARACTERS,
+    ORDER,
     Moves,
     bind,
 )
-from server.queue.operations.results import fault
 from server.queue.store.tables import jobs, literal, predictions
 from server.queue.store.transactions import Operations, Transaction, write
 
-# A worker that asks in vain asks often. That it was heard of is written only when a tenth of a lease has passed since
-# the last time, so that waiting workers do not keep the disk busy.
-HEARD_SHARE = 0.1
-_MARK_CHARACTERS = 8
-_RANDOM_BYTES = (TOKEN_CHARACTERS - _MARK_CHARACTERS) // 2
+NOTHING = Beside()
 
 _p = predictions.c
 _CARRIED = tuple(field.name for field in fields(Leased) if field.name not in ("token", "attempt"))
 # The lock keeps other servers, until the lease is committed, from ending the Job without seeing the new lease, and from
 # leasing more to it against the rule of leasing alone. Operations that lock both the Job's row and predictions lock the
 # Job's row first (``extend`` and ``end_job`` do too), or two servers could wait for each other.
-_HOLDER = (
-    sa.select(jobs.c.tier, jobs.c.heard_at)
-    .where(jobs.c.name == bind("job"), jobs.c.ended_at.is_(None))
-    .with_for_update()
-)
+HOLDER = sa.select(jobs.c.tier).where(jobs.c.name == bind("job"), jobs.c.ended_at.is_(None)).with_for_update()
 _HELD = sa.select(
     sa.func.count().label("many"),
     sa.func.coalesce(sa.func.sum(_p.size), 0).label("bytes"),
     sa.func.coalesce(sa.func.sum(sa.cast(_p.solo, sa.Integer)), 0).label("solo"),
 ).where(_p.job == bind("job"), _p.status == literal(Status.LEASED))
 _QUEUE = (
-    sa.select(*dict.fromkeys((*LOST, *(_p[name] for name in _CARRIED))))
+    sa.select(*dict.fromkeys((*LOST, *ORDER, *(_p[name] for name in _CARRIED))))
     # ``deadline_at > now`` means the same, but SQLite would then take the index of deadlines and sort all that waits.
     .where(_p.tier == bind("tier"), _p.status == literal(Status.QUEUED), _p.deadline_at - bind("now") > 0)
-    .order_by(_p.priority, _p.seq)
+    .order_by(*ORDER)
     .limit(bind("most"))
     # Rows that another server has locked are about to be leased or ended by it: to wait for them would be in vain.
     .with_for_update(skip_locked=True)
 )
-_WAITS = sa.select(sa.literal(1)).where(_p.tier == bind("tier"), _p.status == literal(Status.QUEUED)).limit(1)
 _FINISHING = (
     sa.select(*dict.fromkeys((*MOVED, _p.lost_tokens, *READ)))
     .where(_p.id.in_(sa.bindparam("ids", expanding=True)))
+    .with_for_update()
+)
+_LEASED = (
+    sa.select(*dict.fromkeys((*LOST, *(_p[name] for name in _CARRIED))))
+    .where(_p.job == bind("job"), _p.status == literal(Status.LEASED))
     .with_for_update()
 )
 _ROWS = sa.select(*MOVED, _p.job).where(_p.id.in_(sa.bindparam("ids", expanding=True))).with_for_update()
@@ -85,42 +80,81 @@ class Leases(Operations):
 
     @write
     def lease(
-        self, tx: Transaction, tier: str, job: str, most: int, most_bytes: int, seconds: float, *, again: bool = False
-    ) -> list[Leased]:
+        self,
+        tx: Transaction,
+        tier: str,
+        job: str,
+        most: int,
+        most_bytes: int,
+        seconds: float,
+        *,
+        beside: Beside = NOTHING,
+        until: Place | None = None,
+    ) -> Granted:
         """Take up to ``most`` predictions, ``most_bytes`` in all (but always one), each for ``seconds`` at most.
 
-        First come, first served, by (priority, arrival). A solo prediction (one of which a lease was lost) is leased
-        alone: only to a Job that holds nothing else, which then gets nothing more until it has finished it. It is never
-        overtaken: while it is the first in the queue, a Job that holds others gets nothing. A Job holds at most 64
-        predictions, and beyond the second at most 64 MB. ``again``: the server asks once more on behalf of a worker
-        from which nothing new was heard. Raises ``UnknownJob``: the worker should exit.
+        First come, first served, by (priority, time of acceptance); nothing that stands after ``until``. A solo
+        prediction (one of which a lease was lost) is leased alone: only to a Job that holds nothing else, ``beside``
+        the table too, which then gets nothing more until it has finished it. It is never overtaken: while it is the
+        first in the queue, a Job that holds others gets nothing. A Job holds at most 64 predictions, and beyond the
+        second at most 64 MB. Raises ``UnknownJob``: the worker should exit.
         """
-        holder = tx.first(_HOLDER, job=job)
+        holder = tx.first(HOLDER, job=job)
         if holder is None or holder.tier != tier:
             raise UnknownJob(job)
-        chosen: list[sa.Row[Any]] = []
         (held,) = tx.rows(_HELD, job=job)
-        most = min(most, HELD_MOST - held.many)
-        if not held.solo and most > 0:
-            queue = tx.rows(_QUEUE, tier=tier, now=tx.now, most=most)
-            chosen = _choose(queue, most_bytes, held.many, held.bytes)
+        many, size = held.many + beside.many, int(held.bytes) + beside.bytes
+        most = 0 if held.solo else max(0, min(most, HELD_MOST - many))
+        queue = tx.rows(_QUEUE, tier=tier, now=tx.now, most=most + 1)  # one more, to know what comes next
+        within = [row for row in queue[:most] if until is None or (row.priority, row.accepted_at) <= until]
+        chosen = _choose(within, most_bytes, many, size)
+        after = queue[len(chosen)] if len(queue) > len(chosen) else None
+        place = None if after is None else (after.priority, after.accepted_at)
         if not chosen:
-            if holder.heard_at is None or (not again and tx.now - holder.heard_at >= HEARD_SHARE * seconds):
-                tx.change(_ASKED, {"job": job, "now": tx.now})
-            return []
+            return Granted([], place)
         moves, leased = Moves(tx), []
         for row in chosen:
-            token = _mark(job) + secrets.token_hex(_RANDOM_BYTES)
-            until = min(tx.now + seconds, row.deadline_at)
-            moves.add(row, LEASE, Status.LEASED, new_token=token, new_job=job, until=until, at=tx.now)
+            token = new_token(job)
+            end = min(tx.now + seconds, row.deadline_at)
+            moves.add(row, LEASE, Status.LEASED, new_token=token, new_job=job, until=end, at=tx.now)
             carried = {name: row._mapping[name] for name in _CARRIED}
             leased.append(Leased(token=token, attempt=row.attempts + 1, **carried))
         moves.run()
         tx.change(_GOT, {"job": job, "now": tx.now})
-        # The news that brought this worker woke no other one, and some work is left.
-        if len(chosen) < len(queue) or (len(queue) == most and tx.first(_WAITS, tier=tier) is not None):
+        if place is not None:  # the news that brought this worker woke no other one, and some work is left
             tx.tell(Available(tier))
-        return leased
+        return Granted(leased, place)
+
+    @write
+    def take_up(
+        self, tx: Transaction, tier: str, job: str, leases: Sequence[tuple[str, str]], seconds: float
+    ) -> list[Leased]:
+        """A worker is there (again), and holds these leases (id, token): answers those of them that it still has.
+
+        They are prolonged, and what else was leased to its Job never reached it: it waits again, and no attempt is
+        counted. Raises ``UnknownJob``.
+        """
+        holder = tx.first(HOLDER, job=job)
+        if holder is None or holder.tier != tier:
+            raise UnknownJob(job)
+        tx.change(_ASKED, {"job": job, "now": tx.now})
+        named, moves, kept = dict(leases), Moves(tx), []
+        for row in tx.rows(_LEASED, job=job):
+            if named.get(row.id) == row.token:
+                kept.append(row)
+            else:
+                moves.add(row, HAND_BACK, Status.QUEUED)
+        moves.run()
+        tx.change(_EXTEND, [{"row": row.seq, "held": row.token, "until": tx.now + seconds} for row in kept])
+        return [
+            Leased(token=row.token, attempt=row.attempts, **{name: row._mapping[name] for name in _CARRIED})
+            for row in kept
+        ]
+
+    @write
+    def got_work(self, tx: Transaction, job: str) -> None:
+        """Note that a Job was given work that is not in the table."""
+        tx.change(_GOT, {"job": job, "now": tx.now})
 
     @write
     def extend(self, tx: Transaction, job: str, leases: Sequence[tuple[str, str]], seconds: float) -> list[str]:
@@ -155,7 +189,7 @@ class Leases(Operations):
                 answers.append("duplicate" if row.token == completion.token else "final")
             elif completion.id in lost:
                 answers.append("invalid")
-            elif why := fault(row, completion, text := json.dumps(completion.results)):
+            elif why := fault(row.images, row.top_k, completion, text := json.dumps(completion.results)):
                 answers.append("invalid")
                 if _holds(row, job, completion.token):
                     lost.add(completion.id)
@@ -195,12 +229,7 @@ def _choose(queue: Sequence[sa.Row[Any]], most_bytes: int, held: int, held_bytes
 
 def _ever_held(row: sa.Row[Any], job: str, token: str) -> bool:
     """Whether the Job holds the row by this token or held it once."""
-    return token in (row.token, *row.lost_tokens.split()) and token.startswith(_mark(job))
-
-
-def _mark(job: str) -> str:
-    """Return what the tokens of a Job's leases begin with: of a lost lease, the row keeps only the token."""
-    return hashlib.sha256(job.encode()).hexdigest()[:_MARK_CHARACTERS]
+    return token in (row.token, *row.lost_tokens.split()) and token.startswith(mark(job))
 
 
 def _holds(row: sa.Row[Any], job: str, token: str) -> bool:

@@ -12,13 +12,14 @@ import sqlalchemy as sa
 from server.queue.facts.errors import Lost
 from server.queue.facts.news import Available, Moved
 from server.queue.facts.states import EDGES, FINAL, Status
+from server.queue.facts.tokens import TOKEN_CHARACTERS
 from server.queue.store.tables import literal, predictions
 from server.queue.store.transactions import Transaction
 
 _p = predictions.c
 MOVED = (_p.seq, _p.id, _p.tier, _p.status, _p.token, _p.solo, _p.size)  # the columns that ``Moves.add`` needs
+ORDER = (_p.priority, _p.accepted_at, _p.seq)  # of the queue of a tier
 LOST = (*MOVED, _p.attempts, _p.deadline_at)  # the columns that ``Moves.lose`` needs
-TOKEN_CHARACTERS = 32
 # The row keeps the tokens of the last lost leases: a worker that leases and hands back for ever must not make it grow.
 _LOST_KEPT = 16 * (TOKEN_CHARACTERS + 1)
 # What one Job may hold: a worker that leases and never works must not keep a whole queue. Two predictions always fit,
@@ -101,8 +102,22 @@ END = {
 }
 
 _queue = (_p.tier == bind("tier"), _p.status == literal(Status.QUEUED))
-_head = sa.select(_p.solo).where(*_queue).order_by(_p.priority, _p.seq).limit(1).subquery()
+_head = sa.select(_p.solo).where(*_queue).order_by(*ORDER).limit(1).subquery()
 _HEAD_IS_SOLO = sa.select(sa.literal(1)).select_from(_head).where(_head.c.solo)
+
+
+def error_text(code: str, detail: str) -> str | None:
+    """An error as the table has it; None without a code."""
+    return json.dumps({"code": code, "detail": detail}) if code else None
+
+
+def fate(now: float, deadline_at: float, attempt: int, attempts: int, why: str) -> tuple[Status, str, str]:
+    """What becomes of a prediction whose lease is lost: its state, and the code and the detail of its error, if any."""
+    if deadline_at <= now:
+        return Status.EXPIRED, "deadline_passed", f"not done by its deadline; {why}"
+    if attempt >= attempts:
+        return Status.FAILED, "attempts_exhausted", f"given up after {attempt} attempts; the last: {why}"
+    return Status.QUEUED, "", ""
 
 
 class Moves:
@@ -135,18 +150,15 @@ class Moves:
 
     def end(self, row: sa.Row[Any], to: Status, code: str = "", detail: str = "") -> None:
         """End one row by a decision of ours, not by a result; without a code it has no error."""
-        self.add(row, END, to, new_error=json.dumps({"code": code, "detail": detail}) if code else None)
+        self.add(row, END, to, new_error=error_text(code, detail))
 
     def lose(self, row: sa.Row[Any], attempts: int, why: str) -> None:
         """The lease of this row, read with the columns ``LOST``, is lost: it waits to be leased alone, or ends."""
-        if row.deadline_at <= self._tx.now:
-            self.end(row, Status.EXPIRED, "deadline_passed", f"not done by its deadline; {why}")
-        elif row.attempts >= attempts:
-            self.end(
-                row, Status.FAILED, "attempts_exhausted", f"given up after {row.attempts} attempts; the last: {why}"
-            )
+        to, code, detail = fate(self._tx.now, row.deadline_at, row.attempts, attempts, why)
+        if to is Status.QUEUED:
+            self.add(row, LOSE, to, why=why)
         else:
-            self.add(row, LOSE, Status.QUEUED, why=why)
+            self.end(row, to, code, detail)
 
     def run(self) -> None:
         """Write them. Raises ``Lost`` if a row is no longer as it was read."""

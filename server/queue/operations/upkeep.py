@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from server.queue.facts.records import Reclaimed
 from server.queue.facts.states import Status
-from server.queue.operations.moves import LOST, Moves, bind
+from server.queue.operations.moves import LOST, ORDER, Moves, bind
 from server.queue.store.tables import jobs, literal, predictions
 from server.queue.store.transactions import Operations, Transaction, write
 
@@ -30,7 +30,7 @@ _OVERDUE = (
     .order_by(_p.deadline_at)
     .with_for_update(skip_locked=True)
 )
-_WAITING = _LIVE.where(_p.tier == bind("tier"), _queued).order_by(_p.priority, _p.seq).with_for_update(skip_locked=True)
+_WAITING = _LIVE.where(_p.tier == bind("tier"), _queued).order_by(*ORDER).with_for_update(skip_locked=True)
 # The index gives one tier after another, so that rows of tiers that were removed are purged too.
 _NEXT_TIER = sa.select(sa.func.min(_p.tier)).where(_p.tier > bind("tier"), _p.completed_at.is_not(None))
 _OLD = (

@@ -60,6 +60,10 @@ _BYTES = (
     ) WHERE slot = (SELECT min(slot) FROM depths AS others WHERE others.tier = depths.tier)
     """,
 )
+_BY_TIME = (
+    "DROP INDEX predictions_queue",
+    "CREATE INDEX predictions_queue ON predictions (tier, priority, accepted_at, seq, status) WHERE status = 'queued'",
+)
 STEPS = (
     Step(
         2,
@@ -77,6 +81,7 @@ STEPS = (
     ),
     Step(3, sqlite=_BYTES, postgresql=_BYTES),
     Step(4, sqlite=_KEYED, postgresql=_KEYED),
+    Step(5, sqlite=_BY_TIME, postgresql=_BY_TIME),
 )
 VERSION = STEPS[-1].number  # of the tables and their triggers; stored in the database itself
 

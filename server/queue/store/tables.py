@@ -33,7 +33,8 @@ def _in(statuses: frozenset[Status]) -> str:
 predictions = sa.Table(
     "predictions",
     metadata,
-    # The order of arrival. No AUTOINCREMENT: a new row gets more than any row still there, which is all FIFO needs.
+    # The order of arrival of rows. No AUTOINCREMENT: a new row gets more than any row still there. It decides only
+    # between rows that were accepted at the same time: a prediction may come into the table after it was accepted.
     sa.Column("seq", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True),
     sa.Column("id", sa.Text, nullable=False, unique=True),
     sa.Column("tier", sa.Text, nullable=False),
@@ -115,7 +116,7 @@ _p = predictions.c
 _queued = _p.status == literal(Status.QUEUED)
 _leased = _p.status == literal(Status.LEASED)
 # With the status, though it is the same in every entry: without it, SQLite looks at each row that it counts.
-_index("predictions_queue", _p.tier, _p.priority, _p.seq, _p.status, where=_queued)
+_index("predictions_queue", _p.tier, _p.priority, _p.accepted_at, _p.seq, _p.status, where=_queued)
 _index("predictions_deadline", _p.tier, _p.deadline_at, where=_queued)
 _index("predictions_lease", _p.tier, _p.lease_until, where=_leased)
 _index("predictions_holder", _p.job, where=_leased)

@@ -144,7 +144,7 @@ class World:
         return self.queue.views().result(10)[tier]
 
     def lease(self, name: str, most: int = 1, tier: str = "free") -> list[Leased]:
-        return self.queue.lease(tier, name, most, 1 << 20, 30.0).result(10)
+        return self.queue.lease(tier, name, most, 1 << 20, 30.0).result(10).leased
 
     def finish(self, tier: str = "free") -> str:
         """Make a prediction succeed through a Job of its own; returns its id."""

@@ -83,7 +83,7 @@ class World:
     def lease(
         self, job: str = "job", most: int = 100, *, tier: str = "free", most_bytes: int = MANY, seconds: float = 30.0
     ) -> list[Leased]:
-        return self.queue.lease(tier, job, most, most_bytes, seconds).result()
+        return self.queue.lease(tier, job, most, most_bytes, seconds).result().leased
 
     def complete(self, leased: Leased, job: str = "job", *, error: dict[str, Any] | None = None) -> str:
         return self.queue.complete(job, [completion(leased.id, leased.token, error)]).result()[0]

@@ -87,7 +87,7 @@ class QueueMachine(RuleBasedStateMachine):
             assert isinstance(future.exception(), UnknownJob)
             return
         expected = self.model.choose(tier, job, most, most_bytes)
-        leased = future.result()
+        leased = future.result().leased
         assert [(one.id, one.attempt, one.solo) for one in leased] == [
             (entry.submission.id, entry.attempts + 1, entry.solo) for entry in expected
         ]

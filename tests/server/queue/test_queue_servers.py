@@ -150,7 +150,7 @@ def test_leases_go_through_any_server(world: TwoServersWorld) -> None:
     first, second = Queue(world.database), Queue(world.second)
     one, _ = first.submit(world.submission(), MANY).result()
     first.open_job("job", "free", "run").result()
-    (leased,) = second.lease("free", "job", 1, MANY, 30.0).result()
+    (leased,) = second.lease("free", "job", 1, MANY, 30.0).result().leased
     assert first.extend("job", [(leased.id, leased.token)], 30.0).result() == []
     done = completion(leased.id, leased.token)
     assert first.complete("job", [done]).result() == ["accepted"]

@@ -1,11 +1,8 @@
-"""What the results of a prediction can be, by its row. A worker that sends others is broken, or lies."""
+"""What the results of a prediction can be. A worker that sends others is broken, or lies."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
-
-import sqlalchemy as sa
 
 from server.queue.facts.records import Completion
 
@@ -13,22 +10,22 @@ from server.queue.facts.records import Completion
 RESULT_BYTES, LABEL_BYTES = 4096, 512
 
 
-def fault(row: sa.Row[Any], completion: Completion, results: str) -> str:
-    """Why a worker's results are none for this row, whose ``images`` and ``top_k`` were read; empty if they are.
+def fault(images: int, top_k: int, completion: Completion, results: str) -> str:
+    """Why a worker's results are none for a prediction of so many pictures and labels each; empty if they are.
 
     ``results`` are those of the completion as JSON.
     """
     given = completion.results
     if given is None:
         return ""
-    if len(given) != row.images:
-        return f"it has {len(given)} results for {row.images} pictures"
+    if len(given) != images:
+        return f"it has {len(given)} results for {images} pictures"
     labels = [result.get("labels", ()) for result in given]
-    if (most := max(map(len, labels), default=0)) > row.top_k:
-        return f"a picture has {most} labels, {row.top_k} were asked for"
+    if (most := max(map(len, labels), default=0)) > top_k:
+        return f"a picture has {most} labels, {top_k} were asked for"
     figures = [label["score"] for of_one in labels for label in of_one]
     if not all(map(math.isfinite, [*figures, completion.predict_ms or 0.0])):
         return "a figure is not finite"
-    if len(results) > (limit := row.images * (RESULT_BYTES + LABEL_BYTES * row.top_k)):
+    if len(results) > (limit := images * (RESULT_BYTES + LABEL_BYTES * top_k)):
         return f"it has {len(results)} bytes, {limit} are allowed"
     return ""

@@ -1,0 +1,197 @@
+"""What the lobby keeps of each request, and the book of where they all stand."""
+
+from __future__ import annotations
+
+import asyncio
+import bisect
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+from server.blobs import Piece
+from server.intake.memory import Held
+from server.queue import Arrival, Beside, Depth, Hold, Place, Prediction, Submission
+
+
+class State(Enum):
+    """Where an entry stands."""
+
+    WAITING = auto()
+    WORKED_ON = auto()
+    KEEPING = auto()
+    """Its row is being written."""
+    SETTLING = auto()
+    """Its result has come, and is being written."""
+    GONE = auto()
+    """It has left the lobby."""
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """One request. ``changed`` is called when it has left the lobby.
+
+    ``outcome`` is then its prediction, final or in the table; or the error that says that nothing of it was kept. It
+    stays None for an entry that was withdrawn. ``due_from`` is the moment of the event loop from which
+    ``lobbySeconds`` count.
+    """
+
+    submission: Submission
+    accepted_at: float
+    pictures: Sequence[Sequence[Piece]]
+    held: Held
+    changed: Callable[[], None]
+    due_from: float
+    state: State = State.WAITING
+    hold: Hold | None = None
+    outcome: Prediction | Exception | None = None
+    step: asyncio.Future[None] | None = field(default=None)
+    """Done when the writing that is under way has ended."""
+
+    @property
+    def place(self) -> Place:
+        """Where it stands in the order of its tier."""
+        return self.submission.priority, self.accepted_at
+
+    @property
+    def arrival(self) -> Arrival:
+        """What the queue is told of it."""
+        return Arrival(self.submission, self.accepted_at, self.hold)
+
+
+class Line:
+    """The entries of one tier that wait, in their order."""
+
+    def __init__(self) -> None:
+        self._entries: list[Entry] = []
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(list(self._entries))
+
+    @property
+    def first(self) -> Entry | None:
+        """The entry that is to be worked on next."""
+        return self._entries[0] if self._entries else None
+
+    def add(self, entry: Entry) -> None:
+        """Put an entry in its place."""
+        bisect.insort_right(self._entries, entry, key=_place)
+
+    def remove(self, entry: Entry) -> None:
+        """Take an entry out."""
+        self._entries.remove(entry)
+
+    def ahead_of(self, place: Place) -> int:
+        """How many stand before a place."""
+        return bisect.bisect_left(self._entries, place, key=_place)
+
+
+class Book:
+    """All entries, by where they stand. An entry that is being written stays counted until it has left."""
+
+    def __init__(self) -> None:
+        self.lines: defaultdict[str, Line] = defaultdict(Line)
+        self.worked_on: dict[str, Entry] = {}
+        self.keeping: dict[str, Entry] = {}
+        self.count = 0
+        self._queued: defaultdict[str, int] = defaultdict(int)
+        self._leased: defaultdict[str, int] = defaultdict(int)
+        self._bytes: defaultdict[str, int] = defaultdict(int)
+
+    def add(self, entry: Entry) -> None:
+        """An entry begins to wait."""
+        tier = entry.submission.tier
+        self.count += 1
+        self._queued[tier] += 1
+        self._bytes[tier] += entry.submission.size
+        self.lines[tier].add(entry)
+
+    def work_on(self, entry: Entry, hold: Hold) -> None:
+        """A worker got a waiting entry."""
+        tier = entry.submission.tier
+        self.lines[tier].remove(entry)
+        self._queued[tier] -= 1
+        self._leased[tier] += 1
+        entry.state, entry.hold = State.WORKED_ON, hold
+        self.worked_on[entry.submission.id] = entry
+
+    def wait_again(self, entry: Entry) -> None:
+        """A worker hands an entry back, which stands where it stood."""
+        tier = entry.submission.tier
+        del self.worked_on[entry.submission.id]
+        self._leased[tier] -= 1
+        self._queued[tier] += 1
+        entry.state, entry.hold = State.WAITING, None
+        self.lines[tier].add(entry)
+
+    def write(self, entry: Entry, state: State) -> None:
+        """The writing of an entry begins: for keeping or for settling."""
+        if entry.state is State.WAITING:
+            self.lines[entry.submission.tier].remove(entry)
+        else:
+            del self.worked_on[entry.submission.id]
+        entry.state, entry.step = state, asyncio.get_running_loop().create_future()
+        if state is State.KEEPING:
+            self.keeping[entry.submission.id] = entry
+
+    def not_written(self, entry: Entry) -> None:
+        """An entry could not be kept, and is where it was."""
+        del self.keeping[entry.submission.id]
+        if entry.hold is None:
+            entry.state = State.WAITING
+            self.lines[entry.submission.tier].add(entry)
+        else:
+            entry.state = State.WORKED_ON
+            self.worked_on[entry.submission.id] = entry
+        self._end_step(entry)
+
+    def leave(self, entry: Entry, outcome: Prediction | Exception | None) -> None:
+        """An entry leaves, and its caller is told."""
+        tier = entry.submission.tier
+        if entry.state is State.WAITING:
+            self.lines[tier].remove(entry)
+        self.keeping.pop(entry.submission.id, None)
+        self.count -= 1
+        (self._queued if entry.hold is None else self._leased)[tier] -= 1
+        self._bytes[tier] -= entry.submission.size
+        entry.state, entry.outcome, entry.pictures = State.GONE, outcome, []
+        entry.held.release()
+        self._end_step(entry)
+        entry.changed()
+
+    def depth(self, tier: str) -> Depth:
+        """How much of a tier is here. May be called from any thread."""
+        line = self.lines.get(tier)
+        first = line.first if line else None
+        oldest = first.accepted_at if first else None
+        return Depth(self._queued[tier], self._leased[tier], oldest, self._bytes[tier])
+
+    def beside(self, depths: Mapping[str, Depth]) -> dict[str, Depth]:
+        """These depths of the table with what is here. May be called from any thread."""
+        return {**depths, **{tier: _sum(depths.get(tier), self.depth(tier)) for tier in list(self._bytes)}}
+
+    def held_by(self, job: str) -> Beside:
+        """What a Job holds of the entries."""
+        sizes = [one.submission.size for one in self.worked_on.values() if one.hold and one.hold.job == job]
+        return Beside(len(sizes), sum(sizes))
+
+    @staticmethod
+    def _end_step(entry: Entry) -> None:
+        if entry.step is not None:
+            entry.step.set_result(None)
+            entry.step = None
+
+
+def _place(entry: Entry) -> Place:
+    return entry.place
+
+
+def _sum(one: Depth | None, other: Depth) -> Depth:
+    if one is None:
+        return other
+    moments = [at for at in (one.oldest, other.oldest) if at is not None]
+    oldest = min(moments, default=None)
+    return Depth(one.queued + other.queued, one.leased + other.leased, oldest, one.bytes + other.bytes)

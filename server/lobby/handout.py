@@ -1,0 +1,286 @@
+"""Gives predictions to the workers that are connected: those of the lobby and of the table, in one order."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from server.access.workers import Worker
+from server.blobs import Piece, pack
+from server.lobby.entries import Line
+from server.lobby.lobby import LARGEST_BYTES, Lobby
+from server.points import Point, reached
+from server.queue import HELD_BYTES, HELD_MOST, Granted, Leased, Place, Queue, QueueError, UnknownJob, asked
+from server.settings.records import Settings
+
+log = logging.getLogger(__name__)
+
+# News can reach a worker that may not take the work, and a notice of another server can be lost.
+LOOK_AGAIN_SECONDS = 2.0
+NOTED_SECONDS = 1.0  # how often the queue is told that a Job works for the lobby
+UNKNOWN_JOB, OTHER_CHANNEL = 4410, 4409
+ANY: Place = (-(1 << 62), -math.inf)  # there may be anything in the table
+
+
+@dataclass(frozen=True, slots=True)
+class Handed:
+    """A prediction for a worker. ``blob`` has the parts of its blob; None if they must be read from the store."""
+
+    leased: Leased
+    blob: Sequence[Piece] | None
+
+
+class Peer(Protocol):
+    """A worker that is connected."""
+
+    worker: Worker
+
+    def deliver(self, handed: Sequence[Handed]) -> Awaitable[None] | None:
+        """Send predictions. Nothing more is delivered until the result is done; None: it is sent. Raises nothing."""
+
+    def dismiss(self, code: int, reason: str) -> None:
+        """End the connection."""
+
+    def stopping(self) -> None:
+        """Say that this server hands out nothing more."""
+
+
+@dataclass(slots=True, eq=False)
+class Seat:
+    """What is known of a peer. ``barred``: the head of the table is not for it, as it holds something."""
+
+    peer: Peer
+    since: float
+    credits: int = 0
+    busy: bool = False
+    barred: bool = False
+    noted_at: float = -math.inf
+    holds: dict[str, Leased] = field(default_factory=dict)
+
+    @property
+    def wants(self) -> bool:
+        """Whether it would take something now."""
+        return self.credits > 0 and not self.busy and not any(one.solo for one in self.holds.values())
+
+    @property
+    def turn(self) -> tuple[bool, float]:
+        """Idle workers come first, and of these whoever has waited longest."""
+        return bool(self.holds), self.since
+
+
+class Table:
+    """What is known of the table's rows of one tier: ``head`` is the place of the first that may wait, if any may."""
+
+    def __init__(self) -> None:
+        self.head: Place | None = ANY
+        self.news = 0
+        self.due = 1
+        """How many workers should ask."""
+        self.asking = 0
+
+
+class Handout:
+    """Hands out on the event loop. ``waiting`` answers how many predictions of a tier wait in all."""
+
+    def __init__(
+        self,
+        queue: Queue,
+        lobby: Lobby,
+        settings: Callable[[], Settings],
+        waiting: Callable[[str], Awaitable[int]],
+    ) -> None:
+        self._queue, self._lobby, self._settings, self._waiting = queue, lobby, settings, waiting
+        self._seats: defaultdict[str, dict[str, Seat]] = defaultdict(dict)  # by tier and Job
+        self._tables: defaultdict[str, Table] = defaultdict(Table)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._stopped = self._looks = False
+        lobby.arrived = self.serve
+
+    def has_workers(self, tier: str) -> bool:
+        """Whether a worker of this tier is connected."""
+        return bool(self._seats.get(tier)) and not self._stopped
+
+    def join(self, peer: Peer, holds: Iterable[Leased]) -> None:
+        """A worker is connected, and holds these; an older connection of its Job is ended."""
+        seats, job = self._seats[peer.worker.tier], peer.worker.job
+        if job in seats:
+            seats[job].peer.dismiss(OTHER_CHANNEL, "another channel of this Job was opened")
+        seats[job] = Seat(peer, self._now(), holds={one.id: one for one in holds})
+        if self._stopped:
+            peer.stopping()
+        self._look_later()
+
+    def leave(self, peer: Peer) -> None:
+        """A worker's connection has ended."""
+        seats = self._seats[peer.worker.tier]
+        if peer.worker.job in seats and seats[peer.worker.job].peer is peer:
+            del seats[peer.worker.job]
+
+    def grant(self, peer: Peer, credits: int) -> None:
+        """A worker would take so many more."""
+        if seat := self._seat(peer):
+            seat.credits = min(HELD_MOST, seat.credits + credits)
+            self.serve(peer.worker.tier)
+
+    def finished(self, peer: Peer, ids: Iterable[str]) -> None:
+        """A worker holds these no longer."""
+        if seat := self._seat(peer):
+            for key in ids:
+                seat.holds.pop(key, None)
+            if seat.barred:
+                seat.barred = False
+                self.serve(peer.worker.tier)
+
+    def available(self, tier: str) -> None:
+        """There may be work in the table."""
+        table = self._tables[tier]
+        table.head, table.news = ANY, table.news + 1
+        table.due = min(table.due + 1, max(1, len(self._seats[tier])))
+        for seat in self._seats[tier].values():
+            seat.barred = False
+        self.serve(tier)
+
+    def look(self) -> None:
+        """Ask the table anew for every worker that would take something."""
+        for tier, seats in list(self._seats.items()):
+            if hungry := sum(seat.wants for seat in seats.values()):
+                self._tables[tier].due = hungry
+                self.available(tier)
+
+    def stop(self) -> None:
+        """Hand out nothing more."""
+        self._stopped = True
+        for seats in self._seats.values():
+            for seat in seats.values():
+                seat.peer.stopping()
+
+    def serve(self, tier: str) -> None:
+        """Give what waits to those who would take it."""
+        seats, line, table = self._seats[tier], self._lobby.book.lines[tier], self._tables[tier]
+        if self._stopped:
+            return
+        for seat in sorted((seat for seat in seats.values() if seat.wants), key=lambda one: one.turn):
+            if _table_is_first(table, line):
+                if table.asking and not table.due:
+                    return
+                if not seat.barred:
+                    self._ask(seat, table)
+            elif line:
+                self._give(seat, line)
+            else:
+                return
+
+    def _give(self, seat: Seat, line: Line) -> None:
+        """Give entries of the lobby."""
+        worker = seat.peer.worker
+        most = self._share(seat, len(line))
+        size, held = 0, sum(one.size for one in seat.holds.values())
+        handed = []
+        while len(handed) < most and (entry := line.first) is not None:
+            size += entry.submission.size
+            many = len(seat.holds)
+            if (handed and size > LARGEST_BYTES) or many >= HELD_MOST or (many > 1 and held + size > HELD_BYTES):
+                break
+            blob = pack(entry.pictures)
+            handed.append(Handed(self._lobby.lease(entry, worker.job), blob))
+            seat.holds[handed[-1].leased.id] = handed[-1].leased
+        if handed:
+            reached(Point.LOBBY_LEASED)
+            self._note(seat)
+            self._deliver(seat, handed)
+
+    def _ask(self, seat: Seat, table: Table) -> None:
+        """Begin to lease from the table."""
+        seat.busy = True
+        table.due, table.asking = max(0, table.due - 1), table.asking + 1
+        task = asyncio.get_running_loop().create_task(self._lease(seat, table))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _lease(self, seat: Seat, table: Table) -> None:
+        worker, news = seat.peer.worker, table.news
+        line = self._lobby.book.lines[worker.tier]
+        try:
+            most = self._share(seat, await self._waiting(worker.tier))
+            until = line.first.place if line.first else None
+            wish = (worker.tier, worker.job, most, LARGEST_BYTES, self._settings().lease.seconds)
+            beside = self._lobby.book.held_by(worker.job)
+            granted = await asked(self._queue.lease(*wish, beside=beside, until=until))
+        except UnknownJob as error:
+            seat.peer.dismiss(UNKNOWN_JOB, str(error))
+            self.leave(seat.peer)
+            granted = None
+        except QueueError as error:
+            log.debug("no work is handed out: %s", error)
+            granted = None
+        table.asking -= 1
+        seat.busy = False
+        seat.barred = granted is None or not granted.leased
+        if granted is not None:
+            self._got(seat, table, granted, news)
+        if granted is not None or self._seat(seat.peer) is None:  # after a failure of the queue, ``look`` asks again
+            self.serve(worker.tier)
+
+    def _got(self, seat: Seat, table: Table, granted: Granted, news: int) -> None:
+        if table.news == news:  # nothing was heard of meanwhile
+            table.head = granted.next
+        if granted.leased:
+            seat.holds |= {one.id: one for one in granted.leased}
+            self._deliver(seat, [Handed(one, None) for one in granted.leased])
+
+    def _deliver(self, seat: Seat, handed: Sequence[Handed]) -> None:
+        seat.credits -= len(handed)
+        seat.since = self._now()
+        waiting = seat.peer.deliver(handed)
+        if waiting is None:
+            return
+
+        def sent(_: asyncio.Future[None]) -> None:
+            seat.busy = False
+            self.serve(seat.peer.worker.tier)
+
+        seat.busy = True
+        asyncio.ensure_future(waiting).add_done_callback(sent)
+
+    def _share(self, seat: Seat, waiting: int) -> int:
+        """How many a worker may take: if a burst went to whoever asks first, the others would be idle."""
+        seats = max(1, len(self._seats[seat.peer.worker.tier]))
+        return min(seat.credits, max(1, math.ceil(waiting / seats)))
+
+    def _note(self, seat: Seat) -> None:
+        """Tell the queue now and then that a Job works, as its tables show only what it leases from them."""
+        now = self._now()
+        if now - seat.noted_at >= NOTED_SECONDS:
+            seat.noted_at = now
+            try:
+                self._queue.got_work(seat.peer.worker.job)
+            except QueueError as error:
+                log.debug("not noted: %s", error)
+
+    def _seat(self, peer: Peer) -> Seat | None:
+        seat = self._seats[peer.worker.tier].get(peer.worker.job)
+        return seat if seat is not None and seat.peer is peer else None
+
+    def _look_later(self) -> None:
+        if not self._looks:
+            self._looks = True
+            asyncio.get_running_loop().call_later(LOOK_AGAIN_SECONDS, self._look)
+
+    def _look(self) -> None:
+        self._looks = False
+        if any(self._seats.values()) and not self._stopped:
+            self.look()
+            self._look_later()
+
+    @staticmethod
+    def _now() -> float:
+        return asyncio.get_running_loop().time()
+
+
+def _table_is_first(table: Table, line: Line) -> bool:
+    return table.head is not None and (line.first is None or table.head <= line.first.place)

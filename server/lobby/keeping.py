@@ -1,0 +1,110 @@
+"""Writes into the table what must be promised before its result has come."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+
+from server.blobs import BlobError
+from server.intake.pictures import Pictures
+from server.lobby.entries import Book, Entry, State
+from server.points import Point, reached
+from server.queue import ATTEMPTS, FINAL, OutcomeUnknown, Prediction, Queue, QueueError, Status, asked, chained
+from server.settings.records import Settings
+
+log = logging.getLogger(__name__)
+
+LOOKS = 5  # in ``lobbySeconds``, for entries that have been here for so long
+LOOK_LEAST_SECONDS = 0.02
+
+
+class Keeping:
+    """Keeps entries when they are asked for, and those that have waited, or been worked on, for ``lobbySeconds``."""
+
+    def __init__(
+        self,
+        queue: Queue,
+        pictures: Pictures,
+        disk: Executor,
+        book: Book,
+        settings: Callable[[], Settings],
+        ended: Callable[[str, Status], None],
+    ) -> None:
+        self._queue, self._pictures, self._disk, self._book = queue, pictures, disk, book
+        self._settings, self._ended = settings, ended
+        self._looks = False
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def keep(self, entry: Entry) -> None:
+        """Write an entry that waits or is worked on. If that fails, it leaves, and nothing of it is kept."""
+        self._book.write(entry, State.KEEPING)
+        await self._keep(entry, drop=True)
+
+    def keep_soon(self, entry: Entry, *, lost: str = "") -> None:
+        """Begin to write an entry; ``lost`` says how its lease was lost, if it was.
+
+        If that fails, the entry is where it was.
+        """
+        self._book.write(entry, State.KEEPING)
+        task = asyncio.get_running_loop().create_task(self._keep(entry, lost=lost))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def watch(self) -> None:
+        """Look after the entries for as long as there are any."""
+        if not self._looks:
+            self._looks = True
+            self._look_later()
+
+    async def _keep(self, entry: Entry, *, lost: str = "", drop: bool = False) -> None:
+        reached(Point.LOBBY_KEEPING)
+        try:
+            prediction = await self._write(entry, lost)
+        except (QueueError, BlobError, OSError) as error:
+            if drop or isinstance(error, OutcomeUnknown):
+                self._book.leave(entry, error)
+            else:
+                entry.due_from = asyncio.get_running_loop().time()
+                self._book.not_written(entry)
+            return
+        reached(Point.LOBBY_KEPT)
+        if prediction.status in FINAL:
+            self._ended(prediction.tier, prediction.status)
+        self._book.leave(entry, prediction)
+
+    async def _write(self, entry: Entry, lost: str) -> Prediction:
+        arrival, tier = entry.arrival, self._settings().tiers.get(entry.submission.tier)
+        attempts, seconds = tier.limits.attempts if tier else ATTEMPTS, self._settings().lease.seconds
+        key, pictures = entry.submission.id, entry.pictures
+
+        def write() -> Future[Prediction]:
+            self._pictures.keep(key, pictures)
+            return self._queue.keep(arrival, attempts, seconds, lost)
+
+        needed = False
+        try:
+            prediction = await asked(chained(self._disk, write))
+            needed = prediction.status not in FINAL
+        except OutcomeUnknown:
+            needed = True  # there may be a row; if there is none, the blob is swept like any orphan
+            raise
+        finally:
+            if not needed:
+                await self._pictures.forget([key])
+        return prediction
+
+    def _look_later(self) -> None:
+        pause = max(LOOK_LEAST_SECONDS, self._settings().lobby_seconds / LOOKS)
+        asyncio.get_running_loop().call_later(pause, self._look)
+
+    def _look(self) -> None:
+        before = asyncio.get_running_loop().time() - self._settings().lobby_seconds
+        waiting = [entry for line in self._book.lines.values() for entry in line]
+        for entry in (*waiting, *self._book.worked_on.values()):
+            if entry.due_from <= before:
+                self.keep_soon(entry)
+        self._looks = self._book.count > 0
+        if self._looks:
+            self._look_later()

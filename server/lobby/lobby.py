@@ -1,0 +1,199 @@
+"""What callers and workers ask of the lobby. What is not in it is passed on to the table."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
+
+from server.access.workers import Worker
+from server.blobs import Piece
+from server.intake.memory import Held
+from server.intake.pictures import Pictures
+from server.lobby.entries import Book, Entry, State
+from server.lobby.keeping import Keeping
+from server.lobby.settling import Settling
+from server.points import Point, reached
+from server.queue import (
+    ATTEMPTS,
+    Completion,
+    Depth,
+    Hold,
+    Leased,
+    Place,
+    Prediction,
+    Queue,
+    Status,
+    Submission,
+    asked,
+    fault,
+    new_token,
+)
+from server.settings.records import Settings, Tier
+
+LOBBY_BYTES = 64 * 1024 * 1024  # of the pictures in it; each tier has an equal share
+LARGEST_BYTES = 8 * 1024 * 1024  # larger ones are streamed to workers from where they are kept
+
+
+class Lobby:
+    """The entries of one server. ``ended`` is told of each prediction that ends here, for counting."""
+
+    def __init__(
+        self,
+        queue: Queue,
+        pictures: Pictures,
+        disk: Executor,
+        settings: Callable[[], Settings],
+        clock: Callable[[], float],
+        ended: Callable[[str, Status], None],
+    ) -> None:
+        self._queue, self._settings, self._clock = queue, settings, clock
+        self.book = Book()
+        self._settling = Settling(queue, self.book, ended)
+        self._keeping = Keeping(queue, pictures, disk, self.book, settings, ended)
+        self.arrived: Callable[[str], None] = lambda tier: None  # told of a tier in which an entry waits (again)
+
+    def has_place(self, tier: Tier, size: int) -> bool:
+        """Whether an entry of so many bytes may come in."""
+        settings = self._settings()
+        share = LOBBY_BYTES // max(1, len(settings.tiers))
+        taken = self.book.depth(tier.name).bytes
+        return settings.lobby_seconds > 0 and size <= LARGEST_BYTES and taken + size <= share
+
+    def enter(
+        self,
+        submission: Submission,
+        pictures: Sequence[Sequence[Piece]],
+        held: Held,
+        changed: Callable[[], None],
+    ) -> Entry:
+        """Let a request wait here. ``held`` counts the memory of its pictures, and ``submission.size`` is their blob's.
+
+        ``changed`` is called when the entry has left.
+        """
+        entry = Entry(submission, self._clock(), pictures, held, changed, self._now())
+        self.book.add(entry)
+        self._keeping.watch()
+        reached(Point.LOBBY_ENTERED)
+        self.arrived(submission.tier)
+        return entry
+
+    def withdraw(self, entry: Entry) -> None:
+        """Drop an entry whose caller hung up, unless work on it has begun or it is being kept."""
+        if entry.state is State.WAITING:
+            self.book.leave(entry, None)
+
+    async def keep(self, entry: Entry) -> Prediction:
+        """The prediction once it is durable. Raises ``BlobError`` and what the queue raises: nothing is kept then."""
+        while entry.state is not State.GONE:
+            if entry.step is not None:
+                await asyncio.shield(entry.step)
+            else:
+                await self._keeping.keep(entry)
+        if isinstance(entry.outcome, Exception):
+            raise entry.outcome
+        assert entry.outcome is not None
+        return entry.outcome
+
+    def depths(self, table: Mapping[str, Depth]) -> dict[str, Depth]:
+        """These depths of the table with what is here. May be called from any thread."""
+        return self.book.beside(table)
+
+    def ahead_of(self, tier: str, place: Place) -> int:
+        """How many entries of a tier wait here before a place."""
+        return self.book.lines[tier].ahead_of(place)
+
+    def lease(self, entry: Entry, job: str) -> Leased:
+        """Give a waiting entry to a worker."""
+        entry.due_from = self._now()
+        self.book.work_on(entry, Hold(job, token := new_token(job), self._clock()))
+        one = entry.submission
+        return Leased(one.id, token, one.images, one.size, one.top_k, attempt=1, solo=False)
+
+    async def take_up(self, worker: Worker, leases: Sequence[tuple[str, str]], seconds: float) -> list[Leased]:
+        """A worker is there (again), and holds these leases; answers those of the table that it still has.
+
+        What else was leased to its Job never reached it, and waits again. Raises ``UnknownJob``.
+        """
+        kept = await asked(self._queue.take_up(worker.tier, worker.job, leases, seconds))
+        for entry in list(self.book.worked_on.values()):
+            hold = entry.hold
+            if hold and hold.job == worker.job and (entry.submission.id, hold.token) not in leases:
+                self._hand_back(entry)
+        return kept
+
+    async def complete(self, worker: Worker, completions: Sequence[Completion]) -> list[str]:
+        """Take results; answers for each what ``Queue.complete`` answers, and waits only for those of the table.
+
+        Raises what the queue raises when it could not store those.
+        """
+        outcomes = [self._complete(worker, completion) for completion in completions]
+        if "" not in outcomes:
+            return outcomes
+        rest = [index for index, outcome in enumerate(outcomes) if not outcome]
+        for index in rest:
+            await self._until_written(completions[index].id)
+            outcomes[index] = self._complete(worker, completions[index])  # it may have come back
+        rest = [index for index in rest if not outcomes[index]]
+        if rest:
+            tier = self._settings().tiers.get(worker.tier)
+            attempts = tier.limits.attempts if tier else ATTEMPTS
+            of_table = [completions[index] for index in rest]
+            answers = await asked(self._queue.complete(worker.job, of_table, attempts))
+            for index, answer in zip(rest, answers, strict=True):
+                outcomes[index] = answer
+        return outcomes
+
+    async def renew(self, worker: Worker, leases: Sequence[tuple[str, str]], seconds: float) -> list[str]:
+        """Prolong leases; answers the ids of those that the worker has lost."""
+        for key, _ in leases:
+            await self._until_written(key)
+        of_table = [(key, token) for key, token in leases if not self._held(worker, key, token)]
+        return await asked(self._queue.extend(worker.job, of_table, seconds))
+
+    async def release(self, worker: Worker, leases: Sequence[tuple[str, str]]) -> None:
+        """Take back what the worker has not begun."""
+        of_table = []
+        for key, token in leases:
+            await self._until_written(key)
+            if entry := self._held(worker, key, token):
+                self._hand_back(entry)
+            else:
+                of_table.append((key, token))
+        if of_table:
+            await asked(self._queue.release(worker.job, of_table))
+
+    def _held(self, worker: Worker, key: str, token: str) -> Entry | None:
+        entry = self.book.worked_on.get(key)
+        mine = (
+            entry is not None and entry.hold is not None and (entry.hold.job, entry.hold.token) == (worker.job, token)
+        )
+        return entry if mine else None
+
+    def _complete(self, worker: Worker, completion: Completion) -> str:
+        """The outcome of a result; empty if it is none of an entry that is worked on."""
+        entry = self._held(worker, completion.id, completion.token)
+        if entry is None:
+            return ""
+        one = entry.submission
+        if why := fault(one.images, one.top_k, completion, json.dumps(completion.results)):
+            self._keeping.keep_soon(entry, lost=f"its worker handed in what cannot be its result: {why}")
+            return "invalid"
+        self.book.write(entry, State.SETTLING)
+        reached(Point.LOBBY_FINISHED)
+        self._settling.add(entry, completion)
+        return "accepted"
+
+    def _hand_back(self, entry: Entry) -> None:
+        self.book.wait_again(entry)
+        self.arrived(entry.submission.tier)
+
+    async def _until_written(self, key: str) -> None:
+        entry = self.book.keeping.get(key)
+        if entry is not None and entry.step is not None:
+            await asyncio.shield(entry.step)
+
+    @staticmethod
+    def _now() -> float:
+        return asyncio.get_running_loop().time()
