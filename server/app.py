@@ -137,7 +137,7 @@ class Server:
             internal_url=workers.server_url or "",
         )
         url = workers.server_url or f"http://{_reachable(settings.host)}:{_port(self._internal_sockets)}"
-        self._leader = Leader(live, queue, blobs, workers.engine, url, clock)
+        self._leader = Leader(live, queue, blobs, workers.engine, url, clock, self.services.lobby.depths)
 
     @property
     def url(self) -> str:
@@ -151,6 +151,7 @@ class Server:
         self._internal.add_sockets(self._internal_sockets)
         self.services.listen()
         self.services.queue.listen(self._nudge)
+        self.services.handout.unserved = self._leader.nudge
         self._leader.start()
         self._watching.start()
 
@@ -158,6 +159,7 @@ class Server:
         """Answer the waiting clients, end the workers, close everything. Nothing that was accepted is lost."""
         loop = asyncio.get_running_loop()
         self.services.wakeups.drain()
+        self.services.handout.stop()
         self._public.stop()
         self._leader.stop()
         # Off the loop, and while the internal port still answers: workers that end hand in what they have.

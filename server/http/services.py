@@ -21,9 +21,23 @@ from server.intake.capacity import Capacity
 from server.intake.memory import Memory
 from server.intake.pictures import Pictures
 from server.intake.submissions import Submissions
+from server.lobby import Handout, Lobby
 from server.metrics import Metrics
 from server.models import Models, Record
-from server.queue import FINAL, Depth, Moved, News, Pace, Queue, Recent, RecentByName, Strikes, TierView
+from server.queue import (
+    FINAL,
+    Anything,
+    Available,
+    Depth,
+    Moved,
+    News,
+    Pace,
+    Queue,
+    Recent,
+    RecentByName,
+    Strikes,
+    TierView,
+)
 from server.settings.live import Live
 from server.settings.records import Settings
 
@@ -55,7 +69,9 @@ class Services:
     reviews: Executor
     token_checks: Rates
     wakeups: Wakeups
-    depths: Recent[dict[str, Depth]]
+    lobby: Lobby
+    handout: Handout
+    table_depths: Recent[dict[str, Depth]]
     views: Recent[dict[str, TierView]]
     paces: RecentByName[Pace]
     strikes: RecentByName[Strikes]
@@ -105,29 +121,37 @@ class Services:
             return disk.submit(models.described if models else _none, live.current.settings.tiers.values())
 
         depths, pictures = Recent(queue.depths, recent_seconds), Pictures(blobs, disk, capacity)
-        uploads = Memory(upload_bytes)
+        uploads, metrics = Memory(upload_bytes), Metrics(version("tierserve"), sorted(FINAL))
+        lobby = Lobby(queue, pictures, disk, lambda: live.current.settings, clock, metrics.ended)
+
+        async def waiting(tier: str) -> int:
+            depth = lobby.depths(await depths.get()).get(tier)
+            return depth.queued if depth else 0
+
         return cls(
             live=live,
             queue=queue,
             capacity=capacity,
             pictures=pictures,
-            submissions=Submissions(queue, pictures, disk),
+            submissions=Submissions(queue, pictures, disk, lobby.book.depth),
             credentials=credentials,
             reviews=reviews,
             token_checks=Rates(TOKEN_CHECKS, TOKEN_CHECKS_PER_SECOND),
             wakeups=Wakeups(),
-            depths=depths,
+            lobby=lobby,
+            handout=Handout(queue, lobby, lambda: live.current.settings, waiting),
+            table_depths=depths,
             views=Recent(queue.views, recent_seconds),
             paces=RecentByName(queue.pace, shown_seconds),
             strikes=RecentByName(queue.strikes, shown_seconds),
             pods=Recent(pods, shown_seconds),
             models=Recent(records, shown_seconds),
-            gate=Gate(depths, capacity, uploads),
+            gate=Gate(depths, capacity, uploads, lobby.book.depth),
             uploads=uploads,
             work=Memory(WORK_BYTES),
             frames=Memory(FRAME_BYTES),
             slow_bodies=SlowBodies(monotonic),
-            metrics=Metrics(version("tierserve"), sorted(FINAL)),
+            metrics=metrics,
             clock=clock,
             internal_url=internal_url,
         )
@@ -141,7 +165,7 @@ class Services:
 
         # The news comes on threads of the database, and ``wakeups`` belongs to the loop.
         def hear(news: Sequence[News]) -> None:
-            loop.call_soon_threadsafe(self.wakeups.hear, news)
+            loop.call_soon_threadsafe(self._hear, news)
 
         def clean_up(news: Sequence[News]) -> None:
             if ended := [one for one in news if isinstance(one, Moved) and one.status in FINAL]:
@@ -153,6 +177,18 @@ class Services:
         Lookout(self.wakeups, self.queue.ended).start()
         # Own commits only, so that the sum over all servers counts each end once, and one of them deletes each blob.
         self.queue.listen(clean_up, own=True)
+
+    def _hear(self, news: Sequence[News]) -> None:
+        self.wakeups.hear(news)
+        for one in news:
+            if isinstance(one, Available):
+                self.handout.available(one.tier)
+            elif isinstance(one, Anything):
+                self.handout.look()
+
+    async def depths(self) -> dict[str, Depth]:
+        """How much of each tier is alive, in the table and in the lobby. Raises what the queue raises."""
+        return self.lobby.depths(await self.table_depths.get())
 
     @property
     def settings(self) -> Settings:

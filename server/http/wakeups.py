@@ -1,4 +1,4 @@
-"""Coroutines that wait for news of the queue: workers' requests for work, clients' requests for an end."""
+"""Coroutines that wait for the end of a prediction, as clients' requests do."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 
-from server.queue import FINAL, Anything, Available, Ended, Moved, News, Prediction, QueueError
+from server.queue import FINAL, Anything, Ended, Moved, News, Prediction, QueueError
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,6 @@ class Wakeups:
     """Lives on the event loop; ``draining`` says that this server is about to stop, and that nobody waits any more."""
 
     def __init__(self) -> None:
-        self._for_work: defaultdict[str, list[Waiter]] = defaultdict(list)
         self._for_end: defaultdict[str, list[Waiter]] = defaultdict(list)
         self.draining = False
 
@@ -65,19 +64,6 @@ class Wakeups:
             waiter.wake()
 
     @contextmanager
-    def for_work(self, tier: str) -> Iterator[Waiter]:
-        """Yield a waiter for work of a tier. Each ``Available`` wakes one: the first of the line that is not woken yet.
-
-        A wake-up that it has not acted upon when the block is left goes to the next waiter.
-        """
-        with self._enlisted(self._for_work, tier) as waiter:
-            try:
-                yield waiter
-            finally:
-                if waiter.woken:
-                    self.hear([Available(tier)])
-
-    @contextmanager
     def for_end(self, prediction_id: str) -> Iterator[Waiter]:
         """Yield a waiter for the end of a prediction. The end wakes all of its waiters."""
         with self._enlisted(self._for_end, prediction_id) as waiter:
@@ -87,8 +73,6 @@ class Wakeups:
         """Wake those whom the news concerns."""
         for one in news:
             match one:
-                case Available(tier):
-                    self._wake_one(self._for_work.get(tier, []))
                 case Moved(id=key, status=status) if status in FINAL:
                     self.ended([key])
                 case Ended(prediction):
@@ -111,17 +95,8 @@ class Wakeups:
         self.draining = True
         self._wake_all()
 
-    @staticmethod
-    def _wake_one(waiters: list[Waiter]) -> None:
-        waiter = next((waiter for waiter in waiters if not waiter.woken), None)
-        if waiter is not None:
-            waiter.wake()
-            # To the end of the line: if it may not take the work, the next wake-up reaches another one.
-            waiters.remove(waiter)
-            waiters.append(waiter)
-
     def _wake_all(self) -> None:
-        for waiters in (*self._for_work.values(), *self._for_end.values()):
+        for waiters in self._for_end.values():
             _wake(waiters)
 
     @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections import Counter
+from collections.abc import Callable
 from http import HTTPStatus
 
 from server.intake.capacity import Capacity
@@ -24,8 +25,11 @@ class Gate:
     least that a body can come to is counted: the exact limit is the queue's own.
     """
 
-    def __init__(self, depths: Recent[dict[str, Depth]], capacity: Capacity, uploads: Memory) -> None:
-        self._depths, self._capacity, self._uploads = depths, capacity, uploads
+    def __init__(
+        self, depths: Recent[dict[str, Depth]], capacity: Capacity, uploads: Memory, beside: Callable[[str], Depth]
+    ) -> None:
+        """``depths`` are those of the table; ``beside`` says how much of a tier is alive that is not in it."""
+        self._depths, self._capacity, self._uploads, self._beside = depths, capacity, uploads, beside
         self._counted: dict[str, Depth] = {}
         self._since: Counter[str] = Counter()
         self._bytes_since: Counter[str] = Counter()
@@ -40,15 +44,21 @@ class Gate:
         counted = await self._depths.get()
         if counted is not self._counted:  # ``Recent`` gives the same object until it asks again
             self._counted, self._since, self._bytes_since = counted, Counter(), Counter()
-        depth, limits = counted.get(tier.name, NOTHING), tier.limits
-        queued, least = self._since[tier.name] + depth.queued, int(announced * LEAST_SHARE)
+        depth, beside, limits = counted.get(tier.name, NOTHING), self._beside(tier.name), tier.limits
+        queued, least = self._since[tier.name] + depth.queued + beside.queued, int(announced * LEAST_SHARE)
         if queued >= limits.queue:
             raise queue_full(tier.name, queued, limits.queue)
-        taken = self._bytes_since[tier.name] + depth.bytes
+        taken = self._bytes_since[tier.name] + depth.bytes + beside.bytes
         if taken >= limits.queue_bytes or taken + least > limits.queue_bytes:
             raise queue_bytes_full(tier.name, taken, limits.queue_bytes)
         self._since[tier.name] += 1
         self._bytes_since[tier.name] += least
+
+    def is_beside(self, tier: Tier, announced: int) -> None:
+        """What was let in is not on its way to the table: ``beside`` counts it."""
+        if self._since[tier.name]:  # none of those that were let in since the last count
+            self._since[tier.name] -= 1
+            self._bytes_since[tier.name] -= min(self._bytes_since[tier.name], int(announced * LEAST_SHARE))
 
 
 def queue_full(tier: str, queued: int, limit: int) -> Problem:

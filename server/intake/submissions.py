@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
-from dataclasses import replace
 
-from server.blobs import Piece
+from server.blobs import Piece, pack_header
 from server.intake.admission import queue_bytes_full, queue_full
 from server.intake.gathering import Request
 from server.intake.pictures import Pictures
 from server.intake.wishes import Wishes
 from server.problems import Problem
-from server.queue import OutcomeUnknown, Prediction, Queue, QueueBytesFull, QueueFull, Submission, asked, chained
+from server.queue import Depth, OutcomeUnknown, Prediction, Queue, QueueBytesFull, QueueFull, Submission, asked, chained
 from server.settings.records import Limits, Tier
 
 # A larger one is hashed off the event loop. It would take more than some milliseconds there.
@@ -24,8 +23,9 @@ HASHED_AT_ONCE_BYTES = 1024 * 1024
 class Submissions:
     """Accepts predictions. It stores the pictures first and then the row, so that no row lacks its pictures."""
 
-    def __init__(self, queue: Queue, pictures: Pictures, disk: Executor) -> None:
-        self._queue, self._pictures, self._disk = queue, pictures, disk
+    def __init__(self, queue: Queue, pictures: Pictures, disk: Executor, beside: Callable[[str], Depth]) -> None:
+        """``beside`` says how much of a tier is alive that is not in the table; it is called from any thread."""
+        self._queue, self._pictures, self._disk, self._beside = queue, pictures, disk, beside
         self._hashing = asyncio.Lock()  # one large request at a time, as many would take all processors
 
     async def submit(
@@ -51,19 +51,7 @@ class Submissions:
                 return known
         if refusal is not None:
             raise refusal
-        submission = Submission(
-            id=prediction_id,
-            tier=tier.name,
-            model=tier.model.name,
-            images=len(request.pictures),
-            size=0,  # until the blob is stored
-            top_k=request.top_k,
-            priority=0,
-            deadline=wishes.deadline,
-            idempotency_key=key,
-            fingerprint=fingerprint,
-            owner=owner,
-        )
+        submission = described(prediction_id, owner, tier, request, wishes, fingerprint)
         try:
             return await self._keep(submission, request.pictures, tier.limits)
         except QueueFull as error:
@@ -73,8 +61,9 @@ class Submissions:
 
     async def _keep(self, submission: Submission, pictures: Sequence[Sequence[Piece]], limits: Limits) -> Prediction:
         def keep() -> Future[tuple[Prediction, bool]]:
-            size = self._pictures.keep(submission.id, pictures)
-            return self._queue.submit(replace(submission, size=size), limits.queue, limits.queue_bytes)
+            self._pictures.keep(submission.id, pictures)
+            beside = self._beside(submission.tier)
+            return self._queue.submit(submission, limits.queue - beside.queued, limits.queue_bytes - beside.bytes)
 
         needed = False
         try:
@@ -92,6 +81,26 @@ class Submissions:
             return _fingerprint(request)
         async with self._hashing:
             return await asyncio.to_thread(_fingerprint, request)
+
+
+def described(
+    prediction_id: str, owner: str, tier: Tier, request: Request, wishes: Wishes, fingerprint: str | None = None
+) -> Submission:
+    """What the queue is told of a request."""
+    sizes = [sum(map(len, chunks)) for chunks in request.pictures]
+    return Submission(
+        id=prediction_id,
+        tier=tier.name,
+        model=tier.model.name,
+        images=len(request.pictures),
+        size=len(pack_header(sizes)) + sum(sizes),
+        top_k=request.top_k,
+        priority=0,
+        deadline=wishes.deadline,
+        idempotency_key=wishes.idempotency_key,
+        fingerprint=fingerprint,
+        owner=owner,
+    )
 
 
 def _fingerprint(request: Request) -> str:

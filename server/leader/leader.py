@@ -10,7 +10,7 @@ from collections.abc import Callable
 from server.blobs import Blobs
 from server.engines.base import Engine
 from server.leader.loop import Loop
-from server.leader.starting import Starting
+from server.leader.starting import Alive, Starting
 from server.leader.sweeping import Sweeping
 from server.leader.term import Term
 from server.leader.upkeep import Upkeep
@@ -38,9 +38,10 @@ class Leader:
         engine: Engine,
         server_url: str,
         clock: Callable[[], float] = time.time,
+        alive: Alive = dict,
     ) -> None:
         self._live, self._queue, self._engine, self._clock = live, queue, engine, clock
-        self.starting = Starting(live, queue, engine, server_url, clock)
+        self.starting = Starting(live, queue, engine, server_url, clock, alive)
         self.upkeep = Upkeep(live, queue, engine, clock)
         self.sweeping = Sweeping(live, queue, blobs)
         self._term: Term | None = None

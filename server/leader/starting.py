@@ -10,7 +10,7 @@ import logging
 import math
 import secrets
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from server.engines.base import Engine, EngineError, NoRoom
@@ -36,13 +36,19 @@ TROUBLE = (EngineError, RenderError, BadManifest)  # of one tier; the others go 
 SHARED = (QueueError, TimeoutError)  # the database is away, for all tiers
 
 T = TypeVar("T")
+Alive = Callable[[Mapping[str, Depth]], Mapping[str, Depth]]
+"""Adds to the depths of the table what this server has that is not in it; called from any thread."""
+
 EMPTY = Depth(0, 0, None)
 
 
 class Starting:
     """Works for one thread. ``clock`` gives epoch seconds, as the queue's rows have them."""
 
-    def __init__(self, live: Live, queue: Queue, engine: Engine, server_url: str, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, live: Live, queue: Queue, engine: Engine, server_url: str, clock: Callable[[], float], alive: Alive
+    ) -> None:
+        self._alive = alive
         self._live, self._queue, self._engine = live, queue, engine
         self._server_url, self._clock = server_url, clock
         self._jobs = Jobs(queue, engine, clock)
@@ -81,7 +87,9 @@ class Starting:
         silence = current.settings.lease.seconds if term.leases_count(self._clock()) else math.inf
         tiers = current.settings.tiers
         crews = {name: self._reconcile(tier, rows[name], silence) for name, tier in tiers.items()}
-        depths = answer(self._queue.depths())  # after the Jobs that are over were ended: what they held waits again
+        depths = self._alive(
+            answer(self._queue.depths())
+        )  # after the Jobs that are over were ended: what they held waits again
         return {
             name: crew
             if isinstance(crew, TierView)

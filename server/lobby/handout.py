@@ -99,7 +99,8 @@ class Handout:
         self._tables: defaultdict[str, Table] = defaultdict(Table)
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopped = self._looks = False
-        lobby.arrived = self.serve
+        self.unserved: Callable[[], None] = lambda: None  # told when an entry finds no worker
+        lobby.arrived = self._arrived
 
     def has_workers(self, tier: str) -> bool:
         """Whether a worker of this tier is connected."""
@@ -121,10 +122,10 @@ class Handout:
         if peer.worker.job in seats and seats[peer.worker.job].peer is peer:
             del seats[peer.worker.job]
 
-    def grant(self, peer: Peer, credits: int) -> None:
+    def grant(self, peer: Peer, more: int) -> None:
         """A worker would take so many more."""
         if seat := self._seat(peer):
-            seat.credits = min(HELD_MOST, seat.credits + credits)
+            seat.credits = min(HELD_MOST, seat.credits + more)
             self.serve(peer.worker.tier)
 
     def finished(self, peer: Peer, ids: Iterable[str]) -> None:
@@ -175,12 +176,17 @@ class Handout:
             else:
                 return
 
+    def _arrived(self, tier: str) -> None:
+        self.serve(tier)
+        if self._lobby.book.lines[tier]:
+            self.unserved()
+
     def _give(self, seat: Seat, line: Line) -> None:
         """Give entries of the lobby."""
         worker = seat.peer.worker
         most = self._share(seat, len(line))
         size, held = 0, sum(one.size for one in seat.holds.values())
-        handed = []
+        handed: list[Handed] = []
         while len(handed) < most and (entry := line.first) is not None:
             size += entry.submission.size
             many = len(seat.holds)

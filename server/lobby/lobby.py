@@ -52,7 +52,7 @@ class Lobby:
         self.book = Book()
         self._settling = Settling(queue, self.book, ended)
         self._keeping = Keeping(queue, pictures, disk, self.book, settings, ended)
-        self.arrived: Callable[[str], None] = lambda tier: None  # told of a tier in which an entry waits (again)
+        self.arrived: Callable[[str], None] = lambda _: None  # told of a tier in which an entry waits (again)
 
     def has_place(self, tier: Tier, size: int) -> bool:
         """Whether an entry of so many bytes may come in."""
@@ -166,10 +166,8 @@ class Lobby:
 
     def _held(self, worker: Worker, key: str, token: str) -> Entry | None:
         entry = self.book.worked_on.get(key)
-        mine = (
-            entry is not None and entry.hold is not None and (entry.hold.job, entry.hold.token) == (worker.job, token)
-        )
-        return entry if mine else None
+        hold = entry.hold if entry else None
+        return entry if hold and (hold.job, hold.token) == (worker.job, token) else None
 
     def _complete(self, worker: Worker, completion: Completion) -> str:
         """The outcome of a result; empty if it is none of an entry that is worked on."""

@@ -35,7 +35,7 @@ class MetricsHandler(BaseHandler):
 
     async def _tiers(self) -> dict[str, TierFigures]:
         services, tiers = self.services, self.services.settings.tiers
-        depths, views = await services.depths.get(), await services.views.get()
+        depths, views = await services.depths(), await services.views.get()
         strikes = await asyncio.gather(*(services.strikes.get(name) for name in tiers))
         now = services.clock()
         return {

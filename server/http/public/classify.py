@@ -2,26 +2,40 @@
 
 from __future__ import annotations
 
+import asyncio
 from http import HTTPStatus
 
-from server.http.public.ends import until_final
+from server.http.public.ends import patience, until_final, watched
 from server.http.public.preference import Preference
 from server.http.public.representation import describe, ended_badly, path_of
 from server.http.public.uploads import UploadHandler
 from server.intake import formats
+from server.intake.gathering import Request
+from server.intake.memory import Held
+from server.intake.submissions import described
 from server.intake.wishes import Wishes
+from server.lobby import Entry
 from server.points import Point, reached
 from server.problems import Problem
-from server.queue import Prediction, Status, asked
+from server.queue import Prediction, Status, Submission, asked
 from server.settings.records import Tier
 
 
 class ClassifyHandler(UploadHandler):
-    """``POST``: keep pictures, then answer with their labels or with where they stand."""
+    """``POST``: take pictures, then answer with their labels or with where they stand."""
 
     tier: Tier
     wishes: Wishes
     refusal: Problem | None = None  # of a full queue, which a repeated request need not mind
+    _entry: Entry | None = None
+    _gone = False
+
+    def on_connection_close(self) -> None:
+        """A client that hangs up takes back what nobody works on yet: it was promised nothing."""
+        super().on_connection_close()
+        self._gone = True
+        if self._entry is not None:
+            self.services.lobby.withdraw(self._entry)
 
     def most_bytes(self) -> int:
         """How long the body may be, by its tier and its type. Raises ``Problem`` when there is no such tier."""
@@ -45,20 +59,53 @@ class ClassifyHandler(UploadHandler):
             self.refusal = full
 
     async def post(self, tier: str) -> None:
-        """Keep the pictures on disk, wait as long as the client wants to, answer."""
+        """Have the pictures classified, wait as long as the client wants to, answer."""
         reached(Point.BODY_READ)
         preference = Preference.of(self.request.headers.get_list("Prefer"), self.tier.waits.sync)
         if preference.applied:
             self.set_header("Preference-Applied", preference.applied)
-        prediction_id = self.services.queue.ids.new(self.services.clock)
-        kept = self._keep(prediction_id)  # begins only in ``until_final``, which listens for the end before
-        await self._answer(await until_final(prediction_id, kept, preference.seconds, self.services))
+        prediction = await self._predict(preference.seconds)
+        if prediction is not None:
+            await self._answer(prediction)
 
-    async def _keep(self, prediction_id: str) -> Prediction:
+    async def _predict(self, seconds: float) -> Prediction | None:
+        """The prediction once it is final, or as it is after ``seconds``; None if its caller hung up before."""
+        services, prediction_id = self.services, self.services.queue.ids.new(self.services.clock)
+        request, held = self.take_pictures(self.get_query_argument("top_k", None))
+        if seconds > 0 and self.wishes.idempotency_key is None and services.handout.has_workers(self.tier.name):
+            submission = described(prediction_id, self.caller, self.tier, request, self.wishes)
+            if services.lobby.has_place(self.tier, submission.size):
+                services.gate.is_beside(self.tier, self.body.announced)
+                return await self._wait_in_lobby(submission, request, held, seconds)
+        kept = self._keep(prediction_id, request, held)  # begins in ``until_final``, which listens for the end before
+        return await until_final(prediction_id, kept, seconds, services)
+
+    async def _keep(self, prediction_id: str, request: Request, held: Held) -> Prediction:
         """Return the accepted prediction. Its pictures are on disk by then, so their memory is free while it waits."""
-        with self.pictures(self.get_query_argument("top_k", None)) as request:
+        try:
             asking = (prediction_id, self.caller, self.tier, request, self.wishes, self.refusal)
             return await self.services.submissions.submit(*asking)
+        finally:
+            held.release()
+
+    async def _wait_in_lobby(
+        self, submission: Submission, request: Request, held: Held, seconds: float
+    ) -> Prediction | None:
+        services, end = self.services, asyncio.get_running_loop().time() + seconds
+        with services.wakeups.for_end(submission.id) as waiter:
+            entry = self._entry = services.lobby.enter(submission, request.pictures, held, waiter.wake)
+            del request
+            while (outcome := entry.outcome) is None:
+                if self._gone:
+                    services.lobby.withdraw(entry)
+                    return None
+                if (left := patience(waiter, end, services)) <= 0:
+                    outcome = await services.lobby.keep(entry)
+                    break
+                await waiter.wait(left)
+            if isinstance(outcome, Exception):
+                raise outcome
+            return await watched(outcome, waiter, end, services)
 
     async def _answer(self, prediction: Prediction) -> None:
         reached(Point.ANSWER_READY)

@@ -7,6 +7,7 @@ from collections.abc import Awaitable
 from http import HTTPStatus
 
 from server.http.services import Services
+from server.http.wakeups import Waiter
 from server.problems import Problem
 from server.queue import FINAL, Prediction, QueueError, asked
 
@@ -34,19 +35,29 @@ async def until_final(
     prediction_id: str, first: Awaitable[Prediction], seconds: float, services: Services
 ) -> Prediction:
     """Return the prediction that ``first`` gives once it is final, or as it is after ``seconds``."""
-    wakeups, loop = services.wakeups, asyncio.get_running_loop()
-    end = loop.time() + seconds
-    with wakeups.for_end(prediction_id) as waiter:  # listens before the prediction exists, so as not to miss its end
+    end = asyncio.get_running_loop().time() + seconds
+    # It listens before the prediction exists, so as not to miss its end.
+    with services.wakeups.for_end(prediction_id) as waiter:
         prediction = await first
-        while prediction.id == prediction_id and prediction.status not in FINAL:
-            left = 0.0 if wakeups.draining or waiter.hurried else end - loop.time()
-            if left <= 0:
-                break
-            await waiter.wait(left)
-            prediction = waiter.ended or await _read_again(prediction, services)
-    if prediction.id != prediction_id:  # the idempotency key belongs to an older prediction
-        prediction = await until_final(prediction.id, read(prediction.id, services), seconds, services)
+        if prediction.id == prediction_id:
+            return await watched(prediction, waiter, end, services)
+    # The idempotency key belongs to an older prediction.
+    return await until_final(prediction.id, read(prediction.id, services), seconds, services)
+
+
+async def watched(prediction: Prediction, waiter: Waiter, end: float, services: Services) -> Prediction:
+    """Return a prediction of the table once it is final, or as it is at the loop's time ``end``."""
+    while prediction.status not in FINAL and (left := patience(waiter, end, services)) > 0:
+        await waiter.wait(left)
+        prediction = waiter.ended or await _read_again(prediction, services)
     return prediction
+
+
+def patience(waiter: Waiter, end: float, services: Services) -> float:
+    """How many seconds a request still waits."""
+    if services.wakeups.draining or waiter.hurried:
+        return 0.0
+    return end - asyncio.get_running_loop().time()
 
 
 async def _read_again(last: Prediction, services: Services) -> Prediction:

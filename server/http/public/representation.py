@@ -70,14 +70,16 @@ async def _queue(prediction: Prediction, services: Services) -> dict[str, Any] |
     position = await asked(services.queue.position(prediction.id))
     if position is None:
         return None
+    beside = services.lobby.ahead_of(prediction.tier, (prediction.priority, prediction.accepted_at))
+    ahead = position.ahead + beside
     pace = await asked(services.queue.pace(prediction.tier))
     view = (await services.views.get()).get(prediction.tier, NEVER_SEEN)
     queue = {
-        "position": position.position,
-        "ahead": position.ahead,
+        "position": ahead + 1,
+        "ahead": ahead,
         "reason": view.reason,
     }
-    seconds = eta(position.ahead, pace, view.running)
+    seconds = eta(ahead, pace, view.running)
     return queue if seconds is None else {**queue, "eta_seconds": seconds}
 
 

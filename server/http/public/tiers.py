@@ -29,7 +29,7 @@ class TiersHandler(PublicHandler):
 
     async def _describe(self, tier: Tier, record: Record | None) -> dict[str, Any]:
         services = self.services
-        depth = (await services.depths.get()).get(tier.name)
+        depth = (await services.depths()).get(tier.name)
         view = (await services.views.get()).get(tier.name, NEVER_SEEN)
         pace = await services.paces.get(tier.name)
         return {

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from http import HTTPStatus
 
 from server.http.base import PublicHandler
@@ -35,21 +33,21 @@ class UploadHandler(PublicHandler):
         if self._reader is not None:
             self._reader.feed(chunk)
 
-    @contextmanager
-    def pictures(self, top_k: str | None) -> Iterator[Request]:
-        """Yield what has come. Raises ``Problem``. Its memory counts as held until the block ends, in whatever way."""
+    def take_pictures(self, top_k: str | None) -> tuple[Request, Held]:
+        """What has come, and what counts its memory, which the caller must release. Raises ``Problem``."""
         reader, held = self._reader, self._held
-        self._reader = self._held = None  # a client that hangs up now does not end the block
+        self._reader = self._held = None  # a client that hangs up now does not release it
         assert reader is not None
         assert held is not None
         held.keep()
         try:
-            yield reader.finish(top_k)
-        finally:
+            return reader.finish(top_k), held
+        except BaseException:
             held.release()
+            raise
 
     def release(self) -> None:
-        """Forget the body, and give its memory back, unless ``pictures`` has it; further calls change nothing."""
+        """Forget the body, and give its memory back, unless ``take_pictures`` was called; further calls change nothing."""
         super().release()
         self._reader = None
         if self._held is not None:
