@@ -47,7 +47,7 @@ class UploadHandler(PublicHandler):
             raise
 
     def release(self) -> None:
-        """Forget the body, and give its memory back, unless ``take_pictures`` was called; further calls change nothing."""
+        """Forget the body, and give its memory back, unless ``take_pictures`` was called."""
         super().release()
         self._reader = None
         if self._held is not None:
