@@ -40,14 +40,19 @@ class Workers:
         scheme, _, given = request.headers.get("Authorization", "").partition(" ")
         token = given if scheme == "Bearer" else ""
         try:
-            if worker := services.credentials.recall(token):  # on the loop, as it never blocks
-                return worker
-            if not services.token_checks.take(request.remote_ip or ""):
-                raise AccessUnknown("too many tokens of this address wait to be checked")
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(services.reviews, services.credentials.check, token)
+            return await worker_of(token, request.remote_ip or "", services)
         except AccessDenied as error:
             raise Problem(HTTPStatus.UNAUTHORIZED, "bad_worker_token", str(error)) from error
         except AccessUnknown as error:
             unavailable = HTTPStatus.SERVICE_UNAVAILABLE
             raise Problem(unavailable, "worker_token_unchecked", str(error), retry_after=1) from error
+
+
+async def worker_of(token: str, address: str, services: Services) -> Worker:
+    """Return the token's worker. Raises ``AccessDenied``, or ``AccessUnknown`` when that cannot be said now."""
+    if worker := services.credentials.recall(token):  # on the loop, as it never blocks
+        return worker
+    if not services.token_checks.take(address):
+        raise AccessUnknown("too many tokens of this address wait to be checked")
+    loop = asyncio.get_running_loop()
+    return await loop.run_in_executor(services.reviews, services.credentials.check, token)

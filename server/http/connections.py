@@ -57,14 +57,20 @@ class Door(Protocol):
 class Stream(IOStream):
     """A socket that calls ``came`` when bytes have come; ``moved_at`` is when the last ones came or went.
 
-    It calls ``unreadable`` before it closes because a line of a body is too long.
+    ``went_at`` is when some last went, or were to go after all others had gone. It calls ``unreadable`` before it closes because a line of a body is too long.
     """
 
     def __init__(self, sock: socket.socket) -> None:
         super().__init__(sock)
         self.came: Callable[[], None] = lambda: None
         self.unreadable: Callable[[], None] = lambda: None
-        self.moved_at = self.io_loop.time()
+        self.moved_at = self.went_at = self.io_loop.time()
+
+    def write(self, data: bytes | memoryview) -> asyncio.Future[None]:
+        """As Tornado's."""
+        if not self.writing():
+            self.went_at = self.io_loop.time()
+        return super().write(data)
 
     def read_until_regex(self, regex: bytes, max_bytes: int | None = None) -> Awaitable[bytes]:
         """Read a head, or so much of it that it is too long; past ``max_bytes`` Tornado would close unanswered."""
@@ -90,7 +96,7 @@ class Stream(IOStream):
     def write_to_fd(self, data: memoryview) -> int:
         """As Tornado's."""
         count = super().write_to_fd(data)
-        self.moved_at = self.io_loop.time()
+        self.moved_at = self.went_at = self.io_loop.time()
         return count
 
 
@@ -99,13 +105,13 @@ class Exchange(HTTP1Connection):
 
     def __init__(self, connection: Connection, params: HTTP1ConnectionParameters, context: object | None) -> None:
         super().__init__(connection.stream, False, params, context)
-        self._connection = connection
+        self.connection = connection
         self._expects = False
         connection.stream.unreadable = self._say_unreadable
 
     def _parse_headers(self, data: bytes) -> tuple[str, HTTPHeaders]:
         line, headers = heads.read(data)
-        self._connection.begin()
+        self.connection.begin()
         if headers.get("Expect", "").lower() == "100-continue":
             self._expects = line.endswith("HTTP/1.1")
             # Tornado knows lower case only, and would send "100 Continue" even after an answer.
@@ -116,13 +122,13 @@ class Exchange(HTTP1Connection):
         try:
             return await super()._read_message(delegate)
         except Problem as problem:
-            await self._connection.refuse(problem, answered=self._response_start_line is not None)
+            await self.connection.refuse(problem, answered=self._response_start_line is not None)
             self.close()
             return False
 
     async def _deliver_body(self, delegate: HTTPMessageDelegate, data: bytes) -> None:
         await super()._deliver_body(delegate, data)
-        await self._connection.took(len(data))
+        await self.connection.took(len(data))
 
     def _read_body(self, code: int, headers: HTTPHeaders, delegate: HTTPMessageDelegate) -> Awaitable[None] | None:
         """Called when the handler is ready for the body."""
@@ -136,21 +142,30 @@ class Exchange(HTTP1Connection):
 
     async def _framed(self, reading: Awaitable[None]) -> None:
         """Read a body whose framing may be broken. Raises ``Problem``."""
-        self._connection.receive()
+        self.connection.receive()
         try:
             await reading
         except HTTPInputError as error:
             raise _bad_body(error) from error
         finally:
-            self._connection.begin()
+            self.connection.begin()
+
+    def detach(self) -> IOStream:
+        """As Tornado's: from now on the connection is no longer one of HTTP, but it still counts as one of its port."""
+        self.connection.is_upgraded = True
+        return super().detach()
 
     def _say_unreadable(self) -> None:
         if self._response_start_line is None:
-            self._connection.send(_bad_body("the size of a chunk has too many digits"))
+            self.connection.send(_bad_body("the size of a chunk has too many digits"))
 
 
 class Connection(HTTP1ServerConnection):
-    """The requests of one client, one after another. ``begun_at`` is when the first byte of a head came."""
+    """The requests of one client, one after another. ``begun_at`` is when the first byte of a head came.
+
+    When it ``is_upgraded`` (to a WebSocket), there are none any more. ``farewell`` is called before it is closed then,
+    because the server stops.
+    """
 
     stream: Stream
 
@@ -159,6 +174,9 @@ class Connection(HTTP1ServerConnection):
         self._door, self._waits = door, True
         self.address = getattr(context, "remote_ip", None) or ""
         self.begun_at: float | None = None
+        self.is_upgraded = False
+        self.farewell: Callable[[], None] = lambda: None
+        self._ended: Callable[[], None] | None = None
         stream.came = self._came
 
     def begin(self) -> None:
@@ -178,7 +196,7 @@ class Connection(HTTP1ServerConnection):
         """Close the connection if its client has been silent for too long."""
         silence = now - self.stream.moved_at
         if self.stream.writing():
-            if silence > TAKING_SECONDS:
+            if now - self.stream.went_at > TAKING_SECONDS:
                 self.stream.close()
         elif not self._waits:
             return
@@ -229,7 +247,23 @@ class Connection(HTTP1ServerConnection):
             log.exception("a connection was closed for a fault of the server")
             self.stream.close()
         finally:
-            delegate.on_close(self)
+            self._ended = lambda: delegate.on_close(self)
+            if self.is_upgraded and not self.stream.closed():
+                self.stream.set_close_callback(self._end)
+            else:
+                self._end()
+
+    async def close(self) -> None:
+        """As Tornado's."""
+        if self.is_upgraded:
+            self.farewell()
+        await super().close()
+        self._end()
+
+    def _end(self) -> None:
+        ended, self._ended = self._ended, None
+        if ended is not None:
+            ended()
 
     def _came(self) -> None:
         if self._waits:

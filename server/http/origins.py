@@ -31,7 +31,13 @@ def check(request: HTTPServerRequest, services: Services) -> None:
     if names is not None and "Host" in request.headers and not (_among(name, names) or _is_own_address(name, request)):
         detail = f"this server is not {name[:80]!r}; server.hosts lists the names that it serves"
         raise Problem(HTTPStatus.MISDIRECTED_REQUEST, "wrong_host", detail)
-    if request.method not in CHANGES_NOTHING and not _is_same_site(request):
+    if request.method not in CHANGES_NOTHING:
+        check_site(request)
+
+
+def check_site(request: HTTPServerRequest) -> None:
+    """Raises ``Problem``: 403 when a page of another site made a browser send the request."""
+    if not _is_same_site(request):
         detail = "a page of another site must not change anything here"
         raise Problem(HTTPStatus.FORBIDDEN, "wrong_origin", detail)
 

@@ -11,8 +11,9 @@ from tornado.web import Application
 
 from server.http.base import BaseHandler, NotFoundHandler
 from server.http.descriptors import shares
+from server.http.internal.channel import ChannelHandler
+from server.http.internal.handshake import RetiredHandler
 from server.http.internal.metrics import MetricsHandler
-from server.http.internal.worker import CompleteHandler, ExtendHandler, LeaseHandler, ReleaseHandler
 from server.http.listener import Listener
 from server.http.public.classify import ClassifyHandler
 from server.http.public.health import HealthHandler, ReadyHandler
@@ -36,10 +37,11 @@ PUBLIC: Mapping[str, type[BaseHandler]] = {
     "/readyz": ReadyHandler,
 }
 INTERNAL: Mapping[str, type[BaseHandler]] = {
-    "/work/lease": LeaseHandler,
-    "/work/complete": CompleteHandler,
-    "/work/extend": ExtendHandler,
-    "/work/release": ReleaseHandler,
+    "/work/channel": ChannelHandler,
+    "/work/lease": RetiredHandler,
+    "/work/complete": RetiredHandler,
+    "/work/extend": RetiredHandler,
+    "/work/release": RetiredHandler,
     "/metrics": MetricsHandler,
     # Here too, for the kubelet: whatever happens on the public port, it must not take the server for dead.
     "/healthz": HealthHandler,

@@ -14,6 +14,7 @@ from server.access.workers import Credentials
 from server.blobs import Blobs
 from server.engines.base import Engine, Pod
 from server.http.rates import Rates
+from server.http.silence import Silence
 from server.http.slow_bodies import SlowBodies
 from server.http.wakeups import Lookout, Wakeups
 from server.intake.admission import Gate
@@ -82,6 +83,7 @@ class Services:
     work: Memory
     frames: Memory
     slow_bodies: SlowBodies
+    silence: Silence
     metrics: Metrics
     clock: Callable[[], float]
     internal_url: str
@@ -152,6 +154,7 @@ class Services:
             frames=Memory(FRAME_BYTES),
             slow_bodies=SlowBodies(monotonic),
             metrics=metrics,
+            silence=Silence(monotonic),
             clock=clock,
             internal_url=internal_url,
         )

@@ -106,12 +106,12 @@ class Handout:
         """Whether a worker of this tier is connected."""
         return bool(self._seats.get(tier)) and not self._stopped
 
-    def join(self, peer: Peer, holds: Iterable[Leased]) -> None:
-        """A worker is connected, and holds these; an older connection of its Job is ended."""
+    def join(self, peer: Peer) -> None:
+        """A worker is connected; an older connection of its Job is ended."""
         seats, job = self._seats[peer.worker.tier], peer.worker.job
         if job in seats:
             seats[job].peer.dismiss(OTHER_CHANNEL, "another channel of this Job was opened")
-        seats[job] = Seat(peer, self._now(), holds={one.id: one for one in holds})
+        seats[job] = Seat(peer, self._now())
         if self._stopped:
             peer.stopping()
         self._look_later()
@@ -121,6 +121,11 @@ class Handout:
         seats = self._seats[peer.worker.tier]
         if peer.worker.job in seats and seats[peer.worker.job].peer is peer:
             del seats[peer.worker.job]
+
+    def took_up(self, peer: Peer, leased: Iterable[Leased]) -> None:
+        """A worker came with these of the table."""
+        if seat := self._seat(peer):
+            seat.holds |= {one.id: one for one in leased}
 
     def grant(self, peer: Peer, more: int) -> None:
         """A worker would take so many more."""

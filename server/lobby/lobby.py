@@ -16,7 +16,6 @@ from server.lobby.keeping import Keeping
 from server.lobby.settling import Settling
 from server.points import Point, reached
 from server.queue import (
-    ATTEMPTS,
     Completion,
     Depth,
     Hold,
@@ -123,10 +122,11 @@ class Lobby:
                 self._hand_back(entry)
         return kept
 
-    async def complete(self, worker: Worker, completions: Sequence[Completion]) -> list[str]:
+    async def complete(self, worker: Worker, completions: Sequence[Completion], attempts: int) -> list[str]:
         """Take results; answers for each what ``Queue.complete`` answers, and waits only for those of the table.
 
-        Raises what the queue raises when it could not store those.
+        ``attempts`` is how many leases of a prediction may be lost. Raises what the queue raises when it could not
+        store those.
         """
         outcomes = [self._complete(worker, completion) for completion in completions]
         if "" not in outcomes:
@@ -137,8 +137,6 @@ class Lobby:
             outcomes[index] = self._complete(worker, completions[index])  # it may have come back
         rest = [index for index in rest if not outcomes[index]]
         if rest:
-            tier = self._settings().tiers.get(worker.tier)
-            attempts = tier.limits.attempts if tier else ATTEMPTS
             of_table = [completions[index] for index in rest]
             answers = await asked(self._queue.complete(worker.job, of_table, attempts))
             for index, answer in zip(rest, answers, strict=True):

@@ -6,20 +6,18 @@ Tests move its clock.
 from __future__ import annotations
 
 import asyncio
-import json
 import operator
 import socket
-import struct
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import cache
-from http import HTTPStatus
 from pathlib import Path
 from typing import Any, TypeVar
 
 from tornado.netutil import bind_sockets
+from websockets.protocol import State
 
 from server.access.workers import AccessUnknown, Worker, WorkerTokens
 from server.blobs import BlobError, DirectoryBlobs, Piece
@@ -32,6 +30,7 @@ from server.queue import Listener, News, Queue, QueueError, SQLite, new_id
 from server.queue.store.transactions import Transaction
 from server.settings.live import Live
 from server.settings.sources import Files
+from tests.channel import Channel
 from tests.running import MODEL, Answer, Client
 from tests.server.given import HandClock, submission
 from tests.server.leader.leader_world import Obedient
@@ -43,6 +42,7 @@ ASYNC = {"Prefer": "respond-async"}
 PICTURE = b"\xff\xd8\xff" + bytes(100)  # a server looks at the first bytes only
 LABELS = [{"labels": [{"label": "tabby", "score": 0.9}]}]
 
+QUIET_SECONDS = 0.3  # after which nothing more comes, because nothing is there
 PLACES = 5  # in the tier free of the site ``small``
 
 T = TypeVar("T")
@@ -178,6 +178,9 @@ class Site(Client):
             upload_bytes=upload_bytes,
         )
         self.callers = ThreadPoolExecutor(8)
+        self._channels: list[Channel] = []
+        self._workers: dict[str, Channel] = {}
+        self._held: dict[str, list[dict[str, Any]]] = {}
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
         self._thread.start()
@@ -207,6 +210,8 @@ class Site(Client):
         self.database.failure = None  # those who wait are answered from the database
         self.call(self.services.wakeups.drain)
         self.callers.shutdown()
+        for channel in self._channels:
+            channel.break_off()
         for server in self._servers:
             self.call(server.stop)
             asyncio.run_coroutine_threadsafe(server.close_all_connections(), self._loop).result(ANSWER_SECONDS)
@@ -247,25 +252,38 @@ class Site(Client):
         self.queue.open_job(name, tier, f"run-{name}").result(ANSWER_SECONDS)
         return self.tokens.mint(tier, name)
 
-    def work(self, path: str, body: Any, token: str) -> Answer:
-        """Ask the internal port as a worker."""
-        data = body if isinstance(body, bytes) else json.dumps(body).encode()
-        return self.internal.ask("POST", f"/work/{path}", data, {"Authorization": f"Bearer {token}"})
+    def channel(self, token: str, headers: dict[str, str] | None = None) -> Channel:
+        """Open a worker's channel, before anything is said; the site closes it."""
+        found = Channel(f"http://127.0.0.1:{self.internal.port}", token, headers)
+        self._channels.append(found)
+        return found
 
-    def lease(self, token: str, most: int = 1, wait: float = 0) -> list[dict[str, Any]]:
-        """Lease as a worker; returns the predictions."""
-        return leased(self.work("lease", {"most": most, "wait": wait}, token))
+    def worker(self, token: str) -> Channel:
+        """The channel of the worker with this token. It is opened anew when the last one was closed."""
+        if token not in self._workers or self._workers[token].socket.state is not State.OPEN:
+            self._workers[token] = self.channel(token)
+            self._workers[token].hold(self._held.get(token, []))
+        return self._workers[token]
+
+    def lease(self, token: str, most: int = 1, wait: float = ANSWER_SECONDS) -> list[dict[str, Any]]:
+        """Lease as a worker; returns the predictions that come before it is quiet. The first may take ``wait`` seconds.
+
+        A worker that got fewer than it asked for still has the credits.
+        """
+        channel = self.worker(token)
+        if channel.credits < most:
+            channel.grant(most - channel.credits)
+        found = channel.lease(most, wait, QUIET_SECONDS)
+        self._held.setdefault(token, []).extend(found)
+        return found
 
     def complete(self, prediction: dict[str, Any], token: str) -> list[str]:
         """Hand in labels for a prediction; returns the outcomes."""
-        named = {
-            "id": prediction["id"],
-            "token": prediction["token"],
-            "model": MODEL,
-            "results": LABELS,
-            "predict_ms": 8,
-        }
-        return list(self.work("complete", {"completions": [named]}, token).json["outcomes"])
+        return self.hand_in([completion(prediction)], token)
+
+    def hand_in(self, completions: list[dict[str, Any]], token: str) -> list[str]:
+        """Hand in results as a worker; returns the outcomes."""
+        return self.worker(token).complete(completions)
 
     def idle(self) -> None:
         """Return when no request is under way."""
@@ -318,18 +336,10 @@ def failed(error: QueueError) -> Future[Any]:
     return future
 
 
-def leased(answer: Answer) -> list[dict[str, Any]]:
-    """The predictions in the answer to a lease, each with its ``blob``. A 204 has none."""
-    if answer.status == HTTPStatus.NO_CONTENT:
-        return []
-    assert answer.status == HTTPStatus.OK, answer.body
-    (length,) = struct.unpack_from(">I", answer.body)
-    start, found = 4 + length, []
-    for entry in json.loads(answer.body[4:start])["predictions"]:
-        found.append({**entry, "blob": answer.body[start : start + entry["size"]]})
-        start += entry["size"]
-    assert start == len(answer.body)
-    return found
+def completion(prediction: dict[str, Any], results: Sequence[Any] = LABELS) -> dict[str, Any]:
+    """The results of a prediction, as a worker hands them in."""
+    named = {"id": prediction["id"], "token": prediction["token"]}
+    return {**named, "model": MODEL, "results": list(results), "predict_ms": 8}
 
 
 def assert_problem(answer: Answer, status: int, code: str) -> None:
