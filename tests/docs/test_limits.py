@@ -1,4 +1,4 @@
-"""The limits that docs/api.md names are those of the code."""
+"""The limits that docs/api.md and docs/worker-protocol.md name are those of the code."""
 
 from __future__ import annotations
 
@@ -33,17 +33,21 @@ LIMITS = [
     (r"more than (\S+) segments, chunks or blocks", [structure.MOST_PARTS]),
     (r"more than (\S+) compressed texts", [structure.MOST_PACKED]),
     (r"more than (\S+) billion pixels times scans", [structure.MOST_PASSES / 1e9]),
-    (r"A body may have (\S+) KiB, and that", [calls.LEASES_BYTES / KIB]),
-    (r"`/work/complete` (\S+) KiB for each picture", [calls.PICTURE_BYTES / KIB]),
-    (r"less than (\S+) MiB or more than (\S+) MiB", [calls.COMPLETE_LEAST / MIB, calls.COMPLETE_MOST / MIB]),
+]
+OF_WORKERS = [
+    (r"A message may have (\S+) KiB for each picture", [calls.PICTURE_BYTES / KIB]),
+    (r"less than (\S+) MiB or more than (\S+) MiB\. A worker", [calls.COMPLETE_LEAST / MIB, calls.COMPLETE_MOST / MIB]),
     (r"at most (\S+) bytes of JSON for each picture plus (\S+)", [results.RESULT_BYTES, results.LABEL_BYTES]),
     (r"holds at most (\S+) predictions, and at most (\S+) MiB", [moves.HELD_MOST, moves.HELD_BYTES / MIB]),
 ]
 
 
-@pytest.mark.parametrize(("words", "limits"), LIMITS)
-def test_the_limits_of_the_interface_are_those_of_the_code(words: str, limits: list[float]) -> None:
-    text = " ".join((ROOT / "docs" / "api.md").read_text().split())
+@pytest.mark.parametrize(
+    ("page", "words", "limits"),
+    [("api", *limit) for limit in LIMITS] + [("worker-protocol", *limit) for limit in OF_WORKERS],
+)
+def test_the_limits_of_the_interface_are_those_of_the_code(page: str, words: str, limits: list[float]) -> None:
+    text = " ".join((ROOT / "docs" / f"{page}.md").read_text().split())
     found = re.search(words, text)
     assert found is not None
     assert [float(number.replace(",", "")) for number in found.groups()] == limits
@@ -56,8 +60,8 @@ def test_the_limits_that_are_told_in_words_are_those_of_the_code() -> None:
 
 def test_the_codes_of_the_errors_are_those_of_the_code() -> None:
     source = "\n".join(path.read_text() for part in ("server", "model") for path in (ROOT / part).rglob("*.py"))
-    page = (ROOT / "docs" / "api.md").read_text()
-    rows = "\n".join(row for row in page.splitlines() if re.match(r"\| [45]\d\d", row))
+    page = "\n".join((ROOT / "docs" / name).read_text() for name in ("api.md", "worker-protocol.md"))
+    rows = "\n".join(row for row in page.splitlines() if re.match(r"\| [45]\d\d\b", row))
     made = set(re.findall(r'(?:Problem|ImageError)\(\s*(?:\w+\.)?\w+,\s*"(\w+)"', source))
     made |= set(re.findall(r'ImageError\("(\w+)"', source))
     assert len(made) > 30

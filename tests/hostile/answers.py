@@ -96,8 +96,9 @@ class Reader:
 
 @cache
 def documented() -> frozenset[str]:
-    """The codes that docs/api.md names."""
-    return frozenset(re.findall(r"`([a-z0-9_]+)`", (ROOT / "docs" / "api.md").read_text()))
+    """The codes that docs/api.md and docs/worker-protocol.md name."""
+    pages = [(ROOT / "docs" / name).read_text() for name in ("api.md", "worker-protocol.md")]
+    return frozenset(code for page in pages for code in re.findall(r"`([a-z0-9_]+)`", page))
 
 
 def complaint(reply: Reply, method: str) -> str:
