@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from typing import Any
 
 import fastjsonschema
@@ -19,7 +20,7 @@ def examples(heading: str) -> list[dict[str, Any]]:
     """The examples in JSON of the part of the page with this heading."""
     tokens = MarkdownIt("commonmark").parse((ROOT / "docs" / "worker-protocol.md").read_text())
     here, found = "", []
-    for before, token in zip(tokens, tokens[1:], strict=False):
+    for before, token in pairwise(tokens):
         if before.type == "heading_open":
             here = token.content
         elif token.type == "fence" and token.info == "json" and here == heading:
