@@ -20,7 +20,7 @@ SPREAD := --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
 BUILT := $(MODELS)/.built
 BUILDER := $(wildcard model/build/*.py) model/description.py model/images.py
 
-.PHONY: help run model models images test test-faults soak hostile test-cluster test-one cluster-parts cluster cluster-down lint format architectures bench docs lock audit clean
+.PHONY: help run model models images test test-faults soak hostile test-cluster test-one cluster-parts cluster cluster-down lint format architectures bench compare docs lock audit clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -81,11 +81,15 @@ architectures: .venv/.test ## Build a network of each family of timm, for half a
 bench: .venv/.test $(BUILT) ## Measure the performance, each figure beside its raw limit
 	@$(BIN)/python -m benchmarks --models $(MODELS) $(ARGS)
 
+compare: .venv/.test $(BUILT) ## Compare with other model servers, side by side in one run, for 40 minutes
+	@$(BIN)/python -m benchmarks.compare --models $(MODELS) $(ARGS)
+
 docs: .venv/.run ## Generate docs/configuration.md from the schema
 	@$(BIN)/python -m server.settings.reference
 
 lock: .venv/.test ## Write the newest versions of all dependencies, and their hashes, into requirements.lock
 	@$(BIN)/python -m uv pip compile -q --universal --all-extras --generate-hashes --no-header --no-annotate --upgrade --no-emit-index-url setup.py -o requirements.lock
+	@$(BIN)/python -m benchmarks.compare.locking
 
 audit: .venv/.test ## Ask a database of advisories about every package of requirements.lock
 	@$(BIN)/python -m tests.supply.audit $(ARGS)

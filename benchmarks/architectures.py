@@ -10,7 +10,6 @@ import argparse
 import json
 import logging
 import os
-import platform
 import signal
 import subprocess
 import sys
@@ -27,6 +26,7 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from benchmarks.families import FAMILIES
+from benchmarks.machine import machine
 from benchmarks.page import write_page
 from benchmarks.photos import draw
 
@@ -130,16 +130,9 @@ def _begun(family: str) -> Row:
         "family": family,
         "architecture": FAMILIES[family].architecture,
         "versions": {package: version(package) for package in PACKAGES},
-        "machine": f"{_processor()}, {os.cpu_count()} cores",
+        "machine": machine(),
         "date": datetime.now(UTC).date().isoformat(),
     }
-
-
-def _processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else ():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def kept(results: Path) -> dict[str, Row]:

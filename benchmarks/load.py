@@ -12,8 +12,9 @@ from statistics import median, quantiles
 
 SEND_BUFFER = 1 << 20  # large enough to send a whole request in one call
 ENDED_SECONDS = 90.0  # longer than the server lets any request wait
-LENGTH = re.compile(rb"\r\nContent-Length: (\d+)")
-RETRY = re.compile(rb"\r\nRetry-After: (\d+)")
+LENGTH = re.compile(rb"\r\ncontent-length: (\d+)", re.IGNORECASE)
+RETRY = re.compile(rb"\r\nretry-after: (\d+)", re.IGNORECASE)
+CLOSE = re.compile(rb"\r\nconnection: close", re.IGNORECASE)
 
 
 @dataclass(slots=True)
@@ -44,13 +45,17 @@ class Outcome:
         return quantiles(self.took, n=100)[98]
 
 
-def run(port: int, path: str, body: bytes, clients: int, seconds: float, headers: str = "") -> Outcome:
+def run(
+    port: int, path: str, body: bytes, clients: int, seconds: float, headers: str = "", kind: str = "image/jpeg"
+) -> Outcome:
     """Let several clients POST the body again and again. A refused client waits for as long as Retry-After says.
+
+    ``kind`` is the body's Content-Type.
 
     Raises ``ConnectionError`` when a connection ends before its answer, and ``TimeoutError`` when no answer comes.
     """
     request = (
-        f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: image/jpeg\r\n"
+        f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: {kind}\r\n"
         f"Content-Length: {len(body)}\r\n{headers}\r\n"
     ).encode() + body
     return asyncio.run(_run(port, request, clients, seconds))
@@ -119,7 +124,7 @@ class _Client(asyncio.Protocol):
             self._outcome.statuses[status] += 1
             if status < 300:
                 self._outcome.took.append(now - self._began)
-        if b"\r\nConnection: close" in head and self._transport is not None:
+        if CLOSE.search(head) and self._transport is not None:
             self._transport.close()
         if status >= 400 and (retry := RETRY.search(head)):
             self._outcome.told_when += 1
