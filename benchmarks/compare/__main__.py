@@ -100,7 +100,7 @@ def say(line: str) -> None:
 def main() -> int:
     """Compare, print the table or JSON, and return 1 if tierserve itself could not be measured."""
     options = _options()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the servers are ended too
+    signal.signal(signal.SIGTERM, _ended)
     with tempfile.TemporaryDirectory(prefix="tierserve-compare-", dir=options.models.parent) as folder:
         comparison = Comparison(options, Path(folder))
         comparison.run()
@@ -110,6 +110,11 @@ def main() -> int:
     else:
         print(f"on {machine()}\n\n{render(comparison.rounds, comparison.left_out)}")
     return int("tierserve" in comparison.left_out)
+
+
+def _ended(number: int, _: object) -> None:
+    signal.signal(number, signal.SIG_IGN)  # a second signal would cut off the end of the servers
+    sys.exit(128 + number)
 
 
 def _options() -> argparse.Namespace:

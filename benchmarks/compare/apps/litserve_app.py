@@ -7,14 +7,14 @@ from typing import Any
 
 import litserve
 
-from benchmarks.compare.engine import Engine
-
 
 class Classifier(litserve.LitAPI):
     """Takes a picture from a form, as LitServe's documentation does for files."""
 
     def setup(self, device: str) -> None:
         """Called by LitServe in each worker."""
+        from benchmarks.compare.engine import Engine  # here, so that the process for HTTP does not load the runtime
+
         self.engine = Engine()
 
     def decode_request(self, request):  # with an annotation, LitServe would take it for a parameter of the query
