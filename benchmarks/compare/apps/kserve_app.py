@@ -26,7 +26,8 @@ class Classifier(Model):
     def predict(self, payload: bytes, headers: dict[str, str] | None = None) -> dict[str, Any]:
         """The labels of one picture."""
         if self.engine is None:
-            logging.getLogger("uvicorn.access").disabled = True
+            for name in ("uvicorn.access", "kserve.trace"):  # each writes lines for every request
+                logging.getLogger(name).disabled = True
             self.engine = Engine()
         return {"predictions": [self.engine(payload)]}
 
