@@ -54,7 +54,7 @@ RUN cd /opt/tierserve/lib/python3*/site-packages && rm -r kubernetes/aio \
 
 FROM tools AS worker-packages
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
-    sh install.sh /pip/bin /opt/tierserve/bin/python numpy onnxruntime pillow
+    sh install.sh /pip/bin /opt/tierserve/bin/python numpy onnxruntime pillow websockets
 # libonnxruntime.so is for C programs; the Python module contains the same code. AVIF is a format that no worker opens.
 RUN cd /opt/tierserve/lib/python3*/site-packages \
     && rm -r onnxruntime/capi/libonnxruntime.so* onnxruntime/quantization onnxruntime/tools onnxruntime/transformers \
@@ -65,7 +65,7 @@ RUN cd /opt/tierserve/lib/python3*/site-packages \
 
 FROM tools AS worker-timm-packages
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
-    sh install.sh /pip/bin /opt/tierserve/bin/python numpy pillow safetensors timm torch
+    sh install.sh /pip/bin /opt/tierserve/bin/python numpy pillow safetensors timm torch websockets
 # One file of torch (py312_...) uses the syntax of a later Python, so it is not compiled.
 RUN cd /opt/tierserve/lib/python3*/site-packages && find . -name '*.pyi' -delete \
     && /opt/tierserve/bin/python -m compileall -q -f --invalidation-mode unchecked-hash -x /py312_ . && $SBOM

@@ -27,7 +27,7 @@ setup(
         "cluster": ["kubernetes>=37", "urllib3>=2.6.3"],
         "postgresql": ["psycopg[binary]>=3.3"],
         "objects": ["obstore>=0.11"],
-        "worker": ["numpy", "onnxruntime", "pillow>=13"],
+        "worker": ["numpy", "onnxruntime", "pillow>=13", "websockets>=17"],
         "build": [
             "huggingface_hub>=1",
             "onnx>=1.19",

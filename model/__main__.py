@@ -65,10 +65,12 @@ def _work(options: argparse.Namespace) -> int:
     # Signals are blocked before the imports, because the threads that libraries start inherit the mask. A signal that
     # comes during the set-up stays pending until the worker waits for it, and then the worker ends in good order.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
-    from model.connection import RequestRejected, ServerConnection, ServerGone
+    from model.channel import RequestRejected
     from model.decoder import DecoderUnavailable
+    from model.desk import Terms
+    from model.line import ServerGone
     from model.runtimes.base import ModelError, read_model
-    from model.worker import Terms, Worker
+    from model.worker import Worker
 
     try:
         server, token = os.environ["TIERSERVE_SERVER"], _token_source()
@@ -84,7 +86,7 @@ def _work(options: argparse.Namespace) -> int:
         return 1
     terms = Terms(options.idle, options.max_predictions, options.max_pixels)
     try:
-        log.info("ended: %s", Worker(lambda: ServerConnection(server, token), model, runtime, terms).run())
+        log.info("ended: %s", Worker(server, token, model, runtime, terms).run())
     except (RequestRejected, DecoderUnavailable) as error:
         log.error("ended: %s", error)
         return 1

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from model.connection import unframe
+from model.messages import unframe
 from tests.faults.actor import Actor
 from tests.faults.clients import ask
 from tests.faults.history import History
@@ -101,7 +101,7 @@ class Hand(Actor):
         if answer.status in (401, 410):
             self._doors.over(worker)
         try:
-            leases = unframe(answer.body) if answer.status == 200 else []
+            leases = list(unframe(answer.body).leases) if answer.status == 200 else []
         except (struct.error, IndexError):
             self._history.answer(number, status=answer.status, leases=[["", "", "unreadable"]])
             return []

@@ -56,8 +56,8 @@ def digest(data: bytes | memoryview) -> str:
 
 
 def _classified(models: Path, pictures: dict[str, bytes]) -> dict[str, tuple[str, float]]:
-    from model.connection import Lease
     from model.decoder import Decoder
+    from model.messages import Lease
     from model.runtimes.base import read_model
     from model.runtimes.onnx import OnnxRuntime
     from model.worker import PICTURE_SECONDS, predict
@@ -67,7 +67,7 @@ def _classified(models: Path, pictures: dict[str, bytes]) -> dict[str, tuple[str
     decoder = Decoder(model.preprocessing, 24_000_000, PICTURE_SECONDS)
     found = {}
     for name, data in pictures.items():
-        lease = Lease(id="", token="", top_k=1, renew=0.0, pictures=(memoryview(data),))
+        lease = Lease(id="", token="", top_k=1, pictures=(memoryview(data),))
         done = predict(lease, model, runtime, decoder)
         best = done["results"][0]["labels"][0]
         found[name] = best["label"], best["score"]

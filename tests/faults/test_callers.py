@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
-from model.connection import Lease, unframe
+from model.messages import Lease, unframe
 from tests.faults.clients import ask
 from tests.faults.conftest import Begin
 from tests.faults.databases import Database
@@ -51,7 +51,7 @@ def leased(world: World) -> tuple[str, Lease]:
         "it has leased a prediction",
         lambda got: got.status == 200,
     )
-    return token, unframe(answer.body)[0]
+    return token, unframe(answer.body).leases[0]
 
 
 def test_33_a_result_of_fifty_megabytes_is_refused_and_the_lease_stays(begin: Begin) -> None:

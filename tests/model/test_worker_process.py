@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import os
+import queue
 import signal
-import struct
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
+from websockets.exceptions import ConnectionClosed
 
+from tests.model.channel_server import Visit, serving
 from tests.model.pictures import PICTURES
 from tests.model.test_decoder import SMALL, children, is_alive
 from tests.waiting import eventually
@@ -33,91 +32,66 @@ sys.exit(model.__main__.main())
 """
 
 
-class Server(ThreadingHTTPServer):
-    """Leases the predictions in ``waiting``, one at a time, and keeps what the worker sends."""
-
-    daemon_threads = True
+class Site:
+    """Gives a worker the predictions of the test, and keeps what the worker sends."""
 
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.waiting: list[tuple[str, bytes]] = []
-        self.received: dict[str, list[Any]] = {"complete": [], "extend": [], "release": []}
-        self.news = threading.Event()
+        self.url = ""
+        self.received: list[dict[str, Any]] = []
+        self._visit: queue.Queue[Visit] = queue.Queue()
 
-    def handle_error(self, request: object, client_address: object) -> None:
-        """A worker that ends hangs up in the middle of a request."""
-
-    def lease(self) -> bytes:
-        """Return a frame with the next prediction, or nothing when none comes for a while."""
-        self.news.wait(0.5)
-        if not self.waiting:
-            return b""
-        key, picture = self.waiting.pop(0)
-        if not self.waiting:
-            self.news.clear()
-        blob = struct.pack(">II", 1, len(picture)) + picture
-        entry = {"id": key, "token": "t", "top_k": 3, "renew": 0.1, "size": len(blob)}
-        head = json.dumps({"predictions": [entry]}).encode()
-        return struct.pack(">I", len(head)) + head + blob
+    def visit(self, visit: Visit) -> int | None:
+        """Keep and answer all that the worker says; return the code with which it closed the channel."""
+        self.received.append(visit.first)
+        visit.say(renew=0.1, lost=[])
+        self._visit.put(visit)
+        try:
+            while True:
+                message = visit.hear()
+                self.received.append(message)
+                outcomes = [[one["id"], "accepted"] for one in message.get("completions", ())]
+                visit.say(outcomes=outcomes, **({"lost": []} if "renew" in message else {}))
+        except ConnectionClosed:
+            return visit.connection.close_code
 
     def give(self, key: str, picture: bytes) -> None:
-        self.waiting.append((key, picture))
-        self.news.set()
+        visit = self._visit.get(timeout=30)
+        visit.give(key, picture=picture)
+        self._visit.put(visit)
 
     def renewals(self) -> int:
         """How often the worker has renewed its lease of the slow picture."""
-        return sum(["slow", "t"] in body["leases"] for body in self.received["extend"])
+        return sum(["slow", "t-slow"] in message.get("renew", ()) for message in list(self.received))
+
+    def released(self) -> list[list[str]]:
+        return [one for message in self.received for one in message.get("release", ())]
 
     def result(self, key: str) -> dict[str, Any]:
         """Wait for the result of a prediction with one picture."""
 
         def look() -> list[Any]:
-            sent = [one for body in self.received["complete"] for one in body["completions"]]
+            sent = [one for message in list(self.received) for one in message.get("completions", ())]
             return [one["results"][0] for one in sent if one["id"] == key]
 
         found: dict[str, Any] = eventually(look, 30, f"the result of {key}")[0]
         return found
 
 
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: Server
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        what = self.path.rpartition("/")[2]
-        if what == "lease":
-            answer = self.server.lease()
-        else:
-            self.server.received[what].append(body)
-            outcomes = ["accepted" for _ in body.get("completions", ())]
-            answer = json.dumps({"lost": [], "outcomes": outcomes}).encode()
-        self.send_response(200 if answer else 204)
-        self.send_header("Content-Length", str(len(answer)))
-        self.end_headers()
-        self.wfile.write(answer)
-
-    def log_message(self, *args: object) -> None:
-        pass
-
-
 @pytest.fixture
-def server() -> Iterator[Server]:
-    with Server() as made:
-        thread = threading.Thread(target=made.serve_forever, daemon=True)
-        thread.start()
-        yield made
-        made.shutdown()
-        thread.join()
+def server() -> Iterator[Site]:
+    site = Site()
+    with serving(site.visit) as made:
+        site.url = made.url
+        yield site
 
 
 @contextmanager
-def working(server: Server, models: Path, seconds: float = 20.0) -> Iterator[subprocess.Popen[bytes]]:
+def working(server: Site, models: Path, seconds: float = 20.0) -> Iterator[subprocess.Popen[bytes]]:
     """A worker of the smallest model; decoding a picture may take it so many ``seconds``."""
     command = [sys.executable, "-c", RUN, str(seconds), "work", "--model", "tf_efficientnet_lite0", "--variant", "int8"]
     environment = {
         **os.environ,
-        "TIERSERVE_SERVER": f"http://127.0.0.1:{server.server_port}",
+        "TIERSERVE_SERVER": server.url,
         "TIERSERVE_TOKEN": "token",
         "TIERSERVE_MODELS": str(models),
     }
@@ -129,7 +103,7 @@ def working(server: Server, models: Path, seconds: float = 20.0) -> Iterator[sub
         worker.wait()
 
 
-def freeze_decoder(server: Server, worker: subprocess.Popen[bytes]) -> int:
+def freeze_decoder(server: Site, worker: subprocess.Popen[bytes]) -> int:
     """Let the worker start its decoder, and stop that process: from now on it takes for ever."""
     server.give("first", SMALL)
     assert "labels" in server.result("first")
@@ -138,7 +112,7 @@ def freeze_decoder(server: Server, worker: subprocess.Popen[bytes]) -> int:
     return decoder
 
 
-def test_leases_are_renewed_while_a_picture_is_decoded_for_long(server: Server, models: Path) -> None:
+def test_leases_are_renewed_while_a_picture_is_decoded_for_long(server: Site, models: Path) -> None:
     with working(server, models) as worker:
         decoder = freeze_decoder(server, worker)
         server.give("slow", SMALL)
@@ -148,7 +122,7 @@ def test_leases_are_renewed_while_a_picture_is_decoded_for_long(server: Server, 
         assert "labels" in server.result("slow")
 
 
-def test_a_picture_that_takes_too_long_is_a_failed_result_and_the_worker_goes_on(server: Server, models: Path) -> None:
+def test_a_picture_that_takes_too_long_is_a_failed_result_and_the_worker_goes_on(server: Site, models: Path) -> None:
     with working(server, models, seconds=0.5) as worker:
         decoder = freeze_decoder(server, worker)
         server.give("slow", SMALL)
@@ -161,23 +135,23 @@ def test_a_picture_that_takes_too_long_is_a_failed_result_and_the_worker_goes_on
         assert worker.wait(20) == 0
 
 
-def test_a_worker_that_must_end_cuts_a_slow_picture_short_and_hands_it_back(server: Server, models: Path) -> None:
+def test_a_worker_that_must_end_cuts_a_slow_picture_short_and_hands_it_back(server: Site, models: Path) -> None:
     with working(server, models) as worker:
         decoder = freeze_decoder(server, worker)
         server.give("slow", SMALL)
         eventually(server.renewals, 20, "the worker holds it")
         worker.terminate()
         assert worker.wait(15) == 0
-        assert {"leases": [["slow", "t"]]} in server.received["release"]
+        assert server.released() == [["slow", "t-slow"]]
         assert not is_alive(decoder)
 
 
-def test_a_worker_without_a_slow_picture_ends_at_once_with_its_decoder(server: Server, models: Path) -> None:
+def test_a_worker_without_a_slow_picture_ends_at_once_with_its_decoder(server: Site, models: Path) -> None:
     with working(server, models) as worker:
         server.give("first", SMALL)
         server.result("first")
         (decoder,) = children(worker.pid)
         worker.terminate()
         assert worker.wait(15) == 0
-        assert server.received["release"] == []
+        assert server.released() == []
         assert not is_alive(decoder)

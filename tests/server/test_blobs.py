@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.connection import unpack
+from model.messages import unpack
 from server import points
 from server.blobs import BlobError, BlobMissing, Blobs, DirectoryBlobs, open_blobs
 from server.blobs.base import PIECE_BYTES
