@@ -7,7 +7,7 @@ import struct
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from socket import SHUT_RDWR
 from types import TracebackType
 from typing import Any, Self
@@ -58,8 +58,9 @@ class Channel:
         self.credits = 0
         self._leases: deque[Lease] = deque()
         self._large = b""
+        self._open = ExitStack()
         try:
-            self.socket: ClientConnection = connect(
+            opening = connect(
                 f"{url.replace('http', 'ws', 1)}/work/channel",
                 additional_headers={"Authorization": f"Bearer {token}", **(headers or {})},
                 subprotocols=[Subprotocol(PROTOCOL)],
@@ -71,9 +72,10 @@ class Channel:
                 user_agent_header=None,
                 proxy=None,
             )
+            self.socket: ClientConnection = self._open.enter_context(opening)
         except InvalidStatus as error:
             response = error.response
-            raise Refused(Answer(response.status_code, dict(response.headers), response.body or b"")) from error
+            raise Refused(Answer(response.status_code, dict(response.headers), bytes(response.body or b""))) from error
 
     def __enter__(self) -> Self:
         return self
@@ -98,10 +100,10 @@ class Channel:
         self._receive_until(lambda: len(self.lost) >= asked)
         return self.lost[-1]
 
-    def grant(self, credits: int) -> None:
+    def grant(self, more: int) -> None:
         """Ask for so many predictions more."""
-        self.say({"credits": credits})
-        self.credits += credits
+        self.say({"credits": more})
+        self.credits += more
 
     def lease(self, count: int = 1, seconds: float = ANSWER_SECONDS, quiet: float = ANSWER_SECONDS) -> list[Lease]:
         """Receive so many predictions, which were asked for; returns them as soon as they have come.
@@ -160,7 +162,7 @@ class Channel:
 
     def close(self) -> None:
         """Close it in good order."""
-        self.socket.close()
+        self._open.close()
 
     def break_off(self) -> None:
         """Lose the connection, as by a kill."""
@@ -194,8 +196,9 @@ def _described(frame: bytes) -> dict[str, Any]:
 
 
 def _is_whole(frame: bytes) -> bool:
-    sizes = [entry["size"] for entry in _described(frame)["predictions"]]
-    return len(frame) >= 4 + struct.unpack_from(">I", frame)[0] + sum(sizes)
+    (length,) = struct.unpack_from(">I", frame)
+    size: int = sum(entry["size"] for entry in _described(frame)["predictions"])
+    return len(frame) >= 4 + int(length) + size
 
 
 def _closed(error: ConnectionClosed) -> Closed:

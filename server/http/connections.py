@@ -57,7 +57,8 @@ class Door(Protocol):
 class Stream(IOStream):
     """A socket that calls ``came`` when bytes have come; ``moved_at`` is when the last ones came or went.
 
-    ``went_at`` is when some last went, or were to go after all others had gone. It calls ``unreadable`` before it closes because a line of a body is too long.
+    ``went_at`` is when the last ones went, or began to wait until they can go. It calls ``unreadable`` before it closes
+    because a line of a body is too long.
     """
 
     def __init__(self, sock: socket.socket) -> None:

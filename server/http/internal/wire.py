@@ -102,14 +102,15 @@ class Wire(WebSocketProtocol13):
             raise Refused(BAD_MESSAGE, f"the message has {size} bytes; {longest} are allowed")
         mask = await self._read_bytes(4)
         if size > SMALL_BYTES:
-            return await self._receive_long(mask, size)
-        data = _websocket_mask(mask, await self._read_bytes(size))
-        if opcode & CONTROL:
-            # Tornado would decode the words of a closing worker, which may be anything.
-            self._handle_message(opcode, data[:2] if opcode == CLOSE else data)
-        elif not self.server_terminated:
-            await self._messages.receive(data)
-        await self._messages.took(size + FRAME_COST)
+            await self._receive_long(mask, size)
+        else:
+            data = _websocket_mask(mask, await self._read_bytes(size))
+            if opcode & CONTROL:
+                # Tornado would decode the words of a closing worker, which may be anything.
+                self._handle_message(opcode, data[:2] if opcode == CLOSE else data)
+            elif not self.server_terminated:
+                await self._messages.receive(data)
+            await self._messages.took(size + FRAME_COST)
 
     async def _receive_long(self, mask: bytes, size: int) -> None:
         held, text = self._messages.hold(), bytearray()
