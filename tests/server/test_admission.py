@@ -29,14 +29,40 @@ def test_a_gate_counts_those_whom_it_let_in_since_the_last_count(capacity: Capac
         future.set_result({"free": Depth(queued=1, leased=5, oldest=None)})
         return future
 
+    beside = Depth(0, 0, None)
+
     async def story() -> None:
-        gate = Gate(Recent(depths, 3600), capacity, Memory(1000))
+        gate = Gate(Recent(depths, 3600), capacity, Memory(1000), lambda _: beside)
         await gate.enter(free, 0)
         await gate.enter(free, 0)
         with pytest.raises(Problem) as refused:
             await gate.enter(free, 0)
         assert (refused.value.status, refused.value.body["queued"], refused.value.body["limit_queued"]) == (429, 3, 3)
         await gate.enter(tiers["premium"], 0)
+
+    asyncio.run(story())
+
+
+def test_a_gate_counts_what_is_not_in_the_table(capacity: Capacity) -> None:
+    tiers = load().tiers
+    free = replace(tiers["free"], limits=replace(tiers["free"].limits, queue=3))
+    beside = [Depth(0, 0, None)]
+
+    def depths() -> Future[dict[str, Depth]]:
+        future: Future[dict[str, Depth]] = Future()
+        future.set_result({})
+        return future
+
+    async def story() -> None:
+        gate = Gate(Recent(depths, 3600), capacity, Memory(1000), lambda _: beside[0])
+        for waiting in (1, 2, 3):
+            await gate.enter(free, 0)
+            gate.is_beside(free, 0)
+            beside[0] = Depth(waiting, 0, None)
+        with pytest.raises(Problem, match="3 predictions wait"):
+            await gate.enter(free, 0)
+        beside[0] = Depth(2, 0, None)
+        await gate.enter(free, 0)
 
     asyncio.run(story())
 
@@ -50,8 +76,10 @@ def test_a_gate_refuses_bytes_for_which_no_body_can_be_small_enough(capacity: Ca
         future.set_result({"free": Depth(queued=1, leased=5, oldest=None, bytes=400)})
         return future
 
+    beside = Depth(0, 0, None)
+
     async def story() -> None:
-        gate = Gate(Recent(depths, 3600), capacity, Memory(1000))
+        gate = Gate(Recent(depths, 3600), capacity, Memory(1000), lambda _: beside)
         await gate.enter(free, 500)  # may become 350 bytes
         with pytest.raises(Problem) as refused:
             await gate.enter(free, 400)

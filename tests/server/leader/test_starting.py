@@ -80,7 +80,7 @@ def test_a_worker_of_which_nothing_is_heard_makes_room_at_once(tmp_path: Path, w
     assert [one.id for one in world.lease(second)] == [lost]
 
 
-def test_a_worker_that_only_asks_is_heard(world: World) -> None:
+def test_a_worker_that_only_renews_is_heard(world: World) -> None:
     world.submit()
     world.look()
     (name,) = world.engine.started
@@ -88,7 +88,7 @@ def test_a_worker_that_only_asks_is_heard(world: World) -> None:
     done = Completion(id=leased.id, token=leased.token, results=[{}], error=None, predict_ms=1.0)
     world.queue.complete(name, [done]).result(10)
     for _ in range(10):
-        assert not world.lease(name)
+        assert not world.queue.extend(name, [], world.settings.lease.seconds).result(10)
         world.look(world.settings.lease.seconds / 2)
     assert name in world.engine.running
     world.look(world.settings.lease.seconds)

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from server.queue import Available, Completion, Ended, Moved, Status
-from server.queue.operations.moves import HELD_BYTES, HELD_MOST
 from server.queue.facts.results import LABEL_BYTES, RESULT_BYTES
+from server.queue.operations.moves import HELD_BYTES, HELD_MOST
 from tests.server.queue.queue_world import RESULTS, World, completion, invalid, pairs
 
 TIERS = {"free": 3, "premium": 3}
