@@ -77,7 +77,7 @@ class Desk:
                 if self.done:
                     return None
                 idle_left = self._last_work + self._terms.idle - self._clock()
-                if idle_left <= 0 and self._online and not self._unsettled:
+                if idle_left <= 0 and self._online and not self._again:
                     self._stop(f"idle for {self._terms.idle:g} s")
                 else:
                     self._work.wait(idle_left if idle_left > 0 else AGAIN_SECONDS)

@@ -137,7 +137,7 @@ def test_it_ends_when_idle_for_long(desk: Desk, clock: Clock) -> None:
     assert desk.done == "idle for 30 s"
 
 
-def test_a_worker_without_a_server_or_with_a_result_without_an_outcome_is_not_idle(
+def test_a_worker_without_a_server_or_with_a_result_to_send_again_is_not_idle(
     clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("model.desk.AGAIN_SECONDS", 0.01)
@@ -151,11 +151,13 @@ def test_a_worker_without_a_server_or_with_a_result_without_an_outcome_is_not_id
         one = taken.result(timeout=10)
         assert one is not None
         desk.finish(result(one))
+        desk.message()
+        desk.take(News(outcomes=[("p1", "again")]))
         taken = pool.submit(desk.next)
         clock.now = 100
         eventually(taken.running, 20, "it waits")
         assert desk.done == ""
-        desk.take(News(outcomes=[("p1", "accepted")]))
+        assert desk.message()["completions"]
         assert taken.result(timeout=10) is None
     assert desk.done == "idle for 30 s"
 
