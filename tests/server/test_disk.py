@@ -191,11 +191,11 @@ def test_rows_go_on_when_the_disk_is_full(small: Path) -> None:
         database.when_full(disk.make_room)
         disk.look()
         create = "CREATE TABLE filler (text TEXT)"
-        database.write(lambda tx: tx._connection.exec_driver_sql(create)).result(20)
+        database.write(lambda tx: tx.cursor.execute(create)).result(20)
         leave(small, 0)
         for _ in range(20):
             insert = "INSERT INTO filler VALUES (hex(zeroblob(4000)))"
-            database.write(lambda tx, insert=insert: tx._connection.exec_driver_sql(insert)).result(20)  # type: ignore[misc]
+            database.write(lambda tx, insert=insert: tx.cursor.execute(insert)).result(20)  # type: ignore[misc]
         assert not held(small)
 
 

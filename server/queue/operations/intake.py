@@ -14,6 +14,7 @@ from server.queue.facts.news import Available
 from server.queue.facts.records import Position, Prediction, Submission
 from server.queue.facts.states import FINAL, Status
 from server.queue.operations.moves import MOVED, ORDER, Moves, bind
+from server.queue.store.statements import Row
 from server.queue.store.tables import depths, literal, predictions
 from server.queue.store.transactions import Operations, Transaction, read, write
 
@@ -56,9 +57,9 @@ UNLIMITED = 1 << 62
 IDS_PAGE = 500  # ids that one statement names: databases bound how many values it may have
 
 
-def prediction_of(row: sa.Row[Any]) -> Prediction:
+def prediction_of(row: Row) -> Prediction:
     """A reader's view of a row with the columns ``READ``."""
-    columns = row._mapping
+    columns = row._asdict()
     values = {name: columns[name] for name in _SHOWN}
     values["status"] = Status(row.status)
     for name in ("results", "error"):

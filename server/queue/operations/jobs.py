@@ -77,7 +77,7 @@ class Jobs(Operations):
     @read
     def jobs(self, tx: Transaction) -> list[JobRow]:
         """The Jobs that are not over, oldest first."""
-        return [JobRow(**row._mapping) for row in tx.rows(_LIVE)]
+        return [JobRow(**row._asdict()) for row in tx.rows(_LIVE)]
 
     @read
     def strikes(self, tx: Transaction, tier: str) -> Strikes:

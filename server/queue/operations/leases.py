@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import fields, replace
-from typing import Any
 
 import sqlalchemy as sa
 
@@ -28,6 +27,7 @@ from server.queue.operations.moves import (
     Moves,
     bind,
 )
+from server.queue.store.statements import Row
 from server.queue.store.tables import jobs, literal, predictions
 from server.queue.store.transactions import Operations, Transaction, write
 
@@ -117,7 +117,7 @@ class Leases(Operations):
             token = new_token(job)
             end = min(tx.now + seconds, row.deadline_at)
             moves.add(row, LEASE, Status.LEASED, new_token=token, new_job=job, until=end, at=tx.now)
-            carried = {name: row._mapping[name] for name in _CARRIED}
+            carried = {name: getattr(row, name) for name in _CARRIED}
             leased.append(Leased(token=token, attempt=row.attempts + 1, **carried))
         moves.run()
         tx.change(_GOT, {"job": job, "now": tx.now})
@@ -147,7 +147,7 @@ class Leases(Operations):
         moves.run()
         tx.change(_EXTEND, [{"row": row.seq, "held": row.token, "until": tx.now + seconds} for row in kept])
         return [
-            Leased(token=row.token, attempt=row.attempts, **{name: row._mapping[name] for name in _CARRIED})
+            Leased(token=row.token, attempt=row.attempts, **{name: getattr(row, name) for name in _CARRIED})
             for row in kept
         ]
 
@@ -212,11 +212,11 @@ class Leases(Operations):
         return moves.counts[Status.QUEUED]
 
 
-def _choose(queue: Sequence[sa.Row[Any]], most_bytes: int, held: int, held_bytes: int) -> list[sa.Row[Any]]:
+def _choose(queue: Sequence[Row], most_bytes: int, held: int, held_bytes: int) -> list[Row]:
     """The head of the queue that one Job, which holds so many predictions and bytes, may take now."""
     if queue and queue[0].solo:
         return [] if held else [queue[0]]
-    chosen: list[sa.Row[Any]] = []
+    chosen: list[Row] = []
     total = 0
     for row in queue:
         total += row.size
@@ -227,16 +227,16 @@ def _choose(queue: Sequence[sa.Row[Any]], most_bytes: int, held: int, held_bytes
     return chosen
 
 
-def _ever_held(row: sa.Row[Any], job: str, token: str) -> bool:
+def _ever_held(row: Row, job: str, token: str) -> bool:
     """Whether the Job holds the row by this token or held it once."""
     return token in (row.token, *row.lost_tokens.split()) and token.startswith(mark(job))
 
 
-def _holds(row: sa.Row[Any], job: str, token: str) -> bool:
+def _holds(row: Row, job: str, token: str) -> bool:
     return bool(row.status == Status.LEASED and row.job == job and row.token == token)
 
 
-def _finish(tx: Transaction, moves: Moves, row: sa.Row[Any], job: str, completion: Completion, results: str) -> None:
+def _finish(tx: Transaction, moves: Moves, row: Row, job: str, completion: Completion, results: str) -> None:
     status = Status.SUCCEEDED if completion.error is None else Status.FAILED
     model = completion.model or row.model
     moves.add(

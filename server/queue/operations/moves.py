@@ -13,6 +13,7 @@ from server.queue.facts.errors import Lost
 from server.queue.facts.news import Available, Moved
 from server.queue.facts.states import EDGES, FINAL, Status
 from server.queue.facts.tokens import TOKEN_CHARACTERS
+from server.queue.store.statements import Row
 from server.queue.store.tables import literal, predictions
 from server.queue.store.transactions import Transaction
 
@@ -130,9 +131,7 @@ class Moves:
         self._freed: dict[str, bool] = {}
         self.counts: Counter[Status] = Counter()
 
-    def add(
-        self, row: sa.Row[Any], moves: Mapping[tuple[Status, Status], sa.Update], to: Status, **values: Any
-    ) -> None:
+    def add(self, row: Row, moves: Mapping[tuple[Status, Status], sa.Update], to: Status, **values: Any) -> None:
         """Move one row, read with the columns ``MOVED``; ``values`` are what its statement needs beyond them."""
         source = Status(row.status)
         values["row"] = row.seq
@@ -148,11 +147,11 @@ class Moves:
         if to is Status.QUEUED:
             self._tx.tell(Available(row.tier))
 
-    def end(self, row: sa.Row[Any], to: Status, code: str = "", detail: str = "") -> None:
+    def end(self, row: Row, to: Status, code: str = "", detail: str = "") -> None:
         """End one row by a decision of ours, not by a result; without a code it has no error."""
         self.add(row, END, to, new_error=error_text(code, detail))
 
-    def lose(self, row: sa.Row[Any], attempts: int, why: str) -> None:
+    def lose(self, row: Row, attempts: int, why: str) -> None:
         """The lease of this row, read with the columns ``LOST``, is lost: it waits to be leased alone, or ends."""
         to, code, detail = fate(self._tx.now, row.deadline_at, row.attempts, attempts, why)
         if to is Status.QUEUED:

@@ -12,20 +12,19 @@ from concurrent.futures import Future
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-import sqlalchemy as sa
-
 from server.points import Point, reached
 from server.queue.facts import errors
 from server.queue.facts.news import Listener, News
 from server.queue.facts.states import Clock, Ids
 from server.queue.store.lanes import Lane, Task
+from server.queue.store.statements import Cursor, Statements
 from server.queue.store.transactions import Transaction
 
 log = logging.getLogger(__name__)
 
 R = TypeVar("R")
 
-Begin = Callable[[], contextlib.AbstractContextManager[sa.Connection]]  # a transaction, committed when it is left
+Begin = Callable[[], contextlib.AbstractContextManager[Cursor]]  # a transaction, committed when it is left
 
 READERS = 2
 GROUP = 64  # operations that share one commit at most: bounds what one slow group can hold up
@@ -47,9 +46,18 @@ def steady(wall: Clock = time.time, counting: Clock = since_boot) -> Clock:
 class Database(ABC):
     """Runs operations; ``write`` and ``read`` may be called from any thread and from an event loop."""
 
-    def __init__(self, write: Begin, read: Begin, clock: Clock, ids: Ids, resources: contextlib.ExitStack) -> None:
+    def __init__(
+        self,
+        write: Begin,
+        read: Begin,
+        statements: Statements,
+        clock: Clock,
+        ids: Ids,
+        resources: contextlib.ExitStack,
+    ) -> None:
         """Use ``open`` of the kind that is wanted."""
         self.clock, self.ids = clock, ids
+        self._statements = statements
         self._resources = resources
         self._listeners: list[Listener] = []
         self._own_listeners: list[Listener] = []
@@ -118,8 +126,8 @@ class Database(ABC):
         """Run a group of operations in one transaction and resolve their futures; if it fails, see ``_fail``."""
         committing = False
         try:
-            with begin() as connection:
-                transaction = Transaction(connection, self.clock())
+            with begin() as cursor:
+                transaction = Transaction(cursor, self._statements, self.clock())
                 reached(Point.ROWS_BEGUN)
                 outcomes = [_attempt(task, transaction) for task in tasks]
                 reached(Point.ROWS_WRITTEN)

@@ -7,6 +7,7 @@ import functools
 import logging
 import re
 from collections.abc import Iterator, Sequence
+from typing import Any, cast
 
 import psycopg
 import sqlalchemy as sa
@@ -19,6 +20,7 @@ from server.queue.store.leadership import Leadership
 from server.queue.store.migrations import VERSION, bring_up, shared_key
 from server.queue.store.notices import Notices
 from server.queue.store.sessions import LOCK, engine
+from server.queue.store.statements import Statements
 from server.redaction import redacted, shown
 
 log = logging.getLogger(__name__)
@@ -83,7 +85,8 @@ class PostgreSQL(Database):
         self._leadership = resources.enter_context(contextlib.closing(Leadership(writers.url)))
         resources.callback(self._notices.close)
         write = functools.partial(_begin, writers, clock if isinstance(clock, _FollowedClock) else None)
-        super().__init__(write, functools.partial(_begin, readers, None), clock, ids, resources)
+        read = functools.partial(_begin, readers, None)
+        super().__init__(write, read, Statements(writers.dialect), clock, ids, resources)
         self._notices.start()
 
     def leads(self) -> bool:
@@ -96,9 +99,9 @@ class PostgreSQL(Database):
         return isinstance(error, errors.Collided | errors.Conflict | errors.Lost)
 
     def _ours(self, cause: Exception) -> Exception:
-        if not isinstance(cause, sa.exc.DBAPIError):
+        if not isinstance(cause, sa.exc.DBAPIError | psycopg.Error):
             return cause
-        error = _translated(cause.orig)
+        error = _translated(_driver_error(cause))
         if isinstance(error, errors.ReadOnly):
             self._replace()  # the server was demoted: what other sessions read there may be out of date
         error.__cause__ = cause
@@ -129,14 +132,19 @@ class _FollowedClock:
 
 
 @contextlib.contextmanager
-def _begin(engine: sa.Engine, clock: _FollowedClock | None) -> Iterator[sa.Connection]:
+def _begin(engine: sa.Engine, clock: _FollowedClock | None) -> Iterator[psycopg.Cursor[Any]]:
     with engine.begin() as connection:
         try:
             if clock is not None:
                 clock.read(connection)
-            yield connection
-        except sa.exc.DBAPIError as error:
-            if isinstance(_translated(error.orig), errors.StorageError):
+            driver = cast(psycopg.Connection[Any], connection.connection.driver_connection)
+            with driver.cursor() as cursor:
+                yield cursor
+        except (sa.exc.DBAPIError, psycopg.Error) as error:
+            refusal = _translated(_driver_error(error))
+            if isinstance(refusal, errors.ConnectionLost):
+                engine.dispose()  # what else is in the pool was lost with it
+            if isinstance(refusal, errors.StorageError):
                 connection.invalidate(error)  # the database may have become a standby: a new one finds the primary
             raise
 
@@ -149,6 +157,10 @@ def _migrate(connection: sa.Connection, where: str) -> None:
     if bring_up(connection, found, where):
         connection.exec_driver_sql("DELETE FROM schema_version")
         connection.exec_driver_sql("INSERT INTO schema_version VALUES (%s)", (VERSION,))
+
+
+def _driver_error(error: Exception) -> BaseException | None:
+    return error.orig if isinstance(error, sa.exc.DBAPIError) else error
 
 
 def _translated(orig: BaseException | None) -> errors.QueueError:

@@ -44,6 +44,7 @@ def engine(url: sa.URL, connections: int, **options: Any) -> sa.Engine:
         pool_size=connections,
         max_overflow=0,
         pool_timeout=CONNECT_SECONDS,
+        paramstyle="format",  # by position, as in SQLite: what ``Statements`` fills in
         **options,
     )
 

@@ -16,9 +16,11 @@ from server.queue.facts.states import Clock, Ids
 from server.queue.store import guard
 from server.queue.store.database import READERS, Database, steady
 from server.queue.store.migrations import VERSION, bring_up, shared_key
+from server.queue.store.statements import Statements
 
 FILE = "queue.db"
 BUSY_SECONDS = 5.0
+IMMEDIATE = "BEGIN IMMEDIATE"
 
 _DISK = frozenset(
     {
@@ -48,16 +50,16 @@ class SQLite(Database):
             guard.make_file(path)
             try:
                 # The last connection to be closed folds the WAL into the file and removes it.
-                writer = resources.enter_context(_engine(path, "BEGIN IMMEDIATE").connect())
+                writer = resources.enter_context(_engine(path).connect())
                 with writer.begin():
                     _migrate(writer, path)
                     ids = Ids(shared_key(writer))
-                reading = _engine(path, "BEGIN", "query_only = ON")
+                reading = _engine(path, "query_only = ON")
                 readers = [resources.enter_context(reading.connect()) for _ in range(READERS)]
             except (sa.exc.DBAPIError, sqlite3.Error) as error:
                 raise errors.CannotOpen(f"{path} cannot be opened: {error}") from error
-            write, read = _Connections([writer]).begin, _Connections(readers).begin
-            return cls(write, read, clock or steady(), ids, resources.pop_all())
+            write, read = _Connections([writer], IMMEDIATE).begin, _Connections(readers, "BEGIN").begin
+            return cls(write, read, Statements(writer.dialect), clock or steady(), ids, resources.pop_all())
 
     def _ours(self, cause: Exception) -> Exception:
         orig = cause.orig if isinstance(cause, sa.exc.DBAPIError) else cause
@@ -82,24 +84,29 @@ class SQLite(Database):
 
 
 class _Connections:
-    """Connections that stay open, one for each thread that asks."""
+    """Connections that stay open, one for each thread that asks; ``how`` begins a transaction."""
 
-    def __init__(self, connections: list[sa.Connection]) -> None:
-        self._idle: queue.SimpleQueue[sa.Connection] = queue.SimpleQueue()
+    def __init__(self, connections: list[sa.Connection], how: str) -> None:
+        self._how = how
+        self._idle: queue.SimpleQueue[sqlite3.Connection] = queue.SimpleQueue()
         for connection in connections:
-            self._idle.put(connection)
+            self._idle.put(cast(sqlite3.Connection, connection.connection.driver_connection))
 
     @contextlib.contextmanager
-    def begin(self) -> Iterator[sa.Connection]:
+    def begin(self) -> Iterator[sqlite3.Cursor]:
         connection = self._idle.get()
         try:
-            with connection.begin():
-                yield connection
+            cursor = connection.execute(self._how)
+            yield cursor
+            connection.commit()
         finally:
-            self._idle.put(connection)
+            try:
+                connection.rollback()  # does nothing after a commit
+            finally:
+                self._idle.put(connection)
 
 
-def _engine(path: Path, begin: str, *pragmas: str) -> sa.Engine:
+def _engine(path: Path, *pragmas: str) -> sa.Engine:
     """An engine that leaves BEGIN to us, as SQLAlchemy documents for sqlite3: the module's own comes too late."""
     engine = sa.create_engine(sa.URL.create("sqlite", database=str(path)), poolclass=sa.NullPool)
 
@@ -120,9 +127,7 @@ def _engine(path: Path, begin: str, *pragmas: str) -> sa.Engine:
 
     @sa.event.listens_for(engine, "begin")
     def start(connection: sa.Connection) -> None:
-        # Past SQLAlchemy, whose way of executing costs more than this statement does.
-        driver = cast(sqlite3.Connection, connection.connection.driver_connection)
-        driver.execute(begin)
+        connection.exec_driver_sql(IMMEDIATE)
 
     return engine
 

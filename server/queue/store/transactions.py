@@ -11,10 +11,7 @@ import sqlalchemy as sa
 
 from server.queue.facts.news import Available, Listener, News
 from server.queue.facts.states import Ids
-
-# How many rows changed is how the queue knows that a submit found room and that a move found its row. Without this
-# option, SQLAlchemy forgets it for an INSERT.
-_COUNTED = {"preserve_rowcount": True}
+from server.queue.store.statements import Cursor, Row, Statements
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -23,8 +20,8 @@ R = TypeVar("R")
 class Transaction:
     """What an operation reads and writes with. All that share the transaction have the same time, ``now``."""
 
-    def __init__(self, connection: sa.Connection, now: float) -> None:
-        self._connection = connection
+    def __init__(self, cursor: Cursor, statements: Statements, now: float) -> None:
+        self.cursor, self._statements = cursor, statements
         self.now = now
         self.news: list[News] = []
         self._available: set[Available] = set()
@@ -37,19 +34,29 @@ class Transaction:
             self._available.add(news)
         self.news.append(news)
 
-    def rows(self, statement: sa.Select[Any], **values: object) -> Sequence[sa.Row[Any]]:
+    def rows(self, statement: sa.Select[Any], **values: object) -> Sequence[Row]:
         """Every row of a SELECT."""
-        return self._connection.execute(statement, values).all()
+        prepared, given = self._statements(statement, values)
+        self.cursor.execute(prepared.text, given)
+        return prepared.rows(self.cursor)
 
-    def first(self, statement: sa.Select[Any], **values: object) -> sa.Row[Any] | None:
-        """The first row of a SELECT, or None."""
-        return self._connection.execute(statement, values).first()
+    def first(self, statement: sa.Select[Any], **values: object) -> Row | None:
+        """The first row of a SELECT that finds few, or None."""
+        # All of them are fetched, since a SELECT that is not at its end keeps its snapshot in SQLite.
+        found = self.rows(statement, **values)
+        return found[0] if found else None
 
     def change(self, statement: sa.UpdateBase, rows: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> int:
         """Write one row, or many with one statement; answers how many rows changed."""
-        if not rows:
+        if isinstance(rows, Mapping):
+            prepared, given = self._statements(statement, rows)
+            self.cursor.execute(prepared.text, given)
+        elif rows:
+            prepared, given = self._statements(statement, rows[0])
+            self.cursor.executemany(prepared.text, [given, *map(prepared.positional, rows[1:])])
+        else:
             return 0
-        return self._connection.execute(statement, rows, execution_options=_COUNTED).rowcount
+        return self.cursor.rowcount
 
 
 class Transactions(Protocol):

@@ -131,14 +131,14 @@ def test_closing_finishes_what_waits_and_refuses_what_comes(world: World) -> Non
 
 def test_every_commit_is_forced_to_disk(world: World) -> None:
     def pragma(name: str) -> object:
-        return world.database.write(lambda tx: tx._connection.exec_driver_sql(f"PRAGMA {name}").scalar()).result()
+        return world.database.write(lambda tx: tx.cursor.execute(f"PRAGMA {name}").fetchone()[0]).result()
 
     assert (pragma("journal_mode"), pragma("synchronous")) == ("wal", 2)
 
 
 def test_readers_cannot_write(world: World) -> None:
     with pytest.raises(QueueError):
-        world.database.read(lambda tx: tx._connection.exec_driver_sql("DELETE FROM predictions")).result()
+        world.database.read(lambda tx: tx.cursor.execute("DELETE FROM predictions")).result()
 
 
 def test_closing_folds_the_log_into_the_file(world: World) -> None:
@@ -180,7 +180,7 @@ def test_a_full_disk_refuses_keeps_what_is_there_and_recovers(world: World) -> N
 def test_a_database_at_its_size_refuses_and_recovers(world: World) -> None:
     def pages(most: int) -> None:
         statement = f"PRAGMA max_page_count = {most}"
-        world.database.write(lambda tx: tx._connection.exec_driver_sql(statement).scalar()).result()
+        world.database.write(lambda tx: tx.cursor.execute(statement).fetchone()[0]).result()
 
     pages(30)
     with pytest.raises(StorageError, match="full"):

@@ -151,7 +151,7 @@ def test_leasing_and_handing_back_for_ever_makes_no_row_grow(world: World) -> No
     for _ in range(40):
         leased = world.lease()
         assert world.queue.release("job", pairs(leased)).result() == 1
-    length = world.database.read(lambda tx: tx._connection.exec_driver_sql(query).scalar_one()).result()
+    length = world.database.read(lambda tx: tx.cursor.execute(query).fetchone()[0]).result()
     assert length == 16 * 33
     assert world.complete(leased[0]) == "accepted", "the last leases are still known"
 

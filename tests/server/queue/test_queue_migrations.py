@@ -68,7 +68,7 @@ def test_what_was_accepted_is_worked_off(world: World) -> None:
     assert (depths["free"].queued, depths["free"].leased, depths["premium"].queued) == (2, 1, 1)
     assert (depths["free"].bytes, depths["premium"].bytes) == (3000, 1000)
     query = f"SELECT token FROM predictions WHERE id = '{FREE[1]}'"
-    token = world.database.read(lambda tx: tx._connection.exec_driver_sql(query).scalar_one()).result()
+    token = world.database.read(lambda tx: tx.cursor.execute(query).fetchone()[0]).result()
     assert world.queue.complete("job", [completion(FREE[1], token)]).result() == ["accepted"]
     for leased in world.lease():
         assert world.complete(leased) == "accepted"
