@@ -42,7 +42,7 @@ def test_a_job_is_known_from_before_its_start_to_its_end(world: World) -> None:
 def test_a_job_row_tells_when_its_worker_asked_and_got_work(world: World) -> None:
     start = world.clock.now
     world.clock.advance(1)
-    world.lease()
+    world.queue.take_up("free", "job", [], 30).result()
     world.clock.advance(1)
     world.submit()
     world.lease()

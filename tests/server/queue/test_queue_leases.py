@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from server.queue import Available, Ended, Status, UnknownJob
-from tests.server.queue.queue_world import RESULTS, World, completion, pairs
+from server.queue import Arrival, Available, Ended, Status, UnknownJob
+from tests.server.queue.queue_world import MANY, RESULTS, World, completion, pairs
 
 TIERS = {"free": 3, "premium": 3}
 
@@ -244,14 +244,44 @@ def test_a_late_result_beats_the_worker_that_has_it_now(world: World) -> None:
     assert world.get(one).job == "job"
 
 
-@pytest.mark.parametrize("seconds", [0.2, 1.0, 30.0])
-def test_whoever_asks_within_its_lease_is_known_to_have_been_heard(world: World, seconds: float) -> None:
-    for _ in range(20):
-        world.clock.advance(seconds / 3)
-        world.lease(seconds=seconds)
-        (row,) = [row for row in world.queue.jobs().result() if row.name == "job"]
-        assert row.heard_at is not None
-        assert world.clock.now - row.heard_at < seconds / 3
+def test_a_lease_that_finds_nothing_writes_nothing(world: World) -> None:
+    before = world.queue.jobs().result()
+    world.clock.advance(10)
+    assert world.lease() == []
+    assert world.queue.jobs().result() == before
+    assert world.queue.extend("job", [], 30).result() == []
+    heard = {row.name: row.heard_at for row in world.queue.jobs().result()}
+    assert heard == {"job": world.clock.now, "other": None}
+
+
+def test_a_worker_that_is_taken_up_keeps_what_it_names_and_hands_back_the_rest(world: World) -> None:
+    one, two = world.submit(), world.submit()
+    kept, lost = world.lease(most=2)
+    world.clock.advance(5)
+    assert world.queue.take_up("free", "job", pairs([kept]), 30).result() == [kept]
+    assert (world.get(one).status, world.get(two).status) == (Status.LEASED, Status.QUEUED)
+    assert world.get(two).attempts == 0
+    world.clock.advance(26)  # the first lease would be over; it was prolonged
+    assert world.queue.reclaim(TIERS).result().requeued == 0
+    assert world.complete(kept) == "accepted"
+    assert world.complete(lost) == "accepted"
+    with pytest.raises(UnknownJob):
+        world.queue.take_up("premium", "job", [], 30).result()
+
+
+def test_the_order_is_that_of_acceptance_not_of_insertion(world: World) -> None:
+    later = world.submit()
+    earlier = world.submission()
+    arrival = Arrival(earlier, world.clock.now - 1)
+    world.queue.keep(arrival, 3, 30.0).result()
+    place = (0, world.clock.now)
+    granted = world.queue.lease("free", "job", 1, MANY, 30.0).result()
+    assert ([one.id for one in granted.leased], granted.next) == ([earlier.id], place)
+    until = (0, world.clock.now - 1)
+    granted = world.queue.lease("free", "job", 1, MANY, 30.0, until=until).result()
+    assert (granted.leased, granted.next) == ([], place)
+    assert [one.id for one in world.lease()] == [later]
+    assert world.queue.lease("free", "job", 1, MANY, 30.0).result().next is None
 
 
 def test_a_late_result_is_refused_once_another_worker_finished(world: World) -> None:
