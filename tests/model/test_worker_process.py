@@ -26,7 +26,7 @@ import signal, sys
 signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
 import model.worker
 model.worker.PICTURE_SECONDS = float(sys.argv.pop(1))
-model.worker.LAST_SECONDS = 0.5
+model.worker.LAST_SECONDS = float(sys.argv.pop(1))
 import model.__main__
 sys.exit(model.__main__.main())
 """
@@ -37,13 +37,14 @@ class Site:
 
     def __init__(self) -> None:
         self.url = ""
+        self.renew = 0.1  # seconds
         self.received: list[dict[str, Any]] = []
         self._visit: queue.Queue[Visit] = queue.Queue()
 
     def visit(self, visit: Visit) -> int | None:
         """Keep and answer all that the worker says; return the code with which it closed the channel."""
         self.received.append(visit.first)
-        visit.say(renew=0.1, lost=[])
+        visit.say(renew=self.renew, lost=[])
         self._visit.put(visit)
         try:
             while True:
@@ -54,9 +55,14 @@ class Site:
         except ConnectionClosed:
             return visit.connection.close_code
 
-    def give(self, key: str, picture: bytes) -> None:
+    def give(self, *keys: str, picture: bytes = SMALL) -> None:
         visit = self._visit.get(timeout=30)
-        visit.give(key, picture=picture)
+        visit.give(*keys, picture=picture)
+        self._visit.put(visit)
+
+    def set_renew(self, seconds: float) -> None:
+        visit = self._visit.get(timeout=30)
+        visit.say(renew=seconds)
         self._visit.put(visit)
 
     def renewals(self) -> int:
@@ -86,9 +92,10 @@ def server() -> Iterator[Site]:
 
 
 @contextmanager
-def working(server: Site, models: Path, seconds: float = 20.0) -> Iterator[subprocess.Popen[bytes]]:
-    """A worker of the smallest model; decoding a picture may take it so many ``seconds``."""
-    command = [sys.executable, "-c", RUN, str(seconds), "work", "--model", "tf_efficientnet_lite0", "--variant", "int8"]
+def working(server: Site, models: Path, seconds: float = 20.0, last: float = 0.5) -> Iterator[subprocess.Popen[bytes]]:
+    """A worker of the smallest model; decoding a picture may take it so many ``seconds``, and its end ``last``."""
+    model = ["--model", "tf_efficientnet_lite0", "--variant", "int8"]
+    command = [sys.executable, "-c", RUN, str(seconds), str(last), "work", *model]
     environment = {
         **os.environ,
         "TIERSERVE_SERVER": server.url,
@@ -105,7 +112,7 @@ def working(server: Site, models: Path, seconds: float = 20.0) -> Iterator[subpr
 
 def freeze_decoder(server: Site, worker: subprocess.Popen[bytes]) -> int:
     """Let the worker start its decoder, and stop that process: from now on it takes for ever."""
-    server.give("first", SMALL)
+    server.give("first")
     assert "labels" in server.result("first")
     (decoder,) = children(worker.pid)
     os.kill(decoder, signal.SIGSTOP)
@@ -115,7 +122,7 @@ def freeze_decoder(server: Site, worker: subprocess.Popen[bytes]) -> int:
 def test_leases_are_renewed_while_a_picture_is_decoded_for_long(server: Site, models: Path) -> None:
     with working(server, models) as worker:
         decoder = freeze_decoder(server, worker)
-        server.give("slow", SMALL)
+        server.give("slow")
 
         eventually(server.renewals, 20, "five renewals", enough=lambda seen: seen >= 5)
         os.kill(decoder, signal.SIGCONT)
@@ -125,11 +132,11 @@ def test_leases_are_renewed_while_a_picture_is_decoded_for_long(server: Site, mo
 def test_a_picture_that_takes_too_long_is_a_failed_result_and_the_worker_goes_on(server: Site, models: Path) -> None:
     with working(server, models, seconds=0.5) as worker:
         decoder = freeze_decoder(server, worker)
-        server.give("slow", SMALL)
+        server.give("slow")
         assert server.result("slow")["error"]["code"] == "image_too_slow"
         assert not is_alive(decoder)
         for key, picture in (("photograph", CAT), ("drawing", SMALL)):
-            server.give(key, picture)
+            server.give(key, picture=picture)
             assert "labels" in server.result(key)
         worker.terminate()
         assert worker.wait(20) == 0
@@ -138,7 +145,7 @@ def test_a_picture_that_takes_too_long_is_a_failed_result_and_the_worker_goes_on
 def test_a_worker_that_must_end_cuts_a_slow_picture_short_and_hands_it_back(server: Site, models: Path) -> None:
     with working(server, models) as worker:
         decoder = freeze_decoder(server, worker)
-        server.give("slow", SMALL)
+        server.give("slow")
         eventually(server.renewals, 20, "the worker holds it")
         worker.terminate()
         assert worker.wait(15) == 0
@@ -146,9 +153,23 @@ def test_a_worker_that_must_end_cuts_a_slow_picture_short_and_hands_it_back(serv
         assert not is_alive(decoder)
 
 
+def test_a_worker_that_must_end_hands_back_at_once_what_it_has_not_begun(server: Site, models: Path) -> None:
+    with working(server, models, last=20) as worker:
+        decoder = freeze_decoder(server, worker)
+        server.give("slow", "next")
+        eventually(server.renewals, 20, "the worker holds both")
+        server.set_renew(60)  # so that nothing else makes the worker send anything
+        worker.terminate()
+        eventually(server.released, 10, "a prediction handed back", enough=lambda seen: seen == [["next", "t-next"]])
+        os.kill(decoder, signal.SIGCONT)
+        assert "labels" in server.result("slow")
+        assert worker.wait(15) == 0
+
+
 def test_a_worker_without_a_slow_picture_ends_at_once_with_its_decoder(server: Site, models: Path) -> None:
+    server.renew = 60  # the result does not wait for a renewal
     with working(server, models) as worker:
-        server.give("first", SMALL)
+        server.give("first")
         server.result("first")
         (decoder,) = children(worker.pid)
         worker.terminate()
