@@ -75,7 +75,8 @@ class Channel:
             self.socket: ClientConnection = self._open.enter_context(opening)
         except InvalidStatus as error:
             response = error.response
-            raise Refused(Answer(response.status_code, dict(response.headers), bytes(response.body or b""))) from error
+            headers = {name.title(): value for name, value in response.headers.raw_items()}
+            raise Refused(Answer(response.status_code, headers, bytes(response.body or b""))) from error
 
     def __enter__(self) -> Self:
         return self
@@ -97,7 +98,7 @@ class Channel:
         """
         asked = len(self.lost) + 1
         self.say({"renew": pairs(leases), "token": self.token})
-        self._receive_until(lambda: len(self.lost) >= asked)
+        self.receive_until(lambda: len(self.lost) >= asked)
         return self.lost[-1]
 
     def grant(self, more: int) -> None:
@@ -119,7 +120,7 @@ class Channel:
         """Hand in results, as the schema has them; returns their outcomes. It renews nothing."""
         known = {one["id"]: len(self.outcomes.get(one["id"], ())) for one in completions}
         self.say({"completions": list(completions), "renew": [], "token": self.token})
-        self._receive_until(lambda: all(len(self.outcomes.get(key, ())) > count for key, count in known.items()))
+        self.receive_until(lambda: all(len(self.outcomes.get(key, ())) > count for key, count in known.items()))
         return [self.outcomes[one["id"]][-1] for one in completions]
 
     def release(self, leases: Sequence[Lease]) -> None:
@@ -160,6 +161,11 @@ class Channel:
         except Closed as closed:
             return closed
 
+    def receive_until(self, enough: Callable[[], object]) -> None:
+        """Receive until it is enough."""
+        while not enough():
+            self.receive()
+
     def close(self) -> None:
         """Close it in good order."""
         self._open.close()
@@ -168,10 +174,6 @@ class Channel:
         """Lose the connection, as by a kill."""
         with suppress(OSError):
             self.socket.socket.shutdown(SHUT_RDWR)
-
-    def _receive_until(self, enough: Callable[[], bool]) -> None:
-        while not enough():
-            self.receive()
 
 
 def pairs(leases: Sequence[Lease]) -> list[list[str]]:

@@ -84,9 +84,9 @@ class ChannelHandler(BaseHandler, WebSocketHandler):
         self._outcomes: list[tuple[str, str]] = []
         self._credits, self._taken_up, self._busy, self._left = 0, False, False, False
         self.services.silence.heard(self)
-        self.services.handout.join(self)
         self._renew_told = self.services.settings.lease.heartbeat
         self._try_to_say({"renew": self._renew_told})
+        self.services.handout.join(self)
 
     def on_close(self) -> None:
         """Called by Tornado when the channel is closed, by whomever."""

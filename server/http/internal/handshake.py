@@ -28,9 +28,12 @@ class RetiredHandler(BaseHandler):
         """As in version 1, so that the worker gets this answer and no other."""
         return MOST_BYTES
 
-    async def post(self) -> None:
-        """Answer 410, at which an older worker ends in good order."""
+    async def admit(self) -> None:
+        """Raises ``Problem``: 410, at which an older worker ends in good order."""
         raise _other_protocol(HTTPStatus.GONE, "version 1, which has no channel")
+
+    def post(self) -> None:
+        """The one method of version 1; whoever uses it is not admitted."""
 
 
 def check_upgrade(request: HTTPServerRequest) -> None:

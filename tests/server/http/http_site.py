@@ -16,6 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pytest
 from tornado.netutil import bind_sockets
 from websockets.protocol import State
 
@@ -30,7 +31,7 @@ from server.queue import Listener, News, Queue, QueueError, SQLite, new_id
 from server.queue.store.transactions import Transaction
 from server.settings.live import Live
 from server.settings.sources import Files
-from tests.channel import Channel
+from tests.channel import Channel, Closed, Refused
 from tests.running import MODEL, Answer, Client
 from tests.server.given import HandClock, submission
 from tests.server.leader.leader_world import Obedient
@@ -212,9 +213,7 @@ class Site(Client):
         self.callers.shutdown()
         for channel in self._channels:
             channel.break_off()
-        for server in self._servers:
-            self.call(server.stop)
-            asyncio.run_coroutine_threadsafe(server.close_all_connections(), self._loop).result(ANSWER_SECONDS)
+        self.end_connections()
         try:
             eventually(self.tasks, ANSWER_SECONDS, "no task is left on the loop", operator.not_)
         finally:
@@ -226,6 +225,12 @@ class Site(Client):
             self.reviews.shutdown()
             self.database.close()
             self.blobs.close()
+
+    def end_connections(self) -> None:
+        """What a server does last: it closes both ports and every connection."""
+        for server in self._servers:
+            self.call(server.stop)
+            asyncio.run_coroutine_threadsafe(server.close_all_connections(), self._loop).result(ANSWER_SECONDS)
 
     def tasks(self) -> list[str]:
         """The tasks on the loop, without the one that asks."""
@@ -257,6 +262,19 @@ class Site(Client):
         found = Channel(f"http://127.0.0.1:{self.internal.port}", token, headers)
         self._channels.append(found)
         return found
+
+    def refusal(self, token: str, headers: dict[str, str] | None = None) -> Answer:
+        """What a worker is answered that gets no channel."""
+        with pytest.raises(Refused) as refused:
+            self.channel(token, headers)
+        return refused.value.answer
+
+    def rejected(self, token: str, message: Any) -> Closed:
+        """How a channel is closed for a message after the first one."""
+        channel = self.channel(token)
+        channel.hold()
+        channel.say(message)
+        return channel.ended()
 
     def worker(self, token: str) -> Channel:
         """The channel of the worker with this token. It is opened anew when the last one was closed."""
@@ -351,7 +369,7 @@ def assert_problem(answer: Answer, status: int, code: str) -> None:
     assert b"Traceback" not in answer.body
 
 
-def waits(site: Site, tier: str = "free") -> int:
-    """How many predictions wait in a tier."""
+def waits(site: Site, tier: str = "free", *, leased: bool = False) -> int:
+    """How many predictions wait in a tier, or are leased."""
     depth = site.queue.depths().result(ANSWER_SECONDS).get(tier)
-    return depth.queued if depth else 0
+    return (depth.leased if leased else depth.queued) if depth else 0

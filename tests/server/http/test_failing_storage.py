@@ -37,10 +37,7 @@ def test_while_the_queue_cannot_be_asked_nobody_is_left_guessing(
         site.get(url),
         site.ask("DELETE", url),
         site.get("/v1/tiers"),
-        site.work("lease", {"most": 1, "wait": 0}, token),
-        site.work("extend", {"leases": []}, token),
-        site.work("release", {"leases": []}, token),
-        site.work("complete", {"completions": []}, token),
+        site.refusal(token),
     ):
         assert_come_back(answer, code, seconds)
     site.database.failure = None

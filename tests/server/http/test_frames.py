@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import http.client
-
 import pytest
 
 from server.blobs import pack_header
-from server.http.internal import worker
+from server.http.internal import delivery
 from server.http.services import FRAME_BYTES
-from tests.server.http.http_site import ANSWER_SECONDS, PICTURE, Site
+from tests.channel import Closed
+from tests.server.http.http_site import ANSWER_SECONDS, PICTURE, QUIET_SECONDS, Site, waits
 from tests.waiting import eventually
 
-LARGE = PICTURE + bytes(worker.LEASE_BYTES)
+LARGE = PICTURE + bytes(delivery.FRAME_BYTES)
 
 
 def submit_large(site: Site) -> str:
@@ -24,24 +23,33 @@ def submit_large(site: Site) -> str:
 def test_a_prediction_of_many_bytes_is_sent_alone_and_in_pieces(site: Site) -> None:
     submit_large(site)
     site.submit()
-    (one,) = site.lease(site.job(), most=2)
+    channel = site.worker(site.job())
+    channel.grant(2)
+    frames = [channel.receive() for _ in range(2)]
+    assert [len(frame["predictions"]) for frame in frames] == [1, 1]
+    one, _ = channel.lease(2)
     assert one["blob"] == pack_header([len(LARGE)]) + LARGE
-    assert site.call(site.services.frames.used) == 0
+    frames_are_free(site)
+
+
+def frames_are_free(site: Site) -> None:
+    """The memory is given back a moment after the worker has the last piece."""
+    used = site.services.frames.used
+    eventually(lambda: site.call(used), ANSWER_SECONDS, "no frame is in memory", lambda size: size == 0)
 
 
 def test_a_large_prediction_whose_picture_is_gone_fails(site: Site) -> None:
     url = submit_large(site)
     site.blobs.delete([url.rpartition("/")[2]])
-    assert site.lease(site.job()) == []
+    assert site.lease(site.job(), wait=QUIET_SECONDS) == []
     assert site.get(url).json["error"]["code"] == "blob_missing"
 
 
 def test_a_large_prediction_that_cannot_be_read_to_its_end_waits_again(site: Site) -> None:
     url, token = submit_large(site), site.job()
     site.blobs.breaks_after = 2
-    with pytest.raises((http.client.HTTPException, OSError)):
+    with pytest.raises(Closed):
         site.lease(token)
-    site.idle()
     answer = eventually(
         lambda: site.get(url).json, ANSWER_SECONDS, "it waits again", lambda found: found["status"] == "queued"
     )
@@ -52,12 +60,11 @@ def test_while_many_pictures_are_on_their_way_one_prediction_goes_alone(site: Si
     """The memory of frames is bounded, and a worker gets something nevertheless."""
     for _ in range(3):
         site.submit()
-    frames, token = site.services.frames, site.job()
+    frames, channel = site.services.frames, site.worker(site.job())
     held = site.call(lambda: frames.hold("free", "another", {"free": FRAME_BYTES, "premium": 0}))
     site.call(lambda: held.take(FRAME_BYTES))
-    assert len(site.lease(token, most=8)) == 1
-    depths = site.queue.depths().result(ANSWER_SECONDS)
-    assert (depths["free"].queued, depths["free"].leased) == (2, 1)
+    channel.grant(3)
+    assert [len(channel.receive()["predictions"]) for _ in range(3)] == [1, 1, 1]
+    assert (waits(site), waits(site, leased=True)) == (0, 3)
     site.call(held.release)
-    assert len(site.lease(token, most=8)) == 2
-    assert site.call(frames.used) == 0
+    frames_are_free(site)

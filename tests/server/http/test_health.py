@@ -165,7 +165,7 @@ def test_ends_and_refusals_are_counted_by_what_the_server_knows(site: Site) -> N
     assert found.of("predictions_ended_total", tier="premium", status=Status.SUCCEEDED) == 0
     assert found.of("rejected_requests_total", tier="", code="no_such_tier") == 1
     assert found.of("rejected_requests_total", tier="free", code="unsupported_media_type") == 1
-    assert found.of("http_requests_total", route="/work/lease", method="POST", status="200") == 1
+    assert found.of("http_requests_total", route="/work/channel", method="GET", status="101") == 1
     assert found.of("http_requests_total", route="other", method="other", status="405") == 1
     assert not any(text in body.lower() for text in (b"abracadabra", b"hocus", b"pocus"))
 
@@ -187,7 +187,7 @@ def test_requests_that_were_dropped_pile_up_no_work_and_keep_no_worker_waiting(t
             with site.connected() as connection:
                 connection.sendall(b"GET /config HTTP/1.1\r\nHost: localhost\r\n\r\n")
         eventually(lambda: site.engine.asked, ANSWER_SECONDS, "the engine is asked")
-        assert site.work("lease", {"most": 1, "wait": 0}, token).status == 204
+        assert site.worker(token).hold() == []
         assert site.get("/v1/tiers").status == site.get("/readyz").status == 200
         site.engine.released.set()
         assert site.get("/config").status == 200
@@ -199,7 +199,7 @@ def test_one_address_can_have_only_so_many_tokens_checked_whatever_address_it_cl
 
         def ask(number: int) -> Answer:
             headers = {"Authorization": "Bearer unknown", "X-Forwarded-For": f"10.0.0.{number}"}
-            return site.internal.ask("POST", "/work/extend", b"{}", headers)
+            return site.internal.ask("GET", "/work/channel", None, headers)
 
         answers = {answer.status: answer for answer in site.callers.map(ask, range(10 * TOKEN_CHECKS))}
         assert_problem(answers[401], 401, "bad_worker_token")

@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from server.blobs import pack_header
-from tests.running import MODEL
-from tests.server.http.http_site import LABELS, PICTURE, Site
+from tests.server.http.http_site import LABELS, PICTURE, Site, completion
 
 BLOB = pack_header([len(PICTURE)]) + PICTURE
 
@@ -20,8 +19,7 @@ def test_what_cannot_be_the_result_is_told_counted_and_tried_again(
     token = site.job()
     url = site.submit().headers["Location"]
     (one,) = site.lease(token)
-    lie = {"id": one["id"], "token": one["token"], "model": MODEL, "results": results, "predict_ms": 8}
-    assert site.work("complete", {"completions": [lie]}, token).json == {"outcomes": ["invalid"]}
+    assert site.hand_in([completion(one, results)], token) == ["invalid"]
     assert f"Job job handed in what cannot be the results of {one['id']}" in caplog.text
     assert 'tierserve_invalid_results_total{tier="free"} 1.0' in site.internal.get("/metrics").body.decode()
     assert site.get(url).json["status"] == "queued"
@@ -35,6 +33,5 @@ def test_a_worker_that_lies_to_the_last_attempt_fails_the_prediction(site: Site)
     url = site.submit().headers["Location"]
     for _ in range(3):
         (one,) = site.lease(token)
-        lie = {"id": one["id"], "token": one["token"], "model": MODEL, "results": 2 * LABELS, "predict_ms": 8}
-        assert site.work("complete", {"completions": [lie]}, token).json == {"outcomes": ["invalid"]}
+        assert site.hand_in([completion(one, 2 * LABELS)], token) == ["invalid"]
     assert site.get(url).json["error"]["code"] == "attempts_exhausted"

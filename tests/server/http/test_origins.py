@@ -49,7 +49,7 @@ def test_another_host_is_refused_on_every_route_of_both_ports(shared: Site, host
         "/no",
     ):
         assert_problem(asked(shared.port, host, path), 421, "wrong_host")
-    for path in ("/metrics", "/healthz", "/readyz", "/work/lease", "/no"):
+    for path in ("/metrics", "/healthz", "/readyz", "/work/channel", "/no"):
         assert_problem(asked(shared.internal.port, host, path), 421, "wrong_host")
     head = f"POST /img-classification/free HTTP/1.1\r\nHost: {host}\r\nContent-Length: {len(PICTURE)}\r\n\r\n"
     answer = shared.exchange(head.encode() + PICTURE)
@@ -134,9 +134,7 @@ def test_a_page_of_another_site_may_change_nothing(site: Site, headers: dict[str
     assert site.queue.depths().result(ANSWER_SECONDS) == {}
     url, token = site.submit().headers["Location"], site.job()
     assert_problem(site.ask("DELETE", url, None, headers), 403, "wrong_origin")
-    lease = b'{"most": 1, "wait": 0}'
-    given = {"Authorization": f"Bearer {token}", **headers}
-    assert_problem(site.internal.ask("POST", "/work/lease", lease, given), 403, "wrong_origin")
+    assert_problem(site.refusal(token, headers), 403, "wrong_origin")
     assert site.ask("GET", url, None, headers).json["status"] == "queued"
 
 

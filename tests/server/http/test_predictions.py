@@ -11,9 +11,19 @@ import pytest
 from server.http.public.preference import LONGEST_WAIT, Preference
 from server.http.public.representation import ENDED_BADLY
 from server.queue import FINAL, NEVER_SEEN, Status, new_id
-from tests.running import MODEL, Answer
+from tests.running import Answer
 from tests.server.given import HandClock
-from tests.server.http.http_site import ANSWER_SECONDS, ASYNC, LABELS, PICTURE, PLACES, Site, assert_problem, waits
+from tests.server.http.http_site import (
+    ANSWER_SECONDS,
+    ASYNC,
+    LABELS,
+    PICTURE,
+    PLACES,
+    Site,
+    assert_problem,
+    completion,
+    waits,
+)
 from tests.waiting import eventually
 
 
@@ -75,7 +85,7 @@ def test_preferences_that_mean_nothing_are_ignored(site: Site) -> None:
 def finish_next(site: Site, name: str = "job") -> None:
     """Wait for the next prediction, and do with it what a worker does."""
     token = site.job(name)
-    (prediction,) = eventually(lambda: site.lease(token), ANSWER_SECONDS, "a prediction to lease")
+    (prediction,) = site.lease(token)
     assert site.complete(prediction, token) == ["accepted"]
 
 
@@ -160,10 +170,9 @@ def test_a_deadline_that_passes_ends_the_waiting(site: Site) -> None:
 def test_a_failure_is_told_to_who_waits(site: Site) -> None:
     token = site.job()
     asking = site.callers.submit(site.post, "free", PICTURE, {"Prefer": "wait=60"})
-    (prediction,) = eventually(lambda: site.lease(token), ANSWER_SECONDS, "a prediction to lease")
+    (prediction,) = site.lease(token)
     result: dict[str, Any] = {"error": {"code": "image_broken", "detail": "this is no JPEG"}}
-    named = {"id": prediction["id"], "token": prediction["token"], "model": MODEL, "results": [result], "predict_ms": 1}
-    assert site.work("complete", {"completions": [named]}, token).json == {"outcomes": ["accepted"]}
+    assert site.hand_in([completion(prediction, [result])], token) == ["accepted"]
     answer = asking.result(ANSWER_SECONDS)
     assert_problem(answer, 422, "image_broken")
     assert answer.json["prediction"]["status"] == "failed"
@@ -241,7 +250,7 @@ def test_times_are_told_in_utc_and_durations_from_the_acceptance(site: Site) -> 
     token, url = site.job(), site.submit().headers["Location"]
     site.clock.advance(2)
     (unused,) = site.lease(token)
-    site.work("release", {"leases": [[unused["id"], unused["token"]]]}, token)
+    site.worker(token).release([unused])
     site.clock.advance(1)
     (one,) = site.lease(token)
     site.clock.advance(3)

@@ -102,7 +102,7 @@ def test_unknown_tiers_routes_and_methods(shared: Site) -> None:
         assert_problem(shared.ask("PURR", path), 405, "method_not_allowed")
     assert_problem(shared.ask("PUT", "/img-classification/free", PICTURE), 405, "method_not_allowed")
     assert_problem(shared.ask("POST", "/v1/tiers", b"{}"), 405, "method_not_allowed")
-    assert_problem(shared.ask("POST", "/work/lease", b"{}"), 404, "no_such_route")
+    assert_problem(shared.get("/work/channel"), 404, "no_such_route")
     assert_problem(shared.internal.get("/v1/tiers"), 404, "no_such_route")
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from server.http.bodies import LINGER_BYTES, SMALL_BYTES
-from server.http.internal.calls import COMPLETE_LEAST, LEASES_BYTES, complete_bytes
+from server.http.internal.channel import MESSAGE_LEAST, longest_message
+from server.http.internal.wire import BAD_MESSAGE
 from server.intake.texts import MARKS_MOST
 from tests.running import MODEL, Answer, Client
 from tests.server.http.http_site import ANSWER_SECONDS, PICTURE, Site, assert_problem, running
@@ -90,7 +91,7 @@ def test_a_route_without_a_body_drops_a_small_one_and_takes_no_large_one(
 def test_a_refused_body_that_does_not_end_is_cut_off_on_every_route(shared: Site, internal: bool, path: bytes) -> None:
     with connected(shared.internal if internal else shared) as connection:
         connection.sendall(CHUNKED_POST % (path, b"") + chunk(bytes(SMALL_BYTES + 1)))
-        assert answer_of(connection)[0] in (401, 404, 405, 413)
+        assert answer_of(connection)[0] in (401, 404, 405, 410, 413)
         sent = 0
         with pytest.raises(OSError):
             while sent < 100 * LINGER_BYTES:
@@ -101,7 +102,7 @@ def test_a_refused_body_that_does_not_end_is_cut_off_on_every_route(shared: Site
 
 def test_a_stranger_on_the_internal_port_is_refused_before_its_body(shared: Site) -> None:
     head = (
-        b"POST /work/complete HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer x\r\nContent-Length: 1000000\r\n\r\n"
+        b"GET /work/channel HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer x\r\nContent-Length: 1000000\r\n\r\n"
     )
     with connected(shared.internal) as connection:
         connection.sendall(head)
@@ -110,27 +111,28 @@ def test_a_stranger_on_the_internal_port_is_refused_before_its_body(shared: Site
     assert_all_memory_is_free(shared)
 
 
-@pytest.mark.parametrize(
-    ("path", "limit"), [("lease", LEASES_BYTES), ("extend", LEASES_BYTES), ("complete", complete_bytes(8))]
-)
-def test_the_json_of_workers_is_bounded_by_route(shared: Site, path: str, limit: int) -> None:
-    token = shared.job("json")
-    answer = shared.work(path, b'{"most": 1, "wait": 0' + limit * b" " + b"}", token)
-    assert_problem(answer, 413, "too_many_bytes")
-    assert answer.json["limit_bytes"] == limit
-    head = f"Authorization: Bearer {token}\r\n".encode()
-    with connected(shared.internal) as connection:
-        connection.sendall(CHUNKED_POST % (f"/work/{path}".encode(), head) + chunk((limit + 1) * b" "))
-        assert answer_of(connection)[0] == 413
+def test_an_older_worker_is_dismissed_though_its_results_are_long(shared: Site) -> None:
+    assert_problem(shared.internal.ask("POST", "/work/complete", bytes(MEGABYTE)), 410, "other_worker_protocol")
+    assert_all_memory_is_free(shared)
+
+
+def test_the_messages_of_workers_are_bounded(shared: Site) -> None:
+    longest = longest_message(8)
+    text = '{"credits": 1' + (longest - 14) * " " + "}"
+    token = shared.job("bounded")
+    channel = shared.worker(token)
+    channel.say(text)
+    assert channel.hold() == []
+    closed = shared.rejected(token, text + " ")
+    assert (closed.code, str(longest) in closed.reason) == (BAD_MESSAGE, True)
     assert_all_memory_is_free(shared)
 
 
 def test_results_may_be_as_long_as_those_of_several_large_predictions(shared: Site) -> None:
     labels = [{"label": 200 * "x", "score": 0.123456789} for _ in range(100)]
     result = {"id": "p" * 35, "token": "t" * 35, "model": MODEL, "results": 8 * [{"labels": labels}], "predict_ms": 8}
-    answer = shared.work("complete", {"completions": 8 * [result]}, shared.job("long"))
-    assert answer.json == {"outcomes": 8 * ["unknown"]}
-    assert complete_bytes(1) == COMPLETE_LEAST
+    assert shared.hand_in(8 * [result], shared.job("long")) == 8 * ["unknown"]
+    assert longest_message(1) == MESSAGE_LEAST
     assert_all_memory_is_free(shared)
 
 
