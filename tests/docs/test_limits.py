@@ -11,7 +11,8 @@ from server.http import bodies, listener, services, slow_bodies
 from server.http.internal import calls
 from server.http.public import preference
 from server.intake import forms, gathering, texts, wishes
-from server.queue.operations import moves, results
+from server.queue.facts import results
+from server.queue.operations import moves
 from tests.docs.sentences import ROOT
 
 KIB, MIB = 1024, 1024 * 1024
