@@ -6,8 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from model.desk import AHEAD_MOST, GATHER_SECONDS, UNSETTLED_MOST, Desk, Terms
 from model.messages import Lease, News
@@ -267,46 +265,3 @@ def test_nothing_is_sent_without_a_channel_and_all_of_it_with_the_next(desk: Des
     assert message["renew"] == [["p1", "t1"], ["p2", "t2"]]
     assert ids(message) == ["p1"]
     assert desk.message() == {}
-
-
-STEPS = st.lists(st.sampled_from(["give", "begin", "finish", "settle", "lose", "send", "again", "wait"]), max_size=80)
-
-
-@settings(max_examples=200, deadline=None)
-@given(STEPS, st.sampled_from([1.0, 20.0, 60.0, 500.0]), st.integers(1, 40))
-def test_whatever_happens_the_bounds_hold_and_no_result_is_forgotten(steps: list[str], pace: float, most: int) -> None:
-    clock = Clock()
-    desk = Desk(Terms(idle=1e9, max_predictions=most, max_pixels=1), clock)
-    credit, number = desk.open()["credits"], 0
-    under_way: list[Lease] = []
-    finished: set[str] = set()
-    settled: set[str] = set()
-    for step in steps:
-        match step:
-            case "give" if credit:
-                credit -= 1
-                desk.take(arrived(number))
-                number += 1
-            case "begin" if desk._todo and not under_way:
-                under_way.append(begin(desk))
-            case "finish" if under_way:
-                one = under_way.pop()
-                desk.finish(result(one, pace))
-                finished.add(one.id)
-            case "settle" | "again" if finished - settled:
-                one_id = min(finished - settled)
-                desk.take(News(outcomes=[(one_id, "accepted" if step == "settle" else "again")]))
-                settled |= {one_id} if step == "settle" else set()
-            case "lose":
-                desk.lose()
-                message = desk.open()
-                credit = message.get("credits", 0)
-                assert set(ids(message)) == finished - settled
-                assert len(message["renew"]) <= 64
-            case "send":
-                credit += desk.message().get("credits", 0)
-            case "wait":
-                clock.now += 0.1
-        assert credit <= AHEAD_MOST
-        assert number + credit <= most
-        assert set(desk._unsettled) == finished - settled
