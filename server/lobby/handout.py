@@ -133,6 +133,11 @@ class Handout:
             seat.credits = min(HELD_MOST, seat.credits + more)
             self.serve(peer.worker.tier)
 
+    def forgo(self, peer: Peer) -> None:
+        """A worker takes nothing more of what it asked for."""
+        if seat := self._seat(peer):
+            seat.credits = 0
+
     def finished(self, peer: Peer, ids: Iterable[str]) -> None:
         """A worker holds these no longer."""
         if seat := self._seat(peer):

@@ -239,6 +239,9 @@ class ChannelHandler(BaseHandler, WebSocketHandler):
             self.services.metrics.invalid(worker.tier, len(invalid))
 
     async def _release(self, leases: Sequence[tuple[str, str]]) -> None:
+        # It is about to end, and would be given the same ones again.
+        self._credits = 0
+        self.services.handout.forgo(self)
         try:
             await self.services.lobby.release(self.worker, leases)
         except QueueError as error:
