@@ -12,6 +12,7 @@ from http import HTTPStatus
 from typing import Any
 
 from tornado.iostream import StreamClosedError
+from tornado.web import RequestHandler
 from tornado.websocket import WebSocketHandler
 
 from server.access.workers import AccessDenied, AccessUnknown, Worker
@@ -47,6 +48,7 @@ class ChannelHandler(BaseHandler, WebSocketHandler):
     callers = Workers()
     worker: Worker
     _wire: Wire | None = None
+    _left = True
 
     async def admit(self) -> None:
         """Check what must hold before there is a channel. Raises ``Problem`` and ``QueueError``."""
@@ -88,9 +90,13 @@ class ChannelHandler(BaseHandler, WebSocketHandler):
         self._try_to_say({"renew": self._renew_told})
         self.services.handout.join(self)
 
-    def on_close(self) -> None:
-        """Called by Tornado when the channel is closed, by whomever."""
-        if self._wire is not None:
+    def on_connection_close(self) -> None:
+        """Called by Tornado when the connection is lost, be it before the channel is open, or the channel is closed."""
+        super().on_connection_close()
+        if self._wire is None:
+            # Tornado's class for WebSockets leaves this out: it ends a request whose body has not all come.
+            RequestHandler.on_connection_close(self)
+        else:
             self._leave()
 
     def release(self) -> None:
