@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import struct
 from collections.abc import Sequence
 from typing import Protocol
@@ -130,11 +131,13 @@ class Wire(WebSocketProtocol13):
     async def _linger(self) -> None:
         """Receive a little more: a connection that is closed while the worker sends is reset, and the code lost."""
         try:
+            if not self.stream.writing():
+                self.stream.socket.shutdown(socket.SHUT_WR)
             async with asyncio.timeout(LINGER_SECONDS):
                 left = LINGER_BYTES
                 while left > 0:
                     left -= len(await self.stream.read_bytes(STEP_BYTES, partial=True))
-        except (StreamClosedError, TimeoutError):
+        except (OSError, StreamClosedError, TimeoutError):
             pass
 
 

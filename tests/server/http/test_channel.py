@@ -129,17 +129,25 @@ def is_closed(channel: Channel) -> bool:
 def test_a_worker_that_says_nothing_for_a_lease_is_hung_up_on(site: Site) -> None:
     silent, alive = (site.channel(site.job(name)) for name in ("silent", "alive"))
     silent.hold()
+    after_the_turn(site)
     site.pace_clock.advance(20)
     alive.hold()
+    after_the_turn(site)
     site.pace_clock.advance(11)
     site.call(site.services.silence.look)
     assert silent.ended().code == wire.SILENT
     assert alive.hold() == []
 
 
+def after_the_turn(site: Site) -> None:
+    """Return when the loop has ended the turn in which it answered: only then does the silence begin."""
+    site.call(lambda: None)
+
+
 def test_a_message_that_does_not_end_is_silence_too(site: Site) -> None:
     channel = site.channel(site.job())
     channel.hold()
+    after_the_turn(site)
     channel.socket.socket.sendall(b"\x81\xfe\xff\xff" + bytes(4) + bytes(100))
     site.pace_clock.advance(31)
     site.call(site.services.silence.look)
@@ -217,7 +225,8 @@ def test_a_worker_that_takes_nothing_is_hung_up_on_though_it_talks(site: Site, m
 def test_a_worker_that_reads_no_answers_is_listened_to_no_longer(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "TAKING_SECONDS", 0.5)
     token = site.job()
-    renewal = f'{{"renew": [{", ".join(f"""["p{n}", "t"]""" for n in range(64))}], "token": "{token}"}}'
+    long = ", ".join(f'["{number:064}", "t"]' for number in range(64))
+    renewal = f'{{"renew": [{long}], "token": "{token}"}}'
     with raw(site, token) as worker, pytest.raises(OSError):
         while True:
             worker.say(renewal)
@@ -287,7 +296,7 @@ def test_frames_and_answers_are_not_held_up_for_others(site: Site) -> None:
     site.worker(site.job())
 
     def delays() -> list[int]:
-        streams = [connection.stream for connection in site._servers[1]._connections]  # type: ignore[attr-defined]
+        streams = [connection.stream for connection in site._servers[1]._connections]
         return [stream.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) for stream in streams]
 
     assert site.call(delays) == [1]
