@@ -53,6 +53,13 @@ _QUEUE = (
     # Rows that another server has locked are about to be leased or ended by it: to wait for them would be in vain.
     .with_for_update(skip_locked=True)
 )
+# Without a lock, or what is only looked at would be hidden from another server that leases at the same time.
+_NEXT = (
+    sa.select(_p.priority, _p.accepted_at)
+    .where(_p.tier == bind("tier"), _p.status == literal(Status.QUEUED), _p.deadline_at - bind("now") > 0)
+    .order_by(*ORDER)
+    .limit(1)
+)
 _FINISHING = (
     sa.select(*dict.fromkeys((*MOVED, _p.lost_tokens, *READ)))
     .where(_p.id.in_(sa.bindparam("ids", expanding=True)))
@@ -105,13 +112,9 @@ class Leases(Operations):
         (held,) = tx.rows(_HELD, job=job)
         many, size = held.many + beside.many, int(held.bytes) + beside.bytes
         most = 0 if held.solo else max(0, min(most, HELD_MOST - many))
-        queue = tx.rows(_QUEUE, tier=tier, now=tx.now, most=most + 1)  # one more, to know what comes next
-        within = [row for row in queue[:most] if until is None or (row.priority, row.accepted_at) <= until]
+        queue = tx.rows(_QUEUE, tier=tier, now=tx.now, most=most)
+        within = [row for row in queue if until is None or (row.priority, row.accepted_at) <= until]
         chosen = _choose(within, most_bytes, many, size)
-        after = queue[len(chosen)] if len(queue) > len(chosen) else None
-        place = None if after is None else (after.priority, after.accepted_at)
-        if not chosen:
-            return Granted([], place)
         moves, leased = Moves(tx), []
         for row in chosen:
             token = new_token(job)
@@ -120,8 +123,11 @@ class Leases(Operations):
             carried = {name: getattr(row, name) for name in _CARRIED}
             leased.append(Leased(token=token, attempt=row.attempts + 1, **carried))
         moves.run()
-        tx.change(_GOT, {"job": job, "now": tx.now})
-        if place is not None:  # the news that brought this worker woke no other one, and some work is left
+        if chosen:
+            tx.change(_GOT, {"job": job, "now": tx.now})
+        after = queue[len(chosen)] if len(queue) > len(chosen) else tx.first(_NEXT, tier=tier, now=tx.now)
+        place = None if after is None else (after.priority, after.accepted_at)
+        if chosen and place is not None:  # the news that brought this worker woke no other one, and some work is left
             tx.tell(Available(tier))
         return Granted(leased, place)
 
@@ -138,9 +144,9 @@ class Leases(Operations):
         if holder is None or holder.tier != tier:
             raise UnknownJob(job)
         tx.change(_ASKED, {"job": job, "now": tx.now})
-        named, moves, kept = dict(leases), Moves(tx), []
+        named, moves, kept = set(leases), Moves(tx), []
         for row in tx.rows(_LEASED, job=job):
-            if named.get(row.id) == row.token:
+            if (row.id, row.token) in named:
                 kept.append(row)
             else:
                 moves.add(row, HAND_BACK, Status.QUEUED)
