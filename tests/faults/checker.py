@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
 
+from tests.faults.case import Case, by
+from tests.faults.clients import OUTCOME_UNKNOWN
 from tests.faults.history import FINAL, Op, Story
 
-UNKNOWN = "outcome_unknown"
 OLD_SECONDS = 0.05  # no server starts a Job so soon after its own start, so such a Job is its predecessor's
 
 
@@ -24,51 +24,6 @@ class Violation:
         return f"{self.rule}: {self.detail}"
 
 
-class Case:
-    """A story, with the views of it that several rules need."""
-
-    def __init__(self, story: Story) -> None:
-        self.story = story
-
-    @cached_property
-    def submits(self) -> dict[str, list[Op]]:
-        """The submits, by idempotency key."""
-        return _by(self.story.did("submit"), lambda op: str(op.call["key"]))
-
-    @cached_property
-    def accepted(self) -> dict[str, list[Op]]:
-        """What clients were promised: by id of each accepted prediction, all submits of its key."""
-        found: dict[str, list[Op]] = {}
-        for tries in self.submits.values():
-            for op in tries:
-                if op.answer.get("id"):
-                    found.setdefault(op.id, tries)
-        return found
-
-    @cached_property
-    def seen(self) -> dict[str, list[Op]]:
-        """By id, the operations whose answers name a state, in the order in which the answers came."""
-        ops = [op for op in self.story.did("submit", "get", "cancel") if op.answer.get("state")]
-        return _by(sorted(ops, key=lambda op: op.ended or 0.0), lambda op: op.id)
-
-    @cached_property
-    def ends(self) -> dict[str, Op]:
-        """By id, the operation whose answer was the first one with a final state."""
-        found = ((key, next((op for op in ops if op.answer["state"] in FINAL), None)) for key, ops in self.seen.items())
-        return {key: op for key, op in found if op is not None}
-
-    @cached_property
-    def results(self) -> dict[str, list[Op]]:
-        """By id, the results that the harness handed in where it was the worker."""
-        return _by(self.story.did("complete"), lambda op: str(op.call["id"]))
-
-    @cached_property
-    def rows(self) -> dict[str, tuple[str, str]] | None:
-        """By id, the key and the state of each row at the last look at the disk; None if nobody looked."""
-        looks = [look for look in self.story.told("disk") if "rows" in look]
-        return {row[0]: (row[1], row[2]) for row in looks[-1]["rows"]} if looks else None
-
-
 def check(story: Story) -> list[Violation]:
     """Find every broken promise."""
     case = Case(story)
@@ -77,7 +32,7 @@ def check(story: Story) -> list[Violation]:
 
 def accepted_ends(case: Case) -> Iterator[str]:
     """Every accepted prediction is known in the end, and it has a final state."""
-    looks = _by(case.story.did("get"), lambda op: op.id)
+    looks = by(case.story.did("get"), lambda op: op.id)
     for key in case.accepted:
         last = next((op for op in reversed(looks.get(key, [])) if op.status), None)
         if last is not None and last.status == 404:
@@ -86,6 +41,14 @@ def accepted_ends(case: Case) -> Iterator[str]:
             yield f"{key} was accepted and had not ended when last seen"
         elif last is not None and last.status != 200 and not _forgotten(case, key, last):
             yield f"{key} was accepted, had ended, and then answered {last.status}"
+
+
+def accepted_is_kept(case: Case) -> Iterator[str]:
+    """Every accepted prediction is on the disk in the end, unless it is old enough to be forgotten."""
+    if case.rows is not None and case.last_look is not None:
+        for key in case.accepted.keys() - case.rows.keys():
+            if case.last_look["at"] - case.accepted[key][0].begun < case.story.run["results_seconds"]:
+                yield f"{key} was accepted, and is not on the disk"
 
 
 def ends_once(case: Case) -> Iterator[str]:
@@ -103,7 +66,7 @@ def ends_once(case: Case) -> Iterator[str]:
 
 
 def one_id_a_key(case: Case) -> Iterator[str]:
-    """However often a request is repeated with the same key, there is one prediction."""
+    """However often a request is repeated with the same key, or after a refusal, there is one prediction."""
     for key, tries in case.submits.items():
         ids = {op.id for op in tries if op.answer.get("id")}
         if case.rows is not None:
@@ -114,16 +77,17 @@ def one_id_a_key(case: Case) -> Iterator[str]:
 
 def nothing_unasked(case: Case) -> Iterator[str]:
     """Each prediction comes from a request that was accepted or whose answer was lost."""
-    unknown = {
-        key
-        for key, tries in case.submits.items()
-        if any(not op.status or op.answer.get("code") == UNKNOWN for op in tries)
-    }
-    for found, (key, _) in (case.rows or {}).items():
-        if key not in case.submits:
+    untold = {found: key for found, (key, _) in (case.rows or {}).items() if found not in case.accepted}
+    for found, key in untold.items():
+        if key and key not in case.submits:
             yield f"{found} lies in the queue, and nobody asked for it"
-        elif found not in case.accepted and key not in unknown:
+        elif key and key not in case.in_doubt:
             yield f"{found} lies in the queue, and its client was refused"
+    # Of a request without a key that no worker got, nobody can say which prediction is its own.
+    nameless = sum(1 for key in untold.values() if not key)
+    lost = sum(1 for key in case.in_doubt if case.submits[key][0].call.get("keyless"))
+    if nameless > lost:
+        yield f"{nameless} predictions without a key lie in the queue, and {lost} requests had no answer"
     for found in case.seen.keys() - case.accepted.keys():
         yield f"{found} can be read and was never accepted"
 
@@ -185,8 +149,9 @@ def honoured_once(case: Case) -> Iterator[str]:
 def held_by_one(case: Case) -> Iterator[str]:
     """While a lease lasts, no other worker gets its prediction."""
     seconds = case.story.run["lease_seconds"]
-    given_up = [op for op in case.story.did("release", "complete") if not op.call.get("forged")]
-    freed = _by(given_up, lambda op: str(op.call["id"]))
+    given_up = [op for op in case.story.did("release", "complete", "spoil") if not op.call.get("forged")]
+    freed = by(given_up, lambda op: str(op.call["id"]))
+    opened = by(case.story.did("open"), lambda op: str(op.call["job"]))
     starts = [event["at"] for event in case.story.told("life") if event["step"] == "start"]
     first_used: dict[str, float] = {}
     for op in case.story.did("lease"):
@@ -197,6 +162,11 @@ def held_by_one(case: Case) -> Iterator[str]:
             for before in held[key]:
                 later = op.ended or 0.0
                 let_go = any(before.begun < one.begun < later for one in freed.get(key, ()))
+                # A worker that connects anew gives up what it does not name.
+                let_go |= any(
+                    before.begun < (one.ended or later) and one.begun < later and key not in one.call["held"]
+                    for one in opened.get(before.call["job"], ())
+                )
                 # A new server takes back what the Jobs of its predecessor held, for they have ended with it. Such a Job
                 # may have leased more in the meantime.
                 restarted = any(first_used[before.call["job"]] - OLD_SECONDS < start < later for start in starts)
@@ -232,7 +202,7 @@ def nothing_grows(case: Case) -> Iterator[str]:
         if worst > most[name]:
             yield f"{name} went to {worst}; {most[name]} is allowed"
     crashes = sum(1 for event in case.story.told("life") if event["step"] == "end" and event["status"] != 0)
-    unknown = sum(1 for op in case.story.did("submit") if op.answer.get("code") == UNKNOWN)
+    unknown = sum(1 for op in case.story.did("submit") if op.answer.get("code") == OUTCOME_UNKNOWN)
     for look in case.story.told("disk")[-1:]:
         # Each crash may leave the pictures of all uploads that were under way, and so may an answer that left it open.
         left = look["orphans"] + look["stale"]
@@ -262,6 +232,7 @@ def answered_in_time(case: Case) -> Iterator[str]:
 
 RULES: tuple[Callable[[Case], Iterator[str]], ...] = (
     accepted_ends,
+    accepted_is_kept,
     ends_once,
     one_id_a_key,
     nothing_unasked,
@@ -285,10 +256,3 @@ def _by_real_workers(case: Case, key: str) -> set[float]:
 def _forgotten(case: Case, key: str, op: Op) -> bool:
     """Whether a 410 is right, because the result is older than results are kept."""
     return op.status == 410 and op.begun - case.accepted[key][0].begun > case.story.run["results_seconds"] - 1
-
-
-def _by(ops: list[Op], key: Callable[[Op], str]) -> dict[str, list[Op]]:
-    found: dict[str, list[Op]] = defaultdict(list)
-    for op in ops:
-        found[key(op)].append(op)
-    return dict(found)

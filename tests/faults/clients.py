@@ -1,4 +1,7 @@
-"""Clients that submit known pictures, read, cancel, and retry with the same key. The history records all of it."""
+"""Clients that submit known pictures, read, cancel, and hang up. The history records all of it.
+
+With a key they try again after any failure; without one, only if they know that nothing was kept.
+"""
 
 from __future__ import annotations
 
@@ -19,15 +22,24 @@ TIMEOUT_SECONDS = 30.0
 REFUSED_FOR_NOW = (0, 429, 500, 502, 503)
 UNKNOWN = (404, 410)
 PAUSE_SECONDS = 0.02
+WAITS = ("", "wait=1", "wait=2")  # without a wish the tier's own time counts
+HANG_UP_SECONDS = (0.02, 0.1, 0.3)
+OUTCOME_UNKNOWN = "outcome_unknown"
 
 
 @dataclass(frozen=True, slots=True)
 class Habits:
-    """How often a client does something, in percent. ``pending`` is how many unfinished predictions it has at most."""
+    """How often a client does something, in percent. ``pending`` is how many unfinished predictions it has at most.
+
+    ``keyless``: of the requests that wait for their results, so many have no key, and so may wait in the lobby;
+    ``hang_ups``: of these, the client hangs up on so many.
+    """
 
     cancels: int = 8
     cancel_after: int = 5
-    waits: int = 40
+    waits: int = 60
+    keyless: int = 70
+    hang_ups: int = 10
     poison: int = 0
     slow: int = 0
     pending: int = 6
@@ -35,11 +47,16 @@ class Habits:
 
 @dataclass(slots=True)
 class Wish:
-    """A picture that a client wants classified, with the idempotency key of all its requests."""
+    """A picture that a client wants classified. ``key`` names it, and is the idempotency key unless it is ``keyless``.
+
+    ``patience`` is after how many seconds the client hangs up.
+    """
 
     key: str
     picture: Picture
     headers: dict[str, str]
+    keyless: bool = False
+    patience: float = TIMEOUT_SECONDS
     id: str = ""
     refused: bool = False
 
@@ -94,7 +111,7 @@ class Client(Actor):
             self.look(chance.choice(list(self.pending)), chance.choice((0, 0.2, 0.5)))
 
     def submit(self, wish: Wish) -> None:
-        """Repeat the request with the same key until the server accepts or refuses it, or the client is stopped."""
+        """Repeat the request until the server accepts or refuses it, or the client is stopped or may not repeat it."""
         self._try(wish)
         while not (wish.id or wish.refused or self.over.is_set()):
             self._try(wish)
@@ -123,29 +140,37 @@ class Client(Actor):
             self.name,
             "submit",
             key=wish.key,
+            keyless=wish.keyless,
             picture=wish.picture.name,
             digest=wish.picture.digest,
             poison=wish.picture.mark == POISON,
             cancel_after=wish.headers.get("Cancel-After"),
         )
-        headers = {**wish.headers, "Idempotency-Key": wish.key, "Content-Type": "application/octet-stream"}
-        answer = self._answered(number, "POST", "/img-classification/free", wish.picture.data, headers)
+        headers = {**wish.headers, "Content-Type": "application/octet-stream"}
+        if not wish.keyless:
+            headers["Idempotency-Key"] = wish.key
+        path = "/img-classification/free"
+        answer = self._answered(number, "POST", path, wish.picture.data, headers, wish.patience)
         noted = facts(answer)
         if "id" in noted:
             wish.id = noted["id"]
             self._file(wish, noted["state"])
-        elif answer.status not in REFUSED_FOR_NOW:
+        elif answer.status not in REFUSED_FOR_NOW or (wish.keyless and _is_open(answer)):
             wish.refused = True
 
     def _wish(self) -> Wish:
         habits, chance = self._habits, self._chance
         mark = chance.choices((POISON, SLOW, bytes(6)), (habits.poison, habits.slow, 100 - habits.poison - habits.slow))
-        wait = chance.choice(("0.1", "0.5", "2"))
-        headers = {"Prefer": f"wait={wait}" if chance.randrange(100) < habits.waits else "respond-async"}
+        waits = chance.randrange(100) < habits.waits
+        headers = {"Prefer": chance.choice(WAITS) if waits else "respond-async"}
         if chance.randrange(100) < habits.cancel_after:
             headers["Cancel-After"] = chance.choice(("1s", "2s", "5s"))
         self._wishes += 1
-        return Wish(key=f"{self.name}-{self._wishes}", picture=self._pictures.make(chance, mark[0]), headers=headers)
+        wish = Wish(f"{self.name}-{self._wishes}", self._pictures.make(chance, mark[0]), headers)
+        wish.keyless = waits and chance.randrange(100) < habits.keyless
+        if wish.keyless and chance.randrange(100) < habits.hang_ups:
+            wish.patience = chance.choice(HANG_UP_SECONDS)
+        return wish
 
     def _on(self, do: str, method: str, prediction_id: str, query: str = "") -> str:
         number = self._history.call(self.name, do, id=prediction_id)
@@ -164,17 +189,32 @@ class Client(Actor):
         else:
             self.pending[wish.id] = wish
 
-    def _answered(self, number: int, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> Answer:
+    def _answered(
+        self,
+        number: int,
+        method: str,
+        path: str,
+        body: bytes | None,
+        headers: dict[str, str],
+        seconds: float = TIMEOUT_SECONDS,
+    ) -> Answer:
         try:
-            answer = ask(self.address, method, path, body, headers)
+            answer = ask(self.address, method, path, body, headers, seconds)
         except (OSError, http.client.HTTPException) as error:
-            self._history.answer(number, error=type(error).__name__)
-            self._patience()
+            hung_up = seconds < TIMEOUT_SECONDS and isinstance(error, TimeoutError)
+            self._history.answer(number, error="hung up" if hung_up else type(error).__name__)
+            if not hung_up:
+                self._patience()
             return Answer(0, {}, b"")
         self._history.answer(number, **facts(answer))
         if answer.status in REFUSED_FOR_NOW:
             time.sleep(PAUSE_SECONDS)
         return answer
+
+
+def _is_open(answer: Answer) -> bool:
+    """Whether nobody can say if the request was accepted."""
+    return not answer.status or facts(answer).get("code") == OUTCOME_UNKNOWN
 
 
 def settle(clients: list[Client], seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""A zygote for the tests of a module, and worlds in which each test tries one fault."""
+"""A zygote for the tests of a module, worlds in which each test tries one fault, and the channel of a Job in one."""
 
 from __future__ import annotations
 
@@ -9,14 +9,24 @@ from pathlib import Path
 
 import pytest
 
+from tests.channel import Channel
 from tests.faults.databases import POSTGRESQL, SQLITE, Database, database
 from tests.faults.history import History
 from tests.faults.pictures import Pictures
 from tests.faults.world import World
 from tests.faults.zygote import Zygote
 from tests.postgres import need_postgres
+from tests.waiting import eventually
 
 Begin = Callable[..., World]
+
+
+def work_in(world: World, number: int = -1) -> Channel:
+    """The channel of a Job of this server, which has opened its door; the newest one's is -1."""
+    tokens = eventually(world.doors.tokens, 30, "Jobs have told their tokens", lambda found: len(found) >= -number)
+    channel = Channel(f"http://127.0.0.1:{world.service.internal_port}", tokens[number])
+    channel.hold()
+    return channel
 
 
 @pytest.fixture(params=[SQLITE, POSTGRESQL])

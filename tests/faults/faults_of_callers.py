@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import socket
 from contextlib import suppress
-from http.client import HTTPException
 
 import psutil
+from websockets.exceptions import WebSocketException
 
-from tests.faults.clients import ask
+from tests.channel import Channel, Closed, Refused
 from tests.faults.fault import Fault
 from tests.running import MODEL
 
 LIARS = 8
-PATIENCE_SECONDS = 2.0
 
 
 class Cuts(Fault):
@@ -77,25 +75,35 @@ class Forgery(Fault):
             with suppress(psutil.Error):
                 tokens.append(process.environ()["TIERSERVE_TOKEN"])
         for worker in tokens:
-            for prediction in ids:
-                if not self._forge(worker, prediction):
-                    return  # the server does not answer: each further try would only delay the healing of other faults
+            if not self._forge(worker, ids):
+                return  # the server does not answer: each further try would only delay the healing of other faults
 
     def _alive(self) -> list[str]:
         return [path.name for path in (self.scene.world.state / "data" / "blobs").rglob("p*") if path.is_file()]
 
-    def _forge(self, worker: str, prediction: str) -> bool:
+    def _forge(self, worker: str, ids: list[str]) -> bool:
+        """Open a channel, which ends that of the real worker, and hand results in. False: the server did not answer."""
+        try:
+            channel = Channel(f"http://127.0.0.1:{self.scene.world.service.internal_port}", worker)
+        except Refused:
+            return True
+        except (OSError, WebSocketException):
+            return False
+        try:
+            channel.hold()
+            for prediction in ids:
+                self._hand_in(channel, prediction)
+        except (Closed, TimeoutError, OSError, WebSocketException):
+            return False
+        finally:
+            channel.break_off()
+            channel.close()
+        return True
+
+    def _hand_in(self, channel: Channel, prediction: str) -> None:
         history, token = self.scene.history, f"{self.chance.getrandbits(128):032x}"
-        facts = {"job": worker.split(".")[1], "id": prediction, "token": token, "score": 1.0, "forged": True}
+        facts = {"job": channel.token.split(".")[1], "id": prediction, "token": token, "score": 1.0, "forged": True}
         number = history.call("forger", "complete", **facts)
         result = {"id": prediction, "token": token, "results": [{"labels": [{"label": "forged", "score": 1.0}]}]}
-        body = json.dumps({"completions": [{**result, "model": MODEL, "predict_ms": 1}]}).encode()
-        address, headers = ("127.0.0.1", self.scene.world.service.internal_port), {"Authorization": f"Bearer {worker}"}
-        try:
-            answer = ask(address, "POST", "/work/complete", body, headers, PATIENCE_SECONDS)
-        except (OSError, HTTPException):
-            history.answer(number, error="gave up")
-            return False
-        outcome = answer.json["outcomes"][0] if answer.status == 200 else None
-        history.answer(number, status=answer.status, outcome=outcome)
-        return True
+        outcome = channel.complete([{**result, "model": MODEL, "predict_ms": 1}])[0]
+        history.answer(number, status=200, outcome=outcome)

@@ -32,6 +32,7 @@ SETTINGS = (
     "tiers.free.quota.pods=2",
     "tiers.free.limits.attempts=50",
     "tiers.free.waits.idleSeconds=60",
+    "tiers.free.waits.syncSeconds=0.3",
 )
 MOST = {"rss": 300 << 20, "threads": 40, "fds": 120, "left_over": 4, "at_once": 3, "logs": 60}
 LIFE_SECONDS = 0.9
@@ -41,10 +42,23 @@ LONG_SHARE = 0.06
 RANDOM_SHARE = 0.05
 LINGER_SHARE, LINGER_SECONDS = 0.3, 0.05
 PAUSE_SHARE, PAUSE_SECONDS = 0.5, 0.02
+LOBBY_SECONDS = (0.03, 0.25)  # in lives of the first kind entries are kept while they wait and while they are worked on
 RANDOM = "any moment"
 # A life is killed when it passes a point for the n-th time, and n is at most this. A life passes some points only a few
 # times: with a larger n it would not be killed there at all.
-HITS = {Point.JOB_OPENED: 2, Point.JOB_STARTED: 2, Point.LEASE_FRAMED: 8, Point.RESULT_KEPT: 6, Point.BLOB_DELETED: 6}
+HITS = {
+    Point.JOB_OPENED: 2,
+    Point.JOB_STARTED: 2,
+    Point.LEASE_FRAMED: 8,
+    Point.RESULT_KEPT: 6,
+    Point.BLOB_DELETED: 6,
+    Point.LOBBY_ENTERED: 6,
+    Point.LOBBY_LEASED: 6,
+    Point.LOBBY_KEEPING: 3,
+    Point.LOBBY_KEPT: 3,
+    Point.LOBBY_FINISHED: 5,
+    Point.LOBBY_SETTLED: 5,
+}
 HITS_MOST = 25
 
 
@@ -67,7 +81,7 @@ SHORT = Kind(
 # In long lives the server also sweeps old results, so the numbers of rows and pictures must stay bounded.
 LONG = Kind(
     clients=8,
-    hands=4,
+    hands=3,
     habits=Habits(pending=30),
     results_seconds=60.0,
     orphan_seconds=20.0,
@@ -132,6 +146,7 @@ def kills(
         for actor in (*clients, *hands, sampler):
             actor.start()
         for point in _plan(points, count, figures, sure=not life_seconds):
+            world.lobby_seconds = chance.choice(LOBBY_SECONDS)
             if life_seconds:
                 _long_life(world, chance.uniform(0.5, 1.5) * life_seconds, figures)
             else:
@@ -196,9 +211,7 @@ def _crowd(
         Client(f"client-{number}", seed, ("127.0.0.1", public), history, pictures, kind.habits, patience)
         for number in range(kind.clients)
     ]
-    hands = [
-        Hand(f"hand-{number}", seed, internal, history, pictures, world.doors, patience) for number in range(kind.hands)
-    ]
+    hands = [Hand(number, seed, internal, history, pictures, world.doors, patience) for number in range(kind.hands)]
     return clients, hands
 
 

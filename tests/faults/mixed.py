@@ -37,12 +37,14 @@ SETTINGS = (
     "tiers.free.quota.pods=2",
     "tiers.free.limits.attempts=5",
     "tiers.free.waits.idleSeconds=20",
+    "tiers.free.waits.syncSeconds=0.3",
 )
 KEPT_SECONDS = RESULTS_SECONDS + 90.0  # the server looks for old results once a minute; the rest is margin
 MOST = {"rss": 400 << 20, "threads": 40, "fds": 200, "left_over": 8, "at_once": 6, "logs": 60, "age": KEPT_SECONDS}
 HABITS = Habits(poison=1, slow=3)
 CLIENTS = 4
 AT_ONCE = 2
+LOBBY_SECONDS = (0.05, 0.25)
 SETTLE_SECONDS = 120.0
 
 
@@ -193,6 +195,7 @@ def _inject(
                 if not any(type(other) is type(fault) for _, other in under_way):
                     injected[fault.name] += 1
                     scene.history.tell("fault", name=fault.name, step="inject")
+                    scene.world.lobby_seconds = chance.choice(LOBBY_SECONDS)
                     fault.inject()
                     under_way.append((now + fault.seconds, fault))
             for client in clients:

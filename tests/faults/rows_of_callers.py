@@ -22,8 +22,8 @@ CALLER_ROWS: tuple[Row, ...] = (
         "results that are none",
         tests=(
             f"{CALLERS}::test_33_a_result_of_fifty_megabytes_is_refused_and_the_lease_stays",
-            f"{HTTP}/test_worker_protocol.py::test_bodies_that_break_the_schema_change_nothing",
-            f"{HTTP}/test_worker_protocol.py::test_not_a_number_is_not_json",
+            f"{HTTP}/test_worker_protocol.py::test_a_message_that_breaks_the_schema_ends_the_channel",
+            f"{HTTP}/test_worker_protocol.py::test_what_is_no_object_of_json_ends_the_channel",
             f"{HTTP}/test_worker_protocol.py::test_somebody_elses_prediction_is_not_completed",
         ),
         faults=("forgery",),

@@ -40,8 +40,8 @@ SURROUNDING_ROWS: tuple[Row, ...] = (
         31,
         "a worker's first connections are lost",
         tests=(
-            f"{MODEL}/test_worker.py::test_a_connection_that_nobody_answers_is_given_up_long_before_a_reply",
-            f"{MODEL}/test_worker.py::test_a_dropped_connection_and_a_server_error_are_tried_again",
+            f"{MODEL}/test_channel.py::test_a_connection_that_nobody_answers_is_given_up_long_before_a_reply",
+            f"{MODEL}/test_channel.py::test_an_outage_and_errors_of_the_server_are_outlasted",
         ),
     ),
     Row(

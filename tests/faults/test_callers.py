@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import http.client
-import json
 import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 
-from model.messages import Lease, unframe
-from tests.faults.clients import ask
-from tests.faults.conftest import Begin
+from tests.channel import Channel, Closed, Refused
+from tests.faults.conftest import Begin, work_in
 from tests.faults.databases import Database
 from tests.faults.history import History
 from tests.faults.world import World
 from tests.faults.zygote import Zygote
-from tests.running import MODEL, Answer
+from tests.server.http.http_site import completion
 from tests.service.pictures import CAT
 from tests.waiting import eventually
 
@@ -32,42 +28,25 @@ HEAD = b"POST /img-classification/free HTTP/1.1\r\nHost: localhost\r\nContent-Ty
 PATIENCE = 1.5
 
 
-def work(world: World, path: str, body: Any, token: str) -> Answer:
-    data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return ask(("127.0.0.1", world.service.internal_port), "POST", f"/work/{path}", data, bearer(token))
-
-
-def bearer(token: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
-
-
-def leased(world: World) -> tuple[str, Lease]:
-    """Submit a prediction and lease it in the place of the Job's worker."""
-    assert world.service.post("free", CAT, ASYNC).status == 202
-    token = eventually(world.doors.tokens, 30, "a Job has told its token")[-1]
-    answer = eventually(
-        lambda: work(world, "lease", {"most": 1, "wait": 1}, token),
-        30,
-        "it has leased a prediction",
-        lambda got: got.status == 200,
-    )
-    return token, unframe(answer.body).leases[0]
-
-
 def test_33_a_result_of_fifty_megabytes_is_refused_and_the_lease_stays(begin: Begin) -> None:
     world = begin()
-    token, lease = leased(world)
-    before = rss(world)
-    huge = {"error": {"code": "x", "detail": "x" * 50_000_000}}
-    result = {"id": lease.id, "token": lease.token, "model": MODEL, "predict_ms": 1}
-    with suppress(OSError, http.client.HTTPException):
-        answer = work(world, "complete", {"completions": [{**result, "results": [huge]}]}, token)
-        assert answer.status in (400, 413)
-    assert rss(world) - before < 30 << 20  # so the server has never held the whole body
-    assert world.get(f"/v1/predictions/{lease.id}").json["status"] == "leased"
-    labels = [{"labels": [{"label": "tabby", "score": 1.0}]}]
-    answer = work(world, "complete", {"completions": [{**result, "results": labels}]}, token)
-    assert answer.json["outcomes"] == ["accepted"]
+    key = world.service.post("free", CAT, ASYNC).json["id"]
+    with work_in(world) as channel:
+        channel.grant(1)
+        (lease,) = channel.lease()
+        before = rss(world)
+        with suppress(Closed, OSError):
+            channel.complete([completion(lease, [{"error": {"code": "x", "detail": "x" * 50_000_000}}])])
+        assert channel.ended().code in (4400, 1006)  # a reset may overtake the code
+    assert rss(world) - before < 30 << 20  # so the server has never held the whole message
+    assert world.get(f"/v1/predictions/{key}").json["status"] == "leased"
+    with Channel(channel_url(world), channel.token) as again:
+        assert again.hold([lease]) == []
+        assert again.complete([completion(lease)]) == ["accepted"]
+
+
+def channel_url(world: World) -> str:
+    return f"http://127.0.0.1:{world.service.internal_port}"
 
 
 def rss(world: World) -> int:
@@ -177,7 +156,7 @@ def test_40_ids_that_are_paths_lead_nowhere(begin: Begin) -> None:
     ):
         for method in ("GET", "DELETE"):
             assert world.service.ask(method, f"/v1/predictions/{key}").status in (400, 404, 410), key
-    token = "free.tierserve-free-x.0"
-    assert work(world, "lease", {"most": 1, "wait": 0}, token).status == 401
-    answer = work(world, "lease", {"most": 1, "wait": 0}, "../../free.x.0")
-    assert answer.status == 401
+    for token in ("free.tierserve-free-x.0", "../../free.x.0"):
+        with pytest.raises(Refused) as refused:
+            Channel(channel_url(world), token)
+        assert refused.value.answer.status == 401

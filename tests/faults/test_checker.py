@@ -79,6 +79,11 @@ def sample(**changes: Any) -> dict[str, Any]:
     return {"rss": 10, "threads": 1, "fds": 1, "workers": {"free": 2}, **changes}
 
 
+KEYLESS = {**SUBMIT, "keyless": True}
+NAMELESS = {**DISK, "rows": [["p1", None, "succeeded"]]}
+LEASED = {"status": 200, "leases": [["p1", "t1", "d1"]]}
+ACCEPTED = {"status": 200, "outcome": "accepted"}
+
 HONEST = {
     "done": worked().get().get().event("disk", **DISK).event("sample", **sample()),
     "retried": Tale().call(SUBMIT).call(SUBMIT, {"status": 503}).call(SUBMIT, QUEUED).get(score=0.75),
@@ -89,6 +94,15 @@ HONEST = {
     "poison": Tale().call({**SUBMIT, "poison": True}, QUEUED).get(state="failed", error="attempts_exhausted"),
     "too late": Tale().call({**SUBMIT, "cancel_after": "1s"}, QUEUED).get(state="aborted", label=None),
     "handed in twice": worked().call(COMPLETE, {"status": 200, "outcome": "duplicate"}).get(),
+    "lost with the lobby": Tale()
+    .call(KEYLESS)
+    .call(LEASE, LEASED)
+    .call(COMPLETE, {"status": 200, "outcome": "accepted"}),
+    "kept in the lobby": Tale().call(KEYLESS, QUEUED).get(score=0.75).event("disk", **NAMELESS),
+    "settled, and its answer lost": Tale().call(KEYLESS).call(LEASE, LEASED).event("disk", **NAMELESS),
+    "settled, its answer lost, and unseen": Tale().call(KEYLESS).event("disk", **NAMELESS),
+    "refused by the lobby": Tale().call(KEYLESS, {"status": 503}).call(KEYLESS, QUEUED).get(score=0.75),
+    "forgotten": accepted().get(score=0.75).event("wait").event("disk", **{**DISK, "rows": [], "at": 100}),
     "answer to a result lost": accepted().call(COMPLETE).call(COMPLETE, {"status": 200, "outcome": "duplicate"}).get(),
 }
 
@@ -98,6 +112,12 @@ BAD = [
     ("accepted_ends", accepted().get().call({"do": "get", "id": "p1"}, {"status": 404})),
     ("accepted_ends", accepted().get().call({"do": "get", "id": "p1"}, {"status": 410})),
     ("accepted_ends", accepted().call({"do": "get", "id": "p1"}, {"status": 410})),
+    ("accepted_ends", Tale().call(KEYLESS, DONE).call({"do": "get", "id": "p1"}, {"status": 404})),
+    ("accepted_ends", Tale().call(KEYLESS, QUEUED).call({"do": "get", "id": "p1"}, {"status": 404})),
+    ("accepted_ends", Tale().call(KEYLESS, QUEUED)),
+    ("accepted_is_kept", Tale().call(KEYLESS, DONE).event("disk", **{**DISK, "rows": []})),
+    ("accepted_is_kept", Tale().call(KEYLESS, QUEUED).event("disk", **{**DISK, "rows": []})),
+    ("accepted_is_kept", accepted().get().event("disk", **{**DISK, "rows": []})),
     ("ends_once", accepted().get().get(final="f2")),
     ("ends_once", accepted().get().get(state="queued")),
     ("ends_once", accepted().get().get(state="leased").get()),
@@ -106,6 +126,10 @@ BAD = [
     ("nothing_unasked", Tale().event("disk", **DISK)),
     ("nothing_unasked", Tale().call(SUBMIT, {"status": 503}).event("disk", **DISK)),
     ("nothing_unasked", Tale().get()),
+    ("nothing_unasked", Tale().event("disk", **NAMELESS)),
+    ("nothing_unasked", Tale().call(KEYLESS, {"status": 503}).event("disk", **NAMELESS)),
+    ("nothing_unasked", Tale().call(KEYLESS, {"status": 503}).call(LEASE, LEASED).event("disk", **NAMELESS)),
+    ("nothing_unasked", Tale().call(KEYLESS, {"error": "ConnectionRefusedError"}).event("disk", **NAMELESS)),
     ("right_result", accepted().get(label="dog")),
     ("right_result", accepted().get(state="failed", error="blob_missing")),
     ("right_result", accepted().get(state="failed", error="attempts_exhausted")),
@@ -113,6 +137,7 @@ BAD = [
     ("right_result", accepted().get(state="expired")),
     ("right_result", Tale().call({**SUBMIT, "cancel_after": "9s"}, QUEUED).get(state="aborted")),
     ("right_result", Tale().call({**SUBMIT, "poison": True}, QUEUED).get()),
+    ("one_id_a_key", Tale().call(KEYLESS, {"status": 503}).call(KEYLESS, DONE).call(KEYLESS, DONE, id="p2")),
     ("right_picture", accepted().call(LEASE, {"status": 200, "leases": [["p1", "t1", "d2"]]})),
     ("honoured_once", worked().call({**COMPLETE, "token": "t2"}, {"status": 200, "outcome": "accepted"})),
     ("honoured_once", accepted().call({**COMPLETE, "forged": True}, {"status": 200, "outcome": "accepted"})),
@@ -158,6 +183,9 @@ def lease(at: float, token: str, job: str) -> list[str]:
         (1.9, [], True),
         (2.1, [], False),
         (1.9, [{"what": "call", "at": 1.5, "n": 9, "by": "j1", "do": "release", "id": "p1", "job": "j1"}], False),
+        (1.9, [{"what": "call", "at": 1.5, "n": 9, "by": "j1", "do": "open", "job": "j1", "held": []}], False),
+        (1.9, [{"what": "call", "at": 1.5, "n": 9, "by": "j1", "do": "open", "job": "j1", "held": ["p1"]}], True),
+        (1.9, [{"what": "call", "at": 1.5, "n": 9, "by": "j3", "do": "open", "job": "j3", "held": []}], True),
         (1.9, [{"what": "life", "at": 1.5, "step": "start"}], False),
         (1.9, [{"what": "life", "at": 0.5, "step": "start"}], True),
     ],

@@ -22,7 +22,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.clients import ask
-from tests.faults.conftest import Begin
+from tests.faults.conftest import Begin, work_in
 from tests.faults.databases import Database
 from tests.faults.evidence import disk
 from tests.faults.faults_of_storage import BALLAST
@@ -194,16 +194,10 @@ def test_12_a_sigterm_during_fifty_uploads_loses_none_that_was_accepted(begin: B
 def test_30_a_clock_that_jumps_ends_nothing_early(begin: Begin, zygote: Zygote) -> None:
     settings = ("server.tickSeconds=0.3", "server.lease.seconds=60", "server.lease.reclaimSeconds=0.3")
     world = begin(*settings, "tiers.free.waits.queueSeconds=1800", "tiers.premium.quota.pods=0")
-    address = ("127.0.0.1", world.service.internal_port)
-    token = ""
-
-    def lease() -> Answer:
-        headers = {"Authorization": f"Bearer {token}"}
-        return ask(address, "POST", "/work/lease", b'{"most": 1, "wait": 0}', headers)
-
     ids = [world.service.post("free", CAT, ASYNC).json["id"] for _ in range(3)]
-    token = eventually(world.doors.tokens, 30, "a Job has told its token")[-1]
-    assert lease().status == 200
+    channel = work_in(world)
+    channel.grant(1)
+    (one,) = channel.lease()
     try:
         for jump in (HOUR, -HOUR, 0.0):
             zygote.shift(jump)
@@ -211,9 +205,12 @@ def test_30_a_clock_that_jumps_ends_nothing_early(begin: Begin, zygote: Zygote) 
             assert (late.status, late.json["code"]) == (504, "deadline_passed"), "a second is a second"
             states = Counter(world.get(f"/v1/predictions/{key}").json["status"] for key in ids)
             assert states == {"leased": 1, "queued": 2}
+            assert channel.hold([one]) == []
     finally:
         zygote.shift(0.0)
-    assert lease().status == 200
+    channel.grant(1)
+    assert channel.lease()
+    channel.close()
 
 
 def test_43_a_full_queue_of_the_first_version_is_worked_off(begin: Begin, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import operator
 import os
 import shutil
@@ -12,17 +11,17 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
+from websockets.exceptions import ConnectionClosed
 
 from server.disk import BALLAST
-from tests.faults.conftest import Begin
+from tests.faults.conftest import Begin, work_in
 from tests.faults.evidence import disk
 from tests.faults.small_disk import small_disk
 from tests.faults.world import World
-from tests.running import MODEL, Answer, Client, lacking
-from tests.server.http.http_site import LABELS, assert_problem, leased
+from tests.running import Answer, Client, lacking
+from tests.server.http.http_site import assert_problem, completion
 from tests.service.pictures import CAT
 from tests.service.test_metrics import Series
 from tests.waiting import eventually
@@ -80,13 +79,6 @@ def ready(world: World, status: int) -> Answer:
     )
 
 
-def work(world: World, path: str, body: Any) -> Answer:
-    """Ask the internal port as the worker of the Job that is there."""
-    token = eventually(world.doors.tokens, SECONDS, "a Job has started")[-1]
-    data = json.dumps(body).encode()
-    return Client(world.service.internal_port).ask("POST", path, data, {"Authorization": f"Bearer {token}"})
-
-
 @contextmanager
 def unwritable(world: World) -> Iterator[None]:
     """Writes to the database's log fail while the block lasts, as on a filesystem that became read-only."""
@@ -110,9 +102,10 @@ def unwritable(world: World) -> Iterator[None]:
 
 def labelled(world: World) -> None:
     """Be the worker of one prediction."""
-    (one,) = leased(work(world, "/work/lease", {"most": 1, "wait": 5}))
-    done = {"id": one["id"], "token": one["token"], "model": MODEL, "results": LABELS, "predict_ms": 8}
-    assert work(world, "/work/complete", {"completions": [done]}).json["outcomes"] == ["accepted"]
+    with work_in(world) as channel:
+        channel.grant(1)
+        (one,) = channel.lease()
+        assert channel.complete([completion(one)]) == ["accepted"]
 
 
 def blobs(world: World) -> set[str]:
@@ -141,9 +134,13 @@ def test_03_ordinary_requests_fill_the_disk_and_all_of_them_end(begin: Begin, ro
     fill_up(roomy)  # not even the reserve is left
     assert world.service.ask("DELETE", f"/v1/predictions/{canceled}").json["status"] == "canceled"
     eventually(lambda: canceled in blobs(world), SECONDS, "its pictures are gone", operator.not_)
-    (one,) = leased(work(world, "/work/lease", {"most": 1, "wait": 5}))
+    channel = work_in(world)
+    channel.grant(1)
+    (one,) = channel.lease()
     assert one["id"] in (late, done)
     world.end(signal.SIGKILL)
+    with suppress(ConnectionClosed):
+        channel.close()
     world.start(real=False)
     assert world.wait_up(), "it starts on a full disk"
     ended = eventually(

@@ -77,7 +77,10 @@ class Doors:
 
 
 class World:
-    """A server that is started and killed again and again on the same data. ``up`` is set while it can be asked."""
+    """A server that is started and killed again and again on the same data. ``up`` is set while it can be asked.
+
+    ``lobby_seconds`` is the setting of that name of the servers that are started from now on.
+    """
 
     def __init__(
         self, folder: Path, models: Path, zygote: Zygote, history: History, settings: Sequence[str], database: Database
@@ -96,13 +99,15 @@ class World:
         self.up = threading.Event()
         self.lives = 0
         self.next_kill: Kill | None = None
+        self.lobby_seconds = 0.25
         self.log = history.path.with_name("server.log")
 
     def arguments(self, *, real: bool) -> list[str]:
         """The server's command line. Nothing else makes one."""
         where = ["--database", self.database.url] if self.database.url else []
         ports = {"port": self.service.port, "internalPort": self.service.internal_port}
-        sets = [word for name, port in ports.items() for word in ("--set", f"server.{name}={port}")]
+        named = {**ports, "lobbySeconds": self.lobby_seconds}
+        sets = [word for name, value in named.items() for word in ("--set", f"server.{name}={value}")]
         return [*self.service.command[3:], *sets, "--templates", str(self._templates[real]), *where]
 
     def start(self, *, real: bool = True, kill: Kill | None = None, linger: float = 0.0) -> Life:
@@ -111,7 +116,7 @@ class World:
         self.doors.shut()
         self._zygote.shift(0.0)  # a server believes the clock when it starts, so the clock must be right
         self.life = self._zygote.start(self.arguments(real=real), self.log, kill, linger)
-        self._history.tell("life", number=self.lives, step="start", kill=kill, real=real)
+        self._history.tell("life", number=self.lives, step="start", kill=kill, real=real, lobby=self.lobby_seconds)
         return self.life
 
     def wait_up(self, seconds: float = START_SECONDS) -> bool:
