@@ -87,9 +87,9 @@ class Starting:
         silence = current.settings.lease.seconds if term.leases_count(self._clock()) else math.inf
         tiers = current.settings.tiers
         crews = {name: self._reconcile(tier, rows[name], silence) for name, tier in tiers.items()}
-        depths = self._alive(
-            answer(self._queue.depths())
-        )  # after the Jobs that are over were ended: what they held waits again
+        # After the Jobs that are over were ended: what they held waits again.
+        table: Mapping[str, Depth] = answer(self._queue.depths())
+        depths = self._alive(table)
         return {
             name: crew
             if isinstance(crew, TierView)
