@@ -29,6 +29,7 @@ REASON_BYTES = 123  # RFC 6455, 5.5: what is left of a control frame
 # A shorter message is not counted: the stream itself has as much of it in its buffer.
 SMALL_BYTES, STEP_BYTES = 16 * 1024, 64 * 1024
 FRAME_COST = 4 * 1024  # in bytes: as much of a turn is taken by reading any frame
+MOST_PARTS = 1024  # of one call: IOV_MAX of Linux
 TEXT, BINARY, CONTROL, CLOSE = 0x1, 0x2, 0x8, 0x8
 LONGEST_CONTROL = 125
 _PLAIN = _WebSocketParams(ping_interval=None, ping_timeout=None, max_message_size=0, compression_options=None)
@@ -70,8 +71,23 @@ class Wire(WebSocketProtocol13):
         if self.is_closing():
             raise StreamClosedError
         size = sum(map(len, parts))
-        written = self.stream.write(b"".join([_head(opcode, size), *parts]))
-        return None if written.done() else written
+        rest: list[Piece | memoryview] = [_head(opcode, size), *parts]
+        if not self.stream.writing():
+            rest = self._send_now(rest)
+        return self.stream.write(b"".join(rest)) if rest else None
+
+    def _send_now(self, parts: list[Piece | memoryview]) -> list[Piece | memoryview]:
+        """Give to the kernel what it takes; returns the rest. Tornado would copy the pictures into one buffer first."""
+        try:
+            sent = self.stream.socket.sendmsg(parts[:MOST_PARTS])
+        except (BlockingIOError, ConnectionError):  # of a lost connection, the stream tells when it writes the rest
+            sent = 0
+        rest: list[Piece | memoryview] = []
+        for part in parts:
+            if sent < len(part):
+                rest.append(memoryview(part)[sent:] if sent else part)
+            sent = max(0, sent - len(part))
+        return rest
 
     def close(self, code: int | None = None, reason: str | None = None) -> None:
         """As Tornado's, with a reason of any length."""
