@@ -133,7 +133,7 @@ class Lobby:
             return outcomes
         rest = [index for index, outcome in enumerate(outcomes) if not outcome]
         for index in rest:
-            await self._until_written(completions[index].id)
+            await self._until_written([completions[index].id])
             outcomes[index] = self._complete(worker, completions[index])  # it may have come back
         rest = [index for index in rest if not outcomes[index]]
         if rest:
@@ -145,8 +145,7 @@ class Lobby:
 
     async def renew(self, worker: Worker, leases: Sequence[tuple[str, str]], seconds: float) -> list[str]:
         """Prolong leases; answers the ids of those that the worker has lost."""
-        for key, _ in leases:
-            await self._until_written(key)
+        await self._until_written([key for key, _ in leases])
         of_table = [(key, token) for key, token in leases if not self._held(worker, key, token)]
         return await asked(self._queue.extend(worker.job, of_table, seconds))
 
@@ -154,7 +153,7 @@ class Lobby:
         """Take back what the worker has not begun."""
         of_table = []
         for key, token in leases:
-            await self._until_written(key)
+            await self._until_written([key])
             if entry := self._held(worker, key, token):
                 self._hand_back(entry)
             else:
@@ -185,10 +184,10 @@ class Lobby:
         self.book.wait_again(entry)
         self.arrived(entry.submission.tier)
 
-    async def _until_written(self, key: str) -> None:
-        entry = self.book.keeping.get(key)
-        if entry is not None and entry.step is not None:
-            await asyncio.shield(entry.step)
+    async def _until_written(self, keys: Sequence[str]) -> None:
+        """Return when none of these is being kept: each is in the table then, or where it was."""
+        while steps := [step for key in keys if (entry := self.book.keeping.get(key)) and (step := entry.step)]:
+            await asyncio.shield(steps[0])
 
     @staticmethod
     def _now() -> float:
