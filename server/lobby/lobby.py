@@ -115,12 +115,14 @@ class Lobby:
 
         What else was leased to its Job never reached it, and waits again. Raises ``UnknownJob``.
         """
-        kept = await asked(self._queue.take_up(worker.tier, worker.job, leases, seconds))
+        # What is being kept is a lease of the table in a moment, or was not kept.
+        while keys := [key for key, entry in self.book.keeping.items() if entry.hold and entry.hold.job == worker.job]:
+            await self._until_written(keys)
         for entry in list(self.book.worked_on.values()):
             hold = entry.hold
             if hold and hold.job == worker.job and (entry.submission.id, hold.token) not in leases:
                 self._hand_back(entry)
-        return kept
+        return await asked(self._queue.take_up(worker.tier, worker.job, leases, seconds))
 
     async def complete(self, worker: Worker, completions: Sequence[Completion], attempts: int) -> list[str]:
         """Take results; answers for each what ``Queue.complete`` answers, and waits only for those of the table.

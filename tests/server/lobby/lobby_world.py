@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -30,6 +30,7 @@ from server.queue import (
     News,
     Prediction,
     QueueError,
+    Recent,
     Status,
     Submission,
     asked,
@@ -77,7 +78,7 @@ class FailingWorld(World):
 
 
 class SlowBlobs(DirectoryBlobs):
-    """Fails while ``failure`` is set. ``put`` waits until ``released`` is set, and so is the gate of its key, if any."""
+    """Fails while ``failure`` is set. ``put`` waits for ``released``, and for the gate of its key if it has one."""
 
     failure: BlobError | None = None
 
@@ -242,12 +243,12 @@ class LobbyWorld:
         self.ended: list[tuple[str, Status]] = []
         count = lambda tier, status: self.ended.append((tier, status))  # noqa: E731
         self.lobby = Lobby(self.queue, self.pictures, self.disk, lambda: self.settings, self.clock, count)
+        self._table = Recent(self.queue.depths, 0.0)
         self.handout = Handout(self.queue, self.lobby, lambda: self.settings, self._waiting)
         self.queue.listen(lambda news: self._tell(self._hear, news))
 
     async def _waiting(self, tier: str) -> int:
-        table: Mapping[str, Depth] = await asked(self.queue.depths())
-        depth = self.lobby.depths(table).get(tier)
+        depth = self.lobby.depths(await self._table.get()).get(tier)
         return depth.queued if depth else 0
 
     def _tell(self, hear: Callable[..., None], *given: Any) -> None:

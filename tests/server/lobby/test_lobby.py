@@ -265,6 +265,20 @@ def test_a_worker_that_comes_back_hands_back_what_never_reached_it(world: LobbyW
     assert again.finish() == ["accepted"] * 3
 
 
+def test_what_is_being_kept_while_its_worker_comes_back_is_handed_back_too(world: LobbyWorld) -> None:
+    hand, client = world.hand(wants=1), world.enter()
+    world.blobs.released.clear()
+    world.clock.advance(LOBBY_SECONDS * 2)
+    world.until(lambda: client.id in world.lobby.book.keeping)
+    coming = world.loop.create_task(world.lobby.take_up(hand.worker, [], LEASE))
+    for _ in range(5):
+        world.do(lambda: None, calm=False)
+    world.blobs.released.set()
+    world.calm()
+    assert coming.result() == []
+    assert (world.get(client.id).status, world.get(client.id).attempts) == (Status.QUEUED, 0)
+
+
 def test_a_job_that_is_over_is_not_taken_up_and_loses_nothing_of_others(small: LobbyWorld) -> None:
     hand, client = small.hand(wants=1), small.enter()
     small.base.job("over")
