@@ -31,9 +31,11 @@ class Keeping:
         book: Book,
         settings: Callable[[], Settings],
         ended: Callable[[str, Status], None],
+        waits: Callable[[str], None],
     ) -> None:
+        """``waits`` is told of a tier in which an entry waits again, as it could not be kept."""
         self._queue, self._pictures, self._disk, self._book = queue, pictures, disk, book
-        self._settings, self._ended = settings, ended
+        self._settings, self._ended, self._waits = settings, ended, waits
         self._looks = False
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -68,6 +70,8 @@ class Keeping:
             else:
                 entry.due_from = asyncio.get_running_loop().time()
                 self._book.not_written(entry)
+                if entry.state is State.WAITING:
+                    self._waits(entry.submission.tier)
             return
         reached(Point.LOBBY_KEPT)
         if prediction.status in FINAL:

@@ -50,8 +50,8 @@ class Lobby:
         self._queue, self._settings, self._clock = queue, settings, clock
         self.book = Book()
         self._settling = Settling(queue, self.book, ended)
-        self._keeping = Keeping(queue, pictures, disk, self.book, settings, ended)
         self.arrived: Callable[[str], None] = lambda _: None  # told of a tier in which an entry waits (again)
+        self._keeping = Keeping(queue, pictures, disk, self.book, settings, ended, lambda tier: self.arrived(tier))
 
     def has_place(self, tier: Tier, size: int) -> bool:
         """Whether an entry of so many bytes may come in."""

@@ -383,6 +383,23 @@ def test_what_cannot_be_kept_stays_and_is_tried_again(failing_world: LobbyWorld)
     assert empty(world)
 
 
+def test_a_worker_gets_at_once_what_could_not_be_kept(failing_world: LobbyWorld) -> None:
+    world = failing_world
+    hand = world.hand(wants=1)  # it has asked the table, and knows that nothing waits there
+    world.enter()
+    assert hand.finish() == ["accepted"]
+    client = world.enter()
+    world.blobs.failure = BlobError("no room")
+    world.blobs.released.clear()
+    world.clock.advance(LOBBY_SECONDS * 2)
+    world.until(lambda: client.id in world.lobby.book.keeping)
+    world.do(lambda: world.handout.grant(hand, 1), calm=False)
+    assert client.id not in hand.ids
+    world.blobs.released.set()
+    world.calm()
+    assert hand.ids[-1] == client.id
+
+
 def test_a_client_whose_wait_ends_hears_that_nothing_could_be_kept(failing_world: LobbyWorld) -> None:
     world = failing_world
     hand, client, other = world.hand(wants=1), world.enter(), world.enter()
