@@ -44,6 +44,8 @@ class Entry:
     due_from: float
     state: State = State.WAITING
     hold: Hold | None = None
+    lost: str = ""
+    """How its lease was lost, if it was; it is written so."""
     outcome: Prediction | Exception | None = None
     step: asyncio.Future[None] | None = field(default=None)
     """Done when the writing that is under way has ended."""
@@ -124,7 +126,7 @@ class Book:
         del self.worked_on[entry.submission.id]
         self._leased[tier] -= 1
         self._queued[tier] += 1
-        entry.state, entry.hold = State.WAITING, None
+        entry.state, entry.hold, entry.lost = State.WAITING, None, ""
         self.lines[tier].add(entry)
 
     def write(self, entry: Entry, state: State) -> None:

@@ -44,13 +44,10 @@ class Keeping:
         self._book.write(entry, State.KEEPING)
         await self._keep(entry, drop=True)
 
-    def keep_soon(self, entry: Entry, *, lost: str = "") -> None:
-        """Begin to write an entry; ``lost`` says how its lease was lost, if it was.
-
-        If that fails, the entry is where it was.
-        """
+    def keep_soon(self, entry: Entry) -> None:
+        """Begin to write an entry. If that fails, it is where it was."""
         self._book.write(entry, State.KEEPING)
-        task = asyncio.get_running_loop().create_task(self._keep(entry, lost=lost))
+        task = asyncio.get_running_loop().create_task(self._keep(entry))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -60,10 +57,10 @@ class Keeping:
             self._looks = True
             self._look_later()
 
-    async def _keep(self, entry: Entry, *, lost: str = "", drop: bool = False) -> None:
+    async def _keep(self, entry: Entry, *, drop: bool = False) -> None:
         reached(Point.LOBBY_KEEPING)
         try:
-            prediction = await self._write(entry, lost)
+            prediction = await self._write(entry)
         except (QueueError, BlobError, OSError) as error:
             if drop or isinstance(error, OutcomeUnknown):
                 self._book.leave(entry, error)
@@ -78,14 +75,14 @@ class Keeping:
             self._ended(prediction.tier, prediction.status)
         self._book.leave(entry, prediction)
 
-    async def _write(self, entry: Entry, lost: str) -> Prediction:
+    async def _write(self, entry: Entry) -> Prediction:
         arrival, tier = entry.arrival, self._settings().tiers.get(entry.submission.tier)
         attempts, seconds = tier.limits.attempts if tier else ATTEMPTS, self._settings().lease.seconds
         key, pictures = entry.submission.id, entry.pictures
 
         def write() -> Future[Prediction]:
             self._pictures.keep(key, pictures)
-            return self._queue.keep(arrival, attempts, seconds, lost)
+            return self._queue.keep(arrival, attempts, seconds, entry.lost)
 
         needed = False
         try:

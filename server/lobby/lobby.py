@@ -175,7 +175,8 @@ class Lobby:
             return ""
         one = entry.submission
         if why := fault(one.images, one.top_k, completion, json.dumps(completion.results)):
-            self._keeping.keep_soon(entry, lost=f"its worker handed in what cannot be its result: {why}")
+            entry.lost = f"its worker handed in what cannot be its result: {why}"
+            self._keeping.keep_soon(entry)
             return "invalid"
         self.book.write(entry, State.SETTLING)
         reached(Point.LOBBY_FINISHED)

@@ -400,6 +400,19 @@ def test_a_worker_gets_at_once_what_could_not_be_kept(failing_world: LobbyWorld)
     assert hand.ids[-1] == client.id
 
 
+def test_a_lost_lease_that_could_not_be_kept_is_lost_when_it_is(failing_world: LobbyWorld) -> None:
+    world = failing_world
+    hand, client = world.hand(wants=1), world.enter()
+    world.blobs.failure = BlobError("no room")
+    assert hand.lie() == ["invalid"]
+    assert client.told == 0
+    world.blobs.failure = None
+    world.lobby_ends()
+    prediction = world.get(client.id)
+    assert (prediction.status, prediction.attempts) == (Status.QUEUED, 1)
+    assert "2 results for 1 pictures" in prediction.reason
+
+
 def test_a_client_whose_wait_ends_hears_that_nothing_could_be_kept(failing_world: LobbyWorld) -> None:
     world = failing_world
     hand, client, other = world.hand(wants=1), world.enter(), world.enter()
