@@ -1,13 +1,15 @@
-"""How many cycles (submit, lease, complete) a second the durable queue makes, beside bare sqlite3 in the same run.
+"""How fast the durable queue is, beside bare sqlite3 and behind up to a million waiting predictions, in the same run.
 
-Run: python -m benchmarks.queue_cycles
+Run: python -m benchmarks.queue_cycles [--postgresql URL | --postgresql here] [--waiting 0 10000 ...]
 
-Every commit is on disk (WAL, synchronous=FULL) on both sides. The bare side is one table with one index and the five
-statements that no queue can do without. The ratios hold for any machine, but the figures only for the one that ran it.
+A cycle is a submit, a lease and a complete. On SQLite every commit is on disk (WAL, synchronous=FULL), also on the bare
+side, which is one table with one index and the five statements that no queue can do without. A tick is what the leader
+asks each second. The ratios hold for any machine, but the figures only for the one that ran it.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import sqlite3
 import statistics
@@ -15,46 +17,53 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
-from server.queue import Completion, Database, Queue, SQLite, Submission, new_id
+import sqlalchemy as sa
 
-TARGETS = {1: 500, 8: 3000}  # cycles a second, by how many cycles go together
-ROUNDS = 3
-SECONDS = 0.8  # how long each measurement lasts
-BACKLOG = 10_000
+from benchmarks.backlog import TIER, PostgreSQLStore, SQLiteStore, Store
+from server.queue import Completion, Queue, Submission, new_id
+from server.queue.store.tables import predictions
+from tests.postgres import Postgres
+
+_p = predictions.c
+JOB = "job"
+TOGETHER = (1, 8)  # how many cycles go together
+WAITING = (0, 10_000, 100_000, 1_000_000)
+ROUNDS = 5
+SECONDS = 0.5  # how long each measurement lasts
 RESULTS = [{"index": 0, "labels": [{"label": f"label {rank}", "score": 0.2} for rank in range(5)]}]
 
+Figures = dict[tuple[str, int], list[float]]  # by what was measured and how many waited, one figure of each round
 
-def rate(cycle: Callable[[], None], size: int) -> float:
-    """How many cycles a second ``cycle`` makes, if each call makes ``size`` of them."""
-    cycle()  # not measured, because the first one is slower
+
+def seconds_each(work: Callable[[], object], size: int = 1) -> float:
+    """How many seconds ``work`` takes, divided by ``size``."""
+    work()  # not measured, because the first one is slower
     done, start = 0, time.perf_counter()
     while (spent := time.perf_counter() - start) < SECONDS:
-        cycle()
+        work()
         done += size
-    return done / spent
+    return spent / done
 
 
-def bare_cycle(connection: sqlite3.Connection, size: int) -> Callable[[], None]:
+def bare_cycle(connection: sqlite3.Connection, size: int) -> None:
     """The queue's three transactions, written in SQL alone."""
-
-    def cycle() -> None:
-        rows = [(os.urandom(16).hex(), "free", "queued", time.time()) for _ in range(size)]
-        connection.execute("BEGIN IMMEDIATE")
-        connection.executemany("INSERT INTO work (id, tier, status, at) VALUES (?, ?, ?, ?)", rows)
-        connection.execute("COMMIT")
-        connection.execute("BEGIN IMMEDIATE")
-        found = connection.execute(
-            "SELECT seq FROM work WHERE tier = ? AND status = 'queued' ORDER BY seq LIMIT ?", ("free", size)
-        ).fetchall()
-        connection.executemany("UPDATE work SET status = 'leased', token = 't' WHERE seq = ?", found)
-        connection.execute("COMMIT")
-        connection.execute("BEGIN IMMEDIATE")
-        connection.executemany("UPDATE work SET status = 'succeeded', results = 'r' WHERE seq = ?", found)
-        connection.execute("COMMIT")
-
-    return cycle
+    rows = [(os.urandom(16).hex(), "free", "queued", time.time()) for _ in range(size)]
+    connection.execute("BEGIN IMMEDIATE")
+    connection.executemany("INSERT INTO work (id, tier, status, at) VALUES (?, ?, ?, ?)", rows)
+    connection.execute("COMMIT")
+    connection.execute("BEGIN IMMEDIATE")
+    found = connection.execute(
+        "SELECT seq FROM work WHERE tier = ? AND status = 'queued' ORDER BY seq LIMIT ?", ("free", size)
+    ).fetchall()
+    connection.executemany("UPDATE work SET status = 'leased', token = 't' WHERE seq = ?", found)
+    connection.execute("COMMIT")
+    connection.execute("BEGIN IMMEDIATE")
+    connection.executemany("UPDATE work SET status = 'succeeded', results = 'r' WHERE seq = ?", found)
+    connection.execute("COMMIT")
 
 
 def bare(path: Path) -> sqlite3.Connection:
@@ -72,45 +81,107 @@ def bare(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def submission(database: Database, tier: str) -> Submission:
+def submission(store: Store) -> Submission:
     """A submission of one picture."""
     return Submission(
-        id=new_id(database.clock),
-        tier=tier,
+        id=new_id(store.database.clock),
+        tier=TIER,
         model="tf_efficientnet_lite0",
         images=1,
         size=150_000,
         top_k=5,
         priority=0,
-        deadline=600.0,
+        deadline=6000.0,
         idempotency_key=None,
         fingerprint=None,
         owner="benchmark",
     )
 
 
-def queue_cycle(database: Database, queue: Queue, tier: str, size: int) -> Callable[[], None]:
-    """A cycle makes ``size`` submits at once, then one lease and one completion of them all."""
-
-    def cycle() -> None:
-        for future in [queue.submit(submission(database, tier), 1 << 30) for _ in range(size)]:
-            future.result()
-        leased = queue.lease(tier, f"job-{tier}", size, 1 << 40, 30.0).result().leased
-        done = [Completion(id=one.id, token=one.token, results=RESULTS, error=None, predict_ms=8.0) for one in leased]
-        queue.complete(f"job-{tier}", done).result()
-
-    return cycle
+def submit(store: Store, size: int) -> None:
+    """Submit so many at once."""
+    queue = Queue(store.database)
+    for future in [queue.submit(submission(store), 1 << 30) for _ in range(size)]:
+        future.result()
 
 
-def submit_times(database: Database, queue: Queue, tier: str) -> tuple[float, float]:
-    """How long a submit takes when one follows another: the median and the 99th percentile in milliseconds."""
-    times = []
-    for _ in range(1000):
-        start = time.perf_counter()
-        queue.submit(submission(database, tier), 1 << 30).result()
-        times.append((time.perf_counter() - start) * 1000)
-    times.sort()
-    return times[500], times[990]
+def cycle(store: Store, size: int) -> None:
+    """Make ``size`` submits at once, then one lease and one completion of them all."""
+    queue = Queue(store.database)
+    submit(store, size)
+    leased = queue.lease(TIER, JOB, size, 1 << 40, 30.0).result().leased
+    done = [Completion(id=one.id, token=one.token, results=RESULTS, error=None, predict_ms=8.0) for one in leased]
+    queue.complete(JOB, done).result()
+
+
+def tick(store: Store) -> None:
+    """What ``server.leader.starting`` asks of the queue."""
+    queue = Queue(store.database)
+    queue.jobs().result()
+    queue.depths().result()
+    queue.strikes(TIER).result()
+
+
+def position(store: Store, prediction: str) -> None:
+    """Ask where one prediction waits."""
+    found = Queue(store.database).position(prediction).result()
+    if found is None:
+        raise RuntimeError("it does not wait")
+
+
+def settled(store: Store) -> None:
+    """Make a queue of which the first are still to be leased, and one waits even where none shall."""
+    Queue(store.database).open_job(JOB, TIER, "run").result()
+    submit(store, 1)
+
+
+def measure(stores: dict[int, Store], figures: Figures) -> None:
+    """One round: each figure behind each number of waiting predictions, one after another."""
+    for size in TOGETHER:
+        for waiting, store in stores.items():
+            took = seconds_each(partial(cycle, store, size), size)
+            figures.setdefault((f"cycle, {size} at a time", waiting), []).append(took)
+    for waiting, store in stores.items():
+        figures.setdefault(("tick", waiting), []).append(seconds_each(partial(tick, store)))
+    for name, share in (("position at the front", 0.0), ("position in the middle", 0.5), ("position at the end", 1.0)):
+        for waiting, store in stores.items():
+            took = seconds_each(partial(position, store, nth(store, share)))
+            figures.setdefault((name, waiting), []).append(took)
+
+
+def nth(store: Store, share: float) -> str:
+    """The id of the prediction before which so large a share of the tier waits."""
+    depth = Queue(store.database).depths().result()[TIER].queued
+    asked = sa.select(_p.id).where(_p.tier == TIER, _p.status == "queued").order_by(_p.priority, _p.accepted_at, _p.seq)
+    found = store.database.read(lambda tx: tx.first(asked.limit(1).offset(int((depth - 1) * share)))).result()
+    if found is None:
+        raise RuntimeError("nothing waits")
+    return str(found.id)
+
+
+def show(database: str, figures: Figures) -> None:
+    """Print the medians, and the medians of the ratios to the first column."""
+    columns = sorted({waiting for _, waiting in figures})
+    print(f"\n{database:24}" + "".join(f"{f'{waiting:,} waiting':>28}" for waiting in columns))
+    for name in dict.fromkeys(name for name, _ in figures):
+        line = f"{name:24}"
+        for waiting in columns:
+            of_none, of_these = figures[name, columns[0]], figures.get((name, waiting), [])
+            pairs = [one / none for one, none in zip(of_these, of_none, strict=False)]
+            line += f"{statistics.median(of_these) * 1000:16.3f} ms ({statistics.median(pairs):.2f})" if pairs else ""
+        print(line)
+
+
+def beside_bare(store: Store, connection: sqlite3.Connection) -> None:
+    """Print how many cycles a second the queue makes for each that bare sqlite3 makes."""
+    for size in TOGETHER:
+        pairs = [
+            (seconds_each(partial(bare_cycle, connection, size), size), seconds_each(partial(cycle, store, size), size))
+            for _ in range(ROUNDS)
+        ]
+        ours, limit = (1 / statistics.median(column) for column in (list(zip(*pairs, strict=True))[::-1]))
+        ratio = statistics.median(bare / queue for bare, queue in pairs)
+        print(f"{size} at a time: {ours:.0f} cycles/s, bare sqlite3 {limit:.0f}, ratio {ratio:.2f}")
 
 
 def fdatasync_time(path: Path) -> float:
@@ -126,33 +197,37 @@ def fdatasync_time(path: Path) -> float:
     return statistics.median(times)
 
 
+def behind(make: Callable[[int], Store], waiting: list[int], stack: ExitStack) -> tuple[dict[int, Store], Figures]:
+    """Fill a store for each number of waiting predictions, and measure them in rounds."""
+    stores = {count: stack.enter_context(make(count)) for count in waiting}
+    for store in stores.values():
+        settled(store)
+    figures: Figures = {}
+    for _ in range(ROUNDS):
+        measure(stores, figures)
+    return stores, figures
+
+
 def main() -> int:
-    """Print the figures. The status is 1 if this machine misses a target."""
-    with tempfile.TemporaryDirectory(dir=".") as name, SQLite.open(Path(name) / "data") as database:
-        queue, connection = Queue(database), bare(Path(name) / "bare.db")
-        for tier in ("free", "deep"):
-            queue.open_job(f"job-{tier}", tier, "run").result()
-        for _ in range(BACKLOG // 1000):
-            for future in [queue.submit(submission(database, "deep"), 1 << 30) for _ in range(1000)]:
-                future.result()
-        figures: dict[tuple[str, int], list[float]] = {}
-        for _ in range(ROUNDS):
-            for size in TARGETS:
-                figures.setdefault(("bare", size), []).append(rate(bare_cycle(connection, size), size))
-                figures.setdefault(("queue", size), []).append(rate(queue_cycle(database, queue, "free", size), size))
-        deep = rate(queue_cycle(database, queue, "deep", 8), 8)
-        p50, p99 = submit_times(database, queue, "free")
-        connection.close()
-        print(
-            f"fdatasync of 8 KiB: {fdatasync_time(Path(name) / 'probe'):.2f} ms; one submit: {p50:.2f} / {p99:.2f} ms"
-        )
-    met = True
-    for size, target in TARGETS.items():
-        limit, got = (statistics.median(figures[side, size]) for side in ("bare", "queue"))
-        met = met and got >= target
-        print(f"{size} at a time: {got:.0f} cycles/s, bare sqlite3 {limit:.0f}, ratio {got / limit:.2f}")
-    print(f"8 at a time behind {BACKLOG} waiting: {deep:.0f} cycles/s")
-    return 0 if met else 1
+    """Print the figures."""
+    words = argparse.ArgumentParser()
+    words.add_argument("--postgresql", metavar="URL", help="an empty database, or `here` for a server started here")
+    words.add_argument("--folder", default=".", help="where the files of SQLite are; in memory, none waits for a disk")
+    words.add_argument("--waiting", type=int, nargs="+", default=WAITING)
+    given = words.parse_args()
+    with tempfile.TemporaryDirectory(dir=given.folder) as name, ExitStack() as stack:
+        folder = Path(name)
+        stores, figures = behind(lambda count: SQLiteStore(folder / str(count), count), given.waiting, stack)
+        print(f"fdatasync of 8 KiB: {fdatasync_time(folder / 'probe'):.2f} ms")
+        connection = bare(folder / "bare.db")
+        stack.callback(connection.close)
+        beside_bare(stores[min(stores)], connection)
+        show("SQLite", figures)
+    if given.postgresql:
+        with ExitStack() as stack:
+            url = given.postgresql if given.postgresql != "here" else stack.enter_context(Postgres()).url
+            show("PostgreSQL", behind(lambda count: PostgreSQLStore(url, count), given.waiting, stack)[1])
+    return 0
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable
 from dataclasses import fields
 from typing import Any
@@ -15,7 +16,7 @@ from server.queue.facts.records import Position, Prediction, Submission
 from server.queue.facts.states import FINAL, Status
 from server.queue.operations.moves import MOVED, ORDER, Moves, bind
 from server.queue.store.statements import Row
-from server.queue.store.tables import depths, literal, predictions
+from server.queue.store.tables import depths, literal, predictions, waiting
 from server.queue.store.transactions import Operations, Transaction, read, write
 
 _p = predictions.c
@@ -49,10 +50,18 @@ _OLDEST_AFTER = (  # in the order of the queue, whose index gives the first one 
     sa.select(_p.priority, _p.accepted_at).where(*_queue, _p.priority > bind("priority")).order_by(*ORDER).limit(1)
 )
 _POSITION = sa.select(_p.seq, _p.tier, _p.priority, _p.accepted_at, _p.status).where(_p.id == bind("id"))
-_AHEAD = sa.select(sa.func.count()).select_from(predictions).where(*_queue)
-_AHEAD_OTHER = _AHEAD.where(_p.priority < bind("priority"))
-_AHEAD_SAME = _AHEAD.where(_p.priority == bind("priority"), _p.accepted_at < bind("accepted_at"))
-_AHEAD_TIED = _AHEAD.where(_p.priority == bind("priority"), _p.accepted_at == bind("accepted_at"), _p.seq < bind("seq"))
+# Whole seconds are counted already. The rows of its own second are counted in two parts, which SQLite takes off the
+# index; a comparison of (accepted_at, seq) would cost it twice the time.
+_of_tier = sa.select(sa.func.coalesce(sa.func.sum(waiting.c.queued), 0)).where(waiting.c.tier == bind("tier"))
+_beside = (
+    sa.select(sa.func.count()).select_from(predictions).where(*_queue, _p.priority == bind("priority")).correlate(None)
+)
+_AHEAD = sa.select(
+    _of_tier.where(waiting.c.priority < bind("priority")).scalar_subquery()
+    + _of_tier.where(waiting.c.priority == bind("priority"), waiting.c.second < bind("second")).scalar_subquery()
+    + _beside.where(_p.accepted_at >= bind("since"), _p.accepted_at < bind("accepted_at")).scalar_subquery()
+    + _beside.where(_p.accepted_at == bind("accepted_at"), _p.seq < bind("seq")).scalar_subquery()
+)
 UNLIMITED = 1 << 62
 IDS_PAGE = 500  # ids that one statement names: databases bound how many values it may have
 
@@ -157,13 +166,10 @@ class Intake(Operations):
         row = tx.first(_POSITION, id=prediction_id)
         if row is None or row.status != Status.QUEUED:
             return None
-        # Three counts: SQLite takes them off the index, while a comparison of rows costs it twice the time.
-        place = {"tier": row.tier, "priority": row.priority, "accepted_at": row.accepted_at}
-        other = tx.first(_AHEAD_OTHER, tier=row.tier, priority=row.priority)
-        same = tx.first(_AHEAD_SAME, **place)
-        tied = tx.first(_AHEAD_TIED, **place, seq=row.seq)
-        ahead = sum(found[0] for found in (other, same, tied) if found is not None)
-        return Position(position=ahead + 1, ahead=ahead)
+        second = math.floor(row.accepted_at)
+        place = {"tier": row.tier, "priority": row.priority, "accepted_at": row.accepted_at, "seq": row.seq}
+        ((ahead,),) = tx.rows(_AHEAD, **place, second=second, since=float(second))
+        return Position(position=int(ahead) + 1, ahead=int(ahead))
 
 
 def _found(tx: Transaction, statement: sa.Select[Any], ids: Iterable[str]) -> set[str]:

@@ -60,6 +60,10 @@ _BYTES = (
     ) WHERE slot = (SELECT min(slot) FROM depths AS others WHERE others.tier = depths.tier)
     """,
 )
+_WAITING = """
+    CREATE TABLE waiting (tier TEXT NOT NULL, priority INTEGER NOT NULL, second BIGINT NOT NULL, slot INTEGER NOT NULL,
+    queued INTEGER NOT NULL, PRIMARY KEY (tier, priority, second, slot))
+"""
 _BY_TIME = (
     "DROP INDEX predictions_queue",
     "CREATE INDEX predictions_queue ON predictions (tier, priority, accepted_at, seq, status) WHERE status = 'queued'",
@@ -81,7 +85,24 @@ STEPS = (
     ),
     Step(3, sqlite=_BYTES, postgresql=_BYTES),
     Step(4, sqlite=_KEYED, postgresql=_KEYED),
-    Step(5, sqlite=_BY_TIME, postgresql=_BY_TIME),
+    Step(
+        5,
+        sqlite=(
+            *_BY_TIME,
+            f"{_WAITING} WITHOUT ROWID",
+            "INSERT INTO waiting (tier, priority, second, slot, queued) "
+            "SELECT tier, priority, CAST(accepted_at AS INTEGER), 0, count(*) FROM predictions "
+            "WHERE status = 'queued' GROUP BY 1, 2, 3",
+        ),
+        postgresql=(
+            *_BY_TIME,
+            _WAITING,
+            "ALTER TABLE waiting SET (fillfactor = 50, autovacuum_vacuum_threshold = 500)",
+            "INSERT INTO waiting (tier, priority, second, slot, queued) "
+            "SELECT tier, priority, floor(accepted_at)::bigint, 0, count(*) FROM predictions "
+            "WHERE status = 'queued' GROUP BY 1, 2, 3",
+        ),
+    ),
 )
 VERSION = STEPS[-1].number  # of the tables and their triggers; stored in the database itself
 

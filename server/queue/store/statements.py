@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections import namedtuple
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from operator import itemgetter
 from typing import Any, Protocol
 
@@ -17,11 +17,13 @@ Values = Mapping[str, Any]
 
 
 class Row(Protocol):
-    """A row that a SELECT found: a named tuple. A column without a name, such as a literal, is found by position."""
+    """A row that a statement answered: a named tuple. What has no name, as a literal, is found by position."""
 
     def __getattr__(self, name: str) -> Any: ...
 
     def __getitem__(self, index: int) -> Any: ...
+
+    def __iter__(self) -> Iterator[Any]: ...
 
     def _asdict(self) -> dict[str, Any]: ...
 
@@ -56,7 +58,8 @@ class Prepared:
         self.text: str = state.statement
         self.expanded: Mapping[str, list[str]] = state.parameter_expansion
         self._dialect = dialect
-        self._columns = list(statement.selected_columns) if isinstance(statement, sa.Select) else []
+        # What a SELECT finds, or what RETURNING answers.
+        self._columns = list(statement.exported_columns)  # type: ignore[attr-defined]
         self._make: Callable[[Any], Row] | None = None
         order: list[str] = list(state.positiontup or ())
         given = {*values, *(name for names in self.expanded.values() for name in names)}

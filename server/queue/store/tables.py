@@ -104,6 +104,18 @@ depths = sa.Table(
     sa.Column("bytes", sa.BigInteger, nullable=False, server_default=sa.text("0")),  # of queued and leased ones
 )
 
+# Kept by triggers. How many wait that were accepted in one second is the sum over its slots; it may be 0.
+waiting = sa.Table(
+    "waiting",
+    metadata,
+    sa.Column("tier", sa.Text, primary_key=True),
+    sa.Column("priority", sa.Integer, primary_key=True),
+    sa.Column("second", sa.BigInteger, primary_key=True),
+    sa.Column("slot", sa.Integer, primary_key=True),
+    sa.Column("queued", sa.Integer, nullable=False),
+    sqlite_with_rowid=False,
+)
+
 # What all servers of an installation share and nobody else knows, by its name.
 secrets = sa.Table(
     "secrets",
@@ -132,6 +144,7 @@ _index("jobs_ended", jobs.c.ended_at, where=jobs.c.ended_at.is_not(None))
 _settings = (
     "ALTER TABLE predictions SET (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000)",
     "ALTER TABLE depths SET (fillfactor = 20, autovacuum_vacuum_threshold = 500)",
+    "ALTER TABLE waiting SET (fillfactor = 50, autovacuum_vacuum_threshold = 500)",
 )
 for _text in _settings:
     _alter = sa.DDL(_text).execute_if(dialect="postgresql")  # type: ignore[no-untyped-call]

@@ -34,8 +34,8 @@ class Transaction:
             self._available.add(news)
         self.news.append(news)
 
-    def rows(self, statement: sa.Select[Any], **values: object) -> Sequence[Row]:
-        """Every row of a SELECT."""
+    def rows(self, statement: sa.Executable, **values: object) -> Sequence[Row]:
+        """Every row of a SELECT, or of what a DELETE returns."""
         prepared, given = self._statements(statement, values)
         self.cursor.execute(prepared.text, given)
         return prepared.rows(self.cursor)

@@ -1,0 +1,192 @@
+CREATE FUNCTION predictions_counted() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+        DECLARE
+            of_tier text := coalesce(new.tier, old.tier);
+            of_slot integer := mod(pg_backend_pid(), 64);
+            was text := coalesce(old.status, '');
+            is_now text := coalesce(new.status, '');
+            more_queued integer := (is_now = 'queued')::int - (was = 'queued')::int;
+            more_leased integer := (is_now = 'leased')::int - (was = 'leased')::int;
+            more_bytes bigint := (more_queued + more_leased)::bigint * coalesce(new.size, old.size);
+        BEGIN
+            INSERT INTO depths AS d (tier, slot, queued, leased, bytes)
+            VALUES (of_tier, of_slot, more_queued, more_leased, more_bytes)
+            ON CONFLICT (tier, slot) DO UPDATE SET
+                queued = d.queued + excluded.queued,
+                leased = d.leased + excluded.leased,
+                bytes = d.bytes + excluded.bytes;
+            IF more_queued <> 0 THEN
+                INSERT INTO waiting AS w (tier, priority, second, slot, queued)
+                VALUES (
+                    of_tier, coalesce(new.priority, old.priority),
+                    floor(coalesce(new.accepted_at, old.accepted_at))::bigint, of_slot, more_queued
+                )
+                ON CONFLICT (tier, priority, second, slot) DO UPDATE SET queued = w.queued + excluded.queued;
+            END IF;
+            RETURN NULL;
+        END $$;
+
+CREATE TABLE depths (
+    tier text NOT NULL,
+    slot integer NOT NULL,
+    queued integer NOT NULL,
+    leased integer NOT NULL,
+    bytes bigint DEFAULT 0 NOT NULL
+)
+WITH (fillfactor='20', autovacuum_vacuum_threshold='500');
+
+CREATE TABLE jobs (
+    name text NOT NULL,
+    tier text NOT NULL,
+    run text NOT NULL,
+    opened_at double precision NOT NULL,
+    asked_at double precision,
+    leased_at double precision,
+    ended_at double precision,
+    reason text NOT NULL,
+    blamed boolean NOT NULL,
+    heard_at double precision
+);
+
+CREATE TABLE predictions (
+    seq bigint NOT NULL,
+    id text NOT NULL,
+    tier text NOT NULL,
+    model text NOT NULL,
+    status text NOT NULL,
+    images integer NOT NULL,
+    size integer NOT NULL,
+    top_k integer NOT NULL,
+    priority integer NOT NULL,
+    owner text NOT NULL,
+    idempotency_key text,
+    fingerprint text,
+    accepted_at double precision NOT NULL,
+    deadline_at double precision NOT NULL,
+    started_at double precision,
+    completed_at double precision,
+    attempts integer DEFAULT 0 NOT NULL,
+    solo boolean DEFAULT false NOT NULL,
+    job text,
+    token text,
+    lost_tokens text DEFAULT ''::text NOT NULL,
+    lease_until double precision,
+    results text,
+    error text,
+    predict_ms double precision,
+    reason text DEFAULT ''::text NOT NULL,
+    CONSTRAINT predictions_check CHECK (((completed_at IS NOT NULL) = (status = ANY (ARRAY['aborted'::text, 'canceled'::text, 'expired'::text, 'failed'::text, 'succeeded'::text])))),
+    CONSTRAINT predictions_check1 CHECK (((lease_until IS NOT NULL) = (status = 'leased'::text))),
+    CONSTRAINT predictions_status_check CHECK ((status = ANY (ARRAY['aborted'::text, 'canceled'::text, 'expired'::text, 'failed'::text, 'leased'::text, 'queued'::text, 'succeeded'::text])))
+)
+WITH (autovacuum_vacuum_scale_factor='0.02', autovacuum_vacuum_threshold='1000');
+
+CREATE SEQUENCE predictions_seq_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1;
+
+ALTER SEQUENCE predictions_seq_seq OWNED BY predictions.seq;
+
+CREATE TABLE reports (
+    tier text NOT NULL,
+    view text NOT NULL,
+    at double precision NOT NULL
+);
+
+CREATE TABLE schema_version (
+    version integer NOT NULL
+);
+
+CREATE TABLE secrets (
+    name text NOT NULL,
+    value text NOT NULL
+);
+
+CREATE TABLE waiting (
+    tier text NOT NULL,
+    priority integer NOT NULL,
+    second bigint NOT NULL,
+    slot integer NOT NULL,
+    queued integer NOT NULL
+)
+WITH (fillfactor='50', autovacuum_vacuum_threshold='500');
+
+ALTER TABLE ONLY predictions ALTER COLUMN seq SET DEFAULT nextval('predictions_seq_seq'::regclass);
+
+INSERT INTO depths VALUES ('premium', 24, 1, 0, 1000);
+INSERT INTO depths VALUES ('free', 24, 2, 1, 3000);
+INSERT INTO depths VALUES ('ended', 24, 2, 0, 2000);
+
+INSERT INTO jobs VALUES ('job', 'free', 'run-job', 1800000000, 1800000000, 1800000000, NULL, '', false, 1800000000);
+INSERT INTO jobs VALUES ('crashed', 'ended', 'run-crashed', 1800000000, 1800000000, 1800000000, 1800000000, 'exit code 1', true, 1800000000);
+
+INSERT INTO predictions VALUES (3, 'p0000000000000000000000000000000002', 'free', 'lite0', 'queued', 1, 1000, 5, 0, 'anna', 'k2', 'f2', 1800000000, 1800000600, NULL, NULL, 0, false, NULL, NULL, '', NULL, NULL, NULL, NULL, '');
+INSERT INTO predictions VALUES (4, 'p0000000000000000000000000000000003', 'free', 'lite0', 'queued', 1, 1000, 5, 0, 'anna', 'k3', 'f3', 1800000000, 1800000600, NULL, NULL, 0, false, NULL, NULL, '', NULL, NULL, NULL, NULL, '');
+INSERT INTO predictions VALUES (5, 'p0000000000000000000000000000000004', 'premium', 'lite0', 'queued', 1, 1000, 5, 0, 'anna', NULL, NULL, 1800000000, 1800000600, NULL, NULL, 0, false, NULL, NULL, '', NULL, NULL, NULL, NULL, '');
+INSERT INTO predictions VALUES (2, 'p0000000000000000000000000000000001', 'free', 'lite0', 'leased', 1, 1000, 5, 0, 'anna', 'k1', 'f1', 1800000000, 1800000600, 1800000000, NULL, 1, false, 'job', '5e8c9902e2446e3f6aa41122db5a0b59', '', 1800000030, NULL, NULL, NULL, '');
+INSERT INTO predictions VALUES (1, 'p0000000000000000000000000000000000', 'free', 'lite0', 'succeeded', 1, 1000, 5, 0, 'anna', 'k0', 'f0', 1800000000, 1800000600, 1800000000, 1800000000, 1, false, 'job', '5e8c9902b8c21762f4da6920e1852a02', '5e8c9902b8c21762f4da6920e1852a02 ', NULL, '[{"index": 0, "labels": [{"label": "tabby", "score": 0.9}]}]', NULL, 8, '');
+INSERT INTO predictions VALUES (9, 'p0000000000000000000000000000000008', 'ended', 'lite0', 'queued', 1, 1000, 5, 0, 'anna', NULL, NULL, 1800000000, 1800000600, NULL, NULL, 0, false, NULL, NULL, '', NULL, NULL, NULL, NULL, '');
+INSERT INTO predictions VALUES (6, 'p0000000000000000000000000000000005', 'ended', 'lite0', 'failed', 1, 1000, 5, 0, 'anna', NULL, NULL, 1800000000, 1800000600, 1800000000, 1800000000, 1, false, 'crashed', 'ff42dd0dfd46ec8f11dd5ef35e24158a', 'ff42dd0dfd46ec8f11dd5ef35e24158a ', NULL, '[{"index": 0, "labels": [{"label": "tabby", "score": 0.9}]}]', '{"code": "bad_image", "detail": "no picture"}', 8, '');
+INSERT INTO predictions VALUES (7, 'p0000000000000000000000000000000006', 'ended', 'lite0', 'canceled', 1, 1000, 5, 0, 'anna', NULL, NULL, 1800000000, 1800000600, 1800000000, 1800000000, 0, false, NULL, NULL, 'ff42dd0db6a638c09119b8354ed7b5f0 ', NULL, NULL, NULL, NULL, '');
+INSERT INTO predictions VALUES (8, 'p0000000000000000000000000000000007', 'ended', 'lite0', 'queued', 1, 1000, 5, 0, 'anna', NULL, NULL, 1800000000, 1800000600, 1800000000, NULL, 1, true, NULL, NULL, 'ff42dd0d0a9249fa5b5347aa633b6838 ', NULL, NULL, NULL, NULL, 'exit code 1');
+
+INSERT INTO reports VALUES ('free', '{"running": 1, "starting": 0, "room": 0, "quota": {}, "healthy": true, "reason": "", "caution": ""}', 1800000000);
+
+INSERT INTO schema_version VALUES (5);
+
+INSERT INTO secrets VALUES ('ids', '93d99491d6c03f30da821ba2a86f33903d5c32a501992c7b90b7b74b0271f798');
+
+INSERT INTO waiting VALUES ('premium', 0, 1800000000, 24, 1);
+INSERT INTO waiting VALUES ('free', 0, 1800000000, 24, 2);
+INSERT INTO waiting VALUES ('ended', 0, 1800000000, 24, 2);
+
+SELECT pg_catalog.setval('predictions_seq_seq', 9, true);
+
+ALTER TABLE ONLY depths
+    ADD CONSTRAINT depths_pkey PRIMARY KEY (tier, slot);
+
+ALTER TABLE ONLY jobs
+    ADD CONSTRAINT jobs_pkey PRIMARY KEY (name);
+
+ALTER TABLE ONLY predictions
+    ADD CONSTRAINT predictions_id_key UNIQUE (id);
+
+ALTER TABLE ONLY predictions
+    ADD CONSTRAINT predictions_pkey PRIMARY KEY (seq);
+
+ALTER TABLE ONLY reports
+    ADD CONSTRAINT reports_pkey PRIMARY KEY (tier);
+
+ALTER TABLE ONLY secrets
+    ADD CONSTRAINT secrets_pkey PRIMARY KEY (name);
+
+ALTER TABLE ONLY waiting
+    ADD CONSTRAINT waiting_pkey PRIMARY KEY (tier, priority, second, slot);
+
+CREATE INDEX jobs_ended ON jobs USING btree (ended_at) WHERE (ended_at IS NOT NULL);
+
+CREATE INDEX jobs_live ON jobs USING btree (opened_at) WHERE (ended_at IS NULL);
+
+CREATE INDEX jobs_tier ON jobs USING btree (tier, ended_at);
+
+CREATE INDEX predictions_completed ON predictions USING btree (tier, completed_at) WHERE (completed_at IS NOT NULL);
+
+CREATE INDEX predictions_deadline ON predictions USING btree (tier, deadline_at) WHERE (status = 'queued'::text);
+
+CREATE INDEX predictions_holder ON predictions USING btree (job) WHERE (status = 'leased'::text);
+
+CREATE UNIQUE INDEX predictions_key ON predictions USING btree (owner, idempotency_key, fingerprint) WHERE (idempotency_key IS NOT NULL);
+
+CREATE INDEX predictions_lease ON predictions USING btree (tier, lease_until) WHERE (status = 'leased'::text);
+
+CREATE INDEX predictions_queue ON predictions USING btree (tier, priority, accepted_at, seq, status) WHERE (status = 'queued'::text);
+
+CREATE TRIGGER predictions_deleted AFTER DELETE ON predictions FOR EACH ROW WHEN ((old.completed_at IS NULL)) EXECUTE FUNCTION predictions_counted();
+
+CREATE TRIGGER predictions_inserted AFTER INSERT ON predictions FOR EACH ROW WHEN ((new.completed_at IS NULL)) EXECUTE FUNCTION predictions_counted();
+
+CREATE TRIGGER predictions_moved AFTER UPDATE OF status ON predictions FOR EACH ROW WHEN ((old.status <> new.status)) EXECUTE FUNCTION predictions_counted();
