@@ -88,17 +88,20 @@ class Prepared:
     def _maker(self, cursor: Cursor) -> Callable[[Any], Row]:
         kind: Any = namedtuple("Row", [column.key or "" for column in self._columns], rename=True)  # type: ignore[misc]
         types = [column.type.dialect_impl(self._dialect) for column in self._columns]
-        processors = [
+        found = [
             of.result_processor(self._dialect, described[1])
             for of, described in zip(types, cursor.description, strict=True)
         ]
-        if not any(processors):
-            plain: Callable[[Any], Any] = functools.partial(tuple.__new__, kind)  # half the time of its ``_make``
+        processors = [(at, process) for at, process in enumerate(found) if process is not None]
+        plain: Callable[[Any], Any] = functools.partial(tuple.__new__, kind)  # half the time of its ``_make``
+        if not processors:
             return plain
 
-        def make(found: Sequence[Any]) -> Any:
-            pairs = zip(processors, found, strict=True)
-            return kind._make(value if process is None else process(value) for process, value in pairs)
+        def make(answered: Sequence[Any]) -> Any:
+            values = list(answered)
+            for at, process in processors:
+                values[at] = process(values[at])
+            return plain(values)
 
         return make
 
