@@ -32,7 +32,7 @@ SETTINGS = (
     "tiers.free.quota.pods=2",
     "tiers.free.limits.attempts=50",
     "tiers.free.waits.idleSeconds=60",
-    "tiers.free.waits.syncSeconds=0.3",
+    "tiers.free.waits.syncSeconds=0.1",
 )
 MOST = {"rss": 300 << 20, "threads": 40, "fds": 120, "left_over": 4, "at_once": 3, "logs": 60}
 LIFE_SECONDS = 0.9

@@ -15,7 +15,10 @@ BODY_CUT, ANSWER_CUT = 60_000, 800  # about as many bytes as a picture, and as a
 
 
 class Proxy:
-    """Listens on a port of its own. While ``cutting``, it resets each new connection after a random number of bytes."""
+    """Listens on a port of its own. While ``cutting``, it resets each new connection after a random number of bytes.
+
+    While ``most`` is not 0, it resets each new connection after so many bytes of the server.
+    """
 
     def __init__(self, target: int, seed: int) -> None:
         self._target = ("127.0.0.1", target)
@@ -23,6 +26,7 @@ class Proxy:
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=100)
         self.port: int = self._listener.getsockname()[1]
         self.cutting = False
+        self.most = 0
         self._links: set[_Link] = set()
         self._thread = threading.Thread(target=self._accept, name="proxy", daemon=True)
         self._thread.start()
@@ -53,7 +57,7 @@ class Proxy:
             server.settimeout(None)  # the timeout was for connecting; a server may be silent for longer
             body = self._chance.random() < 0.5
             up = self._chance.randrange(1, BODY_CUT) if self.cutting and body else 0
-            down = self._chance.randrange(1, ANSWER_CUT) if self.cutting and not body else 0
+            down = self._chance.randrange(1, ANSWER_CUT) if self.cutting and not body else self.most
             self._links = {link for link in self._links if link.open()} | {_Link(client, server, up, down)}
 
 

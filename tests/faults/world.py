@@ -79,7 +79,7 @@ class Doors:
 class World:
     """A server that is started and killed again and again on the same data. ``up`` is set while it can be asked.
 
-    ``lobby_seconds`` is the setting of that name of the servers that are started from now on.
+    ``lobby_seconds`` is the setting of that name of the next servers, if it is not as in the other settings.
     """
 
     def __init__(
@@ -99,14 +99,14 @@ class World:
         self.up = threading.Event()
         self.lives = 0
         self.next_kill: Kill | None = None
-        self.lobby_seconds = 0.25
+        self.lobby_seconds: float | None = None
         self.log = history.path.with_name("server.log")
 
     def arguments(self, *, real: bool) -> list[str]:
         """The server's command line. Nothing else makes one."""
         where = ["--database", self.database.url] if self.database.url else []
         ports = {"port": self.service.port, "internalPort": self.service.internal_port}
-        named = {**ports, "lobbySeconds": self.lobby_seconds}
+        named = ports if self.lobby_seconds is None else {**ports, "lobbySeconds": self.lobby_seconds}
         sets = [word for name, value in named.items() for word in ("--set", f"server.{name}={value}")]
         return [*self.service.command[3:], *sets, "--templates", str(self._templates[real]), *where]
 
