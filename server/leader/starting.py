@@ -88,7 +88,7 @@ class Starting:
         tiers = current.settings.tiers
         crews = {name: self._reconcile(tier, rows[name], silence) for name, tier in tiers.items()}
         # After the Jobs that are over were ended: what they held waits again.
-        table: Mapping[str, Depth] = answer(self._queue.depths())
+        table: dict[str, Depth] = answer(self._queue.depths())
         depths = self._alive(table)
         return {
             name: crew
