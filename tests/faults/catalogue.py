@@ -1,6 +1,6 @@
 """Every row of the list of faults, with the tests that cover it, or with the reason why it cannot be tested here.
 
-The rows are in four modules, by what a fault hits or where it comes from. Their numbers never change, because tests are
+The rows are in five modules, by what a fault hits or where it comes from. Their numbers never change, because tests are
 named after them.
 """
 
@@ -9,12 +9,13 @@ from __future__ import annotations
 from tests.faults.row import Row
 from tests.faults.rows_of_callers import CALLER_ROWS
 from tests.faults.rows_of_cluster import CLUSTER_ROWS
+from tests.faults.rows_of_lobby import LOBBY_ROWS
 from tests.faults.rows_of_processes import PROCESS_ROWS
 from tests.faults.rows_of_surroundings import SURROUNDING_ROWS
 
-ROWS = 44
+ROWS = 51
 
-_BY_SUBJECT = (*PROCESS_ROWS, *CLUSTER_ROWS, *SURROUNDING_ROWS, *CALLER_ROWS)
+_BY_SUBJECT = (*PROCESS_ROWS, *CLUSTER_ROWS, *SURROUNDING_ROWS, *CALLER_ROWS, *LOBBY_ROWS)
 CATALOGUE: tuple[Row, ...] = tuple(sorted(_BY_SUBJECT, key=lambda row: row.number))
 
 

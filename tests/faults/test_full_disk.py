@@ -80,13 +80,13 @@ def ready(world: World, status: int) -> Answer:
 
 
 @contextmanager
-def unwritable(world: World) -> Iterator[None]:
-    """Writes to the database's log fail while the block lasts, as on a filesystem that became read-only."""
+def unwritable(world: World, error: str = "EROFS") -> Iterator[None]:
+    """Writes to the database's log fail while the block lasts, if not told as on a read-only filesystem."""
     assert world.life is not None
     told = world.folder / "strace"
     words = ["-f", "-p", str(world.life.pid), "-P", str(world.state / "data" / "queue.db-wal")]
     with told.open("wb") as file:
-        inject = ["-e", "trace=pwrite64", "-e", "inject=pwrite64:error=EROFS"]
+        inject = ["-e", "trace=pwrite64", "-e", f"inject=pwrite64:error={error}"]
         strace = subprocess.Popen(["strace", *words, *inject], stderr=file)
     try:
         eventually(told.read_text, SECONDS, "strace is attached", lambda text: "attached" in text)
