@@ -41,7 +41,7 @@ SURROUNDING_ROWS: tuple[Row, ...] = (
         "a worker's first connections are lost",
         tests=(
             f"{MODEL}/test_channel.py::test_a_connection_that_nobody_answers_is_given_up_long_before_a_reply",
-            f"{MODEL}/test_channel.py::test_an_outage_and_errors_of_the_server_are_outlasted",
+            f"{MODEL}/test_line.py::test_an_outage_and_errors_of_the_server_are_outlasted",
         ),
     ),
     Row(
