@@ -43,7 +43,7 @@ class Closed(Exception):
 class Channel:
     """An open channel. ``outcomes``, ``lost``, ``renew`` and ``stopping`` have what the server said so far.
 
-    ``credits`` are those that have brought nothing yet.
+    ``credits`` are those that have brought nothing yet, ``parts`` the bytes of each message of the last frame.
 
     What sends and receives raises ``Closed`` when the channel is closed, and ``TimeoutError`` when nothing comes.
     """
@@ -56,6 +56,7 @@ class Channel:
         self.renew: float | None = None
         self.stopping = False
         self.credits = 0
+        self.parts: list[int] = []
         self._leases: deque[Lease] = deque()
         self._large = b""
         self._open = ExitStack()
@@ -131,10 +132,10 @@ class Channel:
     def receive(self, seconds: float = ANSWER_SECONDS) -> dict[str, Any]:
         """Receive one message, or a whole frame, and note what it says; returns its JSON."""
         try:
-            message = self.socket.recv(seconds)
+            message = self._next(seconds)
             while isinstance(message, bytes) and not _is_whole(self._large + message):
                 self._large += message
-                message = self.socket.recv(seconds)
+                message = self._next(seconds)
         except ConnectionClosed as error:
             raise _closed(error) from error
         if isinstance(message, bytes):
@@ -151,6 +152,12 @@ class Channel:
         self.renew = said.get("renew", self.renew)
         self.stopping = self.stopping or said.get("stopping", False)
         return said
+
+    def _next(self, seconds: float) -> str | bytes:
+        message = self.socket.recv(seconds)
+        if isinstance(message, bytes):
+            self.parts = [*self.parts, len(message)] if self._large else [len(message)]
+        return message
 
     def ended(self, seconds: float = ANSWER_SECONDS) -> Closed:
         """Receive until the server closes the channel; returns how."""

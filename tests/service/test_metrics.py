@@ -83,9 +83,9 @@ def test_a_classified_picture_is_counted(measured: Service) -> None:
     assert is_cat(measured.post("free", CAT))
     grown(before, measured, 1, "predictions_ended_total", tier="free", status="succeeded")
     grown(before, measured, 1, "http_requests_total", route=CLASSIFY, method="POST", status="200")
-    grown(before, measured, 1, "http_requests_total", route="/work/complete", method="POST", status="200")
     grown(before, measured, 1, "http_request_duration_seconds_count", route=CLASSIFY)
     grown(before, measured, 1, "http_request_duration_seconds_bucket", route=CLASSIFY, le="60.0")
+    becomes(measured, 1, "http_requests_total", route="/work/channel", method="GET", status="101")
     after = series(measured).of("http_request_duration_seconds_sum", route=CLASSIFY)
     assert after is not None
     assert 0 < after - (before.of("http_request_duration_seconds_sum", route=CLASSIFY) or 0) < 60

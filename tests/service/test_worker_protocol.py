@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-from tests.running import Answer, Client, service
+from tests.channel import Channel, Closed, Refused
+from tests.running import service
 from tests.service.pictures import CAT
 from tests.service.test_classify import is_cat
 from tests.waiting import eventually
@@ -15,12 +15,17 @@ def test_the_job_of_a_worker_that_was_killed_is_dismissed(models: Path, tmp_path
     with service(models, tmp_path, ["tiers.free.quota.pods=1"]) as serving:
         assert is_cat(serving.post("free", CAT))
         (worker,) = serving.workers()
-        bearer = {"Authorization": f"Bearer {worker.environ()['TIERSERVE_TOKEN']}"}
-        internal = Client(serving.internal_port)
+        token = worker.environ()["TIERSERVE_TOKEN"]
 
-        def lease() -> Answer:
-            return internal.ask("POST", "/work/lease", json.dumps({"most": 1, "wait": 0}).encode(), bearer)
+        def status() -> int:
+            try:
+                with Channel(f"http://127.0.0.1:{serving.internal_port}", token) as channel:
+                    assert channel.hold() == []
+                return 101
+            except Refused as refused:
+                return refused.answer.status
 
-        assert lease().status == 204
+        assert status() == 101
+        assert is_cat(serving.post("free", CAT)), "its worker has come back"
         worker.kill()
-        eventually(lease, 30, "the Job that was killed is dismissed", lambda answer: answer.status == 410)
+        eventually(status, 30, "the Job that was killed is dismissed", lambda found: found == 410, (Closed,))

@@ -65,6 +65,15 @@ def test_frames_that_no_worker_sends_end_the_channel_in_words(shared: Site, name
     assert closed.reason
 
 
+def test_no_message_is_compressed(shared: Site) -> None:
+    token = shared.job("deflating")
+    channel = shared.channel(token, {"Sec-WebSocket-Extensions": "permessage-deflate"})
+    assert channel.hold() == []
+    response = channel.socket.response
+    assert response is not None
+    assert "Sec-WebSocket-Extensions" not in response.headers
+
+
 @pytest.mark.parametrize("data", [b"", b"\x03", b"\x03\xe8", b"\x03\xe8\xff\xff", b"\x00\x00no code", b"\xff" * 125])
 def test_a_close_may_say_anything(shared: Site, data: bytes, caplog: pytest.LogCaptureFixture) -> None:
     channel = shared.channel(shared.job("closing"))
