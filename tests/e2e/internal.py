@@ -2,58 +2,56 @@
 
 from __future__ import annotations
 
-import http.client
 import json
-import struct
-from concurrent.futures import ThreadPoolExecutor, wait
+import time
 from typing import Any
 
+from tests.channel import Channel, Lease, Refused
 from tests.e2e.deployment import RELEASE, Deployment
 from tests.e2e.pictures import CAT
 from tests.running import MODEL, Answer
 
+LEASE_SECONDS = 60.0
+FORGED = {"labels": [{"label": "forged", "score": 1.0}]}
+
 
 class Internal:
-    """Asks the port for workers, by the Service's address or by that of one pod."""
+    """Opens channels to the port for workers, by the Service's address or by that of one pod."""
 
     def __init__(self, deployment: Deployment, pod: str = "") -> None:
         self._deployment = deployment
         service = json.loads(deployment.kubectl("get", "service", f"{RELEASE}-internal", "-o", "json"))["spec"]
         self.address: tuple[str, int] = pod or service["clusterIP"], service["ports"][0]["port"]
 
-    def ask(self, path: str, body: Any, token: str | None) -> Answer:
-        """POST a body as a worker does."""
-        headers = {"Authorization": f"Bearer {token}"} if token is not None else {}
-        connection = http.client.HTTPConnection(*self.address, timeout=60)
+    def channel(self, token: str) -> Channel:
+        """Open a channel, before anything is said. Raises ``tests.channel.Refused``."""
+        return Channel("http://{}:{}".format(*self.address), token)
+
+    def refusal(self, token: str | None) -> Answer | None:
+        """What is answered to a worker that gets no channel; None if it gets one."""
         try:
-            connection.request("POST", path, json.dumps(body), headers)
-            response = connection.getresponse()
-            return Answer(response.status, dict(response.getheaders()), response.read())
-        finally:
-            connection.close()
+            headers = {} if token is not None else {"Authorization": ""}
+            with Channel("http://{}:{}".format(*self.address), token or "", headers):
+                return None
+        except Refused as refused:
+            return refused.answer
 
-    def lease(self, token: str | None, wait: float = 0) -> Answer:
-        """Ask for one prediction."""
-        return self.ask("/work/lease", {"most": 1, "wait": wait}, token)
+    def leased(self, tier: str, channel: Channel) -> Lease:
+        """Lease a prediction over a channel, in the place of the tier's worker.
 
-    def leased(self, tier: str, token: str) -> dict[str, Any]:
-        """Lease a prediction in the place of the tier's worker.
-
-        The worker waits for work too, and whoever asked first gets the next prediction. So this asks first and then
-        submits pictures until it gets one.
+        The worker must stand still (``tests.e2e.processes.stilled``), or it opens its own channel again and ends this
+        one. It may have been promised some predictions; so this submits pictures until it gets one.
         """
-        with ThreadPoolExecutor(1) as pool:
-            asking = pool.submit(self.lease, token, 30)
-            while not wait([asking], 0.5).done:
-                self._deployment.submit(tier, CAT)
-            answer = asking.result()
-        assert answer.status == 200
-        (size,) = struct.unpack_from(">I", answer.body)
-        (held,) = json.loads(answer.body[4 : 4 + size])["predictions"]
-        return dict(held)
+        channel.grant(1)
+        end = time.monotonic() + LEASE_SECONDS
+        while time.monotonic() < end:
+            self._deployment.submit(tier, CAT)
+            if found := channel.lease(1, 0.5):
+                return found[0]
+        raise AssertionError(f"nothing of {tier} was leased within {LEASE_SECONDS:g} s")
 
-    def complete(self, held: dict[str, Any], token: str) -> Answer:
-        """Hand in a result for a leased prediction."""
-        result = {"labels": [{"label": "forged", "score": 1.0}]}
-        named = {"id": held["id"], "token": held["token"], "model": MODEL}
-        return self.ask("/work/complete", {"completions": [{**named, "results": [result], "predict_ms": 1}]}, token)
+
+def forged(held: Lease) -> dict[str, Any]:
+    """A result for a leased prediction."""
+    named = {"id": held["id"], "token": held["token"], "model": MODEL}
+    return {**named, "results": [FORGED], "predict_ms": 1}

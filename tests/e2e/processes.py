@@ -17,6 +17,16 @@ def send(cluster: Cluster, pod: dict[str, Any], signal: str) -> None:
 
 
 @contextmanager
+def stilled(cluster: Cluster, pod: dict[str, Any]) -> Iterator[None]:
+    """While the block lasts, a pod's process does nothing, and its connections stay as they are."""
+    send(cluster, pod, "SIGSTOP")
+    try:
+        yield
+    finally:
+        send(cluster, pod, "SIGCONT")
+
+
+@contextmanager
 def cut_off(cluster: Cluster, pod: dict[str, Any]) -> Iterator[None]:
     """While the block lasts, drop all packets to and from a pod. Nobody gets an error, only silence."""
     machine, container = _place(cluster, pod)

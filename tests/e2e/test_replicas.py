@@ -13,10 +13,10 @@ from tests.cluster.cluster import Cluster
 from tests.e2e.clients import Clients, asking, at_work
 from tests.e2e.deployment import NAMESPACE, RELEASE, SERVERS, TIERS, Deployment, deploy
 from tests.e2e.figures import tell
-from tests.e2e.internal import Internal
+from tests.e2e.internal import Internal, forged
 from tests.e2e.kept import Crowd
 from tests.e2e.pictures import CAT
-from tests.e2e.processes import cut_off, send
+from tests.e2e.processes import cut_off, send, stilled
 from tests.e2e.stores import Stores, stores
 from tests.e2e.things import Thing
 from tests.running import Answer
@@ -128,16 +128,20 @@ def is_one(found: list[Thing]) -> bool:
     return len(found) == 1
 
 
-def test_what_one_server_leased_out_another_takes_back(deployment: Deployment) -> None:
+def test_what_one_server_leased_out_another_takes_back(own_cluster: Cluster, deployment: Deployment) -> None:
     assert is_cat(deployment.post("premium", CAT))
     (worker,) = eventually(lambda: running(deployment, "premium"), 60, "premium's one worker runs", is_one)
     token = deployment.kubectl("exec", worker["metadata"]["name"], "--", "cat", TOKEN_FILE, namespace=PREMIUM)
     one, other = (Internal(deployment, address) for address in servers(deployment))
-    for lender, taker in ((one, other), (other, one)):
-        held = lender.leased("premium", token)
-        assert taker.ask("/work/extend", {"leases": [[held["id"], held["token"]]]}, token).json == {"lost": []}
-        assert taker.complete(held, token).json["outcomes"] == ["accepted"]
-        assert deployment.ended(held["id"])["results"][0]["labels"][0]["label"] == "forged"
+    with stilled(own_cluster, worker):
+        for lender, taker in ((one, other), (other, one)):
+            with lender.channel(token) as channel:
+                assert channel.hold() == []
+                held = lender.leased("premium", channel)
+            with taker.channel(token) as channel:
+                assert channel.hold([held]) == []
+                assert channel.complete([forged(held)]) == ["accepted"]
+            assert deployment.ended(held["id"])["results"][0]["labels"][0]["label"] == "forged"
 
 
 def test_a_rollout_leaves_no_request_without_an_answer(deployment: Deployment) -> None:

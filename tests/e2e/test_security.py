@@ -8,6 +8,7 @@ import json
 import socket
 import ssl
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 
@@ -15,9 +16,9 @@ from tests.cluster.cluster import Cluster
 from tests.cluster.shell import ClusterError
 from tests.e2e.deployment import NAMESPACE, RELEASE, TIERS, Deployment, deploy
 from tests.e2e.figures import tell
-from tests.e2e.internal import Internal
+from tests.e2e.internal import Internal, forged
 from tests.e2e.pictures import CAT
-from tests.e2e.processes import send
+from tests.e2e.processes import send, stilled
 from tests.e2e.rights import Right, audited, granted, may, right
 from tests.e2e.strangers import stranger
 from tests.e2e.things import Thing
@@ -224,27 +225,33 @@ def test_the_internal_port_takes_no_other_token(
         "of the server itself": lent(deployment, NAMESPACE, RELEASE, *FOR_US),
     }
     for whose, token in refused.items():
-        answer = internal.lease(token)
+        answer = internal.refusal(token)
+        assert answer is not None, whose
         assert answer.status == REFUSED, f"{whose}: {answer.body!r}"
         assert answer.json["code"] == "bad_worker_token"
     for token in tokens.values():
-        assert internal.lease(token).status == 204, "and a worker's own is taken"
+        assert internal.refusal(token) is None, "and a worker's own is taken"
 
 
 def test_a_worker_hands_in_for_its_own_tier_and_job_alone(
-    deployment: Deployment, internal: Internal, tokens: dict[str, str]
+    own_cluster: Cluster, deployment: Deployment, internal: Internal, tokens: dict[str, str]
 ) -> None:
     other = bound(deployment, SPACES["premium"], "tierserve-premium-other-aaaaa", *FOR_US)
-    held = internal.leased("premium", tokens["premium"])
-    pair = [[held["id"], held["token"]]]
-    assert internal.lease(other).json["code"] == "unknown_job"
-    for token in (tokens["free"], other):
-        assert internal.complete(held, token).json["outcomes"] == ["unknown"]
-        assert internal.ask("/work/extend", {"leases": pair}, token).json == {"lost": [held["id"]]}
-        assert internal.ask("/work/release", {"leases": pair}, token).json == {"released": 0}
-    found = deployment.prediction(held["id"])
-    assert (found["status"], found["results"]) == ("leased", [])
-    assert internal.complete(held, tokens["premium"]).json["outcomes"] == ["accepted"]
+    refused = internal.refusal(other)
+    assert refused is not None
+    assert refused.json["code"] == "unknown_job"
+    with ExitStack() as stack:
+        for tier in TIERS:
+            stack.enter_context(stilled(own_cluster, running(deployment, tier)))
+        free, premium = (stack.enter_context(internal.channel(tokens[tier])) for tier in ("free", "premium"))
+        assert premium.hold() == []
+        held = internal.leased("premium", premium)
+        assert free.hold([held]) == [held["id"]]
+        free.release([held])
+        assert free.complete([forged(held)]) == ["unknown"]
+        found = deployment.prediction(held["id"])
+        assert (found["status"], found["results"]) == ("leased", [])
+        assert premium.complete([forged(held)]) == ["accepted"]
     assert deployment.ended(held["id"])["results"][0]["labels"][0]["label"] == "forged"
 
 
@@ -290,7 +297,7 @@ def test_the_internal_port_is_on_no_public_service(deployment: Deployment, inter
     services = {item["metadata"]["name"]: item["spec"] for item in deployment.items("services", NAMESPACE)}
     assert {spec["type"] for spec in services.values()} == {"ClusterIP"}
     assert [port["targetPort"] for port in services[RELEASE]["ports"]] == ["http"]
-    assert deployment.ask("POST", "/work/lease", b"{}").status == 404
+    assert deployment.get("/work/channel").status == 404
     assert deployment.get("/metrics").status == 404
     with pytest.raises(OSError):  # it may be refused, be unreachable or time out
         socket.create_connection((services[RELEASE]["clusterIP"], internal.address[1]), 3).close()
