@@ -76,7 +76,7 @@ class Line:
     @property
     def first(self) -> Entry | None:
         """The entry that is to be worked on next."""
-        return self._entries[0] if self._entries else None
+        return next(iter(self._entries), None)  # no index, which would be wrong if it became empty under another thread
 
     def add(self, entry: Entry) -> None:
         """Put an entry in its place."""
@@ -176,8 +176,9 @@ class Book:
         return {**depths, **{tier: _sum(depths.get(tier), self.depth(tier)) for tier in list(self._bytes)}}
 
     def held_by(self, job: str) -> Beside:
-        """What a Job holds of the entries."""
-        sizes = [one.submission.size for one in self.worked_on.values() if one.hold and one.hold.job == job]
+        """What a Job holds of the entries; a lease that is being written may be in the table already."""
+        entries = (*self.worked_on.values(), *self.keeping.values())
+        sizes = [one.submission.size for one in entries if one.hold and one.hold.job == job]
         return Beside(len(sizes), sum(sizes))
 
     @staticmethod

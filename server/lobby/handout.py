@@ -52,13 +52,17 @@ class Peer(Protocol):
 
 @dataclass(slots=True, eq=False)
 class Seat:
-    """What is known of a peer. ``barred``: the head of the table is not for it, as it holds something."""
+    """What is known of a peer.
+
+    ``barred``: the head of the table is not for it, as it holds something. ``full``: so much that it was given no more.
+    """
 
     peer: Peer
     since: float
     credits: int = 0
     busy: bool = False
     barred: bool = False
+    full: bool = False
     noted_at: float = -math.inf
     holds: dict[str, Leased] = field(default_factory=dict)
 
@@ -142,9 +146,10 @@ class Handout:
         """A worker holds these no longer."""
         if seat := self._seat(peer):
             for key in ids:
-                seat.holds.pop(key, None)
-            if seat.barred:
-                seat.barred = False
+                if (one := seat.holds.pop(key, None)) and one.solo:
+                    seat.full = True
+            if seat.barred or seat.full:
+                seat.barred = seat.full = False
                 self.serve(peer.worker.tier)
 
     def available(self, tier: str) -> None:
@@ -176,31 +181,31 @@ class Handout:
         if self._stopped:
             return
         for seat in sorted((seat for seat in seats.values() if seat.wants), key=lambda one: one.turn):
-            if _table_is_first(table, line):
+            if line and not _table_is_first(table, line):
+                self._give(seat, line, table)
+            if table.head is None and not line:
+                return
+            if seat.wants and not seat.barred and _table_is_first(table, line):
                 if table.asking and not table.due:
                     return
-                if not seat.barred:
-                    self._ask(seat, table)
-            elif line:
-                self._give(seat, line)
-            else:
-                return
+                self._ask(seat, table)
 
     def _arrived(self, tier: str) -> None:
         self.serve(tier)
         if self._lobby.book.lines[tier]:
             self.unserved()
 
-    def _give(self, seat: Seat, line: Line) -> None:
-        """Give entries of the lobby."""
+    def _give(self, seat: Seat, line: Line, table: Table) -> None:
+        """Give entries of the lobby that stand before the table's."""
         worker = seat.peer.worker
         most = self._share(seat, len(line))
         size, held = 0, sum(one.size for one in seat.holds.values())
         handed: list[Handed] = []
-        while len(handed) < most and (entry := line.first) is not None:
+        while len(handed) < most and (entry := line.first) is not None and not _table_is_first(table, line):
             size += entry.submission.size
             many = len(seat.holds)
             if (handed and size > LARGEST_BYTES) or many >= HELD_MOST or (many > 1 and held + size > HELD_BYTES):
+                seat.full = True
                 break
             blob = pack(entry.pictures)
             handed.append(Handed(self._lobby.lease(entry, worker.job), blob))
@@ -220,7 +225,7 @@ class Handout:
 
     async def _lease(self, seat: Seat, table: Table) -> None:
         worker, news = seat.peer.worker, table.news
-        line = self._lobby.book.lines[worker.tier]
+        line, until = self._lobby.book.lines[worker.tier], None
         try:
             most = self._share(seat, await self._waiting(worker.tier))
             until = line.first.place if line.first else None
@@ -236,7 +241,7 @@ class Handout:
             granted = None
         table.asking -= 1
         seat.busy = False
-        seat.barred = granted is None or not granted.leased
+        seat.barred = granted is None or _is_kept_from(granted, until)
         if granted is not None:
             self._got(seat, table, granted, news)
         if granted is not None or self._seat(seat.peer) is None:  # after a failure of the queue, ``look`` asks again
@@ -296,6 +301,11 @@ class Handout:
     @staticmethod
     def _now() -> float:
         return asyncio.get_running_loop().time()
+
+
+def _is_kept_from(granted: Granted, until: Place | None) -> bool:
+    """Whether a worker may not have the head of the table, although that comes before ``until``."""
+    return not granted.leased and granted.next is not None and (until is None or granted.next <= until)
 
 
 def _table_is_first(table: Table, line: Line) -> bool:

@@ -26,9 +26,11 @@ from server.queue import (
     Completion,
     Database,
     Depth,
+    Granted,
     Leased,
     News,
     Prediction,
+    Queue,
     QueueError,
     Recent,
     Status,
@@ -75,6 +77,16 @@ class FailingWorld(World):
 
     def open(self) -> Database:
         return FailingDatabase.open(self.directory / "data", self.clock)
+
+
+class CountingQueue(Queue):
+    """Counts how often it is asked for work."""
+
+    leases = 0
+
+    def lease(self, *wish: Any, **more: Any) -> Future[Granted]:
+        self.leases += 1
+        return super().lease(*wish, **more)
 
 
 class SlowBlobs(DirectoryBlobs):
@@ -234,7 +246,7 @@ class LobbyWorld:
 
     def __init__(self, directory: Path, kind: type[World] = World) -> None:
         self.base = kind(directory)
-        self.queue, self.clock, self.attempts = self.base.queue, self.base.clock, 3
+        self.queue, self.clock, self.attempts = CountingQueue(self.base.database), self.base.clock, 3
         self.loop = HandLoop(self.clock)
         self.blobs, self.disk = SlowBlobs(directory / "blobs"), ThreadPoolExecutor(4)
         self.pictures = Pictures(self.blobs, self.disk, Capacity(self.queue, self.blobs))
@@ -245,7 +257,12 @@ class LobbyWorld:
         self.lobby = Lobby(self.queue, self.pictures, self.disk, lambda: self.settings, self.clock, count)
         self._table = Recent(self.queue.depths, 0.0)
         self.handout = Handout(self.queue, self.lobby, lambda: self.settings, self._waiting)
-        self.queue.listen(lambda news: self._tell(self._hear, news))
+        self.queue.listen(lambda news: self._tell(self.hear, news))
+
+    @property
+    def leases(self) -> int:
+        """How often the table was asked for work."""
+        return self.queue.leases
 
     async def _waiting(self, tier: str) -> int:
         depth = self.lobby.depths(await self._table.get()).get(tier)
@@ -255,7 +272,8 @@ class LobbyWorld:
         if not self.loop.is_closed():
             self.loop.call_soon_threadsafe(hear, *given)
 
-    def _hear(self, news: Sequence[News]) -> None:
+    def hear(self, news: Sequence[News]) -> None:
+        """What the server does with news."""
         for one in news:
             if isinstance(one, Available):
                 self.handout.available(one.tier)
@@ -337,6 +355,12 @@ class LobbyWorld:
         hand.come()
         return hand.grant(wants) if wants else hand
 
+    def hand_without_take_up(self, wants: int) -> Hand:
+        """A worker that comes while the table cannot be asked."""
+        hand = Hand(self, "job", "free")
+        self.do(lambda: self.handout.join(hand))
+        return hand.grant(wants)
+
     def enter(self, *, calm: bool = True, **changes: Any) -> Client:
         """A request comes into the lobby, a millisecond after the one before."""
         self.clock.advance(0.001)
@@ -344,11 +368,11 @@ class LobbyWorld:
         pictures = [[bytes(submission.size - 8)]]
         return self.do(lambda: Client(self, submission, pictures), calm=calm)
 
-    def submit(self, **changes: Any) -> str:
-        """A request that takes the table."""
+    def submit(self, *, stored: int = 0, **changes: Any) -> str:
+        """A request that takes the table; its blob has ``stored`` bytes if they are not as many as it says."""
         self.clock.advance(0.001)
         submission = self.base.submission(**{"size": 108, **changes})
-        self.blobs.put(submission.id, [[bytes(submission.size - 8)]])
+        self.blobs.put(submission.id, [[bytes((stored or submission.size) - 8)]])
         self.queue.submit(submission, MANY).result(REAL_SECONDS)
         self.calm()
         return submission.id
