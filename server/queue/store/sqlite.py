@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import queue
 import sqlite3
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
@@ -12,15 +13,19 @@ from typing import cast
 import sqlalchemy as sa
 
 from server.queue.facts import errors
-from server.queue.facts.states import Clock, Ids
+from server.queue.facts.states import Clock, Ids, Status
 from server.queue.store import guard
 from server.queue.store.database import READERS, Database, steady
 from server.queue.store.migrations import VERSION, bring_up, shared_key
 from server.queue.store.statements import Statements
+from server.queue.store.tables import literal, predictions
 
 FILE = "queue.db"
 BUSY_SECONDS = 5.0
 IMMEDIATE = "BEGIN IMMEDIATE"
+_NEWEST_WAITING = sa.select(sa.func.max(predictions.c.accepted_at)).where(
+    predictions.c.status == literal(Status.QUEUED)
+)
 
 _DISK = frozenset(
     {
@@ -37,7 +42,10 @@ class SQLite(Database):
 
     @classmethod
     def open(cls, directory: Path, clock: Clock | None = None, *, filesystem: str | None = None) -> SQLite:
-        """Open, or make, the database in a data directory; ``clock`` is ``steady()`` where none is given.
+        """Open, or make, the database in a data directory.
+
+        Where no ``clock`` is given, it is the system's, but never behind what waits. If the system's was set back since,
+        new predictions would overtake those, as the queue is in the order of acceptance.
 
         Raises ``DataInUse``, ``NetworkFilesystem`` (``filesystem`` names the type instead of asking the system),
         ``NewerSchema`` or ``CannotOpen``, whose texts are for an operator.
@@ -54,12 +62,14 @@ class SQLite(Database):
                 with writer.begin():
                     _migrate(writer, path)
                     ids = Ids(shared_key(writer))
+                    newest = writer.execute(_NEWEST_WAITING).scalar() or 0.0
                 reading = _engine(path, "query_only = ON")
                 readers = [resources.enter_context(reading.connect()) for _ in range(READERS)]
             except (sa.exc.DBAPIError, sqlite3.Error) as error:
                 raise errors.CannotOpen(f"{path} cannot be opened: {error}") from error
             write, read = _Connections([writer], IMMEDIATE).begin, _Connections(readers, "BEGIN").begin
-            return cls(write, read, Statements(writer.dialect), clock or steady(), ids, resources.pop_all())
+            clock = clock or steady(lambda: max(time.time(), newest))
+            return cls(write, read, Statements(writer.dialect), clock, ids, resources.pop_all())
 
     def _ours(self, cause: Exception) -> Exception:
         orig = cause.orig if isinstance(cause, sa.exc.DBAPIError) else cause

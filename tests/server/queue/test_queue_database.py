@@ -29,7 +29,7 @@ from server.queue.operations.moves import transition
 from server.queue.store.database import WAITING, since_boot
 from server.queue.store.sqlite import FILE
 from server.queue.store.transactions import Transaction
-from tests.server.given import HandClock
+from tests.server.given import HandClock, submission
 from tests.server.queue.queue_world import MANY, World, child, line_of
 
 
@@ -216,6 +216,14 @@ def test_a_steady_clock_starts_at_the_systems_time_and_only_goes_forward() -> No
     readings = [clock() for _ in range(100)]
     assert abs(readings[0] - time.time()) < 1
     assert readings == sorted(readings)
+
+
+def test_a_clock_that_was_set_back_lets_nobody_overtake_what_waits(tmp_path: Path) -> None:
+    ahead = time.time() + 3600
+    with SQLite.open(tmp_path, lambda: ahead) as database:
+        Queue(database).submit(submission(database.clock), 10).result()
+    with SQLite.open(tmp_path) as database:
+        assert database.clock() >= ahead
 
 
 def test_a_steady_clock_ignores_jumps_of_the_systems_and_counts_what_was_slept() -> None:
