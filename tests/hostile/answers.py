@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import socket
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -38,11 +37,6 @@ class Reply:
             return json.loads(self.body)
         except ValueError:
             return None
-
-    def leases(self) -> list[tuple[str, str]]:
-        """What a worker got: id and token of each prediction."""
-        (length,) = struct.unpack_from(">I", self.body)
-        return [(one["id"], one["token"]) for one in json.loads(self.body[4 : 4 + length])["predictions"]]
 
 
 class Reader:

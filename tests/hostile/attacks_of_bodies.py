@@ -126,7 +126,7 @@ class InternalBodies(Attack):
     """Bodies on the internal port from strangers, with no token or with garbage."""
 
     name = "internal"
-    paths = ("/work/complete", "/work/lease", "/work/extend", "/work/release", "/metrics", "/nope")
+    paths = ("/work/channel", "/work/complete", "/work/lease", "/metrics", "/nope")
     size = 15 * MEGABYTE
 
     async def run(self) -> None:

@@ -20,11 +20,19 @@ from tests.hostile.oddities import (
     changed,
     odd_json,
 )
-from tests.hostile.wire import chunk
+from tests.hostile.wire import chunk, frame
 
 PUBLIC, INTERNAL = "public", "internal"
 TIERS = ("free", "premium")
-WORK = ("lease", "complete", "extend", "release")
+RETIRED = ("lease", "complete", "extend", "release")
+UPGRADE = {
+    "Connection": "Upgrade",
+    "Upgrade": "websocket",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Protocol": "tierserve.work.2",
+}
+# Of frames that no worker sends: binary, a fragment, a continuation, compressed, unknown, a close, pings.
+FIRST_BYTES = (0x82, 0x01, 0x80, 0xC1, 0x83, 0x88, 0x89, 0x09, 0x8A, 0x8F)
 KNOWN_MOST = 50
 
 
@@ -90,7 +98,7 @@ class Mutator:
             query = f"?wait={chance.choice(WAITS)}" if chance.random() < 0.3 else ""
             return chance.choice(("GET", "GET", "DELETE")), f"/v1/predictions/{of_id}{query}", {}, self._rarely()
         path = chance.choice(
-            ("/healthz", "/readyz", "/v1/tiers", "/v1/tiers/free", "/config", "/metrics", "/work/lease")
+            ("/healthz", "/readyz", "/v1/tiers", "/v1/tiers/free", "/config", "/metrics", "/work/channel")
         )
         return "GET", path, {}, self._rarely()
 
@@ -133,24 +141,48 @@ class Mutator:
         headers = {"Content-Type": "application/json"}
         if chance.random() < 0.9:
             headers["Authorization"] = f"Bearer {self._token}"
-        work = chance.choice(WORK)
-        if chance.random() < 0.05:
+        if chance.random() < 0.3:
             return "GET", chance.choice(("/metrics", "/healthz", "/readyz")), headers, self._rarely()
-        body = self._dumped(self._asked(work))
-        return "POST", f"/work/{work}", headers, changed(chance, body) if chance.random() < 0.2 else body
+        if chance.random() < 0.3:
+            body = self._dumped(self._said())
+            return "POST", f"/work/{chance.choice(RETIRED)}", headers, body
+        # The key is left out, so that no answer is a channel: what is said over one is made by ``saying``.
+        headers |= {name: value for name, value in UPGRADE.items() if chance.random() < 0.9}
+        return "GET", "/work/channel", headers, self._rarely()
 
-    def _asked(self, work: str) -> dict[str, object]:
+    def saying(self) -> Sending:
+        """One message of a worker over its channel."""
         chance = self._chance
-        if work == "lease":
-            return {"most": chance.choice((1, 1, 2, 64)), "wait": 0}
-        leases = [chance.choice(self.leases) for _ in range(chance.choice((0, 1, 1, 2)))]
-        if work != "complete":
-            return {"leases": [list(one) for one in leases]}
-        labels = [{"label": "a cat", "score": chance.choice((0.0, 0.5, 1.0, 2.0))}] * chance.choice((1, 5, 100))
-        results = chance.choice(({"labels": labels}, {"error": {"code": "image_broken", "detail": "x"}}, {}))
-        model = chance.choice(("forged@0f1e2d3c", "forged@0f1e2d3c", "../forged@0", "forged"))
+        # Mostly right, as the first wrong message ends a channel.
+        data = self._dumped(self._said()) if chance.random() < 0.2 else json.dumps(self._said()).encode()
+        if chance.random() < 0.05:
+            data = changed(chance, data)
+        data = frame(data, chance.choice(FIRST_BYTES) if chance.random() < 0.02 else 0x81)
+        return Sending(INTERNAL, changed(chance, data) if chance.random() < 0.02 else data, "", whole=False)
+
+    def _said(self) -> dict[str, object]:
+        chance, said = self._chance, dict[str, object]()
+        if chance.random() < 0.6:
+            said["credits"] = chance.choice((1, 1, 1, 2))
+        if chance.random() < 0.5:
+            said["completions"] = self._completions()
+        if chance.random() < 0.2:
+            said["release"] = self._pairs()
+        if chance.random() < 0.4:
+            said |= {"renew": self._pairs(), "token": self._token}
+        return said
+
+    def _pairs(self) -> list[list[str]]:
+        return [list(self._chance.choice(self.leases)) for _ in range(self._chance.choice((0, 1, 1, 2)))]
+
+    def _completions(self) -> list[dict[str, object]]:
+        chance = self._chance
+        score = chance.choice((0.0, 0.5, 0.9, 1.0)) if chance.random() < 0.95 else 2.0
+        labels = [{"label": "a cat", "score": score}] * chance.choice((1, 5, 100))
+        results = {"error": {"code": "image_broken", "detail": "x"}} if chance.random() < 0.2 else {"labels": labels}
+        model = "forged@0f1e2d3c" if chance.random() < 0.95 else "../forged@0"
         given = {"model": model, "predict_ms": 1.0, "results": [results] * chance.choice((1, 1, 2, 64))}
-        return {"completions": [{"id": one, "token": token, **given} for one, token in leases]}
+        return [{"id": one, "token": token, **given} for one, token in self._pairs()]
 
     def _dumped(self, value: object) -> bytes:
         chance = self._chance
@@ -159,4 +191,4 @@ class Mutator:
             # Lone surrogates stay as escapes, or become bytes that are no UTF-8.
             return json.dumps(value, ensure_ascii=chance.random() < 0.7).encode("utf-8", "surrogatepass")
         except ValueError:  # more digits than Python writes
-            return b'{"most": ' + b"9" * 5000 + b"}"
+            return b'{"credits": ' + b"9" * 5000 + b"}"

@@ -13,63 +13,20 @@ import socket
 import sys
 import threading
 import time
-from collections import Counter
 from contextlib import suppress
 from typing import Any
 
 from tests.hostile.answers import Reader, Reply, complaint
 from tests.hostile.mutator import INTERNAL, PUBLIC, Mutator, Sending
+from tests.hostile.report import Report
+from tests.hostile.talk import talk
 
 THREADS = 12
 ANSWER_SECONDS = 75.0  # longer than the server lets any request wait
 # Of a request whose end is not clear the server may wait for more.
 UNCLEAR_SECONDS = 0.3
 ON_A_CONNECTION, AT_ONCE = 30, 6
-INTERNAL_SHARE = 0.3
-KEPT_OF_A_KIND = 3
-
-
-class Report:
-    """What all threads of the process have seen."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self.counts: Counter[str] = Counter()
-        self._kinds: Counter[str] = Counter()
-        self.failures: list[dict[str, Any]] = []
-        self.sent = self.answered = 0
-
-    def note(self, reply: Reply | None, sendings: int = 0) -> None:
-        """Count an answer, or that none came."""
-        with self._lock:
-            self.sent += sendings
-            if reply is not None:
-                self.answered += 1
-                self.counts[f"{reply.status} {reply.code}".strip()] += 1
-
-    def fail(self, what: str, said: list[Sending], reply: Reply | None) -> None:
-        """Keep a request that got a wrong answer, after those that were sent before it on its connection."""
-        data = [base64.b64encode(one.data).decode() for one in said]
-        found = {
-            "what": what,
-            "port": said[-1].port,
-            "data": data,
-            "answer": (reply.body if reply else b"")[:2000].decode("latin-1"),
-        }
-        with self._lock:
-            self.counts[f"WRONG {what}"] += 1
-            self._kinds[what] += 1
-            if self._kinds[what] <= KEPT_OF_A_KIND:
-                self.failures.append(found)
-
-    def tell(self) -> None:
-        """Write what was seen since the last time."""
-        with self._lock:
-            line = {"sent": self.sent, "answered": self.answered, "counts": self.counts, "failures": self.failures}
-            text = json.dumps(line)
-            self.counts, self.failures, self.sent, self.answered = Counter(), [], 0, 0
-        sys.stdout.write(text + "\n")
-        sys.stdout.flush()
+INTERNAL_SHARE, CHANNEL_SHARE = 0.3, 0.2
 
 
 class Sender(threading.Thread):
@@ -78,6 +35,7 @@ class Sender(threading.Thread):
     def __init__(self, order: dict[str, Any], index: int, report: Report) -> None:
         super().__init__(daemon=True)
         seed = f"{order['seed']}/{order['index']}/{index}"
+        self._order = order
         self._chance, self._ports, self._report = random.Random(seed), order["ports"], report
         self._left = order["count"] // THREADS
         self._mutator = Mutator(self._chance, base64.b64decode(order["picture"]), order["token"])
@@ -85,6 +43,8 @@ class Sender(threading.Thread):
     def run(self) -> None:
         """Called by the thread."""
         while self._left > 0:
+            if self._chance.random() < CHANNEL_SHARE:
+                talk(self._ports[INTERNAL], self._order["token"], self._mutator, self._report, self._spend)
             port = INTERNAL if self._chance.random() < INTERNAL_SHARE else PUBLIC
             # Without a listener nothing can be sent; whether the server lives is for the parent to see.
             try:
@@ -93,6 +53,11 @@ class Sender(threading.Thread):
             except OSError:
                 self._report.note(None)
                 time.sleep(0.05)
+
+    def _spend(self) -> bool:
+        """Count one sending more; returns whether there may be one."""
+        self._left -= 1
+        return bool(self._left >= 0)
 
     def _talk(self, connection: socket.socket, port: str) -> None:
         reader, said = Reader(connection), list[Sending]()
@@ -134,11 +99,8 @@ class Sender(threading.Thread):
         return sending.whole and reply.headers.get("connection", "").lower() != "close"
 
     def _learn(self, reply: Reply) -> None:
-        if reply.status in (200, 202):
-            if reply.headers.get("content-type") == "application/octet-stream":
-                self._mutator.leases.extend(reply.leases())
-            elif isinstance(reply.json, dict) and "urls" in reply.json:
-                self._mutator.ids.append(reply.json["id"])
+        if reply.status in (200, 202) and isinstance(reply.json, dict) and "urls" in reply.json:
+            self._mutator.ids.append(reply.json["id"])
 
 
 def main() -> None:

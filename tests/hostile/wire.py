@@ -98,6 +98,17 @@ def head(method: str, path: str, headers: Mapping[str, object]) -> bytes:
     return "\r\n".join([*lines, "", ""]).encode("latin-1")
 
 
+def frame(data: bytes, first: int = 0x81) -> bytes:
+    """A WebSocket's frame of a client, masked with zeros; ``first`` is its first byte, here a whole text message."""
+    if len(data) < 126:
+        size = bytes([0x80 | len(data)])
+    elif len(data) < 1 << 16:
+        size = b"\xfe" + len(data).to_bytes(2)
+    else:
+        size = b"\xff" + len(data).to_bytes(8)
+    return bytes([first]) + size + bytes(4) + data
+
+
 def chunk(data: bytes) -> bytes:
     """A piece of a body in chunks."""
     return b"%x\r\n%b\r\n" % (len(data), data)
