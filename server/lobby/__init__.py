@@ -4,7 +4,8 @@ On the event loop only. All that others need is imported from here.
 """
 
 from server.lobby.entries import Entry
-from server.lobby.handout import Handed, Handout, Peer
+from server.lobby.handout import Handout
 from server.lobby.lobby import Lobby
+from server.lobby.seats import Handed, Peer
 
 __all__ = ["Entry", "Handed", "Handout", "Lobby", "Peer"]

@@ -7,13 +7,11 @@ import logging
 import math
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
 
-from server.access.workers import Worker
-from server.blobs import Piece, pack
+from server.blobs import pack
 from server.lobby.entries import Line
 from server.lobby.lobby import LARGEST_BYTES, Lobby
+from server.lobby.seats import ANY, Handed, Peer, Seat, Table
 from server.points import Point, reached
 from server.queue import HELD_BYTES, HELD_MOST, Granted, Leased, Place, Queue, QueueError, UnknownJob, asked
 from server.settings.records import Settings
@@ -24,68 +22,6 @@ log = logging.getLogger(__name__)
 LOOK_AGAIN_SECONDS = 2.0
 NOTED_SECONDS = 1.0  # how often the queue is told that a Job works for the lobby
 UNKNOWN_JOB, OTHER_CHANNEL = 4410, 4409
-ANY: Place = (-(1 << 62), -math.inf)  # there may be anything in the table
-
-
-@dataclass(frozen=True, slots=True)
-class Handed:
-    """A prediction for a worker. ``blob`` has the parts of its blob; None if they must be read from the store."""
-
-    leased: Leased
-    blob: Sequence[Piece] | None
-
-
-class Peer(Protocol):
-    """A worker that is connected."""
-
-    worker: Worker
-
-    def deliver(self, handed: Sequence[Handed]) -> Awaitable[None] | None:
-        """Send predictions. Nothing more is delivered until the result is done; None: it is sent. Raises nothing."""
-
-    def dismiss(self, code: int, reason: str) -> None:
-        """End the connection."""
-
-    def stopping(self) -> None:
-        """Say that this server hands out nothing more."""
-
-
-@dataclass(slots=True, eq=False)
-class Seat:
-    """What is known of a peer.
-
-    ``barred``: the head of the table is not for it, as it holds something. ``full``: so much that it was given no more.
-    """
-
-    peer: Peer
-    since: float
-    credits: int = 0
-    busy: bool = False
-    barred: bool = False
-    full: bool = False
-    noted_at: float = -math.inf
-    holds: dict[str, Leased] = field(default_factory=dict)
-
-    @property
-    def wants(self) -> bool:
-        """Whether it would take something now."""
-        return self.credits > 0 and not self.busy and not any(one.solo for one in self.holds.values())
-
-    @property
-    def turn(self) -> tuple[bool, float]:
-        """Idle workers come first, and of these whoever has waited longest."""
-        return bool(self.holds), self.since
-
-
-class Table:
-    """What is known of the table's rows of one tier: ``head`` is the place of the first that may wait, if any may."""
-
-    def __init__(self) -> None:
-        self.head: Place | None = ANY
-        self.news = 0
-        self.due = 1
-        """How many workers should ask."""
-        self.asking = 0
 
 
 class Handout:
