@@ -1,0 +1,219 @@
+"""After any mix of requests, results, lost connections, ends of Jobs and time, lobby and table are as a model says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from server.queue import FINAL, Prediction, Status
+from tests.server.lobby.lobby_world import LOBBY_SECONDS, LOOK_SECONDS, Client, Hand, LobbyWorld
+from tests.server.queue.queue_world import World
+
+pytestmark = pytest.mark.timeout(400)
+
+MEMORY = Path("/dev/shm")
+JOBS = st.integers(0, 2)
+LEASE = 30.0
+ATTEMPTS = {"free": 3, "premium": 3}
+
+
+class LobbyMachine(RuleBasedStateMachine):
+    """Does each step with the lobby and its table, and checks what must always hold."""
+
+    kind: type[World] = World
+
+    @initialize()
+    def start(self) -> None:
+        self.home = TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None)
+        self.world = LobbyWorld(Path(self.home.name), self.kind)
+        self.clients: dict[str, Client] = {}
+        self.promised: set[str] = set()  # what is in the table, or was there: it must be there for ever
+        self.gone: set[str] = set()  # withdrawn
+        self.finals: dict[str, Prediction] = {}
+        self.places: dict[str, tuple[int, float]] = {}
+        self.jobs = 0
+        self.hands: list[Hand] = [self.new_hand() for _ in range(3)]
+
+    def teardown(self) -> None:
+        if not hasattr(self, "home"):
+            return
+        try:
+            self.work_all_off()
+        finally:
+            self.world.close()
+            self.home.cleanup()
+
+    def new_hand(self) -> Hand:
+        self.jobs += 1
+        return self.world.hand(f"job-{self.jobs}")
+
+    @rule(priority=st.integers(-1, 1), size=st.sampled_from([108, 4_000_008]))
+    def enter(self, priority: int, size: int) -> None:
+        client = self.world.enter(priority=priority, size=size)
+        self.clients[client.id] = client
+        self.places[client.id] = client.entry.place
+
+    @rule(priority=st.integers(-1, 1))
+    def submit(self, priority: int) -> None:
+        key = self.world.submit(priority=priority)
+        self.promised.add(key)
+        self.places[key] = priority, self.world.get(key).accepted_at
+
+    @rule(job=JOBS, more=st.integers(1, 4))
+    def grant(self, job: int, more: int) -> None:
+        hand = self.hands[job]
+        before = len(hand.ids)
+        hand.grant(more)
+        # What is alone may go to this worker later, and what has just come back may stand before what it was given.
+        given = [self.places[one] for one in hand.ids[before:]]
+        assert given == sorted(given)
+        waiting = [self.places[one] for one in self.waiting()]
+        assert not given or not waiting or max(given) <= min(waiting)
+
+    @rule(job=JOBS, which=st.integers(0, 9), lies=st.booleans())
+    def complete(self, job: int, which: int, lies: bool) -> None:
+        hand = self.hands[job]
+        if hand.holds:
+            one = sorted(hand.holds)[which % len(hand.holds)]
+            if lies:
+                assert set(hand.lie(one)) <= {"invalid", "final", "unknown"}
+            else:
+                assert set(hand.finish(one)) <= {"accepted", "final", "unknown"}
+
+    @rule(job=JOBS)
+    def release(self, job: int) -> None:
+        hand = self.hands[job]
+        self.world.do(lambda: self.world.handout.leave(hand))
+        hand.release()
+        self.hands[job] = hand.again()
+
+    @rule(job=JOBS)
+    def renew(self, job: int) -> None:
+        self.hands[job].renew()
+
+    @rule(job=JOBS, share=st.integers(1, 3))
+    def lose_connection_and_come_back(self, job: int, share: int) -> None:
+        hand = self.hands[job]
+        hand.leave()
+        self.hands[job] = hand.again(*sorted(hand.holds)[::share])
+
+    @rule(job=JOBS, blame=st.booleans())
+    def end_job(self, job: int, blame: bool) -> None:
+        hand = self.hands[job]
+        hand.leave()
+        self.world.queue.end_job(hand.worker.job, "it ended", blame=blame).result()
+        self.world.calm()
+        self.hands[job] = self.new_hand()
+
+    @rule(seconds=st.sampled_from([LOBBY_SECONDS / 3, LOBBY_SECONDS, LOOK_SECONDS, LEASE / 2]))
+    def time_passes(self, seconds: float) -> None:
+        self.world.passes(seconds)
+        self.world.passes(0.06)
+        self.world.queue.reclaim(ATTEMPTS).result()
+        self.world.calm()
+
+    @rule(which=st.integers(0, 99), keep=st.booleans())
+    def a_wait_ends(self, which: int, keep: bool) -> None:
+        waiting = [one for one in self.clients.values() if one.told == 0]
+        if waiting:
+            client = waiting[which % len(waiting)]
+            if keep:
+                self.promised.add(client.keep().id)
+            else:
+                client.hang_up()
+                if client.told:
+                    self.gone.add(client.id)
+
+    @rule(which=st.integers(0, 99))
+    def cancel(self, which: int) -> None:
+        if self.promised:
+            self.world.queue.cancel(sorted(self.promised)[which % len(self.promised)]).result()
+            self.world.calm()
+
+    @invariant()
+    def all_is_well(self) -> None:
+        self.nothing_is_lost_that_was_promised()  # first, as it sees what has been promised
+        self.nothing_is_given_to_two_workers()
+        self.lobby_and_table_are_counted()
+        self.a_solo_prediction_is_alone()
+
+    def nothing_is_lost_that_was_promised(self) -> None:
+        for client in self.clients.values():
+            assert client.told <= 1
+            if isinstance(client.outcome, Prediction):
+                self.promised.add(client.id)
+            else:
+                assert client.outcome is None
+        found = {one: self.world.queue.get(one) for one in self.places}
+        for one, future in found.items():
+            seen = future.result()
+            assert (seen is not None) == (one in self.promised)
+            if seen is not None and seen.status in FINAL:
+                assert self.finals.setdefault(one, seen) == seen
+            else:
+                assert one not in self.finals
+
+    def nothing_is_given_to_two_workers(self) -> None:
+        held = [one for hand in self.hands for one in self.really_held(hand)]
+        assert len(held) == len(set(held))
+
+    def lobby_and_table_are_counted(self) -> None:
+        depth = self.world.lobby.depths(self.world.queue.depths().result()).get("free")
+        here = [one for one in self.clients.values() if one.told == 0]
+        rows = [self.world.get(one) for one in self.promised]
+        alive = [row for row in rows if row.status not in FINAL]
+        if depth is not None:
+            assert depth.queued + depth.leased == len(here) + len(alive)
+            assert depth.bytes == sum(one.entry.submission.size for one in here) + sum(row.size for row in alive)
+        assert self.world.memory.used() == sum(one.entry.submission.size for one in here)
+
+    def a_solo_prediction_is_alone(self) -> None:
+        for hand in self.hands:
+            held = self.really_held(hand)
+            assert len(held) < 2 or not any(hand.holds[one].solo for one in held)
+
+    def waiting(self) -> list[str]:
+        lobby = [one.id for one in self.clients.values() if one.told == 0 and one.entry.hold is None]
+        rows = [one for one in self.promised if self.world.get(one).status is Status.QUEUED]
+        return lobby + rows
+
+    def really_held(self, hand: Hand) -> list[str]:
+        """What a worker holds and has not lost without knowing it."""
+        mine = []
+        for one, leased in hand.holds.items():
+            client = self.clients.get(one)
+            hold = client.entry.hold if client and client.told == 0 else None
+            row = self.world.get(one) if one in self.promised else None
+            token_of_row = row is not None and row.status is Status.LEASED and row.job == hand.worker.job
+            if (hold and hold.token == leased.token) or token_of_row:
+                mine.append(one)
+        return mine
+
+    def work_all_off(self) -> None:
+        """Everything that was not withdrawn ends, and nothing stays in memory."""
+        for _ in range(len(self.places) * 4 + 10):
+            for hand in self.hands:
+                if hand.holds:
+                    hand.finish()
+                hand.grant(1)
+            if not self.world.lobby.book.count and not self.world.queue.alive(sorted(self.promised)).result():
+                break
+            self.world.passes(LEASE)
+            self.world.passes(LOOK_SECONDS)
+            self.world.queue.reclaim(ATTEMPTS).result()
+            self.world.calm()
+        assert self.world.queue.alive(sorted(self.promised)).result() == set()
+        assert (self.world.lobby.book.count, self.world.memory.used()) == (0, 0)
+        self.nothing_is_lost_that_was_promised()
+        assert self.promised | self.gone == set(self.places)
+
+
+TestLobbyMachine = LobbyMachine.TestCase
+TestLobbyMachine.settings = settings(
+    max_examples=3, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
+)
