@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from server.queue import FINAL, Prediction, Status
 from tests.server.lobby.lobby_world import LOBBY_SECONDS, LOOK_SECONDS, Client, Hand, LobbyWorld
-from tests.server.queue.queue_world import World
+from tests.server.queue.queue_world import PostgresWorld, World
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -215,5 +215,15 @@ class LobbyMachine(RuleBasedStateMachine):
 
 TestLobbyMachine = LobbyMachine.TestCase
 TestLobbyMachine.settings = settings(
-    max_examples=3, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=50, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
 )
+
+
+class PostgresMachine(LobbyMachine):
+    """The same machine on PostgreSQL."""
+
+    kind = PostgresWorld
+
+
+TestPostgresMachine = PostgresMachine.TestCase
+TestPostgresMachine.settings = settings(TestLobbyMachine.settings, max_examples=8)
