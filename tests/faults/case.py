@@ -75,6 +75,15 @@ class Case:
         return {key: by_digest[digest] for key, _, digest in leases if digest in by_digest}
 
     @cached_property
+    def last_leased(self) -> dict[str, float]:
+        """By id, when a worker got it last."""
+        found: dict[str, float] = {}
+        for op in self.story.did("lease"):
+            for lease in op.answer.get("leases", ()):
+                found[lease[0]] = max(op.ended or 0.0, found.get(lease[0], 0.0))
+        return found
+
+    @cached_property
     def in_doubt(self) -> set[str]:
         """The keys of the requests of which a try had no answer, or one that left it open."""
         return {key for key, tries in self.submits.items() if any(_is_open(op) for op in tries)}

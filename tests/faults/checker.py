@@ -10,6 +10,7 @@ from tests.faults.case import Case, by
 from tests.faults.clients import OUTCOME_UNKNOWN
 from tests.faults.history import FINAL, Op, Story
 
+WRITTEN_SECONDS = 1.2  # what a busy machine may take to write something down when it is time
 OLD_SECONDS = 0.05  # no server starts a Job so soon after its own start, so such a Job is its predecessor's
 
 
@@ -49,6 +50,23 @@ def accepted_is_kept(case: Case) -> Iterator[str]:
         for key in case.accepted.keys() - case.rows.keys():
             if case.last_look["at"] - case.accepted[key][0].begun < case.story.run["results_seconds"]:
                 yield f"{key} was accepted, and is not on the disk"
+
+
+def only_young_ones_are_forgotten(case: Case) -> Iterator[str]:
+    """What a worker has held for ``lobbySeconds`` survives a kill, although its caller had no answer."""
+    lives = case.story.told("life")
+    for key, name in case.without_key.items():
+        tries = case.submits[name]
+        kill_may_lose = len(tries) == 1 and not tries[0].status and tries[0].answer.get("error") != "hung up"
+        if case.rows is None or case.last_look is None or key in case.rows or not kill_may_lose:
+            continue
+        leased = case.last_leased[key]
+        start = next((one for one in reversed(lives) if one["step"] == "start" and one["at"] < leased), None)
+        end = next((one["at"] for one in lives if one["step"] == "end" and one["at"] > leased), None)
+        if start is None or end is None or case.last_look["at"] - leased > case.story.run["results_seconds"]:
+            continue
+        if end - leased > start["lobby"] + WRITTEN_SECONDS:
+            yield f"{key} had been worked on for {end - leased:.1f} s, and is not on the disk"
 
 
 def ends_once(case: Case) -> Iterator[str]:
@@ -233,6 +251,7 @@ def answered_in_time(case: Case) -> Iterator[str]:
 RULES: tuple[Callable[[Case], Iterator[str]], ...] = (
     accepted_ends,
     accepted_is_kept,
+    only_young_ones_are_forgotten,
     ends_once,
     one_id_a_key,
     nothing_unasked,

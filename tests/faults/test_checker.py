@@ -84,6 +84,13 @@ NAMELESS = {**DISK, "rows": [["p1", None, "succeeded"]]}
 LEASED = {"status": 200, "leases": [["p1", "t1", "d1"]]}
 ACCEPTED = {"status": 200, "outcome": "accepted"}
 
+
+def lost(seconds: float) -> Tale:
+    """A server is killed so long after a worker got a picture of its lobby."""
+    tale = Tale().event("life", step="start", lobby=0.25).call(KEYLESS).call(LEASE, LEASED)
+    return tale.event("life", step="end", status=-9, at=4 + seconds).event("disk", **{**DISK, "rows": []})
+
+
 HONEST = {
     "done": worked().get().get().event("disk", **DISK).event("sample", **sample()),
     "retried": Tale().call(SUBMIT).call(SUBMIT, {"status": 503}).call(SUBMIT, QUEUED).get(score=0.75),
@@ -102,6 +109,7 @@ HONEST = {
     "settled, and its answer lost": Tale().call(KEYLESS).call(LEASE, LEASED).event("disk", **NAMELESS),
     "settled, its answer lost, and unseen": Tale().call(KEYLESS).event("disk", **NAMELESS),
     "refused by the lobby": Tale().call(KEYLESS, {"status": 503}).call(KEYLESS, QUEUED).get(score=0.75),
+    "young when it was lost": lost(0.5),
     "forgotten": accepted().get(score=0.75).event("wait").event("disk", **{**DISK, "rows": [], "at": 100}),
     "answer to a result lost": accepted().call(COMPLETE).call(COMPLETE, {"status": 200, "outcome": "duplicate"}).get(),
 }
@@ -118,6 +126,7 @@ BAD = [
     ("accepted_is_kept", Tale().call(KEYLESS, DONE).event("disk", **{**DISK, "rows": []})),
     ("accepted_is_kept", Tale().call(KEYLESS, QUEUED).event("disk", **{**DISK, "rows": []})),
     ("accepted_is_kept", accepted().get().event("disk", **{**DISK, "rows": []})),
+    ("only_young_ones_are_forgotten", lost(5.0)),
     ("ends_once", accepted().get().get(final="f2")),
     ("ends_once", accepted().get().get(state="queued")),
     ("ends_once", accepted().get().get(state="leased").get()),
