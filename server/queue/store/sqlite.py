@@ -44,8 +44,8 @@ class SQLite(Database):
     def open(cls, directory: Path, clock: Clock | None = None, *, filesystem: str | None = None) -> SQLite:
         """Open, or make, the database in a data directory.
 
-        Where no ``clock`` is given, it is the system's, but never behind what waits. If the system's was set back since,
-        new predictions would overtake those, as the queue is in the order of acceptance.
+        Where no ``clock`` is given, it is the system's, but never behind what waits: if that clock was set back, new
+        predictions would overtake those, as the queue is in the order of acceptance.
 
         Raises ``DataInUse``, ``NetworkFilesystem`` (``filesystem`` names the type instead of asking the system),
         ``NewerSchema`` or ``CannotOpen``, whose texts are for an operator.
