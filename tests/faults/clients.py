@@ -22,7 +22,7 @@ TIMEOUT_SECONDS = 30.0
 REFUSED_FOR_NOW = (0, 429, 500, 502, 503)
 UNKNOWN = (404, 410)
 PAUSE_SECONDS = 0.02
-WAITS = ("", "", "wait=1")  # without a wish the tier's own time counts
+WAITS = ("", "", "wait=1", "wait=5")  # without a wish the tier's own time counts
 HANG_UP_SECONDS = (0.02, 0.1, 0.3)
 OUTCOME_UNKNOWN = "outcome_unknown"
 
