@@ -8,7 +8,7 @@ import pytest
 
 from model import structure, worker
 from server.http import bodies, listener, services, slow_bodies
-from server.http.internal import channel
+from server.http.internal import messages
 from server.http.public import preference
 from server.intake import forms, gathering, texts, wishes
 from server.queue.facts import results
@@ -36,10 +36,10 @@ LIMITS = [
     (r"more than (\S+) billion pixels times scans", [structure.MOST_PASSES / 1e9]),
 ]
 OF_WORKERS = [
-    (r"A message may have (\S+) KiB for each picture", [channel.PICTURE_BYTES / KIB]),
+    (r"A message may have (\S+) KiB for each picture", [messages.PICTURE_BYTES / KIB]),
     (
         r"less than (\S+) MiB or more than (\S+) MiB\. A worker",
-        [channel.MESSAGE_LEAST / MIB, channel.MESSAGE_MOST / MIB],
+        [messages.MESSAGE_LEAST / MIB, messages.MESSAGE_MOST / MIB],
     ),
     (r"at most (\S+) bytes of JSON for each picture plus (\S+)", [results.RESULT_BYTES, results.LABEL_BYTES]),
     (r"holds at most (\S+) predictions, and at most (\S+) MiB", [moves.HELD_MOST, moves.HELD_BYTES / MIB]),

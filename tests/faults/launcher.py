@@ -49,13 +49,13 @@ def prepare(secret: bytes, orphans: float, patience: float) -> None:
     from server import app
     from server.access.workers import WorkerTokens
     from server.http import connections, slow_bodies
-    from server.http.internal import channel
+    from server.http.internal import messages
     from server.leader import sweeping
     from server.problems import Problem
     from server.settings import kept, live  # noqa: F401 (only imported)
 
     with suppress(Problem):  # a schema is compiled when it is first used
-        channel.MESSAGE.read(b"{}")
+        messages.MESSAGE.read(b"{}")
     mock.patch.object(app, "WorkerTokens", lambda _: WorkerTokens(secret)).start()
     mock.patch.object(sweeping, "ORPHAN_SECONDS", orphans).start()
     if patience:

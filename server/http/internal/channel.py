@@ -25,8 +25,8 @@ from server.http.internal import wire
 from server.http.internal.delivery import Delivery
 from server.http.internal.frames import Outcomes, message
 from server.http.internal.handshake import PROTOCOL, check_upgrade
+from server.http.internal.messages import BIG_BYTES, MESSAGE, MESSAGE_LEAST, completed, longest_message, pairs
 from server.http.internal.wire import Refused, Wire
-from server.http.schemas import Schema
 from server.intake.memory import Held
 from server.lobby import Handed
 from server.points import Point, reached
@@ -35,11 +35,7 @@ from server.queue import ATTEMPTS, Completion, Leased, QueueError, UnknownJob, a
 
 log = logging.getLogger(__name__)
 
-# A result has 100 labels of 200 characters at most, and a worker hands in those of about eight predictions together.
-PICTURE_BYTES, MESSAGE_LEAST, MESSAGE_MOST = 256 * 1024, 1024 * 1024, 8 * 1024 * 1024
-BIG_BYTES = 256 * 1024  # takes the event loop some milliseconds to parse
 MOST_CREDITS = MOST_OUTCOMES = 64
-MESSAGE = Schema("worker-protocol.schema.json", "message", "bad_worker_message")
 
 
 class ChannelHandler(BaseHandler, WebSocketHandler):
@@ -204,11 +200,11 @@ class ChannelHandler(BaseHandler, WebSocketHandler):
             raise Refused(wire.BAD_MESSAGE, "the first message must renew what the worker holds")
         # Results first: a lease that the same message does not renew any more may be that of a result.
         if completions := said.get("completions"):
-            await self._complete([_completion(item) for item in completions])
+            await self._complete([completed(item) for item in completions])
         if released := said.get("release"):
-            await self._release(_pairs(released))
+            await self._release(pairs(released))
         if renewed is not None:
-            await self._renew(_pairs(renewed))
+            await self._renew(pairs(renewed))
         elif len(self._outcomes) > MOST_OUTCOMES:
             await self._say({})
         if more := said.get("credits"):
@@ -295,19 +291,3 @@ class ChannelHandler(BaseHandler, WebSocketHandler):
             self._left = True
             self.services.silence.end(self)
             self.services.handout.leave(self)
-
-
-def longest_message(images: int) -> int:
-    """How many bytes a message may have in a tier with so many pictures in a request."""
-    return min(MESSAGE_MOST, max(MESSAGE_LEAST, images * PICTURE_BYTES))
-
-
-def _pairs(leases: Sequence[Sequence[str]]) -> list[tuple[str, str]]:
-    return [(key, token) for key, token in leases]
-
-
-def _completion(item: Mapping[str, Any]) -> Completion:
-    errors = [result["error"] for result in item["results"] if "error" in result]
-    # A prediction fails only if none of its pictures has labels.
-    error = errors[0] if len(errors) == len(item["results"]) else None
-    return Completion(item["id"], item["token"], item["results"], error, item["predict_ms"], item["model"])

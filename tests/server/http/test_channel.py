@@ -17,7 +17,7 @@ from server.access.workers import Worker
 from server.http import connections, routes
 from server.http.descriptors import Shares
 from server.http.internal import wire
-from server.http.internal.channel import longest_message
+from server.http.internal.messages import longest_message
 from server.http.services import WORK_BYTES
 from server.settings.live import Live
 from server.settings.sources import Files
@@ -67,9 +67,9 @@ def test_frames_that_no_worker_sends_end_the_channel_in_words(shared: Site, name
 
 def test_no_message_is_compressed(shared: Site) -> None:
     token = shared.job("deflating")
-    channel = shared.channel(token, {"Sec-WebSocket-Extensions": "permessage-deflate"})
-    assert channel.hold() == []
-    response = channel.socket.response
+    with shared.channel(token, {"Sec-WebSocket-Extensions": "permessage-deflate"}) as channel:
+        assert channel.hold() == []
+        response = channel.socket.response
     assert response is not None
     assert "Sec-WebSocket-Extensions" not in response.headers
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from server.http.bodies import LINGER_BYTES, SMALL_BYTES
-from server.http.internal.channel import MESSAGE_LEAST, longest_message
+from server.http.internal.messages import MESSAGE_LEAST, longest_message
 from server.http.internal.wire import BAD_MESSAGE
 from server.intake.texts import MARKS_MOST
 from tests.running import MODEL, Answer, Client
