@@ -11,7 +11,7 @@ CALLER_ROWS: tuple[Row, ...] = (
         tests=(
             f"{SERVER}/test_access.py::test_nothing_else_is_believed",
             f"{HTTP}/test_worker_protocol.py::test_a_token_of_one_tier_is_worth_nothing_in_another",
-            f"{HTTP}/test_worker_protocol.py::test_a_job_that_ended_is_dismissed",
+            f"{HTTP}/test_channel_work.py::test_a_job_that_ended_is_dismissed",
             f"{SERVICE}/test_worker_protocol.py::test_the_job_of_a_worker_that_was_killed_is_dismissed",
             f"{E2E}/test_security.py::test_the_internal_port_takes_no_other_token",
         ),
@@ -24,7 +24,7 @@ CALLER_ROWS: tuple[Row, ...] = (
             f"{CALLERS}::test_33_a_result_of_fifty_megabytes_is_refused_and_the_lease_stays",
             f"{HTTP}/test_worker_protocol.py::test_a_message_that_breaks_the_schema_ends_the_channel",
             f"{HTTP}/test_worker_protocol.py::test_what_is_no_object_of_json_ends_the_channel",
-            f"{HTTP}/test_worker_protocol.py::test_somebody_elses_prediction_is_not_completed",
+            f"{HTTP}/test_channel_work.py::test_somebody_elses_prediction_is_not_completed",
         ),
         faults=("forgery",),
     ),

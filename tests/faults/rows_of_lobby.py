@@ -52,7 +52,7 @@ LOBBY_ROWS: tuple[Row, ...] = (
         "a channel that breaks in the middle of a frame",
         tests=(
             f"{LOBBY}::test_51_a_channel_that_breaks_in_a_frame_costs_no_attempt",
-            f"{HTTP}/test_worker_protocol.py::test_what_was_leased_to_a_worker_that_hung_up_waits_again_at_no_cost",
+            f"{HTTP}/test_channel_work.py::test_what_was_leased_to_a_worker_that_hung_up_waits_again_at_no_cost",
             f"{MODEL}/test_line.py::test_a_cut_in_the_middle_of_a_frame_leaves_nothing_on_the_desk",
         ),
     ),
