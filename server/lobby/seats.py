@@ -61,7 +61,7 @@ class Seat:
     @property
     def turn(self) -> tuple[bool, float]:
         """Idle workers come first, and of these whoever has waited longest."""
-        return bool(self.holds), self.since
+        return bool(self.holds), -self.since
 
 
 class Table:
