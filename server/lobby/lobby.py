@@ -130,13 +130,13 @@ class Lobby:
         ``attempts`` is how many leases of a prediction may be lost. Raises what the queue raises when it could not
         store those.
         """
-        outcomes = [self._complete(worker, completion) for completion in completions]
+        outcomes = self._complete(worker, completions)
         if "" not in outcomes:
             return outcomes
         rest = [index for index, outcome in enumerate(outcomes) if not outcome]
         for index in rest:
             await self._until_written([completions[index].id])
-            outcomes[index] = self._complete(worker, completions[index])  # it may have come back
+            (outcomes[index],) = self._complete(worker, [completions[index]])  # it may have come back
         rest = [index for index in rest if not outcomes[index]]
         if rest:
             of_table = [completions[index] for index in rest]
@@ -168,20 +168,24 @@ class Lobby:
         hold = entry.hold if entry else None
         return entry if hold and (hold.job, hold.token) == (worker.job, token) else None
 
-    def _complete(self, worker: Worker, completion: Completion) -> str:
-        """The outcome of a result; empty if it is none of an entry that is worked on."""
-        entry = self._held(worker, completion.id, completion.token)
-        if entry is None:
-            return ""
-        one = entry.submission
-        if why := fault(one.images, one.top_k, completion, json.dumps(completion.results)):
-            entry.lost = f"its worker handed in what cannot be its result: {why}"
-            self._keeping.keep_soon(entry)
-            return "invalid"
-        self.book.write(entry, State.SETTLING)
-        reached(Point.LOBBY_FINISHED)
-        self._settling.add(entry, completion)
-        return "accepted"
+    def _complete(self, worker: Worker, completions: Sequence[Completion]) -> list[str]:
+        """The outcome of each result; empty for one that is none of an entry that is worked on."""
+        outcomes, results = [], []
+        for completion in completions:
+            entry = self._held(worker, completion.id, completion.token)
+            if entry is None:
+                outcomes.append("")
+            elif why := _fault(entry, completion):
+                entry.lost = f"its worker handed in what cannot be its result: {why}"
+                self._keeping.keep_soon(entry)
+                outcomes.append("invalid")
+            else:
+                self.book.write(entry, State.SETTLING)
+                reached(Point.LOBBY_FINISHED)
+                results.append((entry, completion))
+                outcomes.append("accepted")
+        self._settling.add(results)
+        return outcomes
 
     def _hand_back(self, entry: Entry) -> None:
         self.book.wait_again(entry)
@@ -195,3 +199,8 @@ class Lobby:
     @staticmethod
     def _now() -> float:
         return asyncio.get_running_loop().time()
+
+
+def _fault(entry: Entry, completion: Completion) -> str:
+    one = entry.submission
+    return fault(one.images, one.top_k, completion, json.dumps(completion.results))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
 from server.lobby.entries import Book, Entry
@@ -21,10 +21,10 @@ class Settling:
         self._results: list[tuple[Entry, Completion]] = []
         self._busy = False
 
-    def add(self, entry: Entry, completion: Completion) -> None:
-        """Write the result of an entry, whose writing has begun; then the entry leaves."""
-        self._results.append((entry, completion))
-        if not self._busy:
+    def add(self, results: Sequence[tuple[Entry, Completion]]) -> None:
+        """Write the results of entries, whose writing has begun; then the entries leave."""
+        self._results += results
+        if self._results and not self._busy:
             self._begin()
 
     def _begin(self) -> None:
