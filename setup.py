@@ -22,6 +22,7 @@ setup(
         "rich",
         "sqlalchemy>=2.1",
         "tornado>=6.6.1",
+        "uvloop>=0.22",
     ],
     extras_require={
         "cluster": ["kubernetes>=37", "urllib3>=2.6.3"],

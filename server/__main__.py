@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import ctypes
 import gc
 import importlib.util
@@ -134,6 +133,8 @@ def serve(
     if (engine == "kubernetes") != (internal_url is not None):
         _fail("--engine kubernetes and --internal-url go together: --internal-url http://HOST:PORT, as workers see it")
     # Imports stand in the commands that need them, because to import the server takes longer than most commands run.
+    import uvloop
+
     from server.app import CannotServe, Server, cluster_workers, local_workers, serve
     from server.blobs import BlobsUnusable
     from server.queue import CannotOpen
@@ -152,7 +153,7 @@ def serve(
         server = Server(live, Storage(state / "data", database_url, blobs_url), workers)
         _rarely_collect()
         _return_memory()
-        asyncio.run(serve(server, ready))
+        uvloop.run(serve(server, ready))
     except (ConfigError, CannotServe, CannotOpen, BlobsUnusable) as error:
         _fail(redacted(str(error), database_url, blobs_url))
 

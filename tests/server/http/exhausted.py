@@ -13,6 +13,7 @@ import socket
 import sys
 from typing import Any
 
+import uvloop
 from tornado.web import Application, RequestHandler
 
 from server.http.listener import Listener
@@ -61,4 +62,4 @@ def tell(number: int) -> None:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO)
-    asyncio.run(main())
+    uvloop.run(main())

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+import uvloop
 from tornado.netutil import bind_sockets
 from websockets.protocol import State
 
@@ -182,7 +183,7 @@ class Site(Client):
         self._channels: list[Channel] = []
         self._workers: dict[str, Channel] = {}
         self._held: dict[str, list[dict[str, Any]]] = {}
-        self._loop = asyncio.new_event_loop()
+        self._loop = uvloop.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
         self._thread.start()
         super().__init__(self.call(self._start))
