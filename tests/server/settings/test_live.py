@@ -78,7 +78,7 @@ def test_a_change_that_came_into_force_is_what_a_restart_goes_on_with(files: Fil
 
 def test_the_lobby_is_switched_off_without_a_restart(files: Files) -> None:
     running = live(files)
-    edit(files.values, "lobbySeconds: 0.25", "lobbySeconds: 0")
+    edit(files.values, "lobbySeconds: 1 ", "lobbySeconds: 0 ")
     assert running.refresh(fine)
     assert running.current.settings.lobby_seconds == 0
 

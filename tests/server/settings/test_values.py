@@ -25,7 +25,7 @@ def lines(error: ConfigError) -> list[str]:
 def test_the_defaults() -> None:
     settings = load()
     assert (settings.host, settings.port, settings.internal_port, settings.tick) == ("127.0.0.1", 8080, 8081, 1.0)
-    assert settings.lobby_seconds == 0.25
+    assert settings.lobby_seconds == 1
     assert settings.lease == records.LeaseTimes(seconds=30.0, heartbeat=10.0, reclaim=5.0)
     assert list(settings.tiers) == ["free", "premium"]
     assert settings.tiers["free"] == records.Tier(
