@@ -60,7 +60,7 @@ class Seat:
 
     @property
     def turn(self) -> tuple[bool, float]:
-        """Idle workers come first, and of these whoever has waited longest."""
+        """Idle workers come first, and of these whoever was given work last: its caches still hold its network."""
         return bool(self.holds), -self.since
 
 

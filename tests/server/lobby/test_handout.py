@@ -90,16 +90,33 @@ def test_a_burst_is_shared_among_the_workers(world: LobbyWorld) -> None:
     assert sorted(len(hand.ids) for hand in hands) == [2, 2, 2, 2]
 
 
-def test_an_idle_worker_comes_before_a_busy_one_and_who_waited_longest_before_all(world: LobbyWorld) -> None:
-    first, second = world.hand("first", wants=2), world.hand("second", wants=1)
-    one = world.enter()
-    assert one.id in first.ids
-    two = world.enter()
-    assert two.id in second.ids
-    second.finish()
-    second.grant(1)
-    three = world.enter()  # the first one has still a credit, and waits longer, but is busy
-    assert three.id in second.ids
+def test_an_idle_worker_comes_before_a_busy_one(world: LobbyWorld) -> None:
+    busy, idle = world.hand("busy", wants=2), world.hand("idle")
+    first = world.enter()
+    assert first.id in busy.ids
+    idle.grant(1)
+    second = world.enter()
+    assert second.id in idle.ids
+
+
+@pytest.mark.parametrize("names", [("one", "two"), ("two", "one")])
+def test_of_idle_workers_the_one_that_was_last_given_work_comes_first(
+    world: LobbyWorld, names: tuple[str, str]
+) -> None:
+    hands = {}
+    for name in ("one", "two"):
+        hands[name] = world.hand(name)
+        world.clock.advance(0.1)
+    for name in names:
+        hands[name].grant(1)
+        world.enter()
+        hands[name].finish()
+        world.clock.advance(0.1)
+    for hand in hands.values():
+        hand.grant(1)
+    last = world.enter()
+    assert last.id in hands[names[1]].ids
+    assert world.enter().id in hands[names[0]].ids
 
 
 def test_nothing_is_delivered_while_a_frame_is_on_its_way(world: LobbyWorld) -> None:
