@@ -72,7 +72,7 @@ async def _queue(prediction: Prediction, services: Services) -> dict[str, Any] |
         return None
     beside = services.lobby.ahead_of(prediction.tier, (prediction.priority, prediction.accepted_at))
     ahead = position.ahead + beside
-    pace = await asked(services.queue.pace(prediction.tier))
+    pace = await services.paces.get(prediction.tier)
     view = (await services.views.get()).get(prediction.tier, NEVER_SEEN)
     queue = {
         "position": ahead + 1,
