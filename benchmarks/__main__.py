@@ -21,7 +21,10 @@ from benchmarks import load, raw
 from benchmarks.picture import picture
 from tests.running import Service, service
 
-TIERS = {"premium": ("tf_efficientnet_lite2", "fp32", 0.80), "free": ("tf_efficientnet_lite0", "int8", 0.70)}
+TIERS = {"premium": ("tf_efficientnet_lite2", "fp32", 0.88), "free": ("tf_efficientnet_lite0", "int8", 0.78)}
+# A client may wait so much longer than one bare loop takes: milliseconds, or times the loop.
+OVER_MS, OVER_TIMES = 2.5, 1.25
+GOODPUT, ACCEPTS = 0.95, 0.6
 TWO_WORKERS = ["tiers.premium.quota.cpu=2"]
 MEGABYTE = 1 << 20
 
@@ -62,13 +65,9 @@ class Bench:
             many = load.run(server.port, path, self._body, 256, self._seconds)
         again, _ = raw.loops(2, self._models / model, variant, self._picture, self._seconds)
         limit = (limit + again) / 2
-        share = few.rate / limit
-        self._row(
-            f"{tier}: images/s, 32 clients", f"{few.rate:.0f}", f"{limit:.0f}", share, f">= {least:.0%}", share >= least
-        )
-        kept = many.rate / few.rate
+        self._share(f"{tier}: images/s, 32 clients", f"{few.rate:.0f}", few.rate, limit, least)
         refused = f"{many.rate:.0f} ({many.told_when} told when to come back)"
-        self._row(f"{tier}: goodput, 256 clients", refused, f"{few.rate:.0f}", kept, ">= 90%", kept >= 0.9)
+        self._share(f"{tier}: goodput, 256 clients", refused, many.rate, few.rate, GOODPUT)
         if strange := {status for status in few.statuses + many.statuses if status not in (200, 429)}:
             raise RuntimeError(f"answers other than 200 and 429: {strange}")
         held = max(peak) / MEGABYTE
@@ -85,7 +84,10 @@ class Bench:
         bare = (before + after) / 2
         over = 1000 * (one.p50 - bare)
         measured = f"{1000 * one.p50:.1f} (+{over:.1f}; p99 {1000 * one.p99:.1f})"
-        self._row(f"{tier}: p50 ms, 1 client", measured, f"{1000 * bare:.1f}", one.p50 / bare, "<= +6", over <= 6)
+        times = one.p50 / bare
+        met = over <= OVER_MS or times <= OVER_TIMES
+        target = f"<= +{OVER_MS}, or {OVER_TIMES}"
+        self._row(f"{tier}: p50 ms, 1 client", measured, f"{1000 * bare:.1f}", times, target, met)
 
     def cold_start(self, tier: str) -> None:
         """Measure the time from a POST to its labels where no worker runs yet: it includes the worker's start."""
@@ -112,9 +114,8 @@ class Bench:
             path = "/img-classification/free"
             made = load.run(server.port, path, self._body, 32, self._seconds, "Prefer: respond-async\r\n")
             self._check_kept(server, made)
-        share = made.rate / limit
         measured = f"{made.rate:.0f} (p50 {1000 * made.p50:.0f} ms)"
-        self._row("durable accepts/s, 150 KB, 32 clients", measured, f"{limit:.0f}", share, ">= 500", made.rate >= 500)
+        self._share("durable accepts/s, 150 KB, 32 clients", measured, made.rate, limit, ACCEPTS)
 
     @staticmethod
     def _check_kept(server: Service, made: load.Outcome) -> None:
@@ -130,6 +131,10 @@ class Bench:
         self._states += 1
         with service(self._models, self._folder / f"state{self._states}", settings) as server:
             yield server
+
+    def _share(self, what: str, measured: str, rate: float, limit: float, least: float) -> None:
+        share = rate / limit
+        self._row(what, measured, f"{limit:.0f}", share, f">= {least:.0%}", share >= least)
 
     def _row(self, what: str, measured: str, limit: str, ratio: float | None, target: str, met: bool) -> None:
         shown = "" if ratio is None else f"{ratio:.2f}"
