@@ -81,7 +81,7 @@ architectures: .venv/.test ## Build a network of each family of timm, for half a
 bench: .venv/.test $(BUILT) ## Measure the performance, each figure beside its raw limit
 	@$(BIN)/python -m benchmarks --models $(MODELS) $(ARGS)
 
-compare: .venv/.test $(BUILT) ## Compare with other model servers, side by side in one run, for 40 minutes
+compare: .venv/.test $(BUILT) ## Compare with other model servers, side by side in one run, for 35 minutes
 	@$(BIN)/python -m benchmarks.compare --models $(MODELS) $(ARGS)
 
 docs: .venv/.run ## Generate docs/configuration.md from the schema
