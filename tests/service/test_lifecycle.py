@@ -22,7 +22,7 @@ import pytest
 from tests.running import ROOT, Service, alive, listening, service
 from tests.service.conftest import PAUSED
 from tests.service.pictures import CAT, bomb
-from tests.service.test_classify import is_cat
+from tests.service.test_classify import is_cat, multipart
 from tests.waiting import eventually
 
 KILLS = 20
@@ -166,10 +166,10 @@ def test_a_silent_worker_loses_its_lease_and_its_place_in_a_full_quota(models: P
 
 
 def test_a_worker_that_dies_on_every_attempt_fails_the_prediction(models: Path, tmp_path: Path) -> None:
-    slow = bomb(6000)
+    body, headers = multipart([bomb(6000)] * 8)  # some seconds of work, so that the kill comes while it is done
     settings = ["tiers.free.quota.pods=1", "tiers.free.limits.attempts=2", "tiers.free.limits.imagePixels=40000000"]
     with service(models, tmp_path, settings) as found:
-        url = found.post("free", slow, {"Prefer": "respond-async"}).headers["Location"]
+        url = found.post("free", body, {**headers, "Prefer": "respond-async"}).headers["Location"]
         for attempt in (1, 2):
             eventually(
                 lambda: stands(found, url),
