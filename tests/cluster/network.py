@@ -15,6 +15,10 @@ from tests.cluster.shell import ClusterError, run
 
 CONTROL = "control"
 NETNS = Path("/run/netns")
+# How long a node remembers to which pod it sent a connection that got no answer. The usual 120 s are too long for the
+# one host from which all tests connect: within them it uses the same source port again, and the node would send that
+# connection to the same pod, which may be gone.
+SYN_SENT_TIMEOUT, SYN_SENT_SECONDS = "net.netfilter.nf_conntrack_tcp_timeout_syn_sent", 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +107,9 @@ class Network:
             others = [other for other in self.nodes if other != node]
             lines += [f"route add {self.node_pods(other)} via {self.address(other)}" for other in others]
             self._batch(lines, self.namespace(node))
-            run("nsenter", f"--net={NETNS / self.namespace(node)}", "sysctl", "-qw", "net.ipv4.ip_forward=1")
+            inside = ("nsenter", f"--net={NETNS / self.namespace(node)}")
+            run(*inside, "sysctl", "-qw", "net.ipv4.ip_forward=1")
+            run(*inside, "sysctl", "-qew", f"{SYN_SENT_TIMEOUT}={SYN_SENT_SECONDS}")
         run("ip", "link", "add", self.link, "type", "veth", "peer", "name", "host", "netns", control)
         self._batch(["link set host master nodes up"], control)
         lines = [f"addr add {self.host}/24 dev {self.link}", f"link set {self.link} up"]

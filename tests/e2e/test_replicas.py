@@ -38,7 +38,8 @@ SETS = (
 TAKEN_OVER_SECONDS = 15.0
 GRACE_SECONDS = 90.0  # a server that is deleted has 80 s to end; for the first 10 s of them it may still lead
 TOKEN_FILE = "/var/run/secrets/tierserve/token"
-AWAY_SECONDS = 3.0  # after 10 s without PostgreSQL a server counts as unready, and then nothing answers at all
+AWAY_SECONDS = 3.0
+UNREADY_SECONDS = 10.0  # after so long without PostgreSQL a server counts as unready, and then nothing answers at all
 
 
 @pytest.fixture(scope="module")
@@ -216,7 +217,7 @@ def test_while_postgresql_is_gone_nothing_is_promised(
         took, gap = time.monotonic() - back, clients.gap(began)
     check_refusals(clients, {"storage_unavailable", "outcome_unknown"})
     assert clients.refused
-    assert clients.unanswered == []
+    assert clients.unanswered == [] or back - began > UNREADY_SECONDS
     assert names(servers(deployment)) == names(before)
     refused = f"{len(clients.refused)} of {len(clients.refused) + len(clients.accepted)} requests got 503"
     tell(f"PostgreSQL {how} for {back - began:.1f} s: labels {took:.1f} s later, a pause of {gap:.1f} s, {refused}")
