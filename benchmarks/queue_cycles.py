@@ -94,6 +94,7 @@ def submission(store: Store) -> Submission:
         deadline=6000.0,
         idempotency_key=None,
         fingerprint=None,
+        caller="owner:bench",
         owner="benchmark",
     )
 

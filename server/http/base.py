@@ -13,9 +13,10 @@ from tornado.http1connection import HTTP1Connection
 from tornado.iostream import IOStream
 from tornado.web import HTTPError, RequestHandler, stream_request_body
 
+from server.access.callers import Caller
 from server.http import origins
 from server.http.bodies import SMALL_BYTES, Body
-from server.http.callers import Anyone, Callers
+from server.http.callers import Callers, Clients
 from server.http.errors import as_problem
 from server.http.services import Services
 from server.metrics import OTHER
@@ -223,10 +224,10 @@ class BaseHandler(RequestHandler):
 
 
 class PublicHandler(BaseHandler):
-    """Anyone may ask; ``caller`` is the owner of what is kept."""
+    """Clients may ask."""
 
-    callers = Anyone()
-    caller: str
+    callers = Clients()
+    caller: Caller
 
     def tier_called(self, name: str) -> Tier:
         """The tier with this name. Raises ``Problem`` when there is none."""

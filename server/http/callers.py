@@ -8,11 +8,10 @@ from typing import Protocol, TypeVar
 
 from tornado.httputil import HTTPServerRequest
 
+from server.access.callers import Caller
 from server.access.workers import AccessDenied, AccessUnknown, Worker
 from server.http.services import Services
 from server.problems import Problem
-
-ANONYMOUS = "anonymous"
 
 Identity = TypeVar("Identity", covariant=True)
 
@@ -25,11 +24,18 @@ class Callers(Protocol[Identity]):
 
 
 class Anyone:
-    """Whoever reaches the port; all that they send belongs to one owner."""
+    """Whoever reaches the port."""
 
-    async def recognize(self, request: HTTPServerRequest, services: Services) -> str:
-        """The owner of what is asked for."""
-        return ANONYMOUS
+    async def recognize(self, request: HTTPServerRequest, services: Services) -> None:
+        """Nobody is asked who they are."""
+
+
+class Clients:
+    """Those who send pictures and read what became of them."""
+
+    async def recognize(self, request: HTTPServerRequest, services: Services) -> Caller:
+        """Whoever is at the address that the request comes from."""
+        return Caller.at(request.remote_ip or "")
 
 
 class Workers:

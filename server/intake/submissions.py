@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
 
+from server.access.callers import Caller
 from server.blobs import Piece, pack_header
 from server.intake.admission import queue_bytes_full, queue_full
 from server.intake.gathering import Request
@@ -31,7 +32,7 @@ class Submissions:
     async def submit(
         self,
         prediction_id: str,
-        owner: str,
+        caller: Caller,
         tier: Tier,
         request: Request,
         wishes: Wishes,
@@ -46,12 +47,12 @@ class Submissions:
         fingerprint = None if key is None else await self._fingerprint(request)
         if key is not None and fingerprint is not None:
             # Before the pictures are stored: a repeated request shall cost the disk nothing.
-            known = await asked(self._queue.find_key(owner, key, fingerprint))
+            known = await asked(self._queue.find_key(caller.owner, key, fingerprint))
             if known is not None:
                 return known
         if refusal is not None:
             raise refusal
-        submission = described(prediction_id, owner, tier, request, wishes, fingerprint)
+        submission = described(prediction_id, caller, tier, request, wishes, fingerprint)
         try:
             return await self._keep(submission, request.pictures, tier.limits)
         except QueueFull as error:
@@ -84,7 +85,7 @@ class Submissions:
 
 
 def described(
-    prediction_id: str, owner: str, tier: Tier, request: Request, wishes: Wishes, fingerprint: str | None = None
+    prediction_id: str, caller: Caller, tier: Tier, request: Request, wishes: Wishes, fingerprint: str | None = None
 ) -> Submission:
     """What the queue is told of a request."""
     sizes = [sum(map(len, chunks)) for chunks in request.pictures]
@@ -99,7 +100,9 @@ def described(
         deadline=wishes.deadline,
         idempotency_key=wishes.idempotency_key,
         fingerprint=fingerprint,
-        owner=owner,
+        owner=caller.owner,
+        caller=caller.name,
+        weight=caller.weight,
     )
 
 

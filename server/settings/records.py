@@ -66,6 +66,32 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class CallerLimits:
+    """What one caller may ask of a tier; 0 is no limit."""
+
+    per_second: float = 0
+    """Requests with pictures in a second, on average."""
+    burst: int = 0
+    """Such requests at once, after a pause; 0: ``per_second``, rounded up."""
+    per_day: int = 0
+    """Pictures that are accepted in a day, which begins at midnight UTC."""
+    queued: int = 0
+    """Predictions that wait."""
+    bytes_queued: int = 0
+    """Bytes of the pictures of predictions that wait."""
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Who may use a tier."""
+
+    anonymous: bool
+    """Whether callers without a key may."""
+    limits: CallerLimits
+    """Of each caller, unless its key has others."""
+
+
+@dataclass(frozen=True, slots=True)
 class Waits:
     """Time limits of a tier, in seconds."""
 
@@ -94,6 +120,7 @@ class Tier:
     quota: Mapping[str, str] = field(hash=False)
     """``cpu``, ``memory`` and ``pods`` as quantities, each only where it is limited."""
     job: JobShape
+    access: Access
     limits: Limits
     waits: Waits
 
@@ -118,6 +145,12 @@ class Settings:
     """The address of both listeners."""
     hosts: tuple[str, ...]
     """The names in ``Host`` that are served; empty: the loopback names on a loopback address, else every name."""
+    trusted_proxies: tuple[str, ...]
+    """Networks, in CIDR notation, whose ``X-Forwarded-For`` is believed."""
+    require_keys: bool
+    """Whether ``Tier.access`` applies on a loopback address, too."""
+    access_log: str
+    """``text``, ``json`` or ``off``."""
     port: int
     """For clients; 0 stands for any free port."""
     internal_port: int

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from ipaddress import ip_network
 
 from server.settings.documents import pointer
 from server.settings.quantity import parse_quantity
@@ -99,6 +100,15 @@ def variants_run(settings: Settings) -> Iterator[Broken]:
             yield Broken((f"{at}/variant", f"{at}/runtime"), "model", "the runtime timm runs the variant fp32 only")
 
 
+def proxies_are_networks(settings: Settings) -> Iterator[Broken]:
+    """Each of `server.trustedProxies` is a network: no bit of its address is set beyond its prefix."""
+    for index, text in enumerate(settings.trusted_proxies):
+        try:
+            ip_network(text)
+        except ValueError as error:
+            yield Broken((pointer("server", "trustedProxies", str(index)),), "network", str(error))
+
+
 CHECKS: tuple[Callable[[Settings], Iterator[Broken]], ...] = (
     ports_differ,
     heartbeat_within_lease,
@@ -107,4 +117,5 @@ CHECKS: tuple[Callable[[Settings], Iterator[Broken]], ...] = (
     waits_agree,
     requests_fit_queues,
     variants_run,
+    proxies_are_networks,
 )

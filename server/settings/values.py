@@ -15,7 +15,17 @@ from typing import Any
 from server.settings import documents
 from server.settings.documents import Document, DocumentError, Finding, pointer
 from server.settings.overrides import override
-from server.settings.records import JobShape, LeaseTimes, Limits, ModelChoice, Settings, Tier, Waits
+from server.settings.records import (
+    Access,
+    CallerLimits,
+    JobShape,
+    LeaseTimes,
+    Limits,
+    ModelChoice,
+    Settings,
+    Tier,
+    Waits,
+)
 from server.settings.rules import CHECKS, Broken
 from server.settings.sources import DEFAULT_VALUES as DEFAULT_VALUES
 from server.settings.sources import ROOT as ROOT
@@ -73,6 +83,9 @@ def as_settings(values: Mapping[str, Any]) -> Settings:
     return Settings(
         host=server["host"],
         hosts=tuple(server["hosts"]),
+        trusted_proxies=tuple(server["trustedProxies"]),
+        require_keys=bool(server["requireKeys"]),
+        access_log=server["accessLog"],
         port=int(server["port"]),
         internal_port=int(server["internalPort"]),
         lease=LeaseTimes(
@@ -95,6 +108,7 @@ def _tier(name: str, values: Mapping[str, Any], image: Mapping[str, str]) -> Tie
         model=ModelChoice(name=model["name"], variant=model["variant"], runtime=model["runtime"]),
         quota=MappingProxyType({key: _quantity(value) for key, value in values["quota"].items()}),
         job=_job(job, image),
+        access=_access(values["access"]),
         limits=Limits(
             queue=int(limits["queue"]),
             queue_bytes=int(limits["queueBytes"]),
@@ -111,6 +125,17 @@ def _tier(name: str, values: Mapping[str, Any], image: Mapping[str, str]) -> Tie
             start=float(waits["startSeconds"]),
         ),
     )
+
+
+def _access(access: Mapping[str, Any]) -> Access:
+    limits = CallerLimits(
+        per_second=float(access["perSecond"]),
+        burst=int(access["burst"]),
+        per_day=int(access["perDay"]),
+        queued=int(access["queued"]),
+        bytes_queued=int(access["bytesQueued"]),
+    )
+    return Access(anonymous=bool(access["anonymous"]), limits=limits)
 
 
 def _job(job: Mapping[str, Any], image: Mapping[str, str]) -> JobShape:

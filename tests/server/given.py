@@ -36,5 +36,6 @@ def submission(clock: Callable[[], float], **changes: Any) -> Submission:
         idempotency_key=None,
         fingerprint=None,
         owner="anna",
+        caller="owner:anna",
     )
     return replace(plain, **changes)

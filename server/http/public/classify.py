@@ -54,7 +54,7 @@ class ClassifyHandler(UploadHandler):
             await self.services.gate.enter(self.tier, self.body.announced)
         except Problem as full:
             key = self.wishes.idempotency_key
-            if key is None or not await asked(self.services.queue.key_used(self.caller, key)):
+            if key is None or not await asked(self.services.queue.key_used(self.caller.owner, key)):
                 raise
             self.refusal = full
 

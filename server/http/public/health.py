@@ -5,22 +5,27 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Any
 
-from server.http.base import PublicHandler
+from server.http.base import BaseHandler
+from server.http.callers import Anyone
 from server.queue import NEVER_SEEN, QueueError
 
 STALE_TICKS = 10  # the leader reports on each tier at least every three
 
 
-class HealthHandler(PublicHandler):
+class HealthHandler(BaseHandler):
     """``GET /healthz``: the event loop runs."""
+
+    callers = Anyone()
 
     def get(self) -> None:
         """Always 200 while it can answer at all."""
         self.answer({"status": "ok"})
 
 
-class ReadyHandler(PublicHandler):
+class ReadyHandler(BaseHandler):
     """``GET /readyz``: whether the server can accept predictions, and what the leader last saw of each tier."""
+
+    callers = Anyone()
 
     async def get(self) -> None:
         """503 while it stops, cannot read the queue or takes no new work; a sick tier does not make others unready.

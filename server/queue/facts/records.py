@@ -14,7 +14,11 @@ ATTEMPTS = 3  # leases that may be lost before a prediction fails, where a tier 
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """One prediction to be queued. ``deadline`` counts from now; a smaller ``priority`` goes first."""
+    """One prediction to be queued. ``deadline`` counts from now; a smaller ``priority`` goes first.
+
+    ``owner`` is who may read it, and whose idempotency key it has. ``caller`` is whose share of the tier, of weight
+    ``weight``, it takes.
+    """
 
     id: str
     tier: str
@@ -27,6 +31,8 @@ class Submission:
     idempotency_key: str | None
     fingerprint: str | None
     owner: str
+    caller: str
+    weight: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +63,25 @@ class Prediction:
     error: dict[str, Any] | None = None
     predict_ms: float | None = None
     reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key of an owner. Its secret is not kept, only ``digest`` (HMAC-SHA256 with the pepper, in hexadecimal).
+
+    ``limits`` are those that replace the limits of its tiers, by their names in ``CallerLimits``. Moments are epoch
+    seconds; None: never.
+    """
+
+    id: str
+    owner: str
+    tiers: tuple[str, ...]
+    digest: str
+    created_at: float
+    expires_at: float | None = None
+    revoked_at: float | None = None
+    limits: Mapping[str, float] = field(default_factory=dict, hash=False)
+    weight: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from server.queue.store.transactions import Operations, Transaction, write
 JOB_OVER = "its worker's Job is over"
 
 _p = predictions.c
-_SUBMITTED = tuple(field.name for field in fields(Submission) if field.name != "deadline")
+_SUBMITTED = tuple(field.name for field in fields(Submission) if field.name not in ("deadline", "weight"))
 _BLANK: dict[str, Any] = {
     **dict.fromkeys(("started_at", "completed_at", "job", "token", "lease_until", "results", "error", "predict_ms")),
     "attempts": 0,

@@ -21,7 +21,7 @@ from server.queue.store.transactions import Operations, Transaction, read, write
 
 _p = predictions.c
 _SHOWN = tuple(field.name for field in fields(Prediction))
-_SUBMITTED = tuple(field.name for field in fields(Submission) if field.name != "deadline")
+_SUBMITTED = tuple(field.name for field in fields(Submission) if field.name not in ("deadline", "weight"))
 READ = tuple(_p[name] for name in _SHOWN)
 _GIVEN = tuple(_p[name] for name in (*_SUBMITTED, "accepted_at", "deadline_at"))
 _ECHOED = tuple(column.name for column in _GIVEN if column.name in _SHOWN)

@@ -51,6 +51,18 @@ _KEYED = (
     "WHERE idempotency_key IS NOT NULL",
     "CREATE TABLE secrets (name TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (name))",
 )
+_CALLERS = (
+    "ALTER TABLE predictions ADD COLUMN caller TEXT DEFAULT '' NOT NULL",
+    "CREATE TABLE keys (id TEXT NOT NULL, owner TEXT NOT NULL, tiers TEXT NOT NULL, digest TEXT NOT NULL, "
+    "created_at FLOAT NOT NULL, expires_at FLOAT, revoked_at FLOAT, limits TEXT NOT NULL, weight FLOAT NOT NULL, "
+    "PRIMARY KEY (id))",
+    "CREATE TABLE changes (name TEXT NOT NULL, number BIGINT NOT NULL, PRIMARY KEY (name))",
+    "CREATE TABLE uses (tier TEXT NOT NULL, caller TEXT NOT NULL, day INTEGER NOT NULL, requests BIGINT NOT NULL, "
+    "pictures BIGINT NOT NULL, until FLOAT NOT NULL, PRIMARY KEY (tier, caller, day))",
+    "CREATE INDEX uses_until ON uses (until)",
+    "CREATE INDEX predictions_listed ON predictions (owner, tier, status, accepted_at, seq) WHERE owner <> 'anonymous'",
+    "CREATE INDEX predictions_caller ON predictions (tier, caller, size) WHERE status = 'queued'",
+)
 _BYTES = (
     "ALTER TABLE depths ADD COLUMN bytes BIGINT DEFAULT 0 NOT NULL",
     # Into one of the tier's slots: its depth is the sum over all of them.
@@ -103,6 +115,7 @@ STEPS = (
             "WHERE status = 'queued' GROUP BY 1, 2, 3",
         ),
     ),
+    Step(6, sqlite=_CALLERS, postgresql=_CALLERS),
 )
 VERSION = STEPS[-1].number  # of the tables and their triggers; stored in the database itself
 

@@ -14,6 +14,8 @@ import sqlalchemy as sa
 
 from server.queue.facts.states import FINAL, Status
 
+ANONYMOUS = sa.literal_column("'anonymous'", sa.Text)  # the owner of what comes without a key
+
 metadata = sa.MetaData()
 
 
@@ -45,6 +47,7 @@ predictions = sa.Table(
     sa.Column("top_k", sa.Integer, nullable=False),
     sa.Column("priority", sa.Integer, nullable=False),
     sa.Column("owner", sa.Text, nullable=False),
+    sa.Column("caller", sa.Text, nullable=False, server_default=""),
     sa.Column("idempotency_key", sa.Text),
     sa.Column("fingerprint", sa.Text),
     sa.Column("accepted_at", sa.Float, nullable=False),
@@ -116,6 +119,42 @@ waiting = sa.Table(
     sqlite_with_rowid=False,
 )
 
+# The keys of owners. ``tiers`` and ``limits`` are JSON.
+keys = sa.Table(
+    "keys",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("owner", sa.Text, nullable=False),
+    sa.Column("tiers", sa.Text, nullable=False),
+    sa.Column("digest", sa.Text, nullable=False),
+    sa.Column("created_at", sa.Float, nullable=False),
+    sa.Column("expires_at", sa.Float),
+    sa.Column("revoked_at", sa.Float),
+    sa.Column("limits", sa.Text, nullable=False),
+    sa.Column("weight", sa.Float, nullable=False),
+)
+
+# How often something that servers keep in memory was changed, by its name.
+changes = sa.Table(
+    "changes",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("number", sa.BigInteger, nullable=False),
+)
+
+# What each caller has used of its limits in a tier, at all servers together. ``day`` counts days since the epoch, and
+# ``until`` says when the row can go.
+uses = sa.Table(
+    "uses",
+    metadata,
+    sa.Column("tier", sa.Text, primary_key=True),
+    sa.Column("caller", sa.Text, primary_key=True),
+    sa.Column("day", sa.Integer, primary_key=True),
+    sa.Column("requests", sa.BigInteger, nullable=False),
+    sa.Column("pictures", sa.BigInteger, nullable=False),
+    sa.Column("until", sa.Float, nullable=False),
+)
+
 # What all servers of an installation share and nobody else knows, by its name.
 secrets = sa.Table(
     "secrets",
@@ -135,6 +174,10 @@ _index("predictions_holder", _p.job, where=_leased)
 _index("predictions_completed", _p.tier, _p.completed_at, where=_p.completed_at.is_not(None))
 _keyed = _p.idempotency_key.is_not(None)
 _index("predictions_key", _p.owner, _p.idempotency_key, _p.fingerprint, where=_keyed, unique=True)
+# Of one who has a key: its predictions, the newest first.
+_index("predictions_listed", _p.owner, _p.tier, _p.status, _p.accepted_at, _p.seq, where=_p.owner != ANONYMOUS)
+_index("predictions_caller", _p.tier, _p.caller, _p.size, where=_queued)
+sa.Index("uses_until", uses.c.until)
 _index("jobs_live", jobs.c.opened_at, where=jobs.c.ended_at.is_(None))
 sa.Index("jobs_tier", jobs.c.tier, jobs.c.ended_at)
 _index("jobs_ended", jobs.c.ended_at, where=jobs.c.ended_at.is_not(None))

@@ -29,13 +29,18 @@ def all_parts(part: Schema) -> list[Schema]:
     return [part, *(each for parts in inner for each in parts)]
 
 
+FREE = {"/tiers/*/access/anonymous": True}
 PREMIUM = {
+    "/tiers/*/access/perSecond": 0,
+    "/tiers/*/access/burst": 0,
+    "/tiers/*/access/queued": 500,
+    "/tiers/*/access/bytesQueued": 1073741824,
     "/tiers/*/model/variant": "fp32",
     "/tiers/*/waits/idleSeconds": 300,
 }
 
 
-@pytest.mark.parametrize(("tier", "differs"), [("free", {}), ("premium", PREMIUM)])
+@pytest.mark.parametrize(("tier", "differs"), [("free", FREE), ("premium", PREMIUM)])
 def test_the_schemas_defaults_are_the_charts(tier: str, differs: dict[str, object]) -> None:
     values = documents.read(config.DEFAULT_VALUES).value
     for path, part in leaves(documents.schema("values")):

@@ -47,6 +47,10 @@ def test_the_defaults() -> None:
             tolerations=(),
             priority_class_name="",
         ),
+        access=records.Access(
+            anonymous=True,
+            limits=records.CallerLimits(per_second=20.0, burst=100, per_day=0, queued=250, bytes_queued=536870912),
+        ),
         limits=records.Limits(
             queue=1000, queue_bytes=2147483648, images=8, image_bytes=10485760, image_pixels=24000000, attempts=3
         ),
