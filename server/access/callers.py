@@ -7,10 +7,9 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from ipaddress import IPv6Address, ip_address, ip_network
 
-from server.queue import Key
+from server.queue import ANONYMOUS, Key
 from server.settings.records import CallerLimits, Tier
 
-ANONYMOUS = "anonymous"
 NETWORK_BITS = 64  # of an IPv6 address: whoever has one usually has the network
 NO_LIMITS = CallerLimits()
 

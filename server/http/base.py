@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import secrets
+from functools import cached_property
 from http import HTTPStatus
 from typing import Any, ClassVar, NoReturn
 
@@ -14,7 +15,7 @@ from tornado.iostream import IOStream
 from tornado.web import HTTPError, RequestHandler, stream_request_body
 
 from server.access.callers import Caller
-from server.http import origins
+from server.http import addresses, origins
 from server.http.bodies import SMALL_BYTES, Body
 from server.http.callers import Callers, Clients
 from server.http.errors import as_problem
@@ -49,6 +50,11 @@ class BaseHandler(RequestHandler):
         self.body = Body(self.request.headers)
         services.underway.add(self)
 
+    @cached_property
+    def address(self) -> str:
+        """Where the request comes from."""
+        return self.request.remote_ip or ""
+
     async def prepare(self) -> None:
         """Called by Tornado before any of the body is read: check the caller, then what the head tells of the body."""
         try:
@@ -56,7 +62,7 @@ class BaseHandler(RequestHandler):
             method = (self.request.method or "").lower()
             if getattr(type(self), method) is getattr(RequestHandler, method):
                 raise HTTPError(HTTPStatus.METHOD_NOT_ALLOWED)
-            self.caller = await self.callers.recognize(self.request, self.services)
+            self.caller = await self.callers.recognize(self.request, self.address, self.services)
             self.body.expect(self.most_bytes())
             await self.admit()
             if self.body.comes:
@@ -188,6 +194,8 @@ class BaseHandler(RequestHandler):
         self.set_header("Content-Type", "application/problem+json")
         # A refused upload flushes the answer before Tornado would set the length, and would be sent in chunks.
         self.set_header("Content-Length", len(data))
+        if problem.status == HTTPStatus.UNAUTHORIZED:
+            self.set_header("WWW-Authenticate", "Bearer")
         if problem.retry_after is not None:
             self.set_header("Retry-After", str(max(1, round(problem.retry_after))))
         self.write(data)
@@ -229,8 +237,25 @@ class PublicHandler(BaseHandler):
     callers = Clients()
     caller: Caller
 
+    @cached_property
+    def address(self) -> str:
+        """Where the request comes from; a proxy that is trusted may say it."""
+        return addresses.of(self.request, self.services.settings)
+
+    def tier_to_use(self, name: str) -> Tier:
+        """The tier with this name. Raises ``Problem`` when there is none, or when it is not open to the caller."""
+        tier = self.tier_called(name)
+        if self.caller.may_use(tier):
+            return tier
+        if self.caller.tiers is None:
+            detail = f'the tier {name} takes requests with a key only: send "Authorization: Bearer KEY"'
+            raise Problem(HTTPStatus.UNAUTHORIZED, "key_missing", detail)
+        tiers = sorted(self.caller.tiers)
+        detail = f"the key is not for the tier {name}, but for {', '.join(tiers)}"
+        raise Problem(HTTPStatus.FORBIDDEN, "tier_not_allowed", detail, tiers=tiers)
+
     def tier_called(self, name: str) -> Tier:
-        """The tier with this name. Raises ``Problem`` when there is none."""
+        """The tier with this name, be it open to the caller or not. Raises ``Problem`` when there is none."""
         tiers = self.services.settings.tiers
         if name not in tiers:
             detail = f"there is no tier {name[:80]!r}; the tiers are {', '.join(tiers)}"

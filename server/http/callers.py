@@ -10,6 +10,7 @@ from tornado.httputil import HTTPServerRequest
 
 from server.access.callers import Caller
 from server.access.workers import AccessDenied, AccessUnknown, Worker
+from server.http.origins import is_loopback
 from server.http.services import Services
 from server.problems import Problem
 
@@ -19,34 +20,35 @@ Identity = TypeVar("Identity", covariant=True)
 class Callers(Protocol[Identity]):
     """Those who may ask something."""
 
-    async def recognize(self, request: HTTPServerRequest, services: Services) -> Identity:
-        """Return who asks. Raises ``Problem`` when it is somebody else."""
+    async def recognize(self, request: HTTPServerRequest, address: str, services: Services) -> Identity:
+        """Return who asks, from this address. Raises ``Problem`` when it is somebody else."""
 
 
 class Anyone:
     """Whoever reaches the port."""
 
-    async def recognize(self, request: HTTPServerRequest, services: Services) -> None:
+    async def recognize(self, request: HTTPServerRequest, address: str, services: Services) -> None:
         """Nobody is asked who they are."""
 
 
 class Clients:
     """Those who send pictures and read what became of them."""
 
-    async def recognize(self, request: HTTPServerRequest, services: Services) -> Caller:
+    async def recognize(self, request: HTTPServerRequest, address: str, services: Services) -> Caller:
         """Whoever is at the address that the request comes from."""
-        return Caller.at(request.remote_ip or "")
+        settings = services.settings
+        return Caller.at(address, trusted=is_loopback(settings.host) and not settings.require_keys)
 
 
 class Workers:
     """Jobs, by the bearer token that each was given."""
 
-    async def recognize(self, request: HTTPServerRequest, services: Services) -> Worker:
+    async def recognize(self, request: HTTPServerRequest, address: str, services: Services) -> Worker:
         """The Job and its tier. Raises ``Problem`` with 401 or 503."""
         scheme, _, given = request.headers.get("Authorization", "").partition(" ")
         token = given if scheme == "Bearer" else ""
         try:
-            return await worker_of(token, request.remote_ip or "", services)
+            return await worker_of(token, address, services)
         except AccessDenied as error:
             raise Problem(HTTPStatus.UNAUTHORIZED, "bad_worker_token", str(error)) from error
         except AccessUnknown as error:

@@ -48,14 +48,16 @@ def _served(host: str, hosts: tuple[str, ...], internal_url: str) -> frozenset[s
     own = {host, urlsplit(internal_url).hostname or host}
     if hosts:
         return frozenset(name.lower() for name in own.union(hosts))
-    return LOOPBACK | own if _is_loopback(host) else None
+    return LOOPBACK | own if is_loopback(host) else None
 
 
 def _among(name: str, names: frozenset[str]) -> bool:
     return name in names or f"*.{name.partition('.')[2]}" in names
 
 
-def _is_loopback(host: str) -> bool:
+@lru_cache(maxsize=16)
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches a listener at that address."""
     address = _address(host)
     return host.lower() == "localhost" if address is None else bool(address.is_loopback)
 

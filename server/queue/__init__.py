@@ -50,7 +50,7 @@ from server.queue.facts.records import (
     TierView,
 )
 from server.queue.facts.results import fault
-from server.queue.facts.states import EDGES, FINAL, Clock, Ids, Status, is_id, new_id
+from server.queue.facts.states import ANONYMOUS, EDGES, FINAL, Clock, Ids, Status, has_tag, is_id, new_id
 from server.queue.facts.tokens import new_token
 from server.queue.opening import open_database
 from server.queue.operations.moves import HELD_BYTES, HELD_MOST
@@ -59,6 +59,7 @@ from server.queue.store.database import Database, steady
 from server.queue.store.sqlite import SQLite
 
 __all__ = [
+    "ANONYMOUS",
     "ATTEMPTS",
     "EDGES",
     "FINAL",
@@ -119,6 +120,7 @@ __all__ = [
     "asked",
     "chained",
     "fault",
+    "has_tag",
     "is_id",
     "new_id",
     "new_token",

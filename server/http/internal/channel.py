@@ -215,7 +215,7 @@ class ChannelHandler(BaseHandler, WebSocketHandler):
     async def _check(self, token: str) -> None:
         """Check the token of now, which Kubernetes renews. Raises ``Refused``."""
         try:
-            worker = await worker_of(token, self.request.remote_ip or "", self.services)
+            worker = await worker_of(token, self.address, self.services)
         except AccessUnknown as error:
             log.debug("the token of %s is checked at the next renewal: %s", self.worker.job, error)
             return

@@ -38,8 +38,8 @@ class ClassifyHandler(UploadHandler):
             self.services.lobby.withdraw(self._entry)
 
     def most_bytes(self) -> int:
-        """How long the body may be, by its tier and its type. Raises ``Problem`` when there is no such tier."""
-        self.tier = self.tier_called(self.path_args[0])
+        """How long the body may be, by its tier and type. Raises ``Problem`` when the caller may not use the tier."""
+        self.tier = self.tier_to_use(self.path_args[0])
         return formats.most_bytes(self.request.headers, self.tier.limits)
 
     async def admit(self) -> None:
@@ -70,7 +70,8 @@ class ClassifyHandler(UploadHandler):
 
     async def _predict(self, seconds: float) -> Prediction | None:
         """The prediction once it is final, or as it is after ``seconds``; None if its caller hung up before."""
-        services, prediction_id = self.services, self.services.queue.ids.new(self.services.clock)
+        services = self.services
+        prediction_id = services.queue.ids.new(services.clock, self.caller.owner)
         request, held = self.take_pictures(self.get_query_argument("top_k", None))
         if seconds > 0 and self.wishes.idempotency_key is None and services.handout.has_workers(self.tier.name):
             submission = described(prediction_id, self.caller, self.tier, request, self.wishes)

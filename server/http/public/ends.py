@@ -9,15 +9,29 @@ from http import HTTPStatus
 from server.http.services import Services
 from server.http.wakeups import Waiter
 from server.problems import Problem
-from server.queue import FINAL, Prediction, QueueError, asked
+from server.queue import ANONYMOUS, FINAL, Prediction, QueueError, asked, has_tag, is_id
 
 
-async def read(prediction_id: str, services: Services) -> Prediction:
-    """The prediction as it is. Raises ``Problem``: 404 when it never was, 410 when it was and is no longer kept."""
+def check_own(prediction_id: str, owner: str, services: Services) -> float | None:
+    """Check, without a look at the database, that the id can be one of the owner's. Raises ``Problem`` with 404.
+
+    What came without a key belongs to whoever has its id. Returns when the id was made, in epoch seconds; None for one
+    of an older version, of which only the row tells the owner.
+    """
+    if not has_tag(prediction_id) and is_id(prediction_id):
+        return None
+    for one in (owner, ANONYMOUS):
+        if (born := services.queue.ids.made_at(prediction_id, one)) is not None:
+            return born
+    raise no_such_prediction(prediction_id)
+
+
+async def read(prediction_id: str, owner: str, services: Services) -> Prediction:
+    """The owner's prediction as it is. Raises ``Problem``: 410 when it was and is no longer kept, else 404."""
+    born = check_own(prediction_id, owner, services)
     prediction = await asked(services.queue.get(prediction_id))
-    if prediction is not None:
+    if prediction is not None and prediction.owner in (owner, ANONYMOUS):
         return prediction
-    born = services.queue.ids.made_at(prediction_id)
     # An id does not tell its tier, so the shortest time of all tiers decides.
     kept = min(tier.waits.results for tier in services.settings.tiers.values())
     if born is not None and born + kept < services.clock():
@@ -42,7 +56,8 @@ async def until_final(
         if prediction.id == prediction_id:
             return await watched(prediction, waiter, end, services)
     # The idempotency key belongs to an older prediction.
-    return await until_final(prediction.id, read(prediction.id, services), seconds, services)
+    repeated = read(prediction.id, prediction.owner, services)
+    return await until_final(prediction.id, repeated, seconds, services)
 
 
 async def watched(prediction: Prediction, waiter: Waiter, end: float, services: Services) -> Prediction:
@@ -66,6 +81,6 @@ async def _read_again(last: Prediction, services: Services) -> Prediction:
     An error would tell the waiting client that nothing was kept.
     """
     try:
-        return await read(last.id, services)
+        return await read(last.id, last.owner, services)
     except QueueError:
         return last

@@ -6,31 +6,36 @@ import re
 from http import HTTPStatus
 
 from server.http.base import PublicHandler
-from server.http.public.ends import no_such_prediction, read, until_final
+from server.http.public.ends import check_own, read, until_final
 from server.http.public.preference import LONGEST_WAIT
 from server.http.public.representation import describe
 from server.problems import Problem
-from server.queue import asked, is_id
+from server.queue import Prediction, asked, has_tag
 
 
 class PredictionHandler(PublicHandler):
-    """One prediction."""
+    """One prediction. For all but its owner there is none."""
 
     async def admit(self) -> None:
-        """Refuse what cannot be an id."""
-        if self.path_args and not is_id(self.path_args[0]):
-            raise no_such_prediction(self.path_args[0])
+        """Refuse what cannot be an id of the caller's."""
+        if self.path_args:
+            check_own(self.path_args[0], self.caller.owner, self.services)
 
     async def get(self, prediction_id: str) -> None:
         """Where it stands; with ``?wait=20``, as soon as it is final or after so many seconds."""
         seconds = self._seconds()
-        prediction = await until_final(prediction_id, read(prediction_id, self.services), seconds, self.services)
+        prediction = await until_final(prediction_id, self._read(prediction_id), seconds, self.services)
         self.answer(await describe(prediction, self.services))
 
     async def delete(self, prediction_id: str) -> None:
         """Cancel it. One that has ended stays as it ended."""
+        if not has_tag(prediction_id):  # so that only its row tells whose it is
+            await self._read(prediction_id)
         prediction = await asked(self.services.queue.cancel(prediction_id))
-        self.answer(await describe(prediction or await read(prediction_id, self.services), self.services))
+        self.answer(await describe(prediction or await self._read(prediction_id), self.services))
+
+    async def _read(self, prediction_id: str) -> Prediction:
+        return await read(prediction_id, self.caller.owner, self.services)
 
     def _seconds(self) -> float:
         given = self.get_query_argument("wait", "0")

@@ -25,7 +25,7 @@ class UploadHandler(PublicHandler):
             raise Problem(HTTPStatus.LENGTH_REQUIRED, "no_length", detail)
         tiers = self.services.settings.tiers.values()
         largest = {one.name: one.limits.images * one.limits.image_bytes for one in tiers}
-        self._held = self.services.uploads.hold(tier.name, self.request.remote_ip or "", largest, self.refuse)
+        self._held = self.services.uploads.hold(tier.name, self.address, largest, self.refuse)
         self._reader = formats.reader(self.request.headers, tier.limits, self._held)
 
     def take(self, chunk: bytes) -> None:

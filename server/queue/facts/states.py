@@ -12,6 +12,8 @@ from enum import StrEnum
 
 Clock = Callable[[], float]  # seconds since the epoch
 
+ANONYMOUS = "anonymous"  # the owner of what comes without a key
+
 
 class Status(StrEnum):
     """Where a prediction stands."""
@@ -66,26 +68,37 @@ def is_id(text: str) -> bool:
 
 
 class Ids:
-    """Makes ids with a tag that proves their origin. ``key`` is known to the servers of one installation only."""
+    """Makes ids with a tag that proves their origin, and who owns them.
+
+    ``key`` is known to the servers of one installation only. So nobody can tell an id of somebody else from one that
+    never was, and the server need not look for it.
+    """
 
     def __init__(self, key: bytes) -> None:
         self._key = key
 
-    def new(self, clock: Clock) -> str:
-        """A new prediction id, with its tag."""
+    def new(self, clock: Clock, owner: str = ANONYMOUS) -> str:
+        """A new prediction id of this owner, with its tag."""
         made = new_id(clock)
-        return made + self._tag(made)
+        return made + self._tag(made, owner)
 
-    def made_at(self, text: str) -> float | None:
-        """When that id was made, in epoch seconds; None when no server of this installation made it.
+    def made_at(self, text: str, owner: str = ANONYMOUS) -> float | None:
+        """When that id was made for this owner, in epoch seconds; None when no server of this installation did.
 
         An id of ours without a row was purged (410 Gone) when it is old enough, and never accepted (404) otherwise.
         """
         made, tag = text[:_MADE_DIGITS], text[_MADE_DIGITS:]
-        if not is_id(text) or not hmac.compare_digest(tag, self._tag(made)):
+        if not is_id(text) or not hmac.compare_digest(tag, self._tag(made, owner)):
             return None
         return int(made[1 : 1 + _TIME_DIGITS], 36) / 1000
 
-    def _tag(self, made: str) -> str:
-        digest = hmac.digest(self._key, made.encode(), hashlib.sha256)
+    def _tag(self, made: str, owner: str) -> str:
+        # As in older versions for those without a key, whose ids stay valid.
+        text = made if owner == ANONYMOUS else f"{made} {owner}"
+        digest = hmac.digest(self._key, text.encode(), hashlib.sha256)
         return _base36(int.from_bytes(digest[:8]) % 36**_TAG_DIGITS, _TAG_DIGITS)
+
+
+def has_tag(text: str) -> bool:
+    """Whether an id has a tag; those of older versions have none."""
+    return len(text) > _MADE_DIGITS

@@ -10,9 +10,9 @@ import pytest
 
 from server.http.public.preference import LONGEST_WAIT, Preference
 from server.http.public.representation import ENDED_BADLY
-from server.queue import FINAL, NEVER_SEEN, Status, new_id
+from server.queue import FINAL, NEVER_SEEN, DatabaseAway, Status, new_id
 from tests.running import Answer
-from tests.server.given import HandClock
+from tests.server.given import HandClock, submission
 from tests.server.http.http_site import (
     ANSWER_SECONDS,
     ASYNC,
@@ -208,6 +208,22 @@ def test_an_old_id_is_gone_and_a_strange_one_was_never_there(shared: Site) -> No
             *STRANGE,
         ):
             assert_problem(shared.ask(method, f"/v1/predictions/{strange}"), 404, "no_such_prediction")
+
+
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+def test_what_belongs_to_an_owner_is_not_there_for_others(site: Site, method: str) -> None:
+    own = site.queue.ids.new(site.clock, "anna")
+    purged = site.queue.ids.new(HandClock(site.clock() - 2 * 86400), "anna")
+    for one in (own, old := new_id(site.clock)):  # one of an older version does not tell its owner
+        site.queue.submit(submission(site.clock, id=one, owner="anna"), 1000).result(ANSWER_SECONDS)
+    for one in (own, old, purged):
+        assert_problem(site.ask(method, f"/v1/predictions/{one}"), 404, "no_such_prediction")
+        assert one in site.ask(method, f"/v1/predictions/{one}").json["detail"]
+    assert waits(site) == 2
+    # As of an id that never was, the database need not be asked.
+    site.database.failure = DatabaseAway("away")
+    for one in (own, purged):
+        assert_problem(site.ask(method, f"/v1/predictions/{one}?wait=20"), 404, "no_such_prediction")
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from server.queue import (
     QueueBytesFull,
     QueueFull,
     Status,
+    has_tag,
     is_id,
     new_id,
 )
@@ -244,6 +245,18 @@ def test_an_id_is_known_for_ours_after_a_restart_and_nowhere_else(world: World) 
     assert Ids(b"another key").made_at(ours) is None
     forged = [f"{ours[:place]}{'1' if ours[place] != '1' else '2'}{ours[place + 1 :]}" for place in range(1, len(ours))]
     assert [made for text in forged if (made := world.queue.ids.made_at(text)) is not None] == []
+
+
+def test_an_id_is_known_for_its_owner_only(world: World) -> None:
+    ids, clock = world.queue.ids, world.clock
+    owners = ("anonymous", "anna", "ann", "a" * 200, "anna\u00e9")
+    for owner in owners:
+        made = ids.new(clock, owner)
+        assert is_id(made)
+        assert has_tag(made)
+        assert [one for one in owners if ids.made_at(made, one) is not None] == [owner]
+    assert ids.made_at(ids.new(clock)) is not None  # as in older versions
+    assert not has_tag(new_id(clock))
 
 
 @pytest.mark.parametrize(
