@@ -11,10 +11,12 @@ import sys
 import threading
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from server import commands
+from server.commands import STATE, fail
 from server.redaction import RedactingFormatter, redacted
 from server.settings.sources import DEFAULT_VALUES, TEMPLATES, ConfigError, Files
 
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
     from server.app import Server
     from server.settings.blueprints import Blueprints, InForce
 
-STATE = Path(".tierserve")
 SAMPLE = "model/pictures/cat.jpg"
 # New objects after which Python looks for cycles. Its default of 700 is reached within a single request.
 YOUNG_OBJECTS = 10_000
@@ -39,8 +40,6 @@ values_option = click.option(
 set_option = click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Set one value, as in helm; can be repeated."
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
-url_option = click.option("--url", default="http://127.0.0.1:8080", show_default=True, help="URL of the server.")
 
 
 class _Commands(click.Group):
@@ -58,17 +57,17 @@ def main() -> None:
     """Serve image classification in tiers: predictions wait in a durable queue for workers that start when needed."""
 
 
+for command in (commands.classify, commands.tiers):
+    main.add_command(command)
+
+
 def _judged(files: Path | None, overrides: tuple[str, ...]) -> InForce:
     from server.settings import apart
 
     try:
         return apart.judge(Files(files or DEFAULT_VALUES, overrides).read())
     except ConfigError as error:
-        _fail(str(error))
-
-
-def _fail(sentence: str) -> NoReturn:
-    raise click.ClickException(sentence)
+        fail(str(error))
 
 
 @main.command()
@@ -116,6 +115,21 @@ def _fail(sentence: str) -> NoReturn:
 @click.option(
     "--internal-url", help="URL at which workers in the cluster reach the internal port; with --engine kubernetes."
 )
+@click.option(
+    "--pepper-file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="File with what keys are made with, the same for all servers of a database. [default: STATE/pepper]",
+)
+@click.option(
+    "--admin-token-file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="File with the token for tierserve keys. [default: STATE/admin-token]",
+)
+@click.option(
+    "--keys-file",
+    type=click.Path(path_type=Path),
+    help="File of hashed keys, or folder of such files (*.yaml), that is read again when it changes.",
+)
 @click.option("--merged", is_flag=True, help="The values file is complete: do not merge it into the default values.")
 def serve(
     files: Path | None,
@@ -127,15 +141,18 @@ def serve(
     database_url: str,
     blobs_url: str,
     internal_url: str | None,
+    pepper_file: Path | None,
+    admin_token_file: Path | None,
+    keys_file: Path | None,
     merged: bool,
 ) -> None:
     """Serve until SIGTERM or Ctrl-C. Changes of values and templates take effect while the server runs."""
     if (engine == "kubernetes") != (internal_url is not None):
-        _fail("--engine kubernetes and --internal-url go together: --internal-url http://HOST:PORT, as workers see it")
+        fail("--engine kubernetes and --internal-url go together: --internal-url http://HOST:PORT, as workers see it")
     # Imports stand in the commands that need them, because to import the server takes longer than most commands run.
     import uvloop
 
-    from server.app import CannotServe, Server, cluster_workers, local_workers, serve
+    from server.app import Access, CannotServe, Server, cluster_workers, local_workers, serve
     from server.blobs import BlobsUnusable
     from server.queue import CannotOpen
     from server.settings.kept import Kept
@@ -150,12 +167,13 @@ def serve(
             workers, ready = cluster_workers(live, internal_url), _log_ready
         else:
             workers, ready = local_workers(live.current.settings, state, models or state / "models"), _greet
-        server = Server(live, Storage(state / "data", database_url, blobs_url), workers)
+        access = Access.from_files(state, pepper_file, admin_token_file, keys_file)
+        server = Server(live, Storage(state / "data", database_url, blobs_url), workers, access)
         _rarely_collect()
         _return_memory()
         uvloop.run(serve(server, ready))
     except (ConfigError, CannotServe, CannotOpen, BlobsUnusable) as error:
-        _fail(redacted(str(error), database_url, blobs_url))
+        fail(redacted(str(error), database_url, blobs_url))
 
 
 def _log_to_stderr(*urls: str) -> None:
@@ -209,7 +227,7 @@ def check(files: Path | None, overrides: tuple[str, ...]) -> None:
     """Check values and templates; print file, line, JSON pointer and rule of each mistake."""
     judged = _judged(files, overrides)
     if broken := judged.blueprints.broken:
-        _fail("\n".join(str(finding) for findings in broken.values() for finding in findings))
+        fail("\n".join(str(finding) for findings in broken.values() for finding in findings))
     click.echo(f"values, schemas and the templates of {len(judged.settings.tiers)} tiers are right")
 
 
@@ -244,48 +262,14 @@ def render(tier: str, files: Path | None, overrides: tuple[str, ...], other: Pat
             before = _with_tier(tier, other, ()).job(tier)
             click.echo(diff(before, manifest, str(other), str(files or DEFAULT_VALUES.name)), nl=False)
     except RenderError as error:
-        _fail(str(error))
+        fail(str(error))
 
 
 def _with_tier(name: str, files: Path | None, overrides: tuple[str, ...]) -> Blueprints:
     judged = _judged(files, overrides)
     if name not in judged.settings.tiers:
-        _fail(f"there is no tier {name}; the tiers are {', '.join(judged.settings.tiers)}")
+        fail(f"there is no tier {name}; the tiers are {', '.join(judged.settings.tiers)}")
     return judged.blueprints
-
-
-@main.command()
-@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--tier", default="free", show_default=True)
-@click.option("--top-k", type=click.IntRange(1, 100), default=3, show_default=True, help="Labels per picture.")
-@click.option(
-    "--at-once", type=click.IntRange(1, 64), default=8, show_default=True, help="Most requests at the same time."
-)
-@json_option
-@url_option
-def classify(files: tuple[Path, ...], tier: str, top_k: int, at_once: int, as_json: bool, url: str) -> None:
-    """Classify the pictures FILES and print their labels. The exit status is 1 when one could not be classified."""
-    from client import console
-    from client.client import ClientError
-
-    try:
-        sys.exit(1 if console.classify(url, tier, files, top_k, at_once, as_json) else 0)
-    except ClientError as error:
-        _fail(str(error))
-
-
-@main.command()
-@json_option
-@url_option
-def tiers(as_json: bool, url: str) -> None:
-    """Print the state of a server's tiers: waiting predictions, workers, room for more, and why predictions wait."""
-    from client import console
-    from client.client import ClientError
-
-    try:
-        console.tiers(url, as_json)
-    except ClientError as error:
-        _fail(str(error))
 
 
 @main.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
@@ -293,7 +277,7 @@ def tiers(as_json: bool, url: str) -> None:
 def model(arguments: tuple[str, ...]) -> None:
     """Build models, list them and tag them: tierserve model --help."""
     if importlib.util.find_spec("model") is None or importlib.util.find_spec("model.build") is None:
-        _fail("this installation has no builder of models; install it with: pip install 'tierserve[worker,build]'")
+        fail("this installation has no builder of models; install it with: pip install 'tierserve[worker,build]'")
     # In a process of its own, because the server never imports what runs models. -P: no folder `model` of the caller's.
     os.execv(sys.executable, [sys.executable, "-P", "-m", "model", *arguments])  # noqa: S606
 

@@ -17,6 +17,9 @@ from pathlib import Path
 
 from tornado.netutil import bind_sockets
 
+from server.access.keyring import Keyring
+from server.access.keys import Pepper
+from server.access.operators import ADMIN_TOKEN, PEPPER, AdminToken, BadSecret, given_secret, kept_secret
 from server.access.workers import Credentials, WorkerTokens
 from server.engines.base import Engine, EngineError
 from server.engines.local import LocalEngine
@@ -27,7 +30,7 @@ from server.intake.capacity import LOOK_SECONDS, Capacity
 from server.leader.leader import Leader
 from server.leader.loop import Loop
 from server.models import Models
-from server.queue import Anything, Available, News, Queue
+from server.queue import Anything, Available, KeysChanged, News, PepperDiffers, Queue, QueueError
 from server.settings.live import Live
 from server.settings.records import Settings
 from server.settings.values import ROOT
@@ -40,6 +43,7 @@ DISK_THREADS, STORE_THREADS = 4, 32  # an object store takes its time, and takes
 CLUSTER_THREADS, REVIEW_THREADS = 1, 2
 # The server pod's terminationGracePeriodSeconds in the chart counts on these 20 s.
 LAST_ANSWERS_SECONDS, LAST_ANSWERS_LOOK = 20.0, 0.02
+KEYS_SECONDS = 1.0  # how often the keys are looked at, since a notice of a change may be lost
 LAST_LOOK_SECONDS = 3.0  # how long a server that stops waits for a look at its storage, which can hang
 
 
@@ -100,10 +104,29 @@ def cluster_workers(live: Live, server_url: str) -> Workers:
     return Workers(KubernetesEngine(cluster), WorkerReviews(cluster, namespaces), server_url)
 
 
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What keys are made with, what opens the operators' routes, and a file or folder of hashed keys (None: none)."""
+
+    pepper: Pepper
+    admin_token: AdminToken
+    keys_file: Path | None = None
+
+    @classmethod
+    def from_files(cls, state: Path, pepper: Path | None, admin_token: Path | None, keys: Path | None = None) -> Access:
+        """That of these files, or of those in the state folder, which are made there. Raises ``CannotServe``."""
+        try:
+            peppered = given_secret(pepper) if pepper else kept_secret(state, PEPPER)
+            token = given_secret(admin_token) if admin_token else kept_secret(state, ADMIN_TOKEN)
+        except BadSecret as error:
+            raise CannotServe(str(error)) from error
+        return cls(Pepper(peppered), AdminToken(token), keys)
+
+
 class Server:
     """A server on its storage. ``start`` and ``stop`` run on the event loop."""
 
-    def __init__(self, live: Live, storage: Storage, workers: Workers) -> None:
+    def __init__(self, live: Live, storage: Storage, workers: Workers, access: Access) -> None:
         """Take the storage and the ports. Raises ``CannotServe`` or ``server.queue.CannotOpen``."""
         settings = live.current.settings
         raise_limit()
@@ -122,12 +145,16 @@ class Server:
         queue, clock = Queue(database), database.clock
         capacity = Capacity(queue, blobs, self._storage.disks, self._storage.pictures)
         self._watching = Loop("watching the storage", capacity.step, lambda: LOOK_SECONDS, daemon=True)
+        keyring = _keyring(queue, access, clock)
+        self._keys = Loop("reading the keys", keyring.refresh, lambda: KEYS_SECONDS, daemon=True)
         self.services = Services.over(
             live=live,
             queue=queue,
             blobs=blobs,
             engine=workers.engine,
             credentials=workers.credentials,
+            keyring=keyring,
+            admin_token=access.admin_token,
             disk=self._disk,
             cluster=self._cluster,
             reviews=self._reviews,
@@ -154,6 +181,7 @@ class Server:
         self.services.handout.unserved = self._leader.nudge
         self._leader.start()
         self._watching.start()
+        self._keys.start()
 
     async def stop(self) -> None:
         """Answer the waiting clients, end the workers, close everything. Nothing that was accepted is lost."""
@@ -168,8 +196,9 @@ class Server:
         for server in (self._public, self._internal):
             server.stop()
             await server.close_all_connections()
-        self._watching.stop()
-        await loop.run_in_executor(None, self._watching.join, LAST_LOOK_SECONDS)
+        for looking in (self._watching, self._keys):
+            looking.stop()
+            await loop.run_in_executor(None, looking.join, LAST_LOOK_SECONDS)
         await loop.run_in_executor(None, self._storage.database.close)
         self.services.pictures.forget_now()
         self._disk.shutdown()
@@ -180,6 +209,8 @@ class Server:
     def _nudge(self, news: Sequence[News]) -> None:
         if any(isinstance(one, Available | Anything) for one in news):
             self._leader.nudge()
+        if any(isinstance(one, KeysChanged | Anything) for one in news):
+            self._keys.nudge()
 
     async def _wait_until_answered(self, end: float) -> None:
         """Until every request under way, uploads too, has its answer."""
@@ -200,6 +231,18 @@ async def serve(server: Server, ready: Callable[[Server], None]) -> None:
         log.info("stopping: workers finish what they hold")
     finally:
         await server.stop()
+
+
+def _keyring(queue: Queue, access: Access, clock: Callable[[], float]) -> Keyring:
+    """All keys, so that none is refused at the start. Raises ``CannotServe``."""
+    keyring = Keyring(queue, access.pepper, clock, access.keys_file)
+    try:
+        keyring.refresh()
+    except PepperDiffers as error:
+        raise CannotServe(f"{error}: name the file of that one with --pepper-file") from error
+    except (QueueError, TimeoutError) as error:
+        raise CannotServe(f"the keys cannot be read: {error}") from error
+    return keyring
 
 
 def _bind(port: int, host: str, key: str) -> list[socket.socket]:

@@ -1,4 +1,4 @@
-"""Takes secrets out of text that is printed: out of URLs, ``key=value`` pairs and Authorization headers."""
+"""Takes secrets out of text that is printed: keys, and those in URLs, ``key=value`` pairs and Authorization headers."""
 
 from __future__ import annotations
 
@@ -43,6 +43,9 @@ _HEADER = re.compile(
     r"(authorization[\"']?\s{0,3}[:=]\s{0,3}[\"']?(?:(?:bearer|basic)\s{1,3})?)[^\s\"']+", re.IGNORECASE
 )
 
+# Of keys (tsk_ID_SECRET) the id stays; of admin tokens (tsa_SECRET) nothing.
+_KEY = re.compile(r"(ts[ak](?:_|%5F)(?:[0-9a-z]{12}(?:_|%5F))?)\w+", re.IGNORECASE)
+
 
 def shown(url: str) -> str:
     """Return what may be printed of a URL: scheme, hosts and ports, and the path if it cannot be a secret.
@@ -69,6 +72,7 @@ def redacted(text: str, *urls: str) -> str:
         text = text.replace(secret, HIDDEN)
     if "://" in text or "@" in text:
         text = _WORD.sub(_redacted_word, text)
+    text = _KEY.sub(rf"\g<1>{HIDDEN}", text)
     return _HEADER.sub(rf"\g<1>{HIDDEN}", _PAIR.sub(rf"\g<1>{HIDDEN}", text))
 
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
 
+from server.access.keyring import Keyring
+from server.access.operators import AdminToken
 from server.access.workers import Credentials
 from server.blobs import Blobs
 from server.engines.base import Engine, Pod
@@ -66,6 +68,8 @@ class Services:
     capacity: Capacity
     pictures: Pictures
     submissions: Submissions
+    keyring: Keyring
+    admin_token: AdminToken
     credentials: Credentials
     reviews: Executor
     token_checks: Rates
@@ -99,6 +103,8 @@ class Services:
         blobs: Blobs,
         engine: Engine,
         credentials: Credentials,
+        keyring: Keyring,
+        admin_token: AdminToken,
         disk: Executor,
         cluster: Executor,
         reviews: Executor,
@@ -136,6 +142,8 @@ class Services:
             capacity=capacity,
             pictures=pictures,
             submissions=Submissions(queue, pictures, disk, lobby.book.depth),
+            keyring=keyring,
+            admin_token=admin_token,
             credentials=credentials,
             reviews=reviews,
             token_checks=Rates(TOKEN_CHECKS, TOKEN_CHECKS_PER_SECOND),

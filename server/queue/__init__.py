@@ -19,6 +19,7 @@ from server.queue.facts.errors import (
     NetworkFilesystem,
     NewerSchema,
     OutcomeUnknown,
+    PepperDiffers,
     QueueBytesFull,
     QueueError,
     QueueFull,
@@ -27,7 +28,7 @@ from server.queue.facts.errors import (
     StorageError,
     UnknownJob,
 )
-from server.queue.facts.news import Anything, Available, Ended, Listener, Moved, News
+from server.queue.facts.news import Anything, Available, Ended, KeysChanged, Listener, Moved, News
 from server.queue.facts.records import (
     ATTEMPTS,
     NEVER_SEEN,
@@ -38,6 +39,7 @@ from server.queue.facts.records import (
     Granted,
     Hold,
     JobRow,
+    KeptKeys,
     Key,
     Leased,
     Pace,
@@ -88,7 +90,9 @@ __all__ = [
     "Hold",
     "Ids",
     "JobRow",
+    "KeptKeys",
     "Key",
+    "KeysChanged",
     "Leased",
     "Listener",
     "Lost",
@@ -98,6 +102,7 @@ __all__ = [
     "News",
     "OutcomeUnknown",
     "Pace",
+    "PepperDiffers",
     "Place",
     "Position",
     "Prediction",

@@ -219,3 +219,34 @@ def test_a_server_that_cannot_start_prints_no_secret(tmp_path: Path, url: str) -
     assert ended.returncode == 1
     assert "Error: " in ended.stderr
     assert SECRET not in ended.stdout + ended.stderr
+
+
+KEY_ID, KEY_SECRET = "0123456789ab", "a2" * 16
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        "{}",
+        "'{}'",
+        "X-API-Key: {}",
+        "Authorization: Bearer {}",
+        "GET /v1/tiers?key={}&a=b",
+        "https://h/{}",
+        "{{'a': '{}'}}",
+    ],
+)
+def test_keys_are_hidden_and_their_ids_are_not(form: str) -> None:
+    for key in (f"tsk_{KEY_ID}_{KEY_SECRET}", f"tsk%5F{KEY_ID}%5f{KEY_SECRET}", f"TSK_{KEY_ID}_{KEY_SECRET}"):
+        said = redacted(f"before {form.format(key)} after")
+        assert KEY_SECRET not in said
+        assert said.startswith("before ")
+        assert said.endswith(" after")
+    assert f"tsk_{KEY_ID}_***" in redacted(f"the key tsk_{KEY_ID}_{KEY_SECRET} is wrong")
+
+
+def test_parts_of_keys_and_admin_tokens_are_hidden() -> None:
+    assert KEY_SECRET[:9] not in redacted(f"tsk_{KEY_ID}_{KEY_SECRET[:9]} is cut off")
+    assert KEY_SECRET not in redacted(f"tsk_{KEY_SECRET} has no id")
+    assert KEY_SECRET not in redacted(f"tsa_{KEY_SECRET}")
+    assert redacted("keys are tsk_<id>_<secret>") == "keys are tsk_<id>_<secret>"

@@ -37,6 +37,13 @@ class UnknownJob(RuleRefusal):
         self.job = job
 
 
+class PepperDiffers(RuleRefusal):
+    """The keys of this database were made with another pepper than this server's."""
+
+    def __init__(self) -> None:
+        super().__init__("the keys of this database were made with another pepper than this server has")
+
+
 class Lost(QueueError):
     """A change found its row in another state than the one it names; nothing of its transaction was kept."""
 

@@ -37,9 +37,14 @@ class Ended:
 
 
 @dataclass(frozen=True, slots=True)
+class KeysChanged:
+    """A key was made, revoked, or given another end."""
+
+
+@dataclass(frozen=True, slots=True)
 class Anything:
     """Some news may have been missed: whoever waits for any looks again."""
 
 
-News: TypeAlias = Available | Moved | Ended | Anything
+News: TypeAlias = Available | Moved | Ended | KeysChanged | Anything
 Listener = Callable[[Sequence[News]], None]

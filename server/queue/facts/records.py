@@ -83,6 +83,19 @@ class Key:
     limits: Mapping[str, float] = field(default_factory=dict, hash=False)
     weight: float = 1.0
 
+    def over(self, now: float) -> bool:
+        """Whether it was revoked or has expired."""
+        return self.revoked_at is not None or (self.expires_at is not None and self.expires_at <= now)
+
+
+@dataclass(frozen=True, slots=True)
+class KeptKeys:
+    """All keys of the database after so many changes. ``pepper`` shows which pepper they were made with; "": none."""
+
+    number: int
+    pepper: str
+    keys: tuple[Key, ...]
+
 
 @dataclass(frozen=True, slots=True)
 class Leased:

@@ -19,7 +19,7 @@ from typing import Any
 import psycopg
 import sqlalchemy as sa
 
-from server.queue.facts.news import Anything, Available, Ended, Listener, Moved, News
+from server.queue.facts.news import Anything, Available, Ended, KeysChanged, Listener, Moved, News
 from server.queue.facts.states import Status
 from server.queue.store.sessions import CHANNEL, CONNECT_SECONDS
 
@@ -126,12 +126,14 @@ def _payloads(sender: str, news: Sequence[News]) -> Iterator[str]:
         yield f"[{','.join(page)}]"
 
 
-def _encoded(news: Available | Moved | Anything) -> list[str]:
+def _encoded(news: Available | Moved | KeysChanged | Anything) -> list[str]:
     match news:
         case Available(tier):
             return ["available", tier]
         case Moved(id=key, tier=tier, status=status):
             return ["moved", key, tier, status.value]
+        case KeysChanged():
+            return ["keys"]
     return ["anything"]
 
 
@@ -141,6 +143,8 @@ def _decoded(fields: Any) -> News:
             return Available(tier)
         case ["moved", str(key), str(tier), str(status)] if status in _STATUSES:
             return Moved(key, tier, Status(status))
+        case ["keys"]:
+            return KeysChanged()
     return Anything()  # a server of a newer version may send news of another kind
 
 

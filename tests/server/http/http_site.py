@@ -21,6 +21,9 @@ import uvloop
 from tornado.netutil import bind_sockets
 from websockets.protocol import State
 
+from server.access.keyring import Keyring
+from server.access.keys import Pepper
+from server.access.operators import AdminToken
 from server.access.workers import AccessUnknown, Worker, WorkerTokens
 from server.blobs import BlobError, DirectoryBlobs, Piece
 from server.engines.base import EngineError, Pod
@@ -44,6 +47,7 @@ ASYNC = {"Prefer": "respond-async"}
 PICTURE = b"\xff\xd8\xff" + bytes(100)  # a server looks at the first bytes only
 LABELS = [{"labels": [{"label": "tabby", "score": 0.9}]}]
 
+ADMIN_TOKEN = "an admin token of tests"
 QUIET_SECONDS = 0.3  # after which nothing more comes, because nothing is there
 PLACES = 5  # in the tier free of the site ``small``
 
@@ -161,12 +165,16 @@ class Site(Client):
         self.blobs = FailingBlobs(folder / "blobs")
         self.engine = ShownEngine()
         self.pool, self.reviews = ThreadPoolExecutor(8), ThreadPoolExecutor(2)
+        self.keyring = Keyring(self.queue, Pepper("a pepper of tests"), self.clock)
+        self.keyring.refresh()
         self.services = Services.over(
             live=live,
             queue=self.queue,
             blobs=self.blobs,
             engine=self.engine,
             credentials=tokens,
+            keyring=self.keyring,
+            admin_token=AdminToken(ADMIN_TOKEN),
             disk=self.pool,
             cluster=self.pool,
             reviews=self.reviews,
