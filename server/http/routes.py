@@ -17,6 +17,7 @@ from server.http.internal.metrics import MetricsHandler
 from server.http.listener import Listener
 from server.http.public.classify import ClassifyHandler
 from server.http.public.health import HealthHandler, ReadyHandler
+from server.http.public.listing import PredictionsHandler
 from server.http.public.predictions import PredictionHandler
 from server.http.public.tiers import ConfigHandler, TierHandler, TiersHandler
 from server.http.services import Services
@@ -29,6 +30,7 @@ UNBOUNDED = 1 << 40  # past its limit Tornado just says 400 and closes the conne
 
 PUBLIC: Mapping[str, type[BaseHandler]] = {
     "/img-classification/{tier}": ClassifyHandler,
+    "/v1/predictions": PredictionsHandler,
     "/v1/predictions/{id}": PredictionHandler,
     "/v1/tiers": TiersHandler,
     "/v1/tiers/{tier}": TierHandler,

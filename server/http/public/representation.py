@@ -32,6 +32,12 @@ async def describe(prediction: Prediction, services: Services) -> dict[str, Any]
     if prediction.status is Status.QUEUED:
         with suppress(QueueError):
             queue = await _queue(prediction, services)
+    results = [_result(index, result) for index, result in enumerate(prediction.results or [])]
+    return {**summary(prediction), "results": results, "queue": queue}
+
+
+def summary(prediction: Prediction) -> dict[str, Any]:
+    """The resource without its results and its place in the queue, as a list shows it."""
     started, completed = prediction.started_at, prediction.completed_at
     metrics = {
         "queue_ms": None if started is None else _milliseconds(prediction.accepted_at, started),
@@ -44,14 +50,13 @@ async def describe(prediction: Prediction, services: Services) -> dict[str, Any]
         "tier": prediction.tier,
         "status": prediction.status.value,
         "model": prediction.model,
+        "images": prediction.images,
         "created_at": _time(prediction.accepted_at),
         "started_at": _time(started),
         "completed_at": _time(completed),
         "deadline_at": _time(prediction.deadline_at),
         "attempts": prediction.attempts,
-        "results": [_result(index, result) for index, result in enumerate(prediction.results or [])],
         "error": prediction.error,
-        "queue": queue,
         "metrics": {name: value for name, value in metrics.items() if value is not None},
         "urls": {"get": path, "cancel": path},
     }
