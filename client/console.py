@@ -7,7 +7,8 @@ import io
 import json
 import sys
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,21 @@ from rich.text import Text
 from client.client import Client
 
 
-def classify(url: str, tier: str, pictures: Sequence[Path], top_k: int, at_once: int, as_json: bool) -> int:
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The server that is asked, and the key that it gets, if any."""
+
+    url: str
+    key: str = field(default="", repr=False)
+
+    def client(self) -> Client:
+        """A client of that server."""
+        return Client(self.url, self.key)
+
+
+def classify(target: Target, tier: str, pictures: Sequence[Path], top_k: int, at_once: int, as_json: bool) -> int:
     """Classify pictures and print their labels; return how many could not be classified. Raises ``ClientError``."""
-    answers = asyncio.run(_classify(url, tier, pictures, top_k, at_once))
+    answers = asyncio.run(_classify(target, tier, pictures, top_k, at_once))
     if as_json:
         for picture in pictures:
             print(json.dumps({"file": str(picture), **answers[picture]}))  # noqa: T201
@@ -32,9 +45,9 @@ def classify(url: str, tier: str, pictures: Sequence[Path], top_k: int, at_once:
 
 
 async def _classify(
-    url: str, tier: str, pictures: Sequence[Path], top_k: int, at_once: int
+    target: Target, tier: str, pictures: Sequence[Path], top_k: int, at_once: int
 ) -> dict[Path, dict[str, Any]]:
-    client = Client(url)
+    client = target.client()
     columns = (TextColumn("classifying"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     # On stderr, so that --json can be piped.
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
@@ -91,9 +104,9 @@ def _problem(answer: dict[str, Any]) -> str | None:
     return None
 
 
-def tiers(url: str, as_json: bool) -> None:
+def tiers(target: Target, as_json: bool) -> None:
     """Print the state of the tiers. Raises ``ClientError``."""
-    found = asyncio.run(_tiers(url))
+    found = asyncio.run(_tiers(target))
     if as_json:
         print(json.dumps(found, indent=2))  # noqa: T201
         return
@@ -118,6 +131,28 @@ def tiers(url: str, as_json: bool) -> None:
     for tier in found:
         if tier["reason"]:
             Console().print(_cell(f"{tier['name']}: {tier['reason']}"), soft_wrap=True)
+
+
+def predictions(target: Target, limit: int, asked: Mapping[str, str], as_json: bool) -> None:
+    """Print the predictions of the key's owner, the newest first. Raises ``ClientError``."""
+    found = asyncio.run(_predictions(target, limit, asked))
+    if as_json:
+        print(json.dumps(found, indent=2))  # noqa: T201
+        return
+    # Within a terminal of 80 columns, and the ids whole.
+    table = Table("created (UTC)", "tier", "status", "ms", "id", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table.columns[3].justify = "right"
+    table.columns[4].no_wrap = True
+    for one in found:
+        created = one["created_at"][:19].replace("T", " ")
+        status = [one["status"], one["error"]["code"]] if one["error"] else [one["status"]]
+        took = one["metrics"].get("total_ms")
+        _add(table, created, one["tier"], _cell(*status), "" if took is None else f"{took:.0f}", one["id"])
+    _print(table)
+
+
+async def _predictions(target: Target, limit: int, asked: Mapping[str, str]) -> list[dict[str, Any]]:
+    return await target.client().predictions(limit, asked)
 
 
 def _reference(model: dict[str, Any]) -> str:
@@ -145,5 +180,5 @@ def _visible(character: str) -> str:
     return character.encode("unicode_escape").decode() if hidden else character
 
 
-async def _tiers(url: str) -> list[dict[str, Any]]:
-    return await Client(url).tiers()
+async def _tiers(target: Target) -> list[dict[str, Any]]:
+    return await target.client().tiers()

@@ -57,7 +57,7 @@ def main() -> None:
     """Serve image classification in tiers: predictions wait in a durable queue for workers that start when needed."""
 
 
-for command in (commands.classify, commands.tiers):
+for command in (commands.classify, commands.tiers, commands.predictions):
     main.add_command(command)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from typing import Any
 import pytest
 
 from client import console
+from client.client import ClientError
+from client.console import Target
 
 STRANGE = "[red]x[/] [/y] :rose: \\"
 ESCAPES = "a\x1b[31mb\x07\nc"
@@ -19,10 +22,13 @@ SHOWN_ESCAPES = r"a\x1b[31mb\x07\nc"
 
 
 class Server:
-    """Gives every request the same answer."""
+    """Gives every request the same answer, but the first ones those in ``before``, and notes what was asked."""
 
     def __init__(self) -> None:
         self.answer: dict[str, Any] = {}
+        self.before: list[dict[str, Any]] = []
+        self.status, self.headers = 200, dict[str, str]()
+        self.asked: list[tuple[str, Message]] = []
         parent = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -31,8 +37,11 @@ class Server:
                 self.do_GET()
 
             def do_GET(self) -> None:
-                body = json.dumps(parent.answer).encode()
-                self.send_response(200)
+                parent.asked.append((self.path, self.headers))
+                body = json.dumps(parent.before.pop(0) if parent.before else parent.answer).encode()
+                self.send_response(parent.status)
+                for name, value in parent.headers.items():
+                    self.send_header(name, value)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body)
@@ -59,7 +68,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 
 def classified(server: Server, picture: Path, capsys: pytest.CaptureFixture[str]) -> str:
-    console.classify(server.url, "free", [picture], 1, 1, as_json=False)
+    console.classify(Target(server.url), "free", [picture], 1, 1, as_json=False)
     return capsys.readouterr().out
 
 
@@ -104,6 +113,75 @@ def test_a_tier_s_words_are_shown_as_they_are(server: Server, capsys: pytest.Cap
         "reason": f"{STRANGE} {ESCAPES}",
     }
     server.answer = {"tiers": [tier]}
-    console.tiers(server.url, as_json=False)
+    console.tiers(Target(server.url), as_json=False)
     shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
     assert f"{STRANGE} {SHOWN_ESCAPES}" in shown
+
+
+def prediction(key: str, **changes: Any) -> dict[str, Any]:
+    plain = {"id": key, "tier": "free", "status": "queued", "created_at": "2030-01-31T12:00:00.000Z", "error": None}
+    return {**plain, "metrics": {}, **changes}
+
+
+def test_predictions_are_shown_page_by_page(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    error = {"code": f"image_broken {ESCAPES}", "detail": ""}
+    ended = prediction("p1", status="failed", error=error, metrics={"total_ms": 12.3})
+    server.before = [{"predictions": [ended] * 100, "next_cursor": "c+"}]
+    server.answer = {"predictions": [prediction("p2")], "next_cursor": None}
+    console.predictions(Target(server.url), 120, {"status": "failed"}, as_json=False)
+    shown = capsys.readouterr().out
+    assert [path for path, _ in server.asked] == [
+        "/v1/predictions?status=failed&limit=100",
+        "/v1/predictions?status=failed&limit=20&cursor=c%2B",
+    ]
+    assert "2030-01-31 12:00:00 free queued" in " ".join(shown.split())
+    assert f"image_broken {SHOWN_ESCAPES}" in shown
+    assert shown.count(" p1") == 100
+
+
+def test_predictions_in_json_are_those_of_the_answer(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    server.answer = {"predictions": [prediction("p1")], "next_cursor": "more"}
+    console.predictions(Target(server.url), 1, {}, as_json=True)
+    assert json.loads(capsys.readouterr().out) == [prediction("p1")]
+
+
+def test_a_key_is_sent_with_every_request_and_to_nobody_else(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "cat.jpg").write_bytes(b"x")
+    server.answer = {"code": "image_broken", "detail": "", "tiers": [], "predictions": [], "next_cursor": None}
+    target = Target(server.url.replace("//", "//somebody:password@"), "tsk_a_b")
+    console.classify(target, "free", [tmp_path / "cat.jpg"], 1, 1, as_json=False)
+    for ask in (console.tiers, lambda target, as_json: console.predictions(target, 1, {}, as_json)):
+        with pytest.raises(ClientError, match="image_broken"):
+            ask(target, as_json=True)
+    assert [(headers["X-API-Key"], headers["Authorization"][:6]) for _, headers in server.asked] == [
+        ("tsk_a_b", "Basic ")
+    ] * 3
+    server.status, server.headers = 302, {"Location": f"{server.url}/elsewhere"}
+    server.asked.clear()
+    with pytest.raises(ClientError):
+        console.tiers(target, as_json=True)
+    assert [path for path, _ in server.asked] == ["/v1/tiers"]
+    assert "tsk_a_b" not in repr(target)
+
+
+def test_without_a_key_none_is_sent(server: Server) -> None:
+    server.answer = {"tiers": []}
+    console.tiers(Target(server.url), as_json=True)
+    assert "X-API-Key" not in server.asked[0][1]
+
+
+def test_a_list_without_a_key_says_where_to_put_one(server: Server) -> None:
+    server.answer = {"code": "key_missing", "detail": "only owners of keys have a list"}
+    with pytest.raises(
+        ClientError, match=r"key_missing: only owners of keys have a list. Put the key .* TIERSERVE_KEY"
+    ):
+        console.predictions(Target(server.url), 1, {}, as_json=False)
+
+
+def test_a_limit_that_lasts_for_hours_is_shown_and_not_waited_for(
+    server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "cat.jpg").write_bytes(b"x")
+    server.status, server.headers = 429, {"Retry-After": "7200"}
+    server.answer = {"code": "day_limit", "detail": "100 of 100 pictures are used"}
+    assert "day_limit: 100 of 100" in classified(server, tmp_path / "cat.jpg", capsys)

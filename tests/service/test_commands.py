@@ -66,6 +66,27 @@ def test_no_command_prints_a_password_that_was_typed() -> None:
         assert "hunter2" not in done.stdout + done.stderr
 
 
+@pytest.mark.parametrize("words", [("classify", CAT), ("tiers",), ("predictions",)])
+def test_what_is_no_key_is_refused_and_never_printed(tmp_path: Path, words: tuple[str, ...]) -> None:
+    file = tmp_path / "key"
+    file.write_bytes(b"tsk_hunter2 tsk_hunter2\n")
+    said = run("server", *words, "--key-file", str(file), status=1)
+    assert f"{file} is not a key" in said
+    file.write_bytes(b"\xffhunter2")
+    said += run("server", *words, "--key-file", str(file), status=1)
+    said += run("server", *words, status=1, env={"TIERSERVE_KEY": "hunter2"})
+    assert "TIERSERVE_KEY in the environment is not a key" in said
+    assert said.count("tierserve keys create") == 2
+    assert "hunter2" not in said
+
+
+def test_predictions_without_a_key_name_the_next_step(running: Service) -> None:
+    said = run("server", "predictions", "--url", f"http://127.0.0.1:{running.port}", status=1)
+    assert "key_missing" in said
+    assert "TIERSERVE_KEY" in said
+    assert "--key-file" in said
+
+
 def test_tiers(running: Service) -> None:
     url = f"http://127.0.0.1:{running.port}"
     model = running.get("/v1/tiers/free").json["model"]
@@ -106,7 +127,9 @@ def test_render_validates_step_by_step() -> None:
     assert verdicts == ["ok   parameters", "ok   template", "ok   yaml", "ok   schema", "ok   invariants"]
 
 
-@pytest.mark.parametrize("words", [("server",), ("server", "serve"), ("server", "classify"), ("model", "build")])
+@pytest.mark.parametrize(
+    "words", [("server",), ("server", "serve"), ("server", "classify"), ("server", "predictions"), ("model", "build")]
+)
 def test_help_is_there(words: tuple[str, ...]) -> None:
     assert "--help" in run(*words, "--help")
 

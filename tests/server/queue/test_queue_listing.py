@@ -29,6 +29,7 @@ def paged(world: World, owner: str, limit: int, **asked: Any) -> list[str]:
     found: list[Prediction] = []
     while page := listed(world, owner, limit, after=after(found), **asked):
         assert len(page) <= limit
+        assert len(found) < 1000  # it does not begin anew
         found += page
     return ids(found)
 
