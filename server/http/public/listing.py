@@ -10,11 +10,10 @@ from datetime import datetime
 from http import HTTPStatus
 from typing import Any
 
-from server.access.callers import ANONYMOUS
 from server.http.base import PublicHandler
 from server.http.public.representation import summary
 from server.problems import Problem
-from server.queue import Prediction, Status, asked, is_id
+from server.queue import ANONYMOUS, Prediction, Status, asked, is_id
 
 MOST, USUAL = 100, 20
 LATEST = 253402300800.0  # the year 10000, which no clock of ours reaches
