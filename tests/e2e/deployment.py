@@ -32,6 +32,8 @@ HELM_SECONDS = 180.0
 CONNECT_SECONDS = 2.5  # a packet that was lost with a pod is sent again after 1 s, 3 s, 7 s ...: a new try is faster
 ANSWER_SECONDS = 120.0
 TIERS = ("free", "premium")
+# Most tests ask without a key and all from one address: their tiers are open to everybody, without limits.
+OPEN = {"anonymous": True, "perSecond": 0, "burst": 0, "perDay": 0, "queued": 0, "bytesQueued": 0}
 BROKEN = (OSError, http.client.HTTPException)  # a connection that broke, or could not be made
 SERVERS = "app.kubernetes.io/component=server"
 IMAGES = (
@@ -60,7 +62,7 @@ class Deployment:
     def __init__(self, cluster: Kubernetes, *sets: str) -> None:
         self.cluster = cluster
         given = tuple(os.environ.get(GIVEN_VALUES, "").split())
-        self.sets = (*(IMAGES if isinstance(cluster, Cluster) else given), *sets)
+        self.sets = (*(IMAGES if isinstance(cluster, Cluster) else given), *opened(*TIERS), *sets)
         self._helm = binaries.ensure(["helm"]) / "helm"
         self._address: tuple[str, int] | None = None
         self._forward: subprocess.Popen[str] | None = None
@@ -265,6 +267,11 @@ class Deployment:
             self._address = "127.0.0.1", int(said[1])
         assert self._address is not None
         return self._address
+
+
+def opened(*tiers: str) -> list[str]:
+    """The flags that open tiers to everybody, without limits."""
+    return [f"tiers.{tier}.access.{key}={json.dumps(value)}" for tier in tiers for key, value in OPEN.items()]
 
 
 def deploy(cluster: Kubernetes, *sets: str) -> Deployment:

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from tests.cluster.cluster import Kubernetes
-from tests.e2e.deployment import Deployment, deploy
+from tests.e2e.deployment import OPEN, Deployment, deploy
 from tests.e2e.pictures import CAT
 from tests.service.test_classify import is_cat
 from tests.waiting import eventually
@@ -23,6 +23,7 @@ GOLD = {
     "template": "gold.yaml.j2",
     "model": {"name": "tf_efficientnet_lite2", "variant": "int8"},
     "quota": {"cpu": "1", "memory": "1Gi"},
+    "access": OPEN,
     "waits": {"idleSeconds": 2},
 }
 TEMPLATE = """{% extends "base.yaml.j2" %}

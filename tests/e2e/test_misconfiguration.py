@@ -16,7 +16,7 @@ import yaml
 from server.leader.planning import BREAKER_FIRST
 from tests.cluster.cluster import Kubernetes
 from tests.cluster.shell import ClusterError
-from tests.e2e.deployment import TIERS, Deployment, deploy
+from tests.e2e.deployment import TIERS, Deployment, deploy, opened
 from tests.e2e.figures import tell
 from tests.e2e.pictures import CAT
 from tests.e2e.reasons import counted, health, in_force, reasons, told, work
@@ -58,7 +58,7 @@ def namespace(tier: str) -> str:
 def tier(name: str, *sets: str) -> list[str]:
     """The flags that add a tier."""
     own = (f"namespace.name={namespace(name)}", "template=free.yaml.j2", "model.name=tf_efficientnet_lite0")
-    return [f"tiers.{name}.{pair}" for pair in (*own, "quota.cpu=2", "waits.idleSeconds=2", *sets)]
+    return [f"tiers.{name}.{pair}" for pair in (*own, "quota.cpu=2", "waits.idleSeconds=2", *sets)] + opened(name)
 
 
 @pytest.fixture(scope="module")
