@@ -36,8 +36,8 @@
 {{- end }}
 {{- end }}
 {{- include "tierserve.unique" (list "pod.extraEnv" "name" .Values.pod.extraEnv (list "TIERSERVE_DATABASE_URL" "TIERSERVE_BLOBS_URL")) }}
-{{- include "tierserve.unique" (list "pod.extraVolumes" "name" .Values.pod.extraVolumes (list "state" "config" "api-access" "tmp")) }}
-{{- include "tierserve.unique" (list "pod.extraVolumeMounts" "mountPath" .Values.pod.extraVolumeMounts (list "/var/lib/tierserve" "/etc/tierserve" "/var/run/secrets/kubernetes.io/serviceaccount" "/tmp")) }}
+{{- include "tierserve.unique" (list "pod.extraVolumes" "name" .Values.pod.extraVolumes (list "state" "config" "api-access" "access" "tmp")) }}
+{{- include "tierserve.unique" (list "pod.extraVolumeMounts" "mountPath" .Values.pod.extraVolumeMounts (list "/var/lib/tierserve" "/etc/tierserve" "/var/run/secrets/kubernetes.io/serviceaccount" "/var/run/secrets/tierserve" "/tmp")) }}
 {{- end }}
 
 {{- define "tierserve.tierChecks" -}}

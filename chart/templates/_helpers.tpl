@@ -96,6 +96,32 @@ capabilities:
   drop: [ALL]
 {{- end }}
 
+{{/* The Secret that the chart makes where none is named. */}}
+{{- define "tierserve.accessSecret" -}}
+{{ include "tierserve.fullname" . }}-access
+{{- end }}
+
+{{/* Where the server finds what keys are checked with. */}}
+{{- define "tierserve.accessFolder" -}}
+/var/run/secrets/tierserve
+{{- end }}
+
+{{/* The names of the tiers that are open to callers without a key, or else of those that are not, as a JSON array. Takes a list: the root, which. */}}
+{{- define "tierserve.tiersByAccess" -}}
+{{- $names := list -}}
+{{- range $name, $tier := (index . 0).Values.tiers -}}
+{{- if eq (dig "access" "anonymous" false $tier) (index $ 1) -}}
+{{- $names = append $names $name -}}
+{{- end -}}
+{{- end -}}
+{{- toJson $names -}}
+{{- end }}
+
+{{/* The names of the tiers in which helm test classifies a picture, as a JSON array. */}}
+{{- define "tierserve.testedTiers" -}}
+{{- if .Values.access.test.secretName }}{{ keys .Values.tiers | sortAlpha | toJson }}{{ else }}{{ include "tierserve.tiersByAccess" (list . true) }}{{ end -}}
+{{- end }}
+
 {{/* What the server's environment has by name. */}}
 {{- define "tierserve.env" -}}
 {{- with .Values.database.secretName }}
