@@ -81,12 +81,15 @@ class Deployment:
         self.sets = (*self.sets, *sets)
         files = ("--values", str(values)) if values else ()
         said = self.helm("upgrade", RELEASE, str(CHART), *files, *self.flags(), "--wait", "--timeout=2m")
-        # A kubelet hands changed ConfigMaps on when a pod of its changes, and else once a minute.
+        self.hand_on()
+        return said
+
+    def hand_on(self) -> None:
+        """Have changed ConfigMaps and Secrets handed on to the servers now. A kubelet does it once a minute."""
         mark = ("annotate", "pods", f"--selector={SERVERS}", f"tierserve.dev/synced={time.monotonic_ns()}")
         eventually(
             lambda: self.kubectl(*mark, "--overwrite"), 30, "the servers' pods are marked", despite=(ClusterError,)
         )
-        return said
 
     @contextmanager
     def changed(self, *sets: str, values: Path | None = None) -> Iterator[None]:
@@ -166,16 +169,8 @@ class Deployment:
     def ask(
         self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
     ) -> Answer:
-        """Send one request on a new connection."""
-        connection = http.client.HTTPConnection(*self.address(), timeout=CONNECT_SECONDS)
-        try:
-            connection.connect()
-            connection.sock.settimeout(ANSWER_SECONDS)
-            connection.request(method, path, body, dict(headers or {}))
-            response = connection.getresponse()
-            return Answer(response.status, dict(response.getheaders()), response.read())
-        finally:
-            connection.close()
+        """Send one request to the public port."""
+        return ask(self.address(), method, path, body, headers)
 
     def address(self) -> tuple[str, int]:
         """The address of the public port: that of the Service, or a forwarded port if the cluster is elsewhere."""
@@ -267,6 +262,25 @@ class Deployment:
             self._address = "127.0.0.1", int(said[1])
         assert self._address is not None
         return self._address
+
+
+def ask(
+    address: tuple[str, int],
+    method: str,
+    path: str,
+    body: bytes | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Answer:
+    """Send one request on a new connection."""
+    connection = http.client.HTTPConnection(*address, timeout=CONNECT_SECONDS)
+    try:
+        connection.connect()
+        connection.sock.settimeout(ANSWER_SECONDS)
+        connection.request(method, path, body, dict(headers or {}))
+        response = connection.getresponse()
+        return Answer(response.status, dict(response.getheaders()), response.read())
+    finally:
+        connection.close()
 
 
 def opened(*tiers: str) -> list[str]:

@@ -91,11 +91,20 @@ def test_a_caller_sees_nothing_of_the_cluster_but_in_config(deployment: Deployme
 def test_the_release_comes_and_goes_and_the_tiers_and_the_queue_stay(deployment: Deployment) -> None:
     key = deployment.submit("free", CAT)
     assert deployment.ended(key)["status"] == "succeeded"
+    before = secret(deployment)
     deployment.uninstall()
     names = {item["metadata"]["name"] for item in deployment.items("namespaces", None)}
     assert {"tierserve-free", "tierserve-premium"} <= names
     eventually(lambda: deployment.items("pods", NAMESPACE, SERVERS), 90, "the server is gone", operator.not_)
     deployment.helm("install", RELEASE, "chart", *deployment.flags(), "--wait", "--timeout=2m")
     deployment.wait_ready()
+    assert secret(deployment) == before, "what keys are checked with was kept"
     assert deployment.prediction(key)["status"] == "succeeded", "the queue was kept"
     assert is_cat(deployment.post("free", CAT))
+
+
+def secret(deployment: Deployment) -> dict[str, str]:
+    """What is in the Secret that the chart has made."""
+    (found,) = deployment.items("secrets", NAMESPACE, fields=f"metadata.name={RELEASE}-access")
+    assert found["data"].keys() == {"pepper", "admin-token"}
+    return dict(found["data"])
