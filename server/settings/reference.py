@@ -42,10 +42,10 @@ key or a wrong value is refused, with its file and line.
 
 _CHART_RULES = """\
 - The Job template of each tier exists.
-- In a cluster: no port of the server is 0. No tier runs in the server's own namespace. `service.nodePort` and the keys
-  of load balancers need a `service.type` that uses them. `httpRoute` names a Gateway. With network policies,
-  `serviceMonitor` needs `networkPolicy.monitoring`. Environment variables, volumes and mounts that are added to the
-  server's pod do not use the chart's own names and paths.
+- In a cluster: no port of the server is 0. No tier runs in the server's own namespace. `service.nodePort`,
+  `service.externalTrafficPolicy=Local` and the keys of load balancers need a `service.type` that uses them. `httpRoute`
+  names a Gateway. With network policies, `serviceMonitor` needs `networkPolicy.monitoring`. Environment variables,
+  volumes and mounts that are added to the server's pod do not use the chart's own names and paths.
 - `replicas` above 1, and `autoscaling`, need `database.secretName` and `blobs.url`. `autoscaling.minReplicas` is at
   most `maxReplicas`, and the server's pod requests CPU. `blobs.secretName` needs `blobs.url`.
 """
