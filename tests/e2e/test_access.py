@@ -9,7 +9,6 @@ import shlex
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -155,12 +154,12 @@ def test_a_client_is_known_by_its_address_behind_a_trusted_proxy_alone(deploymen
     answer = ask_free(server, "198.51.100.8")
     assert code(answer) == "rate_limit"
     assert int(answer.headers["Retry-After"]) >= 1
-    lines = accessed(deployment)
-    assert {"198.51.100.7", "198.51.100.8"} <= {line["address"] for line in lines}
-    assert not [line for line in lines if str(line["address"]).startswith("203.0.113.")]
+    found = addresses(deployment)
+    assert {"198.51.100.7", "198.51.100.8"} <= found
+    assert not [address for address in found if address.startswith("203.0.113.")]
     # Through the Service the node's address is that of the connection, and no proxy's.
     deployment.post("free", CAT, {"X-Forwarded-For": "198.51.100.9", "Prefer": "respond-async"})
-    assert "198.51.100.9" not in {line["address"] for line in accessed(deployment)}
+    assert "198.51.100.9" not in addresses(deployment)
 
 
 def ask_free(server: tuple[str, int], forwarded: str) -> Answer:
@@ -168,7 +167,7 @@ def ask_free(server: tuple[str, int], forwarded: str) -> Answer:
     return ask(server, "POST", "/img-classification/free", CAT, headers)
 
 
-def accessed(deployment: Deployment) -> list[dict[str, Any]]:
-    """The lines of the servers' access logs."""
-    lines = [line[line.index("{") :] for line in logs(deployment).splitlines() if '"request' in line]
-    return [json.loads(line) for line in lines]
+def addresses(deployment: Deployment) -> set[str]:
+    """The addresses in the servers' access logs."""
+    lines = [line[line.index("{") :] for line in logs(deployment).splitlines() if '"request_id"' in line]
+    return {str(json.loads(line).get("address", "")) for line in lines}
