@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.cluster import Cluster
-from tests.e2e.deployment import RELEASE, Deployment, ask, deploy
+from tests.e2e.deployment import RELEASE, TIERS, Deployment, ask, deploy
 from tests.e2e.figures import tell
 from tests.e2e.keyholders import Hashed, bearer, code, hashed, holding, keep, logs, operate, servers, use
 from tests.e2e.pictures import CAT
@@ -123,6 +123,16 @@ def test_a_revoked_key_is_worth_nothing_on_any_server_two_seconds_later(deployme
     operate(deployment, "revoke", key.split("_")[1])
     took = everywhere(deployment, key, refused, REVOKED_SECONDS + SLACK_SECONDS)
     tell(f"a key is refused by both servers {took:.1f} s after `tierserve keys revoke` has ended")
+
+
+def test_helm_test_classifies_a_picture_in_each_tier_with_a_key(deployment: Deployment) -> None:
+    key = create(deployment, "--owner", "tester", *(word for tier in TIERS for word in ("--tier", tier)))
+    deployment.kubectl("create", "secret", "generic", "tester", f"--from-literal=key={key}")
+    deployment.upgrade("access.test.secretName=tester")
+    said = deployment.helm("test", RELEASE, "--logs", "--timeout=2m")
+    assert said.count("Succeeded") >= len(TIERS)
+    assert said.count("cat") >= len(TIERS)
+    assert key not in said
 
 
 def test_keys_from_git_are_rotated_and_no_request_fails(deployment: Deployment, pepper: Path, first: Hashed) -> None:
