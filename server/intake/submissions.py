@@ -14,7 +14,18 @@ from server.intake.gathering import Request
 from server.intake.pictures import Pictures
 from server.intake.wishes import Wishes
 from server.problems import Problem
-from server.queue import Depth, OutcomeUnknown, Prediction, Queue, QueueBytesFull, QueueFull, Submission, asked, chained
+from server.queue import (
+    Depth,
+    OutcomeUnknown,
+    Prediction,
+    Queue,
+    QueueBytesFull,
+    QueueFull,
+    Submission,
+    Submitted,
+    asked,
+    chained,
+)
 from server.settings.records import Limits, Tier
 
 # A larger one is hashed off the event loop. It would take more than some milliseconds there.
@@ -61,21 +72,22 @@ class Submissions:
             raise queue_bytes_full(tier.name, error.taken, error.limit) from error
 
     async def _keep(self, submission: Submission, pictures: Sequence[Sequence[Piece]], limits: Limits) -> Prediction:
-        def keep() -> Future[tuple[Prediction, bool]]:
+        def keep() -> Future[Submitted]:
             self._pictures.keep(submission.id, pictures)
             beside = self._beside(submission.tier)
             return self._queue.submit(submission, limits.queue - beside.queued, limits.queue_bytes - beside.bytes)
 
         needed = False
         try:
-            prediction, needed = await asked(chained(self._disk, keep))
+            submitted = await asked(chained(self._disk, keep))
+            needed = submitted.new
         except OutcomeUnknown:
             needed = True  # there may be a row; if there is none, the blob is swept like any orphan
             raise
         finally:
             if not needed:
                 await self._pictures.forget([submission.id])
-        return prediction
+        return submitted.prediction
 
     async def _fingerprint(self, request: Request) -> str:
         if sum(len(chunk) for chunks in request.pictures for chunk in chunks) <= HASHED_AT_ONCE_BYTES:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import Future
 from itertools import islice
 
 from server.blobs import Blobs
 from server.leader.answers import answer
 from server.leader.paging import pages
 from server.leader.term import Term
-from server.queue import Queue
+from server.queue import Queue, Visited
 from server.settings.live import Live
 
 # A younger blob may still get its row.
@@ -27,14 +29,23 @@ class Sweeping:
     def step(self, term: Term) -> None:
         """Sweep once. Raises ``BlobError`` or ``OSError``; the next sweep finds what this one left."""
         kept = {name: tier.waits.results for name, tier in self._live.current.settings.tiers.items()}
-        for forget in (self._queue.forget_jobs, self._queue.forget_counts):
-            for more in pages(forget, term):
-                if not more:
-                    break
+        for more in pages(self._queue.forget_jobs, term):
+            if not more:
+                break
+        for forget in (self._queue.forget_counts, self._queue.forget_shares):
+            self._walk(forget, term)
         for gone in pages(lambda: self._queue.purge(kept), term):
             if not gone:
                 break
         self._sweep_blobs(term)
+
+    @staticmethod
+    def _walk(forget: Callable[[Visited | None], Future[Visited | None]], term: Term) -> None:
+        after: Visited | None = None
+        for reached in pages(lambda: forget(after), term):  # noqa: B023 (asked before it changes)
+            if reached is None:
+                break
+            after = reached
 
     def _sweep_blobs(self, term: Term) -> None:
         """Delete the old blobs that neither this sweep nor the one before it found needed.

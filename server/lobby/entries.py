@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import bisect
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -42,6 +43,7 @@ class Entry:
     held: Held
     changed: Callable[[], None]
     due_from: float
+    start: float = 0.0
     state: State = State.WAITING
     hold: Hold | None = None
     lost: str = ""
@@ -53,12 +55,12 @@ class Entry:
     @property
     def place(self) -> Place:
         """Where it stands in the order of its tier."""
-        return self.submission.priority, self.accepted_at
+        return self.submission.priority, math.floor(self.start), self.accepted_at
 
     @property
     def arrival(self) -> Arrival:
         """What the queue is told of it."""
-        return Arrival(self.submission, self.accepted_at, self.hold)
+        return Arrival(self.submission, self.accepted_at, self.start, self.hold)
 
 
 class Line:

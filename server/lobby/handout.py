@@ -215,7 +215,7 @@ class Handout:
         if now - seat.noted_at >= NOTED_SECONDS:
             seat.noted_at = now
             try:
-                self._queue.got_work(seat.peer.worker.job)
+                self._queue.got_work(seat.peer.worker.job, seat.peer.worker.tier, 0)
             except QueueError as error:
                 log.debug("not noted: %s", error)
 

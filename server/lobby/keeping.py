@@ -11,7 +11,7 @@ from server.blobs import BlobError
 from server.intake.pictures import Pictures
 from server.lobby.entries import Book, Entry, State
 from server.points import Point, reached
-from server.queue import ATTEMPTS, FINAL, OutcomeUnknown, Prediction, Queue, QueueError, Status, asked, chained
+from server.queue import ATTEMPTS, FINAL, Kept, OutcomeUnknown, Prediction, Queue, QueueError, Status, asked, chained
 from server.settings.records import Settings
 
 log = logging.getLogger(__name__)
@@ -80,13 +80,13 @@ class Keeping:
         attempts, seconds = tier.limits.attempts if tier else ATTEMPTS, self._settings().lease.seconds
         key, pictures = entry.submission.id, entry.pictures
 
-        def write() -> Future[Prediction]:
+        def write() -> Future[Kept]:
             self._pictures.keep(key, pictures)
             return self._queue.keep(arrival, attempts, seconds, entry.lost)
 
         needed = False
         try:
-            prediction = await asked(chained(self._disk, write))
+            prediction = (await asked(chained(self._disk, write))).prediction
             needed = prediction.status not in FINAL
         except OutcomeUnknown:
             needed = True  # there may be a row; if there is none, the blob is swept like any orphan

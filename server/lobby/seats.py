@@ -11,7 +11,7 @@ from server.access.workers import Worker
 from server.blobs import Piece
 from server.queue import Leased, Place
 
-ANY: Place = (-(1 << 62), -math.inf)  # there may be anything in the table
+ANY: Place = (-(1 << 62), 0, -math.inf)  # there may be anything in the table
 
 
 @dataclass(frozen=True, slots=True)

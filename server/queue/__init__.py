@@ -6,6 +6,8 @@ when ``open_database`` is given a URL.
 
 from server.queue.asking import Recent, RecentByName, asked, chained
 from server.queue.facts.errors import (
+    CallerQueueBytesFull,
+    CallerQueueFull,
     CannotOpen,
     Collided,
     Conflict,
@@ -40,6 +42,7 @@ from server.queue.facts.records import (
     Hold,
     JobRow,
     KeptKeys,
+    Kept,
     Key,
     Leased,
     Pace,
@@ -49,6 +52,7 @@ from server.queue.facts.records import (
     Reclaimed,
     Strikes,
     Submission,
+    Submitted,
     TierView,
 )
 from server.queue.facts.results import fault
@@ -56,6 +60,7 @@ from server.queue.facts.states import ANONYMOUS, EDGES, FINAL, Clock, Ids, Statu
 from server.queue.facts.tokens import new_token
 from server.queue.opening import open_database
 from server.queue.operations.moves import HELD_BYTES, HELD_MOST
+from server.queue.operations.sweeps import Visited
 from server.queue.queue import Queue
 from server.queue.store.database import Database, steady
 from server.queue.store.sqlite import SQLite
@@ -72,6 +77,8 @@ __all__ = [
     "Arrival",
     "Available",
     "Beside",
+    "CallerQueueBytesFull",
+    "CallerQueueFull",
     "CannotOpen",
     "Clock",
     "Collided",
@@ -91,6 +98,7 @@ __all__ = [
     "Ids",
     "JobRow",
     "KeptKeys",
+    "Kept",
     "Key",
     "KeysChanged",
     "Leased",
@@ -120,8 +128,10 @@ __all__ = [
     "StorageError",
     "Strikes",
     "Submission",
+    "Submitted",
     "TierView",
     "UnknownJob",
+    "Visited",
     "asked",
     "chained",
     "fault",

@@ -75,7 +75,7 @@ async def _queue(prediction: Prediction, services: Services) -> dict[str, Any] |
     position = await asked(services.queue.position(prediction.id))
     if position is None:
         return None
-    beside = services.lobby.ahead_of(prediction.tier, (prediction.priority, prediction.accepted_at))
+    beside = services.lobby.ahead_of(prediction.tier, (prediction.priority, prediction.turn, prediction.accepted_at))
     ahead = position.ahead + beside
     pace = await services.paces.get(prediction.tier)
     view = (await services.views.get()).get(prediction.tier, NEVER_SEEN)

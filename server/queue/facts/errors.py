@@ -29,6 +29,22 @@ class QueueBytesFull(RuleRefusal):
         self.tier, self.taken, self.limit = tier, taken, limit
 
 
+class CallerQueueFull(RuleRefusal):
+    """As many predictions of one caller wait in the tier as may."""
+
+    def __init__(self, caller: str, depth: int, limit: int) -> None:
+        super().__init__(f"{depth} predictions of {caller} wait, and {limit} may")
+        self.caller, self.depth, self.limit = caller, depth, limit
+
+
+class CallerQueueBytesFull(RuleRefusal):
+    """The pictures of one caller's waiting predictions take all the bytes that they may, or would with this one's."""
+
+    def __init__(self, caller: str, taken: int, limit: int) -> None:
+        super().__init__(f"the waiting pictures of {caller} take {taken} of {limit} bytes")
+        self.caller, self.taken, self.limit = caller, taken, limit
+
+
 class UnknownJob(RuleRefusal):
     """No live Job of that name and tier: a worker that hears this has nothing to do any more."""
 

@@ -39,6 +39,7 @@ class Submission:
 class Prediction:
     """A prediction as a reader sees it. ``attempts`` counts its leases, less those that were handed back.
 
+    ``turn`` orders the predictions of its tier that have the same priority: see ``operations.shares``.
     ``model`` is what its tier's settings said when it was accepted, and NAME@VERSION once a worker has answered.
     ``reason`` says why its last lease was lost; it is empty if none was.
     """
@@ -51,6 +52,7 @@ class Prediction:
     size: int
     top_k: int
     priority: int
+    turn: int
     owner: str
     fingerprint: str | None
     accepted_at: float
@@ -113,16 +115,20 @@ class Leased:
     solo: bool
 
 
-Place: TypeAlias = tuple[int, float]
-"""Where a prediction stands in the order of its tier: its priority, and when it was accepted."""
+Place: TypeAlias = tuple[int, int, float]
+"""Where a prediction stands in the order of its tier: its priority, its turn, and when it was accepted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Granted:
-    """What a worker was given, and the place of the first prediction in the table that was left; None: none waits."""
+    """What a worker was given, and the place of the first prediction in the table that was left; None: none waits.
+
+    ``turn`` is the latest turn among what was given; 0 if nothing was.
+    """
 
     leased: list[Leased]
     next: Place | None
+    turn: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,11 +150,35 @@ class Hold:
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """A prediction that comes into the table after it was accepted; ``hold`` says which worker has it, if any has."""
+    """A prediction that comes into the table after it was accepted; ``hold`` says which worker has it, if any has.
+
+    ``start`` is where it starts in the share of its caller; its turn is the whole part.
+    """
 
     submission: Submission
     accepted_at: float
+    start: float
     hold: Hold | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """What became of a submission. ``new``: False for an older prediction that its idempotency key stands for.
+
+    ``finish`` is where the caller's next prediction starts, by what the table shows; 0 unless this one is new.
+    """
+
+    prediction: Prediction
+    new: bool
+    finish: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A prediction that has come into the table, and where the caller's next one starts, by what the table shows."""
+
+    prediction: Prediction
+    finish: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
@@ -10,10 +11,11 @@ from typing import Any
 import sqlalchemy as sa
 
 from server.queue.facts.news import Available
-from server.queue.facts.records import Arrival, Completion, Prediction, Submission
+from server.queue.facts.records import Arrival, Completion, Kept, Prediction, Submission
 from server.queue.facts.states import Status
 from server.queue.operations.leases import HOLDER
 from server.queue.operations.moves import error_text, fate
+from server.queue.operations.shares import charge, standing
 from server.queue.store.tables import predictions
 from server.queue.store.transactions import Operations, Transaction, write
 
@@ -28,7 +30,7 @@ _BLANK: dict[str, Any] = {
     "lost_tokens": "",
     "reason": "",
 }
-_COLUMNS = (*_SUBMITTED, "status", "accepted_at", "deadline_at", *_BLANK)
+_COLUMNS = (*_SUBMITTED, "turn", "status", "accepted_at", "deadline_at", *_BLANK)
 _INSERT = sa.insert(predictions).values({name: sa.bindparam(name, type_=_p[name].type) for name in _COLUMNS})
 _SHOWN = tuple(field.name for field in fields(Prediction))
 
@@ -38,7 +40,10 @@ class Arrivals(Operations):
 
     @write
     def settle(self, tx: Transaction, ended: Sequence[tuple[Arrival, Completion]]) -> list[Prediction]:
-        """Store predictions that have ended, each with its only lease; the answer has them in this order."""
+        """Store predictions that have ended, each with its only lease; the answer has them in this order.
+
+        Nobody's share is charged with them.
+        """
         rows = [_final(arrival, completion, tx.now) for arrival, completion in ended]
         tx.change(_INSERT, rows)
         return [
@@ -47,11 +52,21 @@ class Arrivals(Operations):
         ]
 
     @write
-    def keep(self, tx: Transaction, arrival: Arrival, attempts: int, seconds: float, lost: str = "") -> Prediction:
+    def keep(
+        self,
+        tx: Transaction,
+        arrival: Arrival,
+        attempts: int,
+        seconds: float,
+        lost: str = "",
+        *,
+        paid: bool = False,
+    ) -> Kept:
         """Store a prediction that waits or, if it is held, is leased for ``seconds`` at most.
 
         ``lost`` says how the lease that held it was lost. It is lost, too, if its Job is over. The prediction then
-        waits to be leased alone, or ends after ``attempts``.
+        waits to be leased alone, or ends after ``attempts``. Its caller's share is charged with it, unless that is
+        ``paid``: the caller's later predictions were.
         """
         row = {**_row(arrival), "status": Status.QUEUED.value}
         if hold := arrival.hold:
@@ -66,14 +81,25 @@ class Arrivals(Operations):
         tx.change(_INSERT, row)
         if row["status"] == Status.QUEUED:
             tx.tell(Available(arrival.submission.tier))
-        return _prediction(row, None, json.loads(row["error"]) if row["error"] else None)
+        prediction = _prediction(row, None, json.loads(row["error"]) if row["error"] else None)
+        return Kept(prediction, _finish(tx, arrival, paid=paid))
+
+
+def _finish(tx: Transaction, arrival: Arrival, *, paid: bool) -> float:
+    one = arrival.submission
+    cost = one.images / one.weight
+    if paid:
+        return arrival.start + cost
+    at = standing(tx, one.tier, one.caller)
+    return charge(tx, one.tier, one.caller, at, max(at.finish, arrival.start), cost)
 
 
 def _row(arrival: Arrival) -> dict[str, Any]:
     submission = arrival.submission
     given = {name: getattr(submission, name) for name in _SUBMITTED}
     at = arrival.accepted_at
-    return {**_BLANK, **given, "accepted_at": at, "deadline_at": at + submission.deadline}
+    turn = math.floor(arrival.start)
+    return {**_BLANK, **given, "turn": turn, "accepted_at": at, "deadline_at": at + submission.deadline}
 
 
 def _final(arrival: Arrival, completion: Completion, now: float) -> dict[str, Any]:

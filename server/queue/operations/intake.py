@@ -10,31 +10,27 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from server.queue.facts.errors import QueueBytesFull, QueueFull
+from server.queue.facts.errors import CallerQueueBytesFull, CallerQueueFull, QueueBytesFull, QueueFull
 from server.queue.facts.news import Available
-from server.queue.facts.records import Position, Prediction, Submission
+from server.queue.facts.records import Position, Prediction, Submission, Submitted
 from server.queue.facts.states import FINAL, Status
-from server.queue.operations.moves import MOVED, ORDER, Moves, bind
+from server.queue.operations.moves import MOVED, Moves, bind
+from server.queue.operations.shares import charge, standing
 from server.queue.store.statements import Row
-from server.queue.store.tables import depths, literal, predictions, waiting
+from server.queue.store.tables import literal, predictions, waiting
 from server.queue.store.transactions import Operations, Transaction, read, write
 
 _p = predictions.c
 _SHOWN = tuple(field.name for field in fields(Prediction))
 _SUBMITTED = tuple(field.name for field in fields(Submission) if field.name not in ("deadline", "weight"))
 READ = tuple(_p[name] for name in _SHOWN)
-_GIVEN = tuple(_p[name] for name in (*_SUBMITTED, "accepted_at", "deadline_at"))
+_GIVEN = tuple(_p[name] for name in (*_SUBMITTED, "turn", "accepted_at", "deadline_at"))
 _ECHOED = tuple(column.name for column in _GIVEN if column.name in _SHOWN)
-# One statement counts and inserts; how many rows it wrote tells whether there was room. Several servers on PostgreSQL
-# can exceed the limits by what they insert at the same time, as they do not see each other's rows before the commit.
-_DEPTH = sa.select(sa.func.sum(depths.c.queued)).where(depths.c.tier == bind("tier"))
-_BYTES = sa.select(sa.func.sum(depths.c.bytes)).where(depths.c.tier == bind("tier"))
-_INSERT = sa.insert(predictions).from_select(
-    [_p.status, *_GIVEN],
-    sa.select(literal(Status.QUEUED), *(sa.bindparam(column.name, type_=column.type) for column in _GIVEN)).where(
-        sa.func.coalesce(_DEPTH.scalar_subquery(), 0) < bind("limit"),
-        sa.func.coalesce(_BYTES.scalar_subquery(), 0) <= bind("most_bytes"),
-    ),
+_INSERT = sa.insert(predictions).values(
+    {
+        "status": literal(Status.QUEUED),
+        **{column.name: sa.bindparam(column.name, type_=column.type) for column in _GIVEN},
+    }
 )
 _BY_ID = sa.select(*READ).where(_p.id == bind("id"))
 _keyed = (_p.owner == bind("owner"), _p.idempotency_key == bind("key"))
@@ -46,19 +42,26 @@ _ALIVE, _ENDED = _AMONG.where(_p.completed_at.is_(None)), _AMONG.where(_p.comple
 # SQLAlchemy leaves it out for SQLite, which has one writer.
 _LIVE = sa.select(*MOVED).where(_p.id == bind("id")).with_for_update()
 _queue = (_p.tier == bind("tier"), _p.status == literal(Status.QUEUED))
-_OLDEST_AFTER = (  # in the order of the queue, whose index gives the first one without a sort
-    sa.select(_p.priority, _p.accepted_at).where(*_queue, _p.priority > bind("priority")).order_by(*ORDER).limit(1)
-)
-_POSITION = sa.select(_p.seq, _p.tier, _p.priority, _p.accepted_at, _p.status).where(_p.id == bind("id"))
-# Whole seconds are counted already. The rows of its own second are counted in two parts, which SQLite takes off the
-# index; a comparison of (accepted_at, seq) would cost it twice the time.
-_of_tier = sa.select(sa.func.coalesce(sa.func.sum(waiting.c.queued), 0)).where(waiting.c.tier == bind("tier"))
+_OLDEST = sa.select(_p.accepted_at).where(*_queue).order_by(_p.accepted_at).limit(1)
+_its_own = sa.select(_p.size).where(*_queue, _p.caller == bind("caller")).limit(bind("most")).subquery()
+_OF_CALLER = sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(_its_own.c.size), 0))
+_POSITION = sa.select(_p.seq, _p.tier, _p.priority, _p.turn, _p.accepted_at, _p.status).where(_p.id == bind("id"))
+# Blocks of turns, turns and whole seconds are counted already. The rows of its own turn and second are counted in two
+# parts, which SQLite takes off the index; a comparison of (accepted_at, seq) would cost it twice the time.
+_w = waiting.c
+_counted = sa.select(sa.func.coalesce(sa.func.sum(_w.queued), 0)).where(_w.tier == bind("tier"))
+_equal = _w.priority == bind("priority")
 _beside = (
-    sa.select(sa.func.count()).select_from(predictions).where(*_queue, _p.priority == bind("priority")).correlate(None)
+    sa.select(sa.func.count())
+    .select_from(predictions)
+    .where(*_queue, _p.priority == bind("priority"), _p.turn == bind("turn"))
+    .correlate(None)
 )
 _AHEAD = sa.select(
-    _of_tier.where(waiting.c.priority < bind("priority")).scalar_subquery()
-    + _of_tier.where(waiting.c.priority == bind("priority"), waiting.c.second < bind("second")).scalar_subquery()
+    _counted.where(_w.level == 0, _w.priority < bind("priority")).scalar_subquery()
+    + _counted.where(_w.level == 0, _equal, _w.turn < bind("block")).scalar_subquery()
+    + _counted.where(_w.level == 1, _equal, _w.turn >= bind("first"), _w.turn < bind("turn")).scalar_subquery()
+    + _counted.where(_w.level == 2, _equal, _w.turn == bind("turn"), _w.second < bind("second")).scalar_subquery()
     + _beside.where(_p.accepted_at >= bind("since"), _p.accepted_at < bind("accepted_at")).scalar_subquery()
     + _beside.where(_p.accepted_at == bind("accepted_at"), _p.seq < bind("seq")).scalar_subquery()
 )
@@ -77,22 +80,10 @@ def prediction_of(row: Row) -> Prediction:
     return Prediction(**values)
 
 
-def _sum(tx: Transaction, statement: sa.Select[Any], tier: str) -> int:
-    found = tx.first(statement, tier=tier)
-    return int(found[0] or 0) if found else 0
-
-
 def oldest(tx: Transaction, tier: str) -> float | None:
-    """When the oldest waiting prediction of a tier was accepted.
-
-    It is the first of some priority: each of these is found by one step of the index of the queue.
-    """
-    found: list[float] = []
-    priority = -(1 << 31)  # no INTEGER of the column is smaller
-    while (row := tx.first(_OLDEST_AFTER, tier=tier, priority=priority)) is not None:
-        priority = row.priority
-        found.append(row.accepted_at)
-    return min(found, default=None)
+    """When the oldest waiting prediction of a tier was accepted."""
+    row = tx.first(_OLDEST, tier=tier)
+    return None if row is None else float(row.accepted_at)
 
 
 class Intake(Operations):
@@ -100,28 +91,47 @@ class Intake(Operations):
 
     @write
     def submit(
-        self, tx: Transaction, submission: Submission, limit: int, limit_bytes: int = UNLIMITED
-    ) -> tuple[Prediction, bool]:
-        """Queue a prediction, unless ``limit`` already wait in its tier; return it and True.
+        self,
+        tx: Transaction,
+        submission: Submission,
+        limit: int,
+        limit_bytes: int = UNLIMITED,
+        floor: float = 0.0,
+        most_queued: int | None = None,
+        most_bytes_queued: int | None = None,
+    ) -> Submitted:
+        """Queue a prediction, unless ``limit`` already wait in its tier.
 
-        With it, the pictures of the tier's live predictions take ``limit_bytes`` at most.
+        With it, the pictures of the tier's live predictions take ``limit_bytes`` at most. Of its caller's predictions,
+        ``most_queued`` may wait in the tier, and their pictures may take ``most_bytes_queued``; None: no such limit.
+        It starts at ``floor`` at the earliest, where the caller's predictions finish that are not in the table.
 
-        If the owner has used the idempotency key with the same fingerprint before, in whatever tier, return that
-        prediction and False. Raises ``QueueFull``, ``QueueBytesFull``, ``Conflict`` for an id that is there.
+        If the owner has used the idempotency key with the same fingerprint before, in whatever tier, that prediction
+        is the answer. Raises ``QueueFull``, ``QueueBytesFull``, ``CallerQueueFull``, ``CallerQueueBytesFull``,
+        ``Conflict`` for an id that is there. Several servers on PostgreSQL can exceed the limits by what they insert
+        at the same time, as they do not see each other's rows before the commit.
         """
         if submission.idempotency_key is not None:
             known = _by_key(tx, submission.owner, submission.idempotency_key, submission.fingerprint)
             if known is not None:
-                return known, False
+                return Submitted(known, new=False)
+        tier, caller = submission.tier, submission.caller
+        at = standing(tx, tier, caller)
+        if at.queued >= limit:
+            raise QueueFull(tier, at.queued, limit, oldest(tx, tier))
+        if at.bytes + submission.size > limit_bytes:
+            raise QueueBytesFull(tier, at.bytes, limit_bytes)
+        if most_queued is not None or most_bytes_queued is not None:
+            _bound_caller(tx, submission, limit, most_queued, most_bytes_queued)
+        start = max(at.reached + 1.0, at.finish, floor)
         values: dict[str, Any] = {name: getattr(submission, name) for name in _SUBMITTED}
+        values["turn"] = math.floor(start)
         values["accepted_at"], values["deadline_at"] = tx.now, tx.now + submission.deadline
-        if tx.change(_INSERT, values | {"limit": limit, "most_bytes": limit_bytes - submission.size}) == 0:
-            depth = _sum(tx, _DEPTH, submission.tier)
-            if depth >= limit:
-                raise QueueFull(submission.tier, depth, limit, oldest(tx, submission.tier))
-            raise QueueBytesFull(submission.tier, _sum(tx, _BYTES, submission.tier), limit_bytes)
-        tx.tell(Available(submission.tier))
-        return Prediction(status=Status.QUEUED, **{name: values[name] for name in _ECHOED}), True
+        tx.change(_INSERT, values)
+        finish = charge(tx, tier, caller, at, start, submission.images / submission.weight)
+        tx.tell(Available(tier))
+        prediction = Prediction(status=Status.QUEUED, **{name: values[name] for name in _ECHOED})
+        return Submitted(prediction, new=True, finish=finish)
 
     @read
     def find_key(self, tx: Transaction, owner: str, key: str, fingerprint: str) -> Prediction | None:
@@ -167,9 +177,22 @@ class Intake(Operations):
         if row is None or row.status != Status.QUEUED:
             return None
         second = math.floor(row.accepted_at)
-        place = {"tier": row.tier, "priority": row.priority, "accepted_at": row.accepted_at, "seq": row.seq}
-        ((ahead,),) = tx.rows(_AHEAD, **place, second=second, since=float(second))
+        block = row.turn >> 10
+        place = {name: getattr(row, name) for name in ("tier", "priority", "turn", "accepted_at", "seq")}
+        ((ahead,),) = tx.rows(_AHEAD, **place, block=block, first=block << 10, second=second, since=float(second))
         return Position(position=int(ahead) + 1, ahead=int(ahead))
+
+
+def _bound_caller(
+    tx: Transaction, submission: Submission, limit: int, most_queued: int | None, most_bytes_queued: int | None
+) -> None:
+    """Refuse a prediction that its caller may not add to those that wait; no more of them are read than may wait."""
+    most = limit if most_queued is None else max(0, min(limit, most_queued))
+    ((depth, taken),) = tx.rows(_OF_CALLER, tier=submission.tier, caller=submission.caller, most=most)
+    if most_queued is not None and depth >= most_queued:
+        raise CallerQueueFull(submission.caller, depth, most_queued)
+    if most_bytes_queued is not None and taken + submission.size > most_bytes_queued:
+        raise CallerQueueBytesFull(submission.caller, int(taken), most_bytes_queued)
 
 
 def _found(tx: Transaction, statement: sa.Select[Any], ids: Iterable[str]) -> set[str]:

@@ -27,6 +27,7 @@ from server.queue.operations.moves import (
     Moves,
     bind,
 )
+from server.queue.operations.shares import reach
 from server.queue.store.statements import Row
 from server.queue.store.tables import jobs, literal, predictions
 from server.queue.store.transactions import Operations, Transaction, write
@@ -55,7 +56,7 @@ _QUEUE = (
 )
 # Without a lock, or what is only looked at would be hidden from another server that leases at the same time.
 _NEXT = (
-    sa.select(_p.priority, _p.accepted_at)
+    sa.select(_p.priority, _p.turn, _p.accepted_at)
     .where(_p.tier == bind("tier"), _p.status == literal(Status.QUEUED), _p.deadline_at - bind("now") > 0)
     .order_by(*ORDER)
     .limit(1)
@@ -100,11 +101,11 @@ class Leases(Operations):
     ) -> Granted:
         """Take up to ``most`` predictions, ``most_bytes`` in all (but always one), each for ``seconds`` at most.
 
-        First come, first served, by (priority, time of acceptance); nothing that stands after ``until``. A solo
-        prediction (one of which a lease was lost) is leased alone: only to a Job that holds nothing else, ``beside``
-        the table too, which then gets nothing more until it has finished it. It is never overtaken: while it is the
-        first in the queue, a Job that holds others gets nothing. A Job holds at most 64 predictions, and beyond the
-        second at most 64 MB. Raises ``UnknownJob``: the worker should exit.
+        By (priority, turn, time of acceptance); nothing that stands after ``until``. The tier has then reached the turn
+        of what was leased. A solo prediction (one of which a lease was lost) is leased alone: only to a Job that holds
+        nothing else, ``beside`` the table too, which then gets nothing more until it has finished it. It is never
+        overtaken: while it is the first in the queue, a Job that holds others gets nothing. A Job holds at most 64
+        predictions, and beyond the second at most 64 MB. Raises ``UnknownJob``: the worker should exit.
         """
         holder = tx.first(HOLDER, job=job)
         if holder is None or holder.tier != tier:
@@ -113,7 +114,7 @@ class Leases(Operations):
         many, size = held.many + beside.many, int(held.bytes) + beside.bytes
         most = 0 if held.solo else max(0, min(most, HELD_MOST - many))
         queue = tx.rows(_QUEUE, tier=tier, now=tx.now, most=most)
-        within = [row for row in queue if until is None or (row.priority, row.accepted_at) <= until]
+        within = [row for row in queue if until is None or _place(row) <= until]
         chosen = _choose(within, most_bytes, many, size)
         moves, leased = Moves(tx), []
         for row in chosen:
@@ -126,10 +127,10 @@ class Leases(Operations):
         if chosen:
             tx.change(_GOT, {"job": job, "now": tx.now})
         after = queue[len(chosen)] if len(queue) > len(chosen) else tx.first(_NEXT, tier=tier, now=tx.now)
-        place = None if after is None else (after.priority, after.accepted_at)
+        place = None if after is None else _place(after)
         if chosen and place is not None:  # the news that brought this worker woke no other one, and some work is left
             tx.tell(Available(tier))
-        return Granted(leased, place)
+        return Granted(leased, place, max((row.turn for row in chosen), default=0))
 
     @write
     def take_up(
@@ -158,9 +159,13 @@ class Leases(Operations):
         ]
 
     @write
-    def got_work(self, tx: Transaction, job: str) -> None:
-        """Note that a Job was given work that is not in the table."""
+    def got_work(self, tx: Transaction, job: str, tier: str, turn: int) -> int:
+        """Note that a Job was given work that is not in the table, the latest of it of this turn of the tier.
+
+        Answers the turn that the tier has reached.
+        """
         tx.change(_GOT, {"job": job, "now": tx.now})
+        return reach(tx, tier, turn)
 
     @write
     def extend(self, tx: Transaction, job: str, leases: Sequence[tuple[str, str]], seconds: float) -> list[str]:
@@ -216,6 +221,10 @@ class Leases(Operations):
             moves.add(rows[key], HAND_BACK, Status.QUEUED)
         moves.run()
         return moves.counts[Status.QUEUED]
+
+
+def _place(row: Row) -> Place:
+    return row.priority, row.turn, row.accepted_at
 
 
 def _choose(queue: Sequence[Row], most_bytes: int, held: int, held_bytes: int) -> list[Row]:

@@ -19,7 +19,7 @@ from server.queue.store.transactions import Transaction
 
 _p = predictions.c
 MOVED = (_p.seq, _p.id, _p.tier, _p.status, _p.token, _p.solo, _p.size)  # the columns that ``Moves.add`` needs
-ORDER = (_p.priority, _p.accepted_at, _p.seq)  # of the queue of a tier
+ORDER = (_p.priority, _p.turn, _p.accepted_at, _p.seq)  # of the queue of a tier
 LOST = (*MOVED, _p.attempts, _p.deadline_at)  # the columns that ``Moves.lose`` needs
 # The row keeps the tokens of the last lost leases: a worker that leases and hands back for ever must not make it grow.
 _LOST_KEPT = 16 * (TOKEN_CHARACTERS + 1)

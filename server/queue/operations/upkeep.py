@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 
 import sqlalchemy as sa
@@ -10,12 +9,10 @@ import sqlalchemy as sa
 from server.queue.facts.records import Reclaimed
 from server.queue.facts.states import Status
 from server.queue.operations.moves import LOST, ORDER, Moves, bind
-from server.queue.store.tables import jobs, literal, predictions, waiting
+from server.queue.store.tables import jobs, literal, predictions
 from server.queue.store.transactions import Operations, Transaction, write
 
 PAGE = 100  # rows that one call changes at most: some 5 ms of the writer's time
-OWN_SLOT = -1  # of the counts that no session keeps
-COUNTS_KEPT = 60  # seconds after which counts are in nobody's way any more
 JOBS_KEPT = 86400.0  # seconds after its end
 
 _p = predictions.c
@@ -44,20 +41,6 @@ _OLD = (
     .with_for_update(skip_locked=True)
 )
 _DELETE = sa.delete(predictions).where(_p.seq == bind("row"), _p.completed_at.is_not(None))
-# What waited in a second that is over: its sum is 0, though on PostgreSQL the counts of its slots need not be.
-_emptied = (
-    sa.select(waiting.c.tier, waiting.c.priority, waiting.c.second)
-    .where(waiting.c.second < bind("before"))
-    .group_by(waiting.c.tier, waiting.c.priority, waiting.c.second)
-    .having(sa.func.sum(waiting.c.queued) == 0)
-    .limit(PAGE)
-)
-_FORGET_COUNTS = (
-    sa.delete(waiting)
-    .where(sa.tuple_(waiting.c.tier, waiting.c.priority, waiting.c.second).in_(_emptied))
-    .returning(waiting.c.tier, waiting.c.priority, waiting.c.second, waiting.c.queued)
-)
-_KEEP_COUNT = sa.insert(waiting).values({column.name: bind(f"new_{column.name}") for column in waiting.c})
 _old_jobs = sa.select(jobs.c.name).where(jobs.c.ended_at <= bind("before")).order_by(jobs.c.ended_at).limit(PAGE)
 _FORGET_JOBS = sa.delete(jobs).where(jobs.c.name.in_(_old_jobs))
 SILENT = "its lease ran out: the worker died or stopped answering"
@@ -107,21 +90,6 @@ class Upkeep(Operations):
     def forget_jobs(self, tx: Transaction) -> bool:
         """Delete the rows of Jobs that ended more than a day ago, at most ``PAGE``; True: there may be others."""
         return tx.change(_FORGET_JOBS, {"before": tx.now - JOBS_KEPT}) == PAGE
-
-    @write
-    def forget_counts(self, tx: Transaction) -> bool:
-        """Delete the counts of seconds from which nothing waits any more, some of them; True: there may be others."""
-        left: Counter[tuple[str, int, int]] = Counter()
-        for row in tx.rows(_FORGET_COUNTS, before=int(tx.now) - COUNTS_KEPT):
-            left[row.tier, row.priority, row.second] += row.queued
-        # Another server may have counted on after the SELECT, before the DELETE got the row.
-        kept = [
-            {f"new_{column.name}": value for column, value in zip(waiting.c, (*of, OWN_SLOT, queued), strict=True)}
-            for of, queued in left.items()
-            if queued
-        ]
-        tx.change(_KEEP_COUNT, kept)
-        return len(left) == PAGE
 
     @write
     def purge(self, tx: Transaction, results: Mapping[str, float], others: float = JOBS_KEPT) -> list[str]:

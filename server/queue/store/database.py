@@ -119,6 +119,10 @@ class Database(ABC):
         """Whether the same operation may succeed when it is tried again at once."""
         return False
 
+    def _slot(self, cursor: Cursor) -> int:
+        """In which slot of the tables of counts the session of a cursor writes."""
+        return 0
+
     def _tell_others(self, news: Sequence[News]) -> None:  # noqa: B027 (there need not be others)
         """Tell other processes with the same database the news of a commit."""
 
@@ -127,7 +131,7 @@ class Database(ABC):
         committing = False
         try:
             with begin() as cursor:
-                transaction = Transaction(cursor, self._statements, self.clock())
+                transaction = Transaction(cursor, self._statements, self.clock(), self._slot(cursor))
                 reached(Point.ROWS_BEGUN)
                 outcomes = [_attempt(task, transaction) for task in tasks]
                 reached(Point.ROWS_WRITTEN)

@@ -60,9 +60,41 @@ _CALLERS = (
     "CREATE TABLE uses (tier TEXT NOT NULL, caller TEXT NOT NULL, day INTEGER NOT NULL, requests BIGINT NOT NULL, "
     "pictures BIGINT NOT NULL, until FLOAT NOT NULL, PRIMARY KEY (tier, caller, day))",
     "CREATE INDEX uses_until ON uses (until)",
-    "CREATE INDEX predictions_listed ON predictions (owner, tier, status, accepted_at, seq) WHERE owner <> 'anonymous'",
+    "CREATE INDEX predictions_listed ON predictions (owner, tier, status, accepted_at, seq) WHERE owner != 'anonymous'",
     "CREATE INDEX predictions_caller ON predictions (tier, caller, size) WHERE status = 'queued'",
 )
+# What waits already is of turn 0, and so comes before all that is new.
+_TURNS = (
+    "ALTER TABLE predictions ADD COLUMN turn BIGINT DEFAULT 0 NOT NULL",
+    "DROP INDEX predictions_queue",
+    "CREATE INDEX predictions_queue ON predictions (tier, priority, turn, accepted_at, seq, status) "
+    "WHERE status = 'queued'",
+    "CREATE INDEX predictions_oldest ON predictions (tier, accepted_at) WHERE status = 'queued'",
+    "ALTER TABLE depths ADD COLUMN turn BIGINT DEFAULT 0 NOT NULL",
+    "DROP TABLE waiting",
+)
+_SHARES = """
+    CREATE TABLE shares (tier TEXT NOT NULL, caller TEXT NOT NULL, slot INTEGER NOT NULL, finish FLOAT NOT NULL,
+    spent FLOAT NOT NULL, seen FLOAT NOT NULL, used_at FLOAT NOT NULL, PRIMARY KEY (tier, caller, slot))
+"""
+_LEVELS = """
+    CREATE TABLE waiting (tier TEXT NOT NULL, level INTEGER NOT NULL, priority INTEGER NOT NULL, turn BIGINT NOT NULL,
+    second BIGINT NOT NULL, slot INTEGER NOT NULL, queued INTEGER NOT NULL,
+    PRIMARY KEY (tier, level, priority, turn, second, slot))
+"""
+
+
+def _counted(second: str) -> tuple[str, ...]:
+    """Count in three levels what waits; all of it is of turn 0."""
+    levels = ((0, "0"), (1, "0"), (2, second))
+    selects = (
+        f"SELECT tier, {level}, priority, 0, {of}, 0, count(*) FROM predictions"  # noqa: S608 (all of it is ours)
+        for level, of in levels
+    )
+    into = "INSERT INTO waiting (tier, level, priority, turn, second, slot, queued)"
+    return tuple(f"{into} {select} WHERE status = 'queued' GROUP BY 1, 3, 5" for select in selects)
+
+
 _BYTES = (
     "ALTER TABLE depths ADD COLUMN bytes BIGINT DEFAULT 0 NOT NULL",
     # Into one of the tier's slots: its depth is the sum over all of them.
@@ -115,7 +147,25 @@ STEPS = (
             "WHERE status = 'queued' GROUP BY 1, 2, 3",
         ),
     ),
-    Step(6, sqlite=_CALLERS, postgresql=_CALLERS),
+    Step(
+        6,
+        sqlite=(
+            *_CALLERS,
+            *_TURNS,
+            f"{_SHARES} WITHOUT ROWID",
+            f"{_LEVELS} WITHOUT ROWID",
+            *_counted("CAST(accepted_at AS INTEGER)"),
+        ),
+        postgresql=(
+            *_CALLERS,
+            *_TURNS,
+            _SHARES,
+            "ALTER TABLE shares SET (fillfactor = 50, autovacuum_vacuum_threshold = 500)",
+            _LEVELS,
+            "ALTER TABLE waiting SET (fillfactor = 50, autovacuum_vacuum_threshold = 500)",
+            *_counted("floor(accepted_at)::bigint"),
+        ),
+    ),
 )
 VERSION = STEPS[-1].number  # of the tables and their triggers; stored in the database itself
 

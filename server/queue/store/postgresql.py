@@ -20,7 +20,7 @@ from server.queue.store.leadership import Leadership
 from server.queue.store.migrations import VERSION, bring_up, shared_key
 from server.queue.store.notices import Notices
 from server.queue.store.sessions import LOCK, engine
-from server.queue.store.statements import Statements
+from server.queue.store.statements import Cursor, Statements
 from server.redaction import redacted, shown
 
 log = logging.getLogger(__name__)
@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 DRIVER = "postgresql+psycopg"
 MIGRATING = 1  # the lock of whoever makes the tables
 CLOCK_SECONDS = 60.0
+SLOTS = 64  # of the tables of counts; the triggers compute the same
 # What libpq says, without a code, when no server that it may connect to takes writes (``target_session_attrs``).
 _STANDBY = re.compile("session is read-only|server is in hot standby mode")
 
@@ -106,6 +107,9 @@ class PostgreSQL(Database):
             self._replace()  # the server was demoted: what other sessions read there may be out of date
         error.__cause__ = cause
         return error
+
+    def _slot(self, cursor: Cursor) -> int:
+        return cast(psycopg.Cursor[Any], cursor).connection.info.backend_pid % SLOTS
 
     def _tell_others(self, news: Sequence[News]) -> None:
         self._notices.send(news)

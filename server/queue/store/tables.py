@@ -36,7 +36,8 @@ predictions = sa.Table(
     "predictions",
     metadata,
     # The order of arrival of rows. No AUTOINCREMENT: a new row gets more than any row still there. It decides only
-    # between rows that were accepted at the same time: a prediction may come into the table after it was accepted.
+    # between rows of one turn that were accepted at the same time: a prediction may come into the table after it was
+    # accepted.
     sa.Column("seq", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True),
     sa.Column("id", sa.Text, nullable=False, unique=True),
     sa.Column("tier", sa.Text, nullable=False),
@@ -46,6 +47,7 @@ predictions = sa.Table(
     sa.Column("size", sa.Integer, nullable=False),
     sa.Column("top_k", sa.Integer, nullable=False),
     sa.Column("priority", sa.Integer, nullable=False),
+    sa.Column("turn", sa.BigInteger, nullable=False, server_default=sa.text("0")),
     sa.Column("owner", sa.Text, nullable=False),
     sa.Column("caller", sa.Text, nullable=False, server_default=""),
     sa.Column("idempotency_key", sa.Text),
@@ -96,7 +98,8 @@ reports = sa.Table(
     sa.Column("at", sa.Float, nullable=False),
 )
 
-# Kept by triggers. A tier's depth is the sum over its slots.
+# Kept by triggers. A tier's depth is the sum over its slots, and the turn that it has reached their highest one: the
+# turn of what was leased last.
 depths = sa.Table(
     "depths",
     metadata,
@@ -105,17 +108,36 @@ depths = sa.Table(
     sa.Column("queued", sa.Integer, nullable=False),
     sa.Column("leased", sa.Integer, nullable=False),
     sa.Column("bytes", sa.BigInteger, nullable=False, server_default=sa.text("0")),  # of queued and leased ones
+    sa.Column("turn", sa.BigInteger, nullable=False, server_default=sa.text("0")),
 )
 
-# Kept by triggers. How many wait that were accepted in one second is the sum over its slots; it may be 0.
+# Kept by triggers. How many wait is counted in three levels: at level 0 those of each 1024 turns (``turn`` is then the
+# number of this block), at level 1 those of each turn, and at level 2 those of each turn that were accepted in one
+# second. It is the sum over the slots, and may be 0. ``second`` is 0 at the levels 0 and 1.
 waiting = sa.Table(
     "waiting",
     metadata,
     sa.Column("tier", sa.Text, primary_key=True),
+    sa.Column("level", sa.Integer, primary_key=True),
     sa.Column("priority", sa.Integer, primary_key=True),
+    sa.Column("turn", sa.BigInteger, primary_key=True),
     sa.Column("second", sa.BigInteger, primary_key=True),
     sa.Column("slot", sa.Integer, primary_key=True),
     sa.Column("queued", sa.Integer, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# Each caller's share of a tier: where its next prediction stands. ``operations.shares`` says what the columns mean.
+shares = sa.Table(
+    "shares",
+    metadata,
+    sa.Column("tier", sa.Text, primary_key=True),
+    sa.Column("caller", sa.Text, primary_key=True),
+    sa.Column("slot", sa.Integer, primary_key=True),
+    sa.Column("finish", sa.Float, nullable=False),
+    sa.Column("spent", sa.Float, nullable=False),
+    sa.Column("seen", sa.Float, nullable=False),
+    sa.Column("used_at", sa.Float, nullable=False),
     sqlite_with_rowid=False,
 )
 
@@ -167,7 +189,8 @@ _p = predictions.c
 _queued = _p.status == literal(Status.QUEUED)
 _leased = _p.status == literal(Status.LEASED)
 # With the status, though it is the same in every entry: without it, SQLite looks at each row that it counts.
-_index("predictions_queue", _p.tier, _p.priority, _p.accepted_at, _p.seq, _p.status, where=_queued)
+_index("predictions_queue", _p.tier, _p.priority, _p.turn, _p.accepted_at, _p.seq, _p.status, where=_queued)
+_index("predictions_oldest", _p.tier, _p.accepted_at, where=_queued)
 _index("predictions_deadline", _p.tier, _p.deadline_at, where=_queued)
 _index("predictions_lease", _p.tier, _p.lease_until, where=_leased)
 _index("predictions_holder", _p.job, where=_leased)
@@ -188,6 +211,7 @@ _settings = (
     "ALTER TABLE predictions SET (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000)",
     "ALTER TABLE depths SET (fillfactor = 20, autovacuum_vacuum_threshold = 500)",
     "ALTER TABLE waiting SET (fillfactor = 50, autovacuum_vacuum_threshold = 500)",
+    "ALTER TABLE shares SET (fillfactor = 50, autovacuum_vacuum_threshold = 500)",
 )
 for _text in _settings:
     _alter = sa.DDL(_text).execute_if(dialect="postgresql")  # type: ignore[no-untyped-call]

@@ -20,9 +20,10 @@ R = TypeVar("R")
 class Transaction:
     """What an operation reads and writes with. All that share the transaction have the same time, ``now``."""
 
-    def __init__(self, cursor: Cursor, statements: Statements, now: float) -> None:
+    def __init__(self, cursor: Cursor, statements: Statements, now: float, slot: int = 0) -> None:
+        """``slot`` is where the session counts, apart from those of other servers."""
         self.cursor, self._statements = cursor, statements
-        self.now = now
+        self.now, self.slot = now, slot
         self.news: list[News] = []
         self._available: set[Available] = set()
 

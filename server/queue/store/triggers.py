@@ -1,8 +1,8 @@
 """The triggers that count what is alive, for each database. Every migration makes them anew: no step names them.
 
 Counting 10,000 waiting rows takes 0.4 ms, twice as long as a whole submit: hence two tables of counts. ``depths`` says
-how much of each tier is alive. ``waiting`` says how many wait that were accepted in each second, which gives positions.
-A row that is inserted in a final state costs nothing.
+how much of each tier is alive, and which turn was leased last. ``waiting`` says how many wait of each 1024 turns, of
+each turn, and of each second of a turn, which gives positions. A row that is inserted in a final state costs nothing.
 """
 
 from __future__ import annotations
@@ -22,13 +22,21 @@ DROP = {
     ),
 }
 
-_ADD = "ON CONFLICT (tier, priority, second, slot) DO UPDATE SET queued = queued + excluded.queued"
+_COLUMNS = "tier, level, priority, turn, second, slot, queued"
+_ADD = "ON CONFLICT (tier, level, priority, turn, second, slot) DO UPDATE SET queued = queued + excluded.queued"
 
 
 def _waits(row: str, more: int) -> str:
     """SQLite: count one more, or one less, that waits."""
-    values = f"{row}.tier, {row}.priority, CAST({row}.accepted_at AS INTEGER), 0, {more}"
-    return f"INSERT INTO waiting (tier, priority, second, slot, queued) VALUES ({values}) {_ADD};"  # noqa: S608 (all of it is ours)
+    levels = (
+        (0, f"{row}.turn >> 10", "0"),
+        (1, f"{row}.turn", "0"),
+        (2, f"{row}.turn", f"CAST({row}.accepted_at AS INTEGER)"),
+    )
+    values = ", ".join(
+        f"({row}.tier, {level}, {row}.priority, {turn}, {second}, 0, {more})" for level, turn, second in levels
+    )
+    return f"INSERT INTO waiting ({_COLUMNS}) VALUES {values} {_ADD};"  # noqa: S608 (all of it is ours)
 
 
 # In triggers of their own, since a WHEN that is not met costs next to nothing.
@@ -43,10 +51,14 @@ CREATE = {
     "sqlite": (
         """
         CREATE TRIGGER predictions_inserted AFTER INSERT ON predictions WHEN new.completed_at IS NULL BEGIN
-            INSERT INTO depths (tier, slot, queued, leased, bytes)
-            VALUES (new.tier, 0, new.status = 'queued', new.status = 'leased', new.size)
+            INSERT INTO depths (tier, slot, queued, leased, bytes, turn)
+            VALUES (
+                new.tier, 0, new.status = 'queued', new.status = 'leased', new.size,
+                iif(new.status = 'leased', new.turn, 0)
+            )
             ON CONFLICT (tier, slot) DO UPDATE SET
-                queued = queued + excluded.queued, leased = leased + excluded.leased, bytes = bytes + excluded.bytes;
+                queued = queued + excluded.queued, leased = leased + excluded.leased, bytes = bytes + excluded.bytes,
+                turn = max(turn, excluded.turn);
         END
         """,
         """
@@ -54,7 +66,8 @@ CREATE = {
             UPDATE depths SET
                 queued = queued - (old.status = 'queued') + (new.status = 'queued'),
                 leased = leased - (old.status = 'leased') + (new.status = 'leased'),
-                bytes = bytes - iif(new.status IN ('queued', 'leased'), 0, old.size)
+                bytes = bytes - iif(new.status IN ('queued', 'leased'), 0, old.size),
+                turn = max(turn, iif(new.status = 'leased', new.turn, 0))
             WHERE tier = new.tier;
         END
         """,
@@ -79,25 +92,33 @@ CREATE = {
         DECLARE
             of_tier text := coalesce(new.tier, old.tier);
             of_slot integer := mod(pg_backend_pid(), 64);
+            of_priority integer := coalesce(new.priority, old.priority);
+            of_turn bigint := coalesce(new.turn, old.turn);
+            of_second bigint := floor(coalesce(new.accepted_at, old.accepted_at))::bigint;
             was text := coalesce(old.status, '');
             is_now text := coalesce(new.status, '');
             more_queued integer := (is_now = 'queued')::int - (was = 'queued')::int;
             more_leased integer := (is_now = 'leased')::int - (was = 'leased')::int;
             more_bytes bigint := (more_queued + more_leased)::bigint * coalesce(new.size, old.size);
         BEGIN
-            INSERT INTO depths AS d (tier, slot, queued, leased, bytes)
-            VALUES (of_tier, of_slot, more_queued, more_leased, more_bytes)
+            INSERT INTO depths AS d (tier, slot, queued, leased, bytes, turn)
+            VALUES (
+                of_tier, of_slot, more_queued, more_leased, more_bytes,
+                CASE is_now WHEN 'leased' THEN of_turn ELSE 0 END
+            )
             ON CONFLICT (tier, slot) DO UPDATE SET
                 queued = d.queued + excluded.queued,
                 leased = d.leased + excluded.leased,
-                bytes = d.bytes + excluded.bytes;
+                bytes = d.bytes + excluded.bytes,
+                turn = greatest(d.turn, excluded.turn);
             IF more_queued <> 0 THEN
-                INSERT INTO waiting AS w (tier, priority, second, slot, queued)
-                VALUES (
-                    of_tier, coalesce(new.priority, old.priority),
-                    floor(coalesce(new.accepted_at, old.accepted_at))::bigint, of_slot, more_queued
-                )
-                ON CONFLICT (tier, priority, second, slot) DO UPDATE SET queued = w.queued + excluded.queued;
+                INSERT INTO waiting AS w (tier, level, priority, turn, second, slot, queued)
+                VALUES
+                    (of_tier, 0, of_priority, of_turn >> 10, 0, of_slot, more_queued),
+                    (of_tier, 1, of_priority, of_turn, 0, of_slot, more_queued),
+                    (of_tier, 2, of_priority, of_turn, of_second, of_slot, more_queued)
+                ON CONFLICT (tier, level, priority, turn, second, slot)
+                DO UPDATE SET queued = w.queued + excluded.queued;
             END IF;
             RETURN NULL;
         END $$

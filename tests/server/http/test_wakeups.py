@@ -12,7 +12,7 @@ from server.http import wakeups as module
 from server.http.wakeups import Lookout, Wakeups
 from server.queue import Anything, ConnectionLost, DatabaseClosed, Ended, Moved, Prediction, Status
 
-ENDED = Prediction("p", "free", "m", Status.SUCCEEDED, 1, 1, 5, 0, "anonymous", None, 1.0, 2.0)
+ENDED = Prediction("p", "free", "m", Status.SUCCEEDED, 1, 1, 5, 0, 1, "anonymous", None, 1.0, 2.0)
 
 
 def test_nothing_is_left_of_those_who_have_left() -> None:

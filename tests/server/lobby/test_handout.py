@@ -16,7 +16,7 @@ def solo(world: LobbyWorld) -> str:
     """A prediction of the table that must be leased alone, as a worker died with it."""
     world.clock.advance(0.001)
     one = world.base.submission(size=108)
-    arrival = Arrival(one, world.clock.now, Hold("unlucky", new_token("unlucky"), world.clock.now))
+    arrival = Arrival(one, world.clock.now, 0.0, Hold("unlucky", new_token("unlucky"), world.clock.now))
     world.queue.keep(arrival, 3, 30.0, "its worker died").result()
     world.calm()
     return one.id
@@ -211,7 +211,7 @@ def test_what_is_being_kept_is_held_too_when_a_solo_prediction_waits(world: Lobb
     world.clock.advance(LOBBY_SECONDS * 2)
     world.until(lambda: client.id in world.lobby.book.keeping)
     one = world.base.submission(size=108)
-    arrival = Arrival(one, world.clock.now, Hold("unlucky", new_token("unlucky"), world.clock.now))
+    arrival = Arrival(one, world.clock.now, 0.0, Hold("unlucky", new_token("unlucky"), world.clock.now))
     world.queue.keep(arrival, 3, 30.0, "its worker died").result()
     for _ in range(20):
         world.do(lambda: None, calm=False)

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from server.queue import FINAL, Prediction, Status
+from server.queue import FINAL, Place, Prediction, Status
 from tests.server.lobby.lobby_world import LOBBY_SECONDS, LOOK_SECONDS, Client, Hand, LobbyWorld
 from tests.server.queue.queue_world import PostgresWorld, World
 
@@ -35,7 +35,7 @@ class LobbyMachine(RuleBasedStateMachine):
         self.promised: set[str] = set()  # what is in the table, or was there: it must be there for ever
         self.gone: set[str] = set()  # withdrawn
         self.finals: dict[str, Prediction] = {}
-        self.places: dict[str, tuple[int, float]] = {}
+        self.places: dict[str, Place] = {}
         self.jobs = 0
         self.hands: list[Hand] = [self.new_hand() for _ in range(3)]
 
@@ -62,7 +62,8 @@ class LobbyMachine(RuleBasedStateMachine):
     def submit(self, priority: int) -> None:
         key = self.world.submit(priority=priority)
         self.promised.add(key)
-        self.places[key] = priority, self.world.get(key).accepted_at
+        row = self.world.get(key)
+        self.places[key] = priority, row.turn, row.accepted_at
 
     @rule(job=JOBS, more=st.integers(1, 4))
     def grant(self, job: int, more: int) -> None:

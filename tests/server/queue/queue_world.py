@@ -73,8 +73,7 @@ class World:
         return submission(self.clock, **changes)
 
     def submit(self, **changes: Any) -> str:
-        prediction, _ = self.queue.submit(self.submission(**changes), MANY).result()
-        return prediction.id
+        return self.queue.submit(self.submission(**changes), MANY).result().prediction.id
 
     def job(self, name: str = "job", tier: str = "free") -> str:
         self.queue.open_job(name, tier, f"run-{name}").result()

@@ -19,7 +19,7 @@ def main() -> None:
         while True:
             submissions = [submission(database.clock) for _ in range(IN_FLIGHT)]
             for future in [queue.submit(one, 1 << 30) for one in submissions]:
-                os.write(1, f"{future.result()[0].id}\n".encode())
+                os.write(1, f"{future.result().prediction.id}\n".encode())
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ def world(world: World) -> World:
 def held(world: World, job: str = "job", **changes: Any) -> Arrival:
     """A prediction that was accepted two seconds ago, and that a worker has had for one."""
     hold = Hold(job, new_token(job), world.clock.now - 1)
-    return Arrival(world.submission(**changes), world.clock.now - 2, hold)
+    return Arrival(world.submission(**changes), world.clock.now - 2, 0.0, hold)
 
 
 def token_of(arrival: Arrival) -> str:
@@ -35,7 +35,7 @@ def token_of(arrival: Arrival) -> str:
 
 def kept(world: World, arrival: Arrival, *, attempts: int = 3, seconds: float = 30.0, lost: str = "") -> Prediction:
     """Keep it; what the queue answers must be what readers see."""
-    prediction = world.queue.keep(arrival, attempts, seconds, lost).result()
+    prediction = world.queue.keep(arrival, attempts, seconds, lost).result().prediction
     assert prediction == world.get(arrival.submission.id)
     return prediction
 
@@ -83,7 +83,7 @@ def test_a_result_that_was_settled_is_a_duplicate_afterwards(world: World) -> No
 def test_what_waits_is_kept_where_it_stood(world: World) -> None:
     world.clock.advance(10)
     later = world.submit()
-    arrival = Arrival(world.submission(), world.clock.now - 1)
+    arrival = Arrival(world.submission(), world.clock.now - 1, 1.0)
     prediction = kept(world, arrival)
     assert (prediction.status, prediction.attempts, prediction.started_at) == (Status.QUEUED, 0, None)
     assert prediction.deadline_at == world.clock.now - 1 + 600
@@ -93,7 +93,7 @@ def test_what_waits_is_kept_where_it_stood(world: World) -> None:
 def test_of_one_moment_what_came_into_the_table_first_goes_first(world: World) -> None:
     ids = [world.submit()]
     for _ in range(3):
-        arrival = Arrival(world.submission(), world.clock.now)
+        arrival = Arrival(world.submission(), world.clock.now, 1.0)
         ids.append(kept(world, arrival).id)
     ids.append(world.submit())
     positions = [world.queue.position(one).result() for one in ids]
@@ -105,7 +105,7 @@ def test_workers_hear_of_what_is_kept_waiting_only(world: World) -> None:
     world.heard()
     kept(world, held(world))
     assert Available("free") not in world.heard()
-    kept(world, Arrival(world.submission(tier="premium"), world.clock.now))
+    kept(world, Arrival(world.submission(tier="premium"), world.clock.now, 0.0))
     assert Available("premium") in world.heard()
     kept(world, held(world), lost="its worker handed in nonsense")
     assert Available("free") in world.heard()
@@ -199,11 +199,11 @@ def test_nothing_is_leased_that_stands_after_until(world: World) -> None:
         world.submit()
         world.clock.advance(1)
     world.submit(priority=-1)
-    assert places(world, until=(-1, first + 2), most=9) == (0, (-1, first + 3))
-    assert places(world, until=(-1, first + 3), most=9) == (1, (0, first))
-    assert places(world, until=(0, first + 1), most=9) == (2, (0, first + 2))
-    assert places(world, until=(-5, first + 9), most=9) == (0, (0, first + 2))
-    assert places(world, until=(5, 0.0), most=9) == (1, None)
+    assert places(world, until=(-1, 4, first + 2), most=9) == (0, (-1, 4, first + 3))
+    assert places(world, until=(-1, 4, first + 3), most=9) == (1, (0, 1, first))
+    assert places(world, until=(0, 2, first + 1), most=9) == (2, (0, 3, first + 2))
+    assert places(world, until=(-5, 9, first + 9), most=9) == (0, (0, 3, first + 2))
+    assert places(world, until=(5, 0, 0.0), most=9) == (1, None)
 
 
 def test_a_lease_tells_what_is_left_also_if_it_may_take_nothing(world: World) -> None:
@@ -212,9 +212,9 @@ def test_a_lease_tells_what_is_left_also_if_it_may_take_nothing(world: World) ->
     world.submit()
     world.clock.advance(1)
     world.submit()
-    assert places(world, most=0) == (0, (0, start))
-    assert places(world, beside=FULL) == (0, (0, start))
-    assert places(world, most=1) == (1, (0, start + 1))
+    assert places(world, most=0) == (0, (0, 1, start))
+    assert places(world, beside=FULL) == (0, (0, 1, start))
+    assert places(world, most=1) == (1, (0, 2, start + 1))
     assert places(world, most=1) == (1, None)
 
 
@@ -229,15 +229,15 @@ def test_what_one_server_only_looks_at_is_seen_by_another(tmp_path: Path) -> Non
         for job in ("job", "other"):
             world.job(job)
         world.submit()
-        place = (0, world.clock.now)
-        asked = [world.queue.lease("free", job, 1, MANY, 30.0, until=(-1, 0.0)) for job in ("job", "other") * 100]
+        place = (0, 1, world.clock.now)
+        asked = [world.queue.lease("free", job, 1, MANY, 30.0, until=(-1, 0, 0.0)) for job in ("job", "other") * 100]
         assert {future.result().next for future in asked} == {place}
 
 
 def test_a_solo_prediction_goes_to_no_job_that_holds_something_beside_the_table(world: World) -> None:
     solo = kept(world, held(world), lost="its worker died").id
     world.submit()
-    assert places(world, beside=Beside(1, 10)) == (0, (0, world.clock.now - 2))
+    assert places(world, beside=Beside(1, 10)) == (0, (0, 0, world.clock.now - 2))
     (leased,) = world.lease()
     assert leased.id == solo
 
@@ -253,7 +253,7 @@ def test_what_a_job_holds_beside_the_table_counts_for_its_limits(world: World) -
 
 def test_a_job_that_got_work_of_a_lobby_is_no_strike(world: World) -> None:
     world.clock.advance(5)
-    world.queue.got_work("job").result()
+    world.queue.got_work("job", "free", 0).result()
     (row, _) = world.queue.jobs().result()
     assert (row.asked_at, row.leased_at, row.heard_at) == (world.clock.now,) * 3
     world.queue.end_job("job", "exit code 1").result()
@@ -263,7 +263,7 @@ def test_a_job_that_got_work_of_a_lobby_is_no_strike(world: World) -> None:
 
 
 def test_to_get_work_of_a_lobby_harms_no_job_that_is_not_there(world: World) -> None:
-    world.queue.got_work("never").result()
+    world.queue.got_work("never", "free", 0).result()
     assert [row.name for row in world.queue.jobs().result()] == ["job", "other"]
 
 

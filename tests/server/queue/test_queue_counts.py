@@ -10,12 +10,16 @@ import pytest
 import sqlalchemy as sa
 
 from server.queue.facts.records import Arrival, Hold
-from server.queue.operations.upkeep import COUNTS_KEPT, PAGE
+from server.queue.operations import sweeps
 from server.queue.store.tables import waiting
 from tests.server.queue.queue_world import WORLDS, PostgresWorld, TwoServersWorld, World, completion, pairs
 
-COUNTED = sa.select(waiting.c.second, sa.func.sum(waiting.c.queued).label("queued")).group_by(waiting.c.second)
-ROWS = sa.select(waiting.c.second)
+COUNTED = (
+    sa.select(waiting.c.turn, sa.func.sum(waiting.c.queued).label("queued"))
+    .where(waiting.c.level == 1)
+    .group_by(waiting.c.turn)
+)
+ROWS = sa.select(waiting.c.turn, waiting.c.level).distinct()
 
 
 @pytest.fixture(params=[*WORLDS, TwoServersWorld])
@@ -26,8 +30,8 @@ def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
 
 
 def counted(world: World) -> dict[int, int]:
-    """How many wait of each second that has a count."""
-    return {row.second: int(row.queued) for row in world.database.read(lambda tx: tx.rows(COUNTED)).result()}
+    """How many wait of each turn that has a count."""
+    return {row.turn: int(row.queued) for row in world.database.read(lambda tx: tx.rows(COUNTED)).result()}
 
 
 def positions(world: World, ids: list[str]) -> list[int | None]:
@@ -51,46 +55,61 @@ def test_positions_are_exact_within_a_second_and_across_seconds(world: World) ->
     assert positions(world, [*front[1:3], *left]) == list(range(1, 15))
 
 
-def test_the_counts_of_seconds_that_are_over_are_forgotten_and_no_others(world: World) -> None:
-    start = int(world.clock())
-    ids = []
-    for _ in range(4):
-        ids += [world.submit(), world.submit()]
+def test_positions_are_exact_across_turns_and_blocks_of_turns(world: World) -> None:
+    ids: dict[tuple[int, int], str] = {}
+    for turn in (5, 1023, 1024, 1025, 2047, 2048, 9000, 9000, 5, 1024):
+        arrival = Arrival(world.submission(), world.clock(), turn + 0.5)
+        ids[turn, len(ids)] = world.queue.keep(arrival, 3, 30.0).result().prediction.id
         world.clock.advance(1)
+    in_order = [ids[place] for place in sorted(ids)]
+    assert positions(world, in_order) == list(range(1, 11))
+    taken = world.lease(most=4)
+    assert [one.id for one in taken] == in_order[:4]
+    assert positions(world, in_order[4:]) == list(range(1, 7))
+    world.queue.release("job", pairs(taken[1:2])).result()
+    assert positions(world, [in_order[1], *in_order[4:]]) == list(range(1, 8))
+
+
+def test_the_counts_of_what_is_over_are_forgotten_and_no_others(world: World) -> None:
+    ids = [world.submit() for _ in range(8)]
     for leased in world.lease(most=5):
         world.complete(leased)
-    assert counted(world) == {start: 0, start + 1: 0, start + 2: 1, start + 3: 2}
-    assert world.queue.forget_counts().result() is False
-    assert len(counted(world)) == 4, "they are too young"
-    world.clock.advance(COUNTS_KEPT)
-    world.queue.forget_counts().result()
-    assert counted(world) == {start + 2: 1, start + 3: 2}
-    assert positions(world, ids[5:]) == [1, 2, 3]
-    assert world.queue.forget_counts().result() is False
+    world.queue.cancel(ids[6]).result()  # of a turn that the tier has not reached
+    assert counted(world) == dict.fromkeys(range(1, 9), 0) | {6: 1, 8: 1}
+    assert world.queue.forget_counts().result() is None
+    assert counted(world) == {6: 1, 8: 1}
+    assert len(world.database.read(lambda tx: tx.rows(ROWS)).result()) == 5
+    assert positions(world, [ids[5], ids[7]]) == [1, 2]
+    assert world.queue.forget_counts().result() is None
+    assert counted(world) == {6: 1, 8: 1}
 
 
-def test_a_second_that_was_forgotten_counts_again(world: World) -> None:
+def test_a_turn_that_was_forgotten_counts_again(world: World) -> None:
     first, second = world.submit(), world.submit()
     leased = world.lease()
-    world.clock.advance(2 * COUNTS_KEPT)
     world.queue.forget_counts().result()
     assert counted(world) == {}
     world.queue.release("job", pairs(leased)).result()
     assert positions(world, [first, second, world.submit()]) == [1, 2, 3]
 
 
-def test_one_call_forgets_one_page(world: World) -> None:
-    for _ in range(PAGE + 1):
-        world.queue.cancel(world.submit()).result()
-        world.clock.advance(1)
-    world.clock.advance(COUNTS_KEPT)
-    assert [world.queue.forget_counts().result() for _ in range(2)] == [True, False]
-    assert not world.database.read(lambda tx: tx.rows(ROWS)).result()
+def test_a_walk_forgets_page_by_page_behind_counts_that_stay(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sweeps, "PAGE", 3)
+    monkeypatch.setattr(sweeps, "_COUNTS", sweeps._COUNTS.limit(3))
+    ids = [world.submit() for _ in range(6)]
+    for one in ids[3:]:
+        world.queue.cancel(one).result()
+    after, pages = world.queue.forget_counts().result(), 1
+    while after is not None:
+        after, pages = world.queue.forget_counts(after).result(), pages + 1
+    assert pages >= 5
+    assert counted(world) == dict.fromkeys(range(1, 4), 1)
+    assert positions(world, ids[:3]) == [1, 2, 3]
 
 
 def test_what_has_ended_when_it_comes_is_not_counted(world: World) -> None:
     given = world.submission()
-    arrival = Arrival(given, world.clock(), Hold("job", "t" * 32, world.clock()))
+    arrival = Arrival(given, world.clock(), 0.0, Hold("job", "t" * 32, world.clock()))
     world.queue.settle([(arrival, completion(given.id, "t" * 32))]).result()
     assert counted(world) == {}
     assert world.queue.depths().result() == {}
@@ -99,12 +118,10 @@ def test_what_has_ended_when_it_comes_is_not_counted(world: World) -> None:
 def test_what_another_server_counts_meanwhile_is_kept(tmp_path: Path) -> None:
     with PostgresWorld(tmp_path) as world:
         world.queue.cancel(world.submit()).result()
-        (second,) = counted(world)
-        world.clock.advance(2 * COUNTS_KEPT)
         with psycopg.connect(world.url) as other:
             other.execute("UPDATE waiting SET queued = queued + 1")
             forgetting = world.queue.forget_counts()
             with pytest.raises(TimeoutError):
                 forgetting.result(0.5)
         forgetting.result()
-        assert counted(world) == {second: 1}
+        assert counted(world) == {1: 1}

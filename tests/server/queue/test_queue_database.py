@@ -17,11 +17,11 @@ from server.queue import (
     Available,
     DatabaseBusy,
     DatabaseClosed,
-    Prediction,
     Queue,
     QueueError,
     SQLite,
     StorageError,
+    Submitted,
     steady,
 )
 from server.queue.facts.states import EDGES, FINAL, Status
@@ -82,7 +82,7 @@ def test_an_operation_that_fails_spoils_no_neighbour(world: World) -> None:
         failing = world.database.write(fail)
         after = world.queue.submit(world.submission(), MANY)
     assert isinstance(failing.exception(), ZeroDivisionError)
-    ids = {before.result()[0].id, after.result()[0].id}
+    ids = {before.result().prediction.id, after.result().prediction.id}
     assert world.queue.alive(ids).result() == ids
 
 
@@ -108,11 +108,11 @@ def test_a_listener_that_fails_stops_nothing(world: World, caplog: pytest.LogCap
 
 
 def test_too_many_waiting_operations_are_refused(world: World) -> None:
-    futures: list[Future[tuple[Prediction, bool]]] = []
+    futures: list[Future[Submitted]] = []
     with writer_held(world), pytest.raises(DatabaseBusy):
         for _ in range(WAITING + 1):
             futures.append(world.queue.submit(world.submission(), MANY))
-    assert len({future.result()[0].id for future in futures}) == WAITING
+    assert len({future.result().prediction.id for future in futures}) == WAITING
 
 
 def test_closing_finishes_what_waits_and_refuses_what_comes(world: World) -> None:
@@ -121,7 +121,7 @@ def test_closing_finishes_what_waits_and_refuses_what_comes(world: World) -> Non
         closing = threading.Thread(target=world.stop)
         closing.start()
     closing.join(30)
-    assert len({future.result(0)[0].id for future in futures}) == 100
+    assert len({future.result(0).prediction.id for future in futures}) == 100
     for ask in (world.queue.depths, lambda: world.queue.submit(world.submission(), 1)):
         with pytest.raises(DatabaseClosed):
             ask()
@@ -166,7 +166,7 @@ def test_a_full_disk_refuses_keeps_what_is_there_and_recovers(world: World) -> N
         futures = [world.queue.submit(world.submission(owner="x" * 2000), MANY) for _ in range(200)]
         refused = [future for future in futures if isinstance(future.exception(), StorageError)]
         assert refused
-        accepted = [future.result()[0].id for future in futures if future.exception() is None]
+        accepted = [future.result().prediction.id for future in futures if future.exception() is None]
         assert world.queue.alive(kept + accepted).result() == {*kept, *accepted}
         assert world.queue.depths().result()["free"].queued == len(kept) + len(accepted)
     finally:

@@ -25,9 +25,10 @@ from tests.server.queue.queue_world import MANY, RESULTS, World
 
 def test_an_accepted_prediction_is_there_after_a_restart(world: World) -> None:
     submission = world.submission(priority=2, top_k=3, images=4)
-    prediction, created = world.queue.submit(submission, 10).result()
+    submitted = world.queue.submit(submission, 10).result()
     world.restart()
-    assert created
+    assert submitted.new
+    prediction = submitted.prediction
     assert world.get(submission.id) == prediction
     assert prediction.status is Status.QUEUED
     assert prediction.accepted_at == world.clock.now
@@ -44,30 +45,30 @@ def test_a_prediction_nobody_submitted_is_none(world: World) -> None:
 
 def test_the_same_key_for_the_same_request_is_the_same_prediction(world: World) -> None:
     first = world.submit(idempotency_key="k", fingerprint="f")
-    again, created = world.queue.submit(world.submission(idempotency_key="k", fingerprint="f"), 10).result()
-    assert (again.id, created) == (first, False)
+    again = world.queue.submit(world.submission(idempotency_key="k", fingerprint="f"), 10).result()
+    assert (again.prediction.id, again.new) == (first, False)
     assert world.queue.depths().result()["free"].queued == 1
 
 
 def test_the_same_key_answers_when_the_queue_is_full(world: World) -> None:
     first = world.submit(idempotency_key="k", fingerprint="f")
-    again, created = world.queue.submit(world.submission(idempotency_key="k", fingerprint="f"), 1).result()
-    assert (again.id, created) == (first, False)
+    again = world.queue.submit(world.submission(idempotency_key="k", fingerprint="f"), 1).result()
+    assert (again.prediction.id, again.new) == (first, False)
 
 
 def test_the_same_key_answers_with_the_result_once_there_is_one(world: World) -> None:
     world.job()
     world.submit(idempotency_key="k", fingerprint="f")
     world.complete(world.lease()[0])
-    again, _ = world.queue.submit(world.submission(idempotency_key="k", fingerprint="f"), 10).result()
-    assert again.results == RESULTS
+    again = world.queue.submit(world.submission(idempotency_key="k", fingerprint="f"), 10).result()
+    assert again.prediction.results == RESULTS
 
 
 @pytest.mark.parametrize("tier", ["free", "premium"])
 def test_the_same_key_is_the_same_prediction_in_every_tier(world: World, tier: str) -> None:
     first = world.submit(idempotency_key="k", fingerprint="f")
-    again, created = world.queue.submit(world.submission(idempotency_key="k", fingerprint="f", tier=tier), 10).result()
-    assert (again.id, again.tier, created) == (first, "free", False)
+    again = world.queue.submit(world.submission(idempotency_key="k", fingerprint="f", tier=tier), 10).result()
+    assert (again.prediction.id, again.prediction.tier, again.new) == (first, "free", False)
 
 
 @pytest.mark.parametrize("other", [{"owner": "berta"}, {"fingerprint": "g"}, {"idempotency_key": "l"}])
@@ -92,8 +93,8 @@ def test_one_key_at_once_from_many_threads_makes_one_prediction(world: World) ->
     def submit(_: int) -> tuple[str, bool]:
         submission = world.submission(idempotency_key="k", fingerprint="f")
         barrier.wait(30)
-        prediction, created = world.queue.submit(submission, 10).result()
-        return prediction.id, created
+        submitted = world.queue.submit(submission, 10).result()
+        return submitted.prediction.id, submitted.new
 
     with ThreadPoolExecutor(8) as threads:
         answers = list(threads.map(submit, range(8)))
@@ -172,7 +173,7 @@ def test_an_id_used_twice_is_refused_and_spoils_nothing(world: World) -> None:
     clash = world.queue.submit(world.submission(id=taken), MANY)
     futures += [world.queue.submit(world.submission(), MANY) for _ in range(5)]
     assert isinstance(clash.exception(), Conflict)
-    ids = {future.result()[0].id for future in futures}
+    ids = {future.result().prediction.id for future in futures}
     assert world.queue.alive([*ids, "p1"]).result() == ids
 
 

@@ -269,15 +269,15 @@ def test_a_worker_that_is_taken_up_keeps_what_it_names_and_hands_back_the_rest(w
         world.queue.take_up("premium", "job", [], 30).result()
 
 
-def test_the_order_is_that_of_acceptance_not_of_insertion(world: World) -> None:
+def test_the_order_within_a_turn_is_that_of_acceptance_not_of_insertion(world: World) -> None:
     later = world.submit()
     earlier = world.submission()
-    arrival = Arrival(earlier, world.clock.now - 1)
+    arrival = Arrival(earlier, world.clock.now - 1, 1.0)
     world.queue.keep(arrival, 3, 30.0).result()
-    place = (0, world.clock.now)
+    place = (0, 1, world.clock.now)
     granted = world.queue.lease("free", "job", 1, MANY, 30.0).result()
     assert ([one.id for one in granted.leased], granted.next) == ([earlier.id], place)
-    until = (0, world.clock.now - 1)
+    until = (0, 1, world.clock.now - 1)
     granted = world.queue.lease("free", "job", 1, MANY, 30.0, until=until).result()
     assert (granted.leased, granted.next) == ([], place)
     assert [one.id for one in world.lease()] == [later]

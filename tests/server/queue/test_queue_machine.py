@@ -60,11 +60,11 @@ class QueueMachine(RuleBasedStateMachine):
         known, waiting = self.model.with_key(submission), self.model.waiting(tier)
         future = self.world.queue.submit(submission, limit)
         if known is not None:
-            assert (future.result()[0].id, future.result()[1]) == (known.submission.id, False)
+            assert (future.result().prediction.id, future.result().new) == (known.submission.id, False)
         elif len(waiting) >= limit:
             assert isinstance(future.exception(), QueueFull)
         else:
-            assert future.result()[1]
+            assert future.result().new
             self.model.submit(submission)
 
     @rule(tier=TIERS)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from server.queue import Arrival
 from server.queue.store.statements import Prepared, Statements
 from tests.server.queue.queue_world import MANY, PostgresWorld, World, pairs
 
@@ -16,7 +17,11 @@ Run = Callable[[World], object]
 # How each operation is run, and which indexes its statements on ``predictions`` and ``jobs`` must use.
 OPERATIONS: dict[str, tuple[Run, set[str]]] = {
     "submit": (lambda world: world.submit(idempotency_key="k", fingerprint="f"), {"predictions_key"}),
-    "refuse": (lambda world: world.queue.submit(world.submission(), 0).exception(), {"predictions_queue"}),
+    "refuse": (lambda world: world.queue.submit(world.submission(), 0).exception(), {"predictions_oldest"}),
+    "bounded": (
+        lambda world: world.queue.submit(world.submission(), MANY, MANY, 0.0, 9, 99999).result(),
+        {"predictions_caller"},
+    ),
     "find_key": (lambda world: world.queue.find_key("anna", "k", "f").result(), {"predictions_key"}),
     "key_used": (lambda world: world.queue.key_used("anna", "k").result(), {"predictions_key"}),
     "get": (lambda world: world.queue.get("p0").result(), {"id"}),
@@ -33,7 +38,7 @@ OPERATIONS: dict[str, tuple[Run, set[str]]] = {
     "extend": (lambda world: world.queue.extend("job", pairs(world.lease()), 9).result(), {"id", "seq"}),
     "release": (lambda world: world.queue.release("job", pairs(world.lease())).result(), {"id", "seq"}),
     "complete": (lambda world: world.complete(world.lease()[0]), {"id", "seq", "predictions_queue"}),
-    "depths": (lambda world: world.queue.depths().result(), {"predictions_queue"}),
+    "depths": (lambda world: world.queue.depths().result(), {"predictions_oldest"}),
     "pace": (lambda world: world.queue.pace("free").result(), {"predictions_completed"}),
     "reclaim": (lambda world: expire(world), {"predictions_lease", "predictions_deadline", "seq"}),
     "abort_tier": (
@@ -43,6 +48,9 @@ OPERATIONS: dict[str, tuple[Run, set[str]]] = {
     "purge": (lambda world: finish(world), {"predictions_completed", "seq"}),
     "forget_jobs": (lambda world: world.queue.forget_jobs().result(), {"jobs_ended", "name"}),
     "forget_counts": (lambda world: world.queue.forget_counts().result(), set()),
+    "forget_shares": (lambda world: world.queue.forget_shares().result(), {"predictions_caller"}),
+    "keep": (lambda world: world.queue.keep(Arrival(world.submission(), 0.0, 9.0), 3, 30.0).result(), set()),
+    "got_work": (lambda world: world.queue.got_work("job", "free", 9).result(), {"name"}),
     "open_job": (lambda world: world.job("new"), set()),
     "end_job": (lambda world: crash(world), {"predictions_holder", "seq", "name"}),
     "jobs": (lambda world: world.queue.jobs().result(), {"jobs_live"}),
@@ -119,6 +127,8 @@ def test_every_statement_uses_its_index(world: World, statements: list[tuple[str
 
     plan = world.database.read(explain).result()
     reads = [line for line in plan if re.search(r"\b(predictions|jobs)\b", line)]
+    counts = [line for line in plan if re.search(r"\b(waiting|shares|depths)\b", line)]
+    assert not [line for line in counts if not line.startswith("SEARCH") and operation != "depths"]
     assert not [line for line in plan if "TEMP B-TREE" in line]
     # A scan of the index jobs_live is right: it contains only the wanted rows, in the right order.
     assert not [line for line in reads if line.startswith("SCAN") and "USING INDEX jobs_live" not in line]
@@ -146,7 +156,8 @@ def test_every_statement_can_use_an_index_of_postgresql(
         ]
 
     plan = postgres.database.write(explain).result()
-    assert not [line for line in plan if "Seq Scan on predictions" in line or "Seq Scan on jobs" in line]
+    names = ("predictions", "jobs", "waiting", "shares")
+    assert not [line for line in plan if any(f"Seq Scan on {name}" in line for name in names)]
     assert not [line for line in plan if line.lstrip().startswith(("Sort ", "->  Sort "))]
 
 
@@ -170,6 +181,6 @@ def test_counting_a_deep_queue_never_reads_its_rows(world: World, statements: li
         return [row[3] for row in tx.cursor.execute(f"EXPLAIN QUERY PLAN {count[0]}", count[1]).fetchall()]
 
     plan = [line for line in world.database.read(explain).result() if "predictions" in line or "waiting" in line]
-    assert len(plan) == 4  # for the position; a submit reads a counter
+    assert len(plan) == 6  # for the position; a submit reads a counter
     assert all("COVERING INDEX predictions_queue" in line for line in plan if "predictions" in line)
     assert all(line.startswith("SEARCH waiting USING PRIMARY KEY") for line in plan if "waiting" in line)

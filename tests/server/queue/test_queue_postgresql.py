@@ -64,7 +64,7 @@ def test_a_server_that_lost_its_session_leads_no_more(fragile: Postgres, databas
 def test_a_database_that_goes_and_comes_back(fragile: Postgres, database: PostgreSQL) -> None:
     queue, heard = Queue(database), list[Sequence[News]]()
     queue.listen(heard.append)
-    before, _ = queue.submit(submission(database.clock), MANY).result()
+    before = queue.submit(submission(database.clock), MANY).result().prediction
     assert database.leads()
     fragile.stop()
     with pytest.raises(StorageError, match="away"):
@@ -107,7 +107,7 @@ def test_what_was_acknowledged_survives_a_crash_of_the_database(fragile: Postgre
     futures = [queue.submit(submission(database.clock), MANY) for _ in range(300)]
     futures[100].result()
     fragile.kill()
-    kept = {future.result()[0].id for future in futures if future.exception() is None}
+    kept = {future.result().prediction.id for future in futures if future.exception() is None}
     fragile.start()
     assert len(kept) > 100
     assert queue.alive(kept).result() == kept

@@ -28,7 +28,7 @@ def test_what_one_server_commits_is_heard_at_another(world: TwoServersWorld) -> 
     heard: list[Sequence[News]] = []
     world.second.listen(heard.append)
     queue = Queue(world.database)
-    one, _ = queue.submit(world.submission(), MANY).result()
+    one = queue.submit(world.submission(), MANY).result().prediction
     eventually(lambda: flat(heard), 20, "the commit is heard", [Available("free")].__eq__)
     queue.cancel(one.id).result()
     ended = [Available("free"), Moved(one.id, "free", Status.CANCELED)]
@@ -118,9 +118,9 @@ def test_the_same_key_at_two_servers_at_once_is_one_prediction(world: TwoServers
     for number in range(50):
         wanted = {"idempotency_key": f"key-{number}", "fingerprint": "f"}
         futures = [queue.submit(world.submission(**wanted), MANY) for queue in queues]
-        (one, _), (other, _) = (future.result() for future in futures)
+        one, other = (future.result().prediction for future in futures)
         assert one.id == other.id
-        assert sum(created for _, created in (future.result() for future in futures)) == 1
+        assert sum(future.result().new for future in futures) == 1
     assert queues[0].depths().result()["free"].queued == 50
 
 
@@ -148,7 +148,7 @@ def test_a_deadlock_between_two_servers_is_nobodys_error(world: TwoServersWorld)
 
 def test_leases_go_through_any_server(world: TwoServersWorld) -> None:
     first, second = Queue(world.database), Queue(world.second)
-    one, _ = first.submit(world.submission(), MANY).result()
+    one = first.submit(world.submission(), MANY).result().prediction
     first.open_job("job", "free", "run").result()
     (leased,) = second.lease("free", "job", 1, MANY, 30.0).result().leased
     assert first.extend("job", [(leased.id, leased.token)], 30.0).result() == []

@@ -186,9 +186,9 @@ def test_results_are_kept_as_long_as_their_tier_says(world: World) -> None:
 
 
 def test_purging_goes_page_by_page(world: World) -> None:
-    ids = [world.queue.submit(world.submission(), 9999).result()[0].id for _ in range(3)]
+    ids = [world.queue.submit(world.submission(), 9999).result().prediction.id for _ in range(3)]
     many = [world.queue.submit(world.submission(tier="premium"), 9999) for _ in range(PAGE + 20)]
-    canceled = [world.queue.cancel(one) for one in ids + [future.result()[0].id for future in many]]
+    canceled = [world.queue.cancel(one) for one in ids + [future.result().prediction.id for future in many]]
     for future in canceled:
         future.result()
     world.clock.advance(10)
