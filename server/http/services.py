@@ -141,7 +141,7 @@ class Services:
             queue=queue,
             capacity=capacity,
             pictures=pictures,
-            submissions=Submissions(queue, pictures, disk, lobby.book.depth),
+            submissions=Submissions(queue, pictures, disk, lobby.book.depth, lobby.shares),
             keyring=keyring,
             admin_token=admin_token,
             credentials=credentials,

@@ -54,6 +54,10 @@ class Gate:
         self._since[tier.name] += 1
         self._bytes_since[tier.name] += least
 
+    def stored(self, tier: Tier) -> int:
+        """How many predictions of a tier waited in the table when they were last counted."""
+        return self._counted.get(tier.name, NOTHING).queued
+
     def is_beside(self, tier: Tier, announced: int) -> None:
         """What was let in is not on its way to the table: ``beside`` counts it."""
         if self._since[tier.name]:  # none of those that were let in since the last count

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
+from typing import Protocol
 
 from server.access.callers import Caller
 from server.blobs import Piece, pack_header
@@ -32,12 +33,24 @@ from server.settings.records import Limits, Tier
 HASHED_AT_ONCE_BYTES = 1024 * 1024
 
 
+class Turns(Protocol):
+    """What this server knows of the turns of callers."""
+
+    def floor(self, submission: Submission) -> float:
+        """Where a prediction may start at the earliest."""
+
+    def submitted(self, submission: Submission, floor: float, finish: float) -> None:
+        """The table took it with this floor; it ends at ``finish``."""
+
+
 class Submissions:
     """Accepts predictions. It stores the pictures first and then the row, so that no row lacks its pictures."""
 
-    def __init__(self, queue: Queue, pictures: Pictures, disk: Executor, beside: Callable[[str], Depth]) -> None:
+    def __init__(
+        self, queue: Queue, pictures: Pictures, disk: Executor, beside: Callable[[str], Depth], turns: Turns
+    ) -> None:
         """``beside`` says how much of a tier is alive that is not in the table; it is called from any thread."""
-        self._queue, self._pictures, self._disk, self._beside = queue, pictures, disk, beside
+        self._queue, self._pictures, self._disk, self._beside, self._turns = queue, pictures, disk, beside, turns
         self._hashing = asyncio.Lock()  # one large request at a time, as many would take all processors
 
     async def submit(
@@ -72,10 +85,13 @@ class Submissions:
             raise queue_bytes_full(tier.name, error.taken, error.limit) from error
 
     async def _keep(self, submission: Submission, pictures: Sequence[Sequence[Piece]], limits: Limits) -> Prediction:
+        floor = self._turns.floor(submission)
+
         def keep() -> Future[Submitted]:
             self._pictures.keep(submission.id, pictures)
             beside = self._beside(submission.tier)
-            return self._queue.submit(submission, limits.queue - beside.queued, limits.queue_bytes - beside.bytes)
+            left = limits.queue - beside.queued, limits.queue_bytes - beside.bytes
+            return self._queue.submit(submission, *left, floor)
 
         needed = False
         try:
@@ -87,6 +103,8 @@ class Submissions:
         finally:
             if not needed:
                 await self._pictures.forget([submission.id])
+        if submitted.new:
+            self._turns.submitted(submission, floor, submitted.finish)
         return submitted.prediction
 
     async def _fingerprint(self, request: Request) -> str:

@@ -34,16 +34,16 @@ class Entry:
 
     ``outcome`` is then its prediction, final or in the table; or the error that says that nothing of it was kept. It
     stays None for an entry that was withdrawn. ``due_from`` is the moment of the event loop from which
-    ``lobbySeconds`` count.
+    ``lobbySeconds`` count. The whole part of ``start`` is its turn.
     """
 
     submission: Submission
+    start: float
     accepted_at: float
     pictures: Sequence[Sequence[Piece]]
     held: Held
     changed: Callable[[], None]
     due_from: float
-    start: float = 0.0
     state: State = State.WAITING
     hold: Hold | None = None
     lost: str = ""
@@ -51,11 +51,11 @@ class Entry:
     outcome: Prediction | Exception | None = None
     step: asyncio.Future[None] | None = field(default=None)
     """Done when the writing that is under way has ended."""
+    place: Place = field(init=False)
+    """Where it stands in the order of its tier."""
 
-    @property
-    def place(self) -> Place:
-        """Where it stands in the order of its tier."""
-        return self.submission.priority, math.floor(self.start), self.accepted_at
+    def __post_init__(self) -> None:
+        self.place = self.submission.priority, math.floor(self.start), self.accepted_at
 
     @property
     def arrival(self) -> Arrival:
@@ -68,6 +68,7 @@ class Line:
 
     def __init__(self) -> None:
         self._entries: list[Entry] = []
+        self._moments: list[float] = []  # when they were accepted, the oldest first
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -80,13 +81,20 @@ class Line:
         """The entry that is to be worked on next."""
         return next(iter(self._entries), None)  # no index, which would be wrong if it became empty under another thread
 
+    @property
+    def oldest(self) -> float | None:
+        """When the oldest of the entries was accepted."""
+        return next(iter(self._moments), None)
+
     def add(self, entry: Entry) -> None:
         """Put an entry in its place."""
         bisect.insort_right(self._entries, entry, key=_place)
+        bisect.insort_right(self._moments, entry.accepted_at)
 
     def remove(self, entry: Entry) -> None:
         """Take an entry out."""
         self._entries.remove(entry)
+        del self._moments[bisect.bisect_left(self._moments, entry.accepted_at)]
 
     def ahead_of(self, place: Place) -> int:
         """How many stand before a place."""
@@ -104,12 +112,13 @@ class Book:
         self._queued: defaultdict[str, int] = defaultdict(int)
         self._leased: defaultdict[str, int] = defaultdict(int)
         self._bytes: defaultdict[str, int] = defaultdict(int)
+        self._of_callers: dict[tuple[str, str], tuple[int, int]] = {}  # how many wait, and their bytes
 
     def add(self, entry: Entry) -> None:
         """An entry begins to wait."""
         tier = entry.submission.tier
         self.count += 1
-        self._queued[tier] += 1
+        self._count_waiting(entry, 1)
         self._bytes[tier] += entry.submission.size
         self.lines[tier].add(entry)
 
@@ -117,7 +126,7 @@ class Book:
         """A worker got a waiting entry."""
         tier = entry.submission.tier
         self.lines[tier].remove(entry)
-        self._queued[tier] -= 1
+        self._count_waiting(entry, -1)
         self._leased[tier] += 1
         entry.state, entry.hold = State.WORKED_ON, hold
         self.worked_on[entry.submission.id] = entry
@@ -127,7 +136,7 @@ class Book:
         tier = entry.submission.tier
         del self.worked_on[entry.submission.id]
         self._leased[tier] -= 1
-        self._queued[tier] += 1
+        self._count_waiting(entry, 1)
         entry.state, entry.hold, entry.lost = State.WAITING, None, ""
         self.lines[tier].add(entry)
 
@@ -159,7 +168,10 @@ class Book:
             self.lines[tier].remove(entry)
         self.keeping.pop(entry.submission.id, None)
         self.count -= 1
-        (self._queued if entry.hold is None else self._leased)[tier] -= 1
+        if entry.hold is None:
+            self._count_waiting(entry, -1)
+        else:
+            self._leased[tier] -= 1
         self._bytes[tier] -= entry.submission.size
         entry.state, entry.outcome, entry.pictures = State.GONE, outcome, []
         entry.held.release()
@@ -169,9 +181,16 @@ class Book:
     def depth(self, tier: str) -> Depth:
         """How much of a tier is here. May be called from any thread."""
         line = self.lines.get(tier)
-        first = line.first if line else None
-        oldest = first.accepted_at if first else None
-        return Depth(self._queued[tier], self._leased[tier], oldest, self._bytes[tier])
+        return Depth(self._queued[tier], self._leased[tier], line.oldest if line else None, self._bytes[tier])
+
+    def bytes_of(self, tier: str) -> int:
+        """The bytes of all entries of a tier."""
+        return self._bytes[tier]
+
+    def of_caller(self, tier: str, caller: str) -> Depth:
+        """How much of what waits here is a caller's, without the oldest. May be called from any thread."""
+        many, size = self._of_callers.get((tier, caller), (0, 0))
+        return Depth(many, 0, None, size)
 
     def beside(self, depths: Mapping[str, Depth]) -> dict[str, Depth]:
         """These depths of the table with what is here. May be called from any thread."""
@@ -182,6 +201,16 @@ class Book:
         entries = (*self.worked_on.values(), *self.keeping.values())
         sizes = [one.submission.size for one in entries if one.hold and one.hold.job == job]
         return Beside(len(sizes), sum(sizes))
+
+    def _count_waiting(self, entry: Entry, more: int) -> None:
+        one = entry.submission
+        self._queued[one.tier] += more
+        key = one.tier, one.caller
+        many, size = self._of_callers.get(key, (0, 0))
+        if many + more:
+            self._of_callers[key] = many + more, size + more * one.size
+        else:
+            del self._of_callers[key]
 
     @staticmethod
     def _end_step(entry: Entry) -> None:

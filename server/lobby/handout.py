@@ -6,8 +6,10 @@ import asyncio
 import logging
 import math
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from typing import Any
 
+from server.access.workers import Worker
 from server.blobs import pack
 from server.lobby.entries import Line
 from server.lobby.lobby import LARGEST_BYTES, Lobby
@@ -155,7 +157,10 @@ class Handout:
         """Begin to lease from the table."""
         seat.busy = True
         table.due, table.asking = max(0, table.due - 1), table.asking + 1
-        task = asyncio.get_running_loop().create_task(self._lease(seat, table))
+        self._begin(self._lease(seat, table))
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -187,6 +192,7 @@ class Handout:
         if table.news == news:  # nothing was heard of meanwhile
             table.head = granted.next
         if granted.leased:
+            self._lobby.shares.served(seat.peer.worker.tier, granted.turn)
             seat.holds |= {one.id: one for one in granted.leased}
             self._deliver(seat, [Handed(one, None) for one in granted.leased])
 
@@ -210,14 +216,18 @@ class Handout:
         return min(seat.credits, max(1, math.ceil(waiting / seats)))
 
     def _note(self, seat: Seat) -> None:
-        """Tell the queue now and then that a Job works, as its tables show only what it leases from them."""
+        """Tell the queue now and then that a Job works, and on which turn: it sees only what is leased from it."""
         now = self._now()
         if now - seat.noted_at >= NOTED_SECONDS:
             seat.noted_at = now
-            try:
-                self._queue.got_work(seat.peer.worker.job, seat.peer.worker.tier, 0)
-            except QueueError as error:
-                log.debug("not noted: %s", error)
+            self._begin(self._tell(seat.peer.worker))
+
+    async def _tell(self, worker: Worker) -> None:
+        shares, tier = self._lobby.shares, worker.tier
+        try:
+            shares.served(tier, await asked(self._queue.got_work(worker.job, tier, shares.turn(tier))))
+        except QueueError as error:
+            log.debug("not noted: %s", error)
 
     def _seat(self, peer: Peer) -> Seat | None:
         seat = self._seats[peer.worker.tier].get(peer.worker.job)

@@ -10,6 +10,7 @@ from concurrent.futures import Executor, Future
 from server.blobs import BlobError
 from server.intake.pictures import Pictures
 from server.lobby.entries import Book, Entry, State
+from server.lobby.shares import Shares
 from server.points import Point, reached
 from server.queue import ATTEMPTS, FINAL, Kept, OutcomeUnknown, Prediction, Queue, QueueError, Status, asked, chained
 from server.settings.records import Settings
@@ -29,12 +30,14 @@ class Keeping:
         pictures: Pictures,
         disk: Executor,
         book: Book,
+        shares: Shares,
         settings: Callable[[], Settings],
         ended: Callable[[str, Status], None],
         waits: Callable[[str], None],
     ) -> None:
         """``waits`` is told of a tier in which an entry waits again, as it could not be kept."""
-        self._queue, self._pictures, self._disk, self._book = queue, pictures, disk, book
+        self._queue, self._pictures, self._disk = queue, pictures, disk
+        self._book, self._shares = book, shares
         self._settings, self._ended, self._waits = settings, ended, waits
         self._looks = False
         self._tasks: set[asyncio.Task[None]] = set()
@@ -79,22 +82,24 @@ class Keeping:
         arrival, tier = entry.arrival, self._settings().tiers.get(entry.submission.tier)
         attempts, seconds = tier.limits.attempts if tier else ATTEMPTS, self._settings().lease.seconds
         key, pictures = entry.submission.id, entry.pictures
+        paid = self._shares.is_paid(entry.submission, entry.start)
 
         def write() -> Future[Kept]:
             self._pictures.keep(key, pictures)
-            return self._queue.keep(arrival, attempts, seconds, entry.lost)
+            return self._queue.keep(arrival, attempts, seconds, entry.lost, paid=paid)
 
         needed = False
         try:
-            prediction = (await asked(chained(self._disk, write))).prediction
-            needed = prediction.status not in FINAL
+            kept = await asked(chained(self._disk, write))
+            needed = kept.prediction.status not in FINAL
         except OutcomeUnknown:
             needed = True  # there may be a row; if there is none, the blob is swept like any orphan
             raise
         finally:
             if not needed:
                 await self._pictures.forget([key])
-        return prediction
+        self._shares.kept(entry.submission, kept.finish)
+        return kept.prediction
 
     def _look_later(self) -> None:
         pause = max(LOOK_LEAST_SECONDS, self._settings().lobby_seconds / LOOKS)

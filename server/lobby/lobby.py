@@ -14,6 +14,7 @@ from server.intake.pictures import Pictures
 from server.lobby.entries import Book, Entry, State
 from server.lobby.keeping import Keeping
 from server.lobby.settling import Settling
+from server.lobby.shares import Shares
 from server.points import Point, reached
 from server.queue import (
     Completion,
@@ -29,7 +30,7 @@ from server.queue import (
     fault,
     new_token,
 )
-from server.settings.records import Settings, Tier
+from server.settings.records import Settings
 
 LOBBY_BYTES = 64 * 1024 * 1024  # of the pictures in it; each tier has an equal share
 LARGEST_BYTES = 8 * 1024 * 1024  # larger ones are streamed to workers from where they are kept
@@ -48,17 +49,22 @@ class Lobby:
         ended: Callable[[str, Status], None],
     ) -> None:
         self._queue, self._settings, self._clock = queue, settings, clock
-        self.book = Book()
+        self.book, self.shares = Book(), Shares(self._now)
         self._settling = Settling(queue, self.book, ended)
         self.arrived: Callable[[str], None] = lambda _: None  # told of a tier in which an entry waits (again)
-        self._keeping = Keeping(queue, pictures, disk, self.book, settings, ended, lambda tier: self.arrived(tier))
+        here = self.book, self.shares
+        self._keeping = Keeping(queue, pictures, disk, *here, settings, ended, lambda tier: self.arrived(tier))
 
-    def has_place(self, tier: Tier, size: int) -> bool:
-        """Whether an entry of so many bytes may come in."""
-        settings = self._settings()
+    def has_place(self, submission: Submission, stored: int) -> bool:
+        """Whether a request may come in, while ``stored`` predictions of its tier wait in the table.
+
+        If any do, they may be its caller's, so the table must have said lately where that stands.
+        """
+        settings, size = self._settings(), submission.size
         share = LOBBY_BYTES // max(1, len(settings.tiers))
-        taken = self.book.depth(tier.name).bytes
-        return settings.lobby_seconds > 0 and size <= LARGEST_BYTES and taken + size <= share
+        if settings.lobby_seconds <= 0 or size > LARGEST_BYTES or self.book.bytes_of(submission.tier) + size > share:
+            return False
+        return stored == 0 or self.shares.knows(submission)
 
     def enter(
         self,
@@ -71,7 +77,8 @@ class Lobby:
 
         ``changed`` is called when the entry has left.
         """
-        entry = Entry(submission, self._clock(), pictures, held, changed, self._now())
+        start = self.shares.start(submission)
+        entry = Entry(submission, start, self._clock(), pictures, held, changed, self._now())
         self.book.add(entry)
         self._keeping.watch()
         reached(Point.LOBBY_ENTERED)
@@ -82,6 +89,9 @@ class Lobby:
         """Drop an entry whose caller hung up, unless work on it has begun or it is being kept."""
         if entry.state is State.WAITING:
             self.book.leave(entry, None)
+            one = entry.submission
+            if not self.book.of_caller(one.tier, one.caller).queued:
+                self.shares.withdrawn(one)
 
     async def keep(self, entry: Entry) -> Prediction:
         """The prediction once it is durable. Raises ``BlobError`` and what the queue raises: nothing is kept then."""
@@ -108,6 +118,7 @@ class Lobby:
         entry.due_from = self._now()
         self.book.work_on(entry, Hold(job, token := new_token(job), self._clock()))
         one = entry.submission
+        self.shares.handed(one, entry.start)
         return Leased(one.id, token, one.images, one.size, one.top_k, attempt=1, solo=False)
 
     async def take_up(self, worker: Worker, leases: Sequence[tuple[str, str]], seconds: float) -> list[Leased]:

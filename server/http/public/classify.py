@@ -75,7 +75,7 @@ class ClassifyHandler(UploadHandler):
         request, held = self.take_pictures(self.get_query_argument("top_k", None))
         if seconds > 0 and self.wishes.idempotency_key is None and services.handout.has_workers(self.tier.name):
             submission = described(prediction_id, self.caller, self.tier, request, self.wishes)
-            if services.lobby.has_place(self.tier, submission.size):
+            if services.lobby.has_place(submission, services.gate.stored(self.tier)):
                 services.gate.is_beside(self.tier, self.body.announced)
                 return await self._wait_in_lobby(submission, request, held, seconds)
         kept = self._keep(prediction_id, request, held)  # begins in ``until_final``, which listens for the end before

@@ -69,3 +69,37 @@ def test_a_request_for_which_the_lobby_has_no_memory_takes_the_table(
     answer = site.callers.submit(site.post, "free", PICTURE, {"Prefer": "wait=2"})
     eventually(lambda: waits(site), ANSWER_SECONDS, "the request is in the table", lambda many: many == 1)
     assert answer.result(ANSWER_SECONDS).status == 202
+
+
+def test_a_caller_whom_the_table_may_know_takes_it_while_predictions_wait_there(site: Site) -> None:
+    site.worker(site.job())
+    site.keep()
+    answer = site.callers.submit(site.post, "free", PICTURE, {"Prefer": "wait=1"})
+    eventually(lambda: waits(site), ANSWER_SECONDS, "the request is in the table", lambda many: many == 2)
+    mine = answer.result(ANSWER_SECONDS)
+    assert (mine.status, mine.json["queue"]["position"]) == (202, 2)
+    site.submit()  # with it the table tells of this caller
+    known = site.callers.submit(site.post, "free", PICTURE, {"Prefer": "wait=1"})
+    eventually(lambda: alive(site), ANSWER_SECONDS, "the request waits", lambda many: many == 4)
+    assert waits(site) == 3
+    assert known.result(ANSWER_SECONDS).json["queue"]["ahead"] == 3
+
+
+def test_a_caller_has_one_row_of_turns_in_lobby_and_table(site: Site) -> None:
+    channel = site.worker(site.job())
+    waiting = []
+    for number in range(2):
+        waiting.append(site.callers.submit(site.post, "free", PICTURE))
+        eventually(lambda: alive(site), ANSWER_SECONDS, "the request waits", lambda many, least=number: many > least)  # type: ignore[misc]
+    stored = site.submit().json
+    row = site.queue.get(stored["id"]).result(ANSWER_SECONDS)
+    assert row is not None
+    assert (row.turn, stored["queue"]["position"]) == (3, 3)
+    other = site.keep()  # of another caller, who has had nothing yet
+    channel.grant(4)
+    leases = channel.lease(4)
+    order = [one["id"] for one in leases]
+    assert (order.index(other) < order.index(stored["id"]), order[-1]) == (True, stored["id"])
+    channel.say({"completions": [completion(one) for one in leases]})
+    for one in waiting:
+        assert one.result(ANSWER_SECONDS).status == 200

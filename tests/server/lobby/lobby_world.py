@@ -371,10 +371,11 @@ class LobbyWorld:
     def submit(self, *, stored: int = 0, **changes: Any) -> str:
         """A request that takes the table; its blob has ``stored`` bytes if they are not as many as it says."""
         self.clock.advance(0.001)
-        submission = self.base.submission(**{"size": 108, **changes})
+        submission, shares = self.base.submission(**{"size": 108, **changes}), self.lobby.shares
         self.blobs.put(submission.id, [[bytes((stored or submission.size) - 8)]])
-        self.queue.submit(submission, MANY).result(REAL_SECONDS)
-        self.calm()
+        floor = self.do(lambda: shares.floor(submission), calm=False)
+        finish = self.queue.submit(submission, MANY, floor=floor).result(REAL_SECONDS).finish
+        self.do(lambda: shares.submitted(submission, floor, finish))
         return submission.id
 
     def get(self, prediction_id: str) -> Prediction:

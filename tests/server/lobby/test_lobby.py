@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -439,23 +440,27 @@ def test_the_pictures_stay_if_nobody_knows_whether_the_row_is_there(failing_worl
     assert empty(world)
 
 
+def has_place(world: LobbyWorld, size: int = 108, *, stored: int = 0, **changes: Any) -> bool:
+    submission = world.base.submission(**{"size": size, **changes})
+    return world.do(lambda: world.lobby.has_place(submission, stored))
+
+
 def test_each_tier_has_its_share_of_the_lobbys_memory(small: LobbyWorld) -> None:
-    free, premium = small.settings.tiers["free"], small.settings.tiers["premium"]
     share = LOBBY_BYTES // len(small.settings.tiers)
-    assert small.lobby.has_place(free, LARGEST_BYTES)
-    assert not small.lobby.has_place(free, LARGEST_BYTES + 1)
+    assert has_place(small, LARGEST_BYTES)
+    assert not has_place(small, LARGEST_BYTES + 1)
     clients = [small.enter(size=share // 4, calm=False) for _ in range(4)]
-    assert not small.lobby.has_place(free, 1)
-    assert small.lobby.has_place(premium, LARGEST_BYTES)
+    assert not has_place(small, 1)
+    assert has_place(small, LARGEST_BYTES, tier="premium")
     clients[0].hang_up()
-    assert small.lobby.has_place(free, share // 4)
-    assert not small.lobby.has_place(free, share // 4 + 1)
+    assert has_place(small, share // 4)
+    assert not has_place(small, share // 4 + 1)
 
 
 def test_without_lobby_seconds_there_is_no_place(small: LobbyWorld) -> None:
     client = small.enter()
     small.settings = replace(small.settings, lobby_seconds=0.0)
-    assert not small.lobby.has_place(small.settings.tiers["free"], 1)
+    assert not has_place(small)
     small.passes(LOBBY_SECONDS)  # until it looks once more
     assert client.status is Status.QUEUED
 

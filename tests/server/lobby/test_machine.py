@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -20,6 +21,8 @@ MEMORY = Path("/dev/shm")
 JOBS = st.integers(0, 2)
 LEASE = 30.0
 ATTEMPTS = {"free": 3, "premium": 3}
+WEIGHTS = {"anna": 1.0, "ben": 1.0, "carla": 2.5}
+CALLERS = st.sampled_from(sorted(WEIGHTS))
 
 
 class LobbyMachine(RuleBasedStateMachine):
@@ -36,6 +39,7 @@ class LobbyMachine(RuleBasedStateMachine):
         self.gone: set[str] = set()  # withdrawn
         self.finals: dict[str, Prediction] = {}
         self.places: dict[str, Place] = {}
+        self.callers: dict[str, str] = {}
         self.jobs = 0
         self.hands: list[Hand] = [self.new_hand() for _ in range(3)]
 
@@ -52,18 +56,36 @@ class LobbyMachine(RuleBasedStateMachine):
         self.jobs += 1
         return self.world.hand(f"job-{self.jobs}")
 
-    @rule(priority=st.integers(-1, 1), size=st.sampled_from([108, 4_000_008]))
-    def enter(self, priority: int, size: int) -> None:
-        client = self.world.enter(priority=priority, size=size)
-        self.clients[client.id] = client
+    @rule(caller=CALLERS, priority=st.integers(-1, 1), size=st.sampled_from([108, 4_000_008]))
+    def enter(self, caller: str, priority: int, size: int) -> None:
+        before = self.latest_turn_of(caller)
+        client = self.world.enter(priority=priority, size=size, caller=caller, weight=WEIGHTS[caller])
+        self.clients[client.id], self.callers[client.id] = client, caller
         self.places[client.id] = client.entry.place
+        self.its_turn_is_right(client.id, before)
 
-    @rule(priority=st.integers(-1, 1))
-    def submit(self, priority: int) -> None:
-        key = self.world.submit(priority=priority)
+    @rule(caller=CALLERS, priority=st.integers(-1, 1))
+    def submit(self, caller: str, priority: int) -> None:
+        before = self.latest_turn_of(caller)
+        key = self.world.submit(priority=priority, caller=caller, weight=WEIGHTS[caller])
         self.promised.add(key)
         row = self.world.get(key)
-        self.places[key] = priority, row.turn, row.accepted_at
+        self.places[key], self.callers[key] = (priority, row.turn, row.accepted_at), caller
+        self.its_turn_is_right(key, before)
+
+    def latest_turn_of(self, caller: str) -> int:
+        """Of all that a caller has sent and not taken back."""
+        sent = (key for key, one in self.callers.items() if one == caller and key not in self.gone)
+        return max((self.places[key][1] for key in sent), default=0)
+
+    def its_turn_is_right(self, new: str, before: int) -> None:
+        """It stands behind its caller's others, and as much further as they have cost; or one turn from now."""
+        (_, turn, _), caller = self.places[new], self.callers[new]
+        now = self.world.lobby.shares.turn("free")
+        assert turn >= before
+        assert turn <= max(before + 1 / WEIGHTS[caller], now) + 1
+        of_turn = [key for key, place in self.places.items() if place[1] == turn and self.callers[key] == caller]
+        assert len(set(of_turn) - self.gone) <= WEIGHTS[caller] + 1
 
     @rule(job=JOBS, more=st.integers(1, 4))
     def grant(self, job: int, more: int) -> None:
@@ -172,6 +194,14 @@ class LobbyMachine(RuleBasedStateMachine):
             assert depth.queued + depth.leased == len(here) + len(alive)
             assert depth.bytes == sum(one.entry.submission.size for one in here) + sum(row.size for row in alive)
         assert self.world.memory.used() == sum(one.entry.submission.size for one in here)
+        waiting = Counter(one.entry.submission.caller for one in here if one.entry.hold is None)
+        assert waiting == {
+            one: many for one in WEIGHTS if (many := self.world.lobby.book.of_caller("free", one).queued)
+        }
+        if depth is not None:
+            lobby = [one.entry.accepted_at for one in here if one.entry.hold is None]
+            table = [row.accepted_at for row in alive if row.status is Status.QUEUED]
+            assert depth.oldest == min(lobby + table, default=None)
 
     def a_solo_prediction_is_alone(self) -> None:
         for hand in self.hands:
