@@ -178,12 +178,13 @@ def serve(
 
 def _log_to_stderr(*urls: str) -> None:
     """Log without the secrets of these URLs, also the traceback of an error that ends the process or a thread."""
-    from server.logs import Throttle
+    from server.logs import Throttle, unbounded
 
     handler = logging.StreamHandler(sys.stderr)
     handler.addFilter(Throttle())
     handler.setFormatter(RedactingFormatter("%(asctime)s %(levelname)s %(message)s", *urls))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
+    unbounded("server.http.access")
     logging.getLogger("tornado").setLevel(logging.WARNING)  # below that, it has a line for every broken request
     log = logging.getLogger("server")
     sys.excepthook = lambda kind, error, at: log.critical("the server ends", exc_info=(kind, error, at))

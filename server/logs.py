@@ -1,9 +1,10 @@
-"""Bounds the log: whatever strangers do, it grows by some lines a minute."""
+"""Bounds the log: whatever strangers do, it grows by some lines a minute, but for the log that operators turn on."""
 
 from __future__ import annotations
 
 import logging
 import math
+import sys
 import time
 from collections.abc import Callable
 
@@ -53,3 +54,12 @@ class Throttle(logging.Filter):
             since, count = now, 0
         self._seen[record.name] = since, count + 1
         return count < LINES
+
+
+def unbounded(name: str) -> None:
+    """Have the lines of this logger go to standard error as they are, every one of them."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    log = logging.getLogger(name)
+    log.propagate = False
+    log.addHandler(handler)

@@ -104,8 +104,11 @@ class Metrics:
         ProcessCollector(registry=self._registry)
 
     def answered(self, route: str, method: str, status: int, seconds: float) -> None:
-        """Count a request that was answered within ``seconds``; ``route`` is its pattern, not its path."""
-        self._requests.labels(route, method if method in METHODS else OTHER, status).inc()
+        """Count a request that was answered within ``seconds``; ``route`` is its pattern, not its path.
+
+        ``method`` is one of ``METHODS``, or ``OTHER``.
+        """
+        self._requests.labels(route, method, status).inc()
         self._seconds.labels(route).observe(seconds)
 
     def rejected(self, tier: str, code: str) -> None:

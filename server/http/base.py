@@ -8,22 +8,20 @@ import logging
 import secrets
 from functools import cached_property
 from http import HTTPStatus
-from typing import Any, ClassVar, NoReturn
+from typing import Any, ClassVar
 
 from tornado.http1connection import HTTP1Connection
 from tornado.iostream import IOStream
 from tornado.web import HTTPError, RequestHandler, stream_request_body
 
-from server.access.callers import Caller
-from server.http import addresses, origins
+from server.http import access_log, origins
 from server.http.bodies import SMALL_BYTES, Body
-from server.http.callers import Callers, Clients
+from server.http.callers import KEY_BEGINS, Callers
 from server.http.errors import as_problem
 from server.http.services import Services
-from server.metrics import OTHER
+from server.metrics import METHODS, OTHER
 from server.problems import Problem
 from server.queue import QueueError
-from server.settings.records import Tier
 
 log = logging.getLogger("server.http")
 
@@ -42,7 +40,8 @@ class BaseHandler(RequestHandler):
     caller: Any
     body: Body
     request_id = ""
-    counted = False
+    counted = logged = False
+    code = ""
 
     def initialize(self, services: Services, route: str = OTHER) -> None:
         """Called by Tornado for each request; ``route`` has names where its path has values."""
@@ -158,6 +157,7 @@ class BaseHandler(RequestHandler):
     def on_connection_close(self) -> None:
         """Called by Tornado when the client hung up before its answer. What was accepted is kept."""
         super().on_connection_close()
+        self.log_access(None if self.counted else access_log.CLIENT_CLOSED)
         self.services.underway.discard(self)
         self.release()
 
@@ -165,8 +165,8 @@ class BaseHandler(RequestHandler):
         """On every answer, errors included."""
         if not self.request_id:  # Tornado asks again when an error takes the place of an answer
             given = self.request.headers.get("X-Request-Id", "")
-            # It goes back in a header and into the log.
-            usable = 0 < len(given) <= 64 and given.isascii() and given.isprintable()
+            # It goes back in a header and into the log, where no key may stand.
+            usable = 0 < len(given) <= 64 and given.isascii() and given.isprintable() and KEY_BEGINS not in given
             self.request_id = given if usable else secrets.token_hex(8)
         self.set_header("X-Request-Id", self.request_id)
         self.set_header("X-Content-Type-Options", "nosniff")
@@ -189,7 +189,7 @@ class BaseHandler(RequestHandler):
 
     def write_problem(self, problem: Problem) -> None:
         """Write a problem as the whole answer, without finishing the request."""
-        data = problem.document(self.request_id)
+        data, self.code = problem.document(self.request_id), problem.body["code"]
         self.set_status(problem.status)
         self.set_header("Content-Type", "application/problem+json")
         # A refused upload flushes the answer before Tornado would set the length, and would be sent in chunks.
@@ -202,14 +202,38 @@ class BaseHandler(RequestHandler):
         self.count()  # now, as a client that is refused early may hang up before the request is finished
         # With a prediction the request was accepted, and the code may be a worker's, of which there may be any number.
         if "prediction" not in problem.body:
-            self.services.metrics.rejected(self._tier_named(), problem.body["code"])
+            self.services.metrics.rejected(self._tier_named(), self.code)
 
     def count(self) -> None:
         """Count the answer, the first time that this is called; the application calls it for every one."""
         if not self.counted:
             self.counted = True
             seconds = self.request.request_time()
-            self.services.metrics.answered(self.route, self.request.method or "", self.get_status(), seconds)
+            self.services.metrics.answered(self.route, self._method, self.get_status(), seconds)
+
+    def log_access(self, status: int | None = None) -> None:
+        """Write the request into the access log, the first time that this is called; ``status`` is the answer's."""
+        form = self.services.settings.access_log
+        if self.logged or form == access_log.OFF:
+            return
+        self.logged = True
+        fields: dict[str, str | int | float] = {
+            "request_id": self.request_id,
+            **access_log.who(getattr(self, "caller", None), self.address),
+            "method": self._method,
+            "route": self.route,
+            "status": status or self.get_status(),
+            "bytes_in": self.body.received,
+            "bytes_out": int(self._headers.get("Content-Length", 0)),
+            "ms": round(1000 * self.request.request_time(), 1),
+            "tier": self._tier_named(),
+            "code": self.code,
+        }
+        access_log.write(form, self.services.clock(), fields)
+
+    @property
+    def _method(self) -> str:
+        return self.request.method if self.request.method in METHODS else OTHER
 
     def _tier_named(self) -> str:
         """The tier in the path; empty when it has none, or none of ours."""
@@ -229,47 +253,6 @@ class BaseHandler(RequestHandler):
     def decode_argument(self, value: bytes, name: str | None = None) -> str:
         """As Tornado's, but what is no UTF-8 is left to whoever reads it, who knows the code of its problem."""
         return value.decode("utf-8", "replace")
-
-
-class PublicHandler(BaseHandler):
-    """Clients may ask."""
-
-    callers = Clients()
-    caller: Caller
-
-    @cached_property
-    def address(self) -> str:
-        """Where the request comes from; a proxy that is trusted may say it."""
-        return addresses.of(self.request, self.services.settings)
-
-    def tier_to_use(self, name: str) -> Tier:
-        """The tier with this name. Raises ``Problem`` when there is none, or when it is not open to the caller."""
-        tier = self.tier_called(name)
-        if self.caller.may_use(tier):
-            return tier
-        if self.caller.tiers is None:
-            detail = f'the tier {name} takes requests with a key only: send "Authorization: Bearer KEY"'
-            raise Problem(HTTPStatus.UNAUTHORIZED, "key_missing", detail)
-        tiers = sorted(self.caller.tiers)
-        detail = f"the key is not for the tier {name}, but for {', '.join(tiers)}"
-        raise Problem(HTTPStatus.FORBIDDEN, "tier_not_allowed", detail, tiers=tiers)
-
-    def tier_called(self, name: str) -> Tier:
-        """The tier with this name, be it open to the caller or not. Raises ``Problem`` when there is none."""
-        tiers = self.services.settings.tiers
-        if name not in tiers:
-            detail = f"there is no tier {name[:80]!r}; the tiers are {', '.join(tiers)}"
-            raise Problem(HTTPStatus.NOT_FOUND, "no_such_tier", detail, tiers=list(tiers))
-        return tiers[name]
-
-
-class NotFoundHandler(PublicHandler):
-    """Every path that is no route."""
-
-    def _tell(self) -> NoReturn:
-        raise Problem(HTTPStatus.NOT_FOUND, "no_such_route", f"there is nothing at {self.request.path[:80]}")
-
-    delete = get = head = options = patch = post = put = _tell
 
 
 def _answered(*_: str) -> None:

@@ -14,6 +14,7 @@ from server.http.origins import is_loopback
 from server.http.services import Services
 from server.problems import Problem
 
+KEY_BEGINS = "tsk_"
 Identity = TypeVar("Identity", covariant=True)
 
 

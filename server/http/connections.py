@@ -50,7 +50,7 @@ class Door(Protocol):
     async def took(self, size: int) -> None:
         """So many bytes of a body have been taken; return when others on the event loop have had their turn."""
 
-    def refused(self, problem: Problem) -> None:
+    def refused(self, problem: Problem, address: str, request_id: str) -> None:
         """A request without a handler was answered with this."""
 
 
@@ -227,8 +227,8 @@ class Connection(HTTP1ServerConnection):
 
     def send(self, problem: Problem) -> Awaitable[None]:
         """Send a problem for which there is no handler."""
-        self._door.refused(problem)
         request_id = secrets.token_hex(8)
+        self._door.refused(problem, self.address, request_id)
         body = problem.document(request_id)
         return self.stream.write(_answer_head(problem.status, request_id, len(body)) + body)
 

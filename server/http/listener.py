@@ -62,13 +62,14 @@ class Listener(HTTPServer):
         application: Application,
         *,
         most: int,
-        refused: Callable[[Problem], None],
+        refused: Callable[[Problem, str, str], None],
         crowded: Callable[[], None] = lambda: None,
         **limits: Any,
     ) -> None:
         """As Tornado's; ``refused`` is told of each problem that was answered before there was a handler.
 
-        ``crowded`` is told of each request while so many wait for an answer that there will soon be no room.
+        It gets the client's address and the request's id, too. ``crowded`` is told of each request while so many wait
+        for an answer that there will soon be no room.
         """
         super().initialize(application, **limits)
         self.conn_params.header_timeout = None  # ``Connection.look`` ends what waits for too long
@@ -141,9 +142,9 @@ class Listener(HTTPServer):
     def _next_turn(self) -> None:
         self._turn_left = TURN_BYTES
 
-    def refused(self, problem: Problem) -> None:
+    def refused(self, problem: Problem, address: str, request_id: str) -> None:
         """As ``Door`` says."""
-        self._refused(problem)
+        self._refused(problem, address, request_id)
 
     def on_close(self, server_conn: object) -> None:
         """Called when a connection has ended."""

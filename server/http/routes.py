@@ -9,12 +9,14 @@ from http import HTTPStatus
 
 from tornado.web import Application
 
-from server.http.base import BaseHandler, NotFoundHandler
+from server.http import access_log
+from server.http.base import BaseHandler
 from server.http.descriptors import shares
 from server.http.internal.channel import ChannelHandler
 from server.http.internal.handshake import RetiredHandler
 from server.http.internal.metrics import MetricsHandler
 from server.http.listener import Listener
+from server.http.public.base import NotFoundHandler
 from server.http.public.classify import ClassifyHandler
 from server.http.public.health import HealthHandler, ReadyHandler
 from server.http.public.listing import PredictionsHandler
@@ -75,15 +77,21 @@ def _server(
         log_function=_log_request,
     )
 
-    def refused(problem: Problem) -> None:
+    def refused(problem: Problem, address: str, request_id: str) -> None:
         services.metrics.rejected("", problem.body["code"])
         services.metrics.answered(OTHER, OTHER, problem.status, 0)
+        access_log.write(
+            services.settings.access_log,
+            services.clock(),
+            {"request_id": request_id, "address": address, "status": int(problem.status), "code": problem.body["code"]},
+        )
 
     return Listener(application, most=most_connections, refused=refused, crowded=crowded, max_body_size=UNBOUNDED)
 
 
 def _log_request(handler: BaseHandler) -> None:
     handler.count()
+    handler.log_access()
     # A refusal for want of room or storage is told once an outage, by ``Capacity``, and counted by its code.
     if handler.get_status() >= 500 and handler.get_status() != HTTPStatus.SERVICE_UNAVAILABLE:
         request = handler.request

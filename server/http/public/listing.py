@@ -10,7 +10,7 @@ from datetime import datetime
 from http import HTTPStatus
 from typing import Any
 
-from server.http.base import PublicHandler
+from server.http.public.base import PublicHandler
 from server.http.public.representation import summary
 from server.problems import Problem
 from server.queue import ANONYMOUS, Prediction, Status, asked, is_id

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from http import HTTPStatus
 
-from server.http.base import PublicHandler
+from server.http.public.base import PublicHandler
 from server.http.public.ends import check_own, read, until_final
 from server.http.public.preference import LONGEST_WAIT
 from server.http.public.representation import describe

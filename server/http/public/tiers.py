@@ -7,7 +7,7 @@ from http import HTTPStatus
 from typing import Any
 
 from server.engines.base import EngineError
-from server.http.base import PublicHandler
+from server.http.public.base import PublicHandler
 from server.models import Record
 from server.problems import Problem
 from server.queue import NEVER_SEEN

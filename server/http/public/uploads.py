@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from http import HTTPStatus
 
-from server.http.base import PublicHandler
+from server.http.public.base import PublicHandler
 from server.intake import formats
 from server.intake.gathering import Request
 from server.intake.memory import Held

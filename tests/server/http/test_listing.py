@@ -11,8 +11,8 @@ import pytest
 from tornado.httputil import HTTPServerRequest
 
 from server.access.callers import Caller
-from server.http.base import PublicHandler
 from server.http.callers import Clients
+from server.http.public.base import PublicHandler
 from server.http.public.listing import MOST, USUAL
 from server.queue import Status
 from tests.running import Answer

@@ -1,0 +1,55 @@
+"""The base of the handlers that clients reach: it knows who asks, and which tiers are open to them."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from http import HTTPStatus
+from typing import NoReturn
+
+from server.access.callers import Caller
+from server.http import addresses
+from server.http.base import BaseHandler
+from server.http.callers import Clients
+from server.problems import Problem
+from server.settings.records import Tier
+
+
+class PublicHandler(BaseHandler):
+    """Clients may ask."""
+
+    callers = Clients()
+    caller: Caller
+
+    @cached_property
+    def address(self) -> str:
+        """Where the request comes from; a proxy that is trusted may say it."""
+        return addresses.of(self.request, self.services.settings)
+
+    def tier_to_use(self, name: str) -> Tier:
+        """The tier with this name. Raises ``Problem`` when there is none, or when it is not open to the caller."""
+        tier = self.tier_called(name)
+        if self.caller.may_use(tier):
+            return tier
+        if self.caller.tiers is None:
+            detail = f'the tier {name} takes requests with a key only: send "Authorization: Bearer KEY"'
+            raise Problem(HTTPStatus.UNAUTHORIZED, "key_missing", detail)
+        tiers = sorted(self.caller.tiers)
+        detail = f"the key is not for the tier {name}, but for {', '.join(tiers)}"
+        raise Problem(HTTPStatus.FORBIDDEN, "tier_not_allowed", detail, tiers=tiers)
+
+    def tier_called(self, name: str) -> Tier:
+        """The tier with this name, be it open to the caller or not. Raises ``Problem`` when there is none."""
+        tiers = self.services.settings.tiers
+        if name not in tiers:
+            detail = f"there is no tier {name[:80]!r}; the tiers are {', '.join(tiers)}"
+            raise Problem(HTTPStatus.NOT_FOUND, "no_such_tier", detail, tiers=list(tiers))
+        return tiers[name]
+
+
+class NotFoundHandler(PublicHandler):
+    """Every path that is no route."""
+
+    def _tell(self) -> NoReturn:
+        raise Problem(HTTPStatus.NOT_FOUND, "no_such_route", f"there is nothing at {self.request.path[:80]}")
+
+    delete = get = head = options = patch = post = put = _tell
