@@ -52,14 +52,14 @@ class PredictionsHandler(PublicHandler):
     def _limit(self) -> int:
         given = self.get_query_argument("limit", str(USUAL))
         if not re.fullmatch(r"[0-9]{1,3}", given) or not 1 <= int(given) <= MOST:
-            raise _bad("limit", given, f"a whole number from 1 to {MOST}", limit_predictions=MOST)
+            raise _bad("bad_limit", "limit", given, f"a whole number from 1 to {MOST}", limit_predictions=MOST)
         return int(given)
 
     def _statuses(self) -> list[Status]:
         given = self.get_query_arguments("status")
         for one in given:
             if one not in list(Status):
-                raise _bad("status", one, "one of " + ", ".join(Status), statuses=list(Status))
+                raise _bad("bad_status", "status", one, "one of " + ", ".join(Status), statuses=list(Status))
         return [Status(one) for one in given or Status]
 
     def _since(self) -> float:
@@ -71,7 +71,9 @@ class PredictionsHandler(PublicHandler):
                 return datetime.fromisoformat(given.upper()).timestamp()
         except (ValueError, OverflowError):  # as for the 30th of February
             pass
-        raise _bad("since", given, "a time as 2030-01-31T12:00:00Z (a + is sent as %2B) or seconds since 1970")
+        raise _bad(
+            "bad_since", "since", given, "a time as 2030-01-31T12:00:00Z (a + is sent as %2B) or seconds since 1970"
+        )
 
     def _after(self) -> tuple[float, str] | None:
         given = self.get_query_argument("cursor", "")
@@ -83,7 +85,7 @@ class PredictionsHandler(PublicHandler):
         except (ValueError, binascii.Error, struct.error):
             at, shown = -1.0, ""
         if not (is_id(shown) and 0 <= at < LATEST):
-            raise _bad("cursor", given, "the next_cursor of an answer, unchanged")
+            raise _bad("bad_cursor", "cursor", given, "the next_cursor of an answer, unchanged")
         return at, shown
 
 
@@ -93,5 +95,5 @@ def cursor(last: Prediction) -> str:
     return base64.urlsafe_b64encode(_MOMENT.pack(last.accepted_at) + last.id.encode()).decode()
 
 
-def _bad(name: str, given: str, wanted: str, **numbers: Any) -> Problem:
-    return Problem(HTTPStatus.BAD_REQUEST, f"bad_{name}", f"{name} is {given[:80]!r}; it must be {wanted}", **numbers)
+def _bad(code: str, name: str, given: str, wanted: str, **numbers: Any) -> Problem:
+    return Problem(HTTPStatus.BAD_REQUEST, code, f"{name} is {given[:80]!r}; it must be {wanted}", **numbers)

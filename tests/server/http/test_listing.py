@@ -17,7 +17,7 @@ from server.http.public.listing import MOST, USUAL
 from server.queue import Status
 from tests.running import Answer
 from tests.server.given import submission
-from tests.server.http.http_site import ANSWER_SECONDS, Site, assert_problem
+from tests.server.http.http_site import ANSWER_SECONDS, PICTURE, Site, assert_problem, completion
 
 
 class Named(Clients):
@@ -131,3 +131,14 @@ def test_a_refusal_names_what_is_allowed(shared: Site) -> None:
 def test_who_has_no_key_has_no_list(shared: Site) -> None:
     shared.submit()
     assert_problem(shared.get("/v1/predictions"), 401, "key_missing")
+
+
+def test_what_waits_in_the_lobby_is_listed_once_it_is_kept(site: Site) -> None:
+    channel = site.worker(site.job())
+    channel.grant(1)
+    answer = site.callers.submit(site.post, "free", PICTURE, {"X-Owner": "anna"})
+    (one,) = channel.lease()
+    assert shown(listed(site)) == []
+    channel.say({"completions": [completion(one)]})
+    assert answer.result(ANSWER_SECONDS).status == 200
+    assert shown(listed(site)) == [one["id"]]
