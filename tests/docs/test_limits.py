@@ -9,7 +9,7 @@ import pytest
 from model import structure, worker
 from server.http import bodies, listener, services, slow_bodies
 from server.http.internal import messages
-from server.http.public import preference
+from server.http.public import listing, preference
 from server.intake import forms, gathering, texts, wishes
 from server.queue.facts import results
 from server.queue.operations import moves
@@ -29,6 +29,7 @@ LIMITS = [
     (r"within the last (\S+) s is not closed", [listener.FRESH_SECONDS]),
     (r"The request waits up to 10 s for the result \((\S+) s at most\)", [preference.LONGEST_WAIT]),
     (r"after 20 s at the latest \((\S+) s at most\)", [preference.LONGEST_WAIT]),
+    (r"how many at most: 1 to (\S+), (\S+) by default", [listing.MOST, listing.USUAL]),
     (r"Idempotency-Key: <1\.\.(\S+) printable", [wishes.KEY_LONGEST]),
     (r"takes longer than (\S+) s\. It is refused", [worker.PICTURE_SECONDS]),
     (r"more than (\S+) segments, chunks or blocks", [structure.MOST_PARTS]),
