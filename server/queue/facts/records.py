@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -9,6 +10,7 @@ from typing import Any, TypeAlias
 from server.queue.facts.states import Status
 from server.settings.quantity import Usage
 
+COST_STEPS = 1 << 20
 ATTEMPTS = 3  # leases that may be lost before a prediction fails, where a tier does not say otherwise
 
 
@@ -33,6 +35,14 @@ class Submission:
     owner: str
     caller: str
     weight: float = 1.0
+
+    @property
+    def cost(self) -> float:
+        """How many turns of its caller it takes.
+
+        In steps of 2 ** -20, so that sums are exact: 1 / 3 three times would end just before the turn's end.
+        """
+        return math.ceil(self.images / self.weight * COST_STEPS) / COST_STEPS
 
 
 @dataclass(frozen=True, slots=True)

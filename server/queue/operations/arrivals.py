@@ -87,11 +87,10 @@ class Arrivals(Operations):
 
 def _finish(tx: Transaction, arrival: Arrival, *, paid: bool) -> float:
     one = arrival.submission
-    cost = one.images / one.weight
     if paid:
-        return arrival.start + cost
+        return arrival.start + one.cost
     at = standing(tx, one.tier, one.caller)
-    return charge(tx, one.tier, one.caller, at, max(at.finish, arrival.start), cost)
+    return charge(tx, one.tier, one.caller, at, max(at.finish, arrival.start), one.cost)
 
 
 def _row(arrival: Arrival) -> dict[str, Any]:

@@ -128,7 +128,7 @@ class Intake(Operations):
         values["turn"] = math.floor(start)
         values["accepted_at"], values["deadline_at"] = tx.now, tx.now + submission.deadline
         tx.change(_INSERT, values)
-        finish = charge(tx, tier, caller, at, start, submission.images / submission.weight)
+        finish = charge(tx, tier, caller, at, start, submission.cost)
         tx.tell(Available(tier))
         prediction = Prediction(status=Status.QUEUED, **{name: values[name] for name in _ECHOED})
         return Submitted(prediction, new=True, finish=finish)

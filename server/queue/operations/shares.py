@@ -1,14 +1,15 @@
 """Callers share a tier by weight: start-time fair queueing (Goyal, Vin and Cheng, 1996), clocked by the queue itself.
 
 A tier has reached the turn of what was leased last. A new prediction starts where its caller's last one finishes, but
-at the earliest one turn after the one that the tier has reached; it finishes its images / the caller's weight later.
-Its turn is the whole part of its start, and never changes. One turn later, because in the turn that is being served an
-endless row of new callers could keep everybody waiting who stands in a later one.
+at the earliest one turn after the one that the tier has reached. It finishes as many turns later as it has images,
+divided by the caller's weight. Its turn is the whole part of its start, and never changes. One turn after, because in
+the turn that is being served an endless row of new callers could keep everybody waiting who stands in a later one.
 
 On PostgreSQL each session writes only the row of its own slot, or the commits of several servers would wait for each
 other, in opposite orders. ``finish`` of a row is where the next prediction of this caller starts by what the session
-has seen. ``spent`` is what the session has added so far, and ``seen`` what all others had added when it last looked:
-what they have added since comes on top. So a caller that submits to several servers at once has one share.
+has seen. The latest of all rows misses what was committed at the same time. So ``spent`` is what the session has added
+so far, and ``seen`` what all others had added when it last looked: what they have added since comes on top. A caller
+that submits to several servers at once has one share.
 """
 
 from __future__ import annotations
@@ -90,8 +91,8 @@ def standing(tx: Transaction, tier: str, caller: str) -> Standing:
     (row,) = tx.rows(_STANDING, tier=tier, caller=caller, slot=tx.slot)
     charged = row.finish is not None
     finish = row.latest or 0.0
-    if charged and row.finish > row.reached:  # otherwise, what this session has seen is long past
-        finish = row.finish + max(0.0, row.others - row.seen)
+    if charged and row.finish > row.reached:  # otherwise, what others have added may be worked off
+        finish = max(finish, row.finish + row.others - row.seen)
     return Standing(int(row.queued), int(row.bytes), int(row.reached), finish, row.others, charged)
 
 

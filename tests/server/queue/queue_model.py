@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from server.queue import FINAL, Status, Submission
+from server.queue.operations.sweeps import IDLE_SECONDS
 
 
 @dataclass
@@ -12,6 +14,7 @@ class Entry:
     """A prediction as it should be."""
 
     submission: Submission
+    turn: int
     order: int
     deadline_at: float
     status: Status = Status.QUEUED
@@ -36,11 +39,13 @@ class Model:
         self.entries: dict[str, Entry] = {}
         self.jobs: dict[str, str] = {}  # the tier of each live Job
         self.now = 0.0
+        self.reached: dict[str, int] = {}  # the turn of each tier
+        self.finish: dict[tuple[str, str], tuple[float, float]] = {}  # of each caller in a tier, and when it was set
         self._order = 0
 
     def waiting(self, tier: str) -> list[Entry]:
         queued = [one for one in self.entries.values() if one.status is Status.QUEUED and one.submission.tier == tier]
-        return sorted(queued, key=lambda one: (one.submission.priority, one.order))
+        return sorted(queued, key=lambda one: (one.submission.priority, one.turn, one.order))
 
     def held(self, job: str) -> list[Entry]:
         return [one for one in self.entries.values() if one.status is Status.LEASED and one.job == job]
@@ -56,9 +61,29 @@ class Model:
 
     def submit(self, submission: Submission) -> None:
         self._order += 1
+        whose = submission.tier, submission.caller
+        finish, _ = self.finish.get(whose, (0.0, 0.0))
+        start = max(self.reached.get(submission.tier, 0) + 1.0, finish)
+        self.finish[whose] = start + submission.cost, self.now
         self.entries[submission.id] = Entry(
-            submission=submission, order=self._order, deadline_at=self.now + submission.deadline
+            submission=submission,
+            turn=math.floor(start),
+            order=self._order,
+            deadline_at=self.now + submission.deadline,
         )
+
+    def reach(self, tier: str, turn: int) -> int:
+        self.reached[tier] = max(self.reached.get(tier, 0), turn)
+        return self.reached[tier]
+
+    def forget_shares(self) -> None:
+        """Who comes after a long time, when nothing of his waits any more, stands where a new caller stands."""
+        busy = {
+            (one.submission.tier, one.submission.caller) for one in self.entries.values() if one.status is Status.QUEUED
+        }
+        for whose, (_, at) in list(self.finish.items()):
+            if at <= self.now - IDLE_SECONDS and whose not in busy:
+                del self.finish[whose]
 
     def choose(self, tier: str, job: str, most: int, most_bytes: int) -> list[Entry]:
         """The predictions that a lease should contain."""
@@ -77,6 +102,7 @@ class Model:
     def lease(self, entry: Entry, job: str, token: str, seconds: float) -> None:
         entry.status, entry.job, entry.token, entry.started = Status.LEASED, job, token, True
         entry.tokens.add(token)
+        self.reach(entry.submission.tier, entry.turn)
         entry.attempts += 1
         entry.lease_until = min(self.now + seconds, entry.deadline_at)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -13,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from server.queue import FINAL, Prediction, QueueFull, Status, UnknownJob
 from tests.server.queue.queue_model import Model
-from tests.server.queue.queue_world import TwoServersWorld, World, completion, invalid
+from tests.server.queue.queue_world import RESULTS, TwoServersWorld, World, completion, invalid
 
 pytestmark = pytest.mark.timeout(400)  # there are sixty runs of fifty steps on real files
 
@@ -35,7 +36,8 @@ class QueueMachine(RuleBasedStateMachine):
         self.model.now = self.world.clock.now
         self.leases: list[tuple[str, str, str]] = []  # every (job, prediction, token) that was ever leased
         self.finals: dict[str, Prediction] = {}
-        self.names = 0
+        self.names = 1
+        self.model.jobs[self.world.job("job-1")] = "free"
 
     def teardown(self) -> None:
         if hasattr(self, "home"):
@@ -50,13 +52,16 @@ class QueueMachine(RuleBasedStateMachine):
         key=st.sampled_from([None, None, "a", "b"]),
         fingerprint=st.sampled_from(["x", "y"]),
         limit=st.sampled_from([2, 1000, 1000]),
+        images=st.sampled_from([1, 1, 3]),
+        weight=st.sampled_from([0.5, 1.0, 1.0, 4.0]),
+        callers=st.lists(st.sampled_from(["owner:anna", "owner:ben", "address:127.0.0.1/32"]), min_size=1, max_size=5),
     )
-    def submit(
-        self, tier: str, priority: int, size: int, deadline: float, key: str | None, fingerprint: str, limit: int
-    ) -> None:
-        submission = self.world.submission(
-            tier=tier, priority=priority, size=size, deadline=deadline, idempotency_key=key, fingerprint=fingerprint
-        )
+    def submit(self, callers: list[str], **given: Any) -> None:
+        for caller in callers:
+            self.submit_one(caller=caller, **given)
+
+    def submit_one(self, tier: str, key: str | None, fingerprint: str, limit: int, **given: Any) -> None:
+        submission = self.world.submission(tier=tier, idempotency_key=key, fingerprint=fingerprint, **given)
         known, waiting = self.model.with_key(submission), self.model.waiting(tier)
         future = self.world.queue.submit(submission, limit)
         if known is not None:
@@ -64,8 +69,10 @@ class QueueMachine(RuleBasedStateMachine):
         elif len(waiting) >= limit:
             assert isinstance(future.exception(), QueueFull)
         else:
-            assert future.result().new
+            submitted = future.result()
+            assert submitted.new
             self.model.submit(submission)
+            assert submitted.finish == self.model.finish[tier, submission.caller][0]
 
     @rule(tier=TIERS)
     def open_job(self, tier: str) -> None:
@@ -87,10 +94,12 @@ class QueueMachine(RuleBasedStateMachine):
             assert isinstance(future.exception(), UnknownJob)
             return
         expected = self.model.choose(tier, job, most, most_bytes)
-        leased = future.result().leased
+        granted = future.result()
+        leased = granted.leased
         assert [(one.id, one.attempt, one.solo) for one in leased] == [
             (entry.submission.id, entry.attempts + 1, entry.solo) for entry in expected
         ]
+        assert granted.turn == max((entry.turn for entry in expected), default=0)
         for one, entry in zip(leased, expected, strict=True):
             self.model.lease(entry, job, one.token, seconds)
             self.leases.append((job, one.id, one.token))
@@ -100,7 +109,12 @@ class QueueMachine(RuleBasedStateMachine):
     def complete(self, data: st.DataObject, failing: bool) -> None:
         job, chosen = self.some_leases(data)
         error = {"code": "bad_image", "detail": "no picture"} if failing else None
-        outcomes = self.world.queue.complete(job, [completion(name, token, error) for name, token in chosen])
+        entries = [self.model.entries.get(name) for name, _ in chosen]
+        images = [entry.submission.images if entry else 1 for entry in entries]
+        handed_in = [
+            replace(completion(*one, error), results=RESULTS * many) for one, many in zip(chosen, images, strict=True)
+        ]
+        outcomes = self.world.queue.complete(job, handed_in)
         target = Status.FAILED if failing else Status.SUCCEEDED
         assert outcomes.result() == [self.model.complete(name, token, job, target) for name, token in chosen]
 
@@ -142,7 +156,17 @@ class QueueMachine(RuleBasedStateMachine):
         assert canceled is not None
         assert canceled.status is entry.status
 
-    @rule(seconds=st.sampled_from([1, 9, 11, 31, 70]))
+    @rule(tier=TIERS, turn=st.integers(0, 20))
+    def got_work(self, tier: str, turn: int) -> None:
+        assert self.world.queue.got_work("nobody", tier, turn).result() == self.model.reach(tier, turn)
+
+    @rule()
+    def forget(self) -> None:
+        assert self.world.queue.forget_counts().result() is None
+        assert self.world.queue.forget_shares().result() is None
+        self.model.forget_shares()
+
+    @rule(seconds=st.sampled_from([1, 9, 11, 31, 70, 400]))
     def time_passes(self, seconds: float) -> None:
         self.world.clock.advance(seconds)
         self.model.now = self.world.clock.now
@@ -185,6 +209,7 @@ class QueueMachine(RuleBasedStateMachine):
             assert seen is not None
             assert (seen.status, seen.attempts, seen.completed_at) == (entry.status, entry.attempts, entry.completed_at)
             assert (seen.job, seen.started_at is not None) == (entry.job, entry.started)
+            assert seen.turn == entry.turn
             if seen.status in FINAL:
                 assert self.finals.setdefault(name, seen) == seen
             else:
