@@ -16,7 +16,7 @@ from tornado.web import HTTPError, RequestHandler, stream_request_body
 
 from server.http import access_log, origins
 from server.http.bodies import SMALL_BYTES, Body
-from server.http.callers import KEY_BEGINS, Callers
+from server.http.callers import KEY_BEGINS, Callers, refuse_key_in_url
 from server.http.errors import as_problem
 from server.http.services import Services
 from server.metrics import METHODS, OTHER
@@ -57,6 +57,7 @@ class BaseHandler(RequestHandler):
     async def prepare(self) -> None:
         """Called by Tornado before any of the body is read: check the caller, then what the head tells of the body."""
         try:
+            refuse_key_in_url(self.request)
             origins.check(self.request, self.services)
             method = (self.request.method or "").lower()
             if getattr(type(self), method) is getattr(RequestHandler, method):

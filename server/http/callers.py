@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from http import HTTPStatus
 from typing import Protocol, TypeVar
+from urllib.parse import unquote
 
-from tornado.httputil import HTTPServerRequest
+from tornado.httputil import HTTPHeaders, HTTPServerRequest
 
-from server.access.callers import Caller
+from server.access.callers import Caller, network_of
+from server.access.keys import KeyRefused
 from server.access.workers import AccessDenied, AccessUnknown, Worker
 from server.http.origins import is_loopback
-from server.http.services import Services
+from server.http.services import WRONG_KEYS, Services
 from server.problems import Problem
 
 KEY_BEGINS = "tsk_"
@@ -36,9 +39,49 @@ class Clients:
     """Those who send pictures and read what became of them."""
 
     async def recognize(self, request: HTTPServerRequest, address: str, services: Services) -> Caller:
-        """Whoever is at the address that the request comes from."""
-        settings = services.settings
-        return Caller.at(address, trusted=is_loopback(settings.host) and not settings.require_keys)
+        """The owner of the key; without a key, whoever is at the address. Raises ``Problem`` with 400, 401 or 429."""
+        key = _key_sent(request.headers)
+        if key is None:
+            settings = services.settings
+            return Caller.at(address, trusted=is_loopback(settings.host) and not settings.require_keys)
+        try:
+            return services.keyring.recognize(key)
+        except KeyRefused as refusal:
+            raise _refused(refusal, network_of(address), services) from None
+
+
+def refuse_key_in_url(request: HTTPServerRequest) -> None:
+    """Raises ``Problem`` when a key stands in the URL, of which browsers, proxies and their logs keep copies."""
+    url = request.uri or ""
+    if KEY_BEGINS in url or ("%" in url and KEY_BEGINS in unquote(url)):
+        detail = (
+            "there is a key in the URL. URLs are kept in logs, so it must be taken for leaked: have it revoked, and "
+            'send its successor as "Authorization: Bearer KEY"'
+        )
+        raise Problem(HTTPStatus.BAD_REQUEST, "key_in_url", detail)
+
+
+def _key_sent(headers: HTTPHeaders) -> str | None:
+    """What was sent as a key; other schemes of ``Authorization`` than Bearer are not for us. Raises ``Problem``."""
+    sent = {given.strip() for given in headers.get_list("X-API-Key")}
+    for given in headers.get_list("Authorization"):
+        scheme, _, token = given.partition(" ")
+        if scheme.lower() == "bearer":
+            sent.add(token.strip())
+    if len(sent) > 1:
+        detail = "Authorization and X-API-Key name different keys: send one"
+        raise Problem(HTTPStatus.BAD_REQUEST, "two_keys", detail)
+    return sent.pop() if sent else None
+
+
+def _refused(refusal: KeyRefused, network: str, services: Services) -> Problem:
+    """The problem of a key that opens nothing. A right key is taken however many wrong ones came before."""
+    if services.wrong_keys.take(network):
+        return Problem(HTTPStatus.UNAUTHORIZED, refusal.code, refusal.detail)
+    detail = f"more than {WRONG_KEYS} wrong keys a minute came from your address; of the last one: {refusal.detail}"
+    wait = math.ceil(services.wrong_keys.wait(network))
+    too_many = HTTPStatus.TOO_MANY_REQUESTS
+    return Problem(too_many, "too_many_wrong_keys", detail, retry_after=wait, limit_wrong_keys=WRONG_KEYS)
 
 
 class Workers:

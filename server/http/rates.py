@@ -22,10 +22,18 @@ class Rates:
     def take(self, address: str) -> bool:
         """Whether the address may ask once more now; if so, that counts."""
         now = self._clock()
-        left, at = self._left.pop(address, (self._burst, now))
-        left = min(self._burst, left + (now - at) * self._per_second)
+        left = self._left_of(address, now)
+        self._left.pop(address, None)  # so that it goes to the end
         allowed = left >= 1
         self._left[address] = left - 1 if allowed else left, now
         if len(self._left) > MOST_ADDRESSES:
             self._left.popitem(last=False)
         return allowed
+
+    def wait(self, address: str) -> float:
+        """In how many seconds the address may ask once more; 0 if it may now."""
+        return max(0.0, (1 - self._left_of(address, self._clock())) / self._per_second)
+
+    def _left_of(self, address: str, now: float) -> float:
+        left, at = self._left.get(address, (self._burst, now))
+        return min(self._burst, left + (now - at) * self._per_second)

@@ -47,6 +47,7 @@ from server.settings.records import Settings
 RECENT_SECONDS = 0.1
 SHOWN_SECONDS = 10 * RECENT_SECONDS  # of what only people and monitoring look at, and what costs more
 TOKEN_CHECKS, TOKEN_CHECKS_PER_SECOND = 50, 5  # of one address; a worker needs one a minute
+WRONG_KEYS = 10  # of one address in a minute
 # With what the server takes at rest and with blobs in memory, all of them stay below 400 MB.
 UPLOAD_BYTES, WORK_BYTES, FRAME_BYTES = 192 * 1024 * 1024, 16 * 1024 * 1024, 48 * 1024 * 1024
 
@@ -55,11 +56,11 @@ UPLOAD_BYTES, WORK_BYTES, FRAME_BYTES = 192 * 1024 * 1024, 16 * 1024 * 1024, 48 
 class Services:
     """The services of one server. ``reviews`` is the thread pool in which worker tokens are checked, and nothing else.
 
-    ``token_checks`` says how many each address may cause. ``uploads`` counts the pictures of requests that are not
-    accepted yet, ``work`` what workers send, and ``frames`` the pictures on their way to workers, with the copies that
-    are made of them. ``models`` has the records of the tiers' models, by the names in the settings; there are none in a
-    cluster, where the models lie in the workers' image. ``internal_url`` is where workers of a cluster find the server,
-    and empty on a laptop.
+    ``token_checks`` says how many each address may cause, ``wrong_keys`` how many wrong keys each may send.
+    ``uploads`` counts the pictures of requests that are not accepted yet, ``work`` what workers send, and ``frames``
+    the pictures on their way to workers, with the copies that are made of them. ``models`` has the records of the
+    tiers' models, by the names in the settings; there are none in a cluster, where they lie in the workers' image.
+    ``internal_url`` is where workers of a cluster find the server, and empty on a laptop.
     ``underway`` are the requests that have no answer yet. ``big_json`` lets one long text be parsed at a time.
     """
 
@@ -73,6 +74,7 @@ class Services:
     credentials: Credentials
     reviews: Executor
     token_checks: Rates
+    wrong_keys: Rates
     wakeups: Wakeups
     lobby: Lobby
     handout: Handout
@@ -147,6 +149,7 @@ class Services:
             credentials=credentials,
             reviews=reviews,
             token_checks=Rates(TOKEN_CHECKS, TOKEN_CHECKS_PER_SECOND),
+            wrong_keys=Rates(WRONG_KEYS, WRONG_KEYS / 60, monotonic),
             wakeups=Wakeups(),
             lobby=lobby,
             handout=Handout(queue, lobby, lambda: live.current.settings, waiting),

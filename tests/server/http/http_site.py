@@ -22,7 +22,7 @@ from tornado.netutil import bind_sockets
 from websockets.protocol import State
 
 from server.access.keyring import Keyring
-from server.access.keys import Pepper
+from server.access.keys import Pepper, Terms, make
 from server.access.operators import AdminToken
 from server.access.workers import AccessUnknown, Worker, WorkerTokens
 from server.blobs import BlobError, DirectoryBlobs, Piece
@@ -252,6 +252,13 @@ class Site(Client):
     def submit(self, tier: str = "free", headers: dict[str, str] | None = None, body: bytes = PICTURE) -> Answer:
         """POST a picture without waiting for its end."""
         return self.post(tier, body, ASYNC | (headers or {}))
+
+    def key(self, owner: str = "anna", tiers: Sequence[str] = ("free",), **terms: Any) -> str:
+        """Make a key; returns its text."""
+        text, key = make(self.keyring.pepper, Terms(owner, tiers, **terms), self.clock())
+        self.queue.add_key(key, self.keyring.pepper.check).result(ANSWER_SECONDS)
+        self.keyring.refresh()
+        return text
 
     def keep(self, tier: str = "free", images: int = 1) -> str:
         """Keep a prediction whose pictures are only on disk, as after a restart; returns its id."""

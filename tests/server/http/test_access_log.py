@@ -81,6 +81,18 @@ def test_a_line_tells_who_asked_what_and_how_it_ended(site: Site, lines: Lines) 
     }
 
 
+def test_an_owner_is_told_with_the_id_of_its_key_and_not_the_key(site: Site, lines: Lines) -> None:
+    key = site.key("anna")
+    site.submit(headers={"X-API-Key": key})
+    line = one(lines)
+    assert (line["owner"], line["key"], "address" in line) == ("anna", key.split("_")[1], False)
+    site.submit(headers={"X-API-Key": key[:-2] + "zz"})
+    assert json.loads(lines[1])["address"] == "127.0.0.1"
+    site.get(f"/{key}")
+    assert json.loads(lines[2])["code"] == "key_in_url"
+    assert not any("tsk_" in line or key[-30:-2] in line for line in lines)
+
+
 def test_a_refusal_is_told_with_its_code(site: Site, lines: Lines) -> None:
     answer = site.post("free", b"this is no picture")
     line = one(lines)
