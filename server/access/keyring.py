@@ -12,17 +12,17 @@ from pathlib import Path
 from typing import TypeVar
 
 from server.access.callers import Caller
-from server.access.keys import KEY, KeyRefused, Pepper, from_record, time_text
+from server.access.keys import KEY, KeyRefused, Pepper, audit, from_record, time_text
 from server.queue import Key, PepperDiffers, Queue
 from server.redaction import redacted
 from server.settings import documents
 from server.settings.documents import Document, DocumentError
 
 log = logging.getLogger(__name__)
-audit = logging.getLogger("server.audit")
 
 ANSWER_SECONDS = 30.0  # longer than the database may take for a statement or a lock
 SUFFIX = ".yaml"
+FINDINGS_SHOWN = 5
 
 T = TypeVar("T")
 State = list[tuple[Path, int, int, int]]
@@ -71,9 +71,10 @@ class Keyring:
         right = hmac.compare_digest(self.pepper.digest(text), key.digest)
         if not right or held is None:
             raise KeyRefused("key_unknown", "this key is none of this service's")
-        if key.revoked_at is not None:
+        status = key.status(self._clock())
+        if status == "revoked":
             raise KeyRefused("key_revoked", f"the key {key.id} was revoked; ask the operator for a new one")
-        if key.over(self._clock()):
+        if status == "expired":
             raise KeyRefused("key_expired", f"the key {key.id} expired at {time_text(key.expires_at)}")
         return held.caller
 
@@ -122,11 +123,13 @@ class Keyring:
         try:
             found = _held(_read([path for path, *_ in state]), in_file=True)
         except DocumentError as error:
-            self._wrong_file = redacted(str(error))  # it may quote a key that was put where its digest belongs
-            log.error("a wrong file of keys is not used, the last good keys are kept: %s", error)
+            # Everybody may read it, so it has no values: they may be owners, or keys where their digests belong.
+            wrong = (f"{one.file}:{one.line}: {one.pointer} ({one.rule})" for one in error.findings[:FINDINGS_SHOWN])
+            self._wrong_file = redacted("\n".join(wrong))
+            log.error("a wrong file of keys is not used, the last good keys are kept: %s", redacted(str(error)))
             return
         self._wrong_file = ""
-        if not state:
+        if not self._file.exists():
             log.warning("there is no file of keys at %s: none of its keys is accepted", self._file)
         if not first:
             _tell(self._of_file, found)
@@ -181,11 +184,10 @@ def _key(document: Document, index: int) -> Key:
 def _tell(before: Mapping[str, Held], now: Mapping[str, Held]) -> None:
     for key_id in before.keys() | now.keys():
         old, new = before.get(key_id), now.get(key_id)
-        if old != new:
-            what = "removed" if new is None else "added" if old is None else "changed"
-            one = (new or old or Held(_NOBODY, Caller(""), True)).key
-            told = (key_id, one.owner, ",".join(one.tiers), time_text(one.expires_at) or "never")
-            audit.info("key %s: id=%s owner=%s tiers=%s expires=%s by=its file", what, *told)
+        what = "removed" if new is None else "added" if old is None else "changed"
+        one = new or old
+        if one is not None and old != new:
+            audit(what, one.key, "its file")
 
 
 def _answer(future: Future[T]) -> T:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import logging
 import re
 import secrets
 import string
@@ -19,7 +20,8 @@ from typing import Any
 
 from server.queue import Key
 
-KEY = re.compile(r"tsk_([0-9a-z]{12})_[2-7a-z]{32}")
+ID = re.compile(r"[0-9a-z]{12}")
+KEY = re.compile(rf"tsk_({ID.pattern})_[2-7a-z]{{32}}")
 SECRET_BYTES = 20
 LIMITS = {
     "perSecond": "per_second",
@@ -30,6 +32,7 @@ LIMITS = {
 }
 """The limits of a key by their names in values files, and as ``CallerLimits`` names them."""
 
+_audit = logging.getLogger("server.audit")
 _ID_CHARACTERS, _ID_LENGTH = string.digits + string.ascii_lowercase, 12
 _DURATION = re.compile(r"([0-9]{1,5})([smhdw])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
@@ -84,6 +87,12 @@ def make(pepper: Pepper, terms: Terms, now: float) -> tuple[str, Key]:
         limits=dict(terms.limits),
         weight=terms.weight,
     )
+
+
+def audit(what: str, key: Key, by: str) -> None:
+    """Log what happened to a key, and who did it."""
+    told = (key.id, key.owner, ",".join(key.tiers), time_text(key.expires_at) or "never")
+    _audit.info("key %s: id=%s owner=%s tiers=%s expires=%s by=%s", what, *told, by)
 
 
 def moment(text: str, now: float) -> float:

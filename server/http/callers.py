@@ -100,6 +100,18 @@ class Workers:
             raise Problem(unavailable, "worker_token_unchecked", str(error), retry_after=1) from error
 
 
+class Operators:
+    """Those who make and revoke keys, by the admin token."""
+
+    async def recognize(self, request: HTTPServerRequest, address: str, services: Services) -> str:
+        """The address that an operator asks from. Raises ``Problem`` with 401."""
+        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+        if not services.admin_token.matches(given.strip()) or scheme.lower() != "bearer":
+            detail = "send the admin token of this server: Authorization: Bearer TOKEN"
+            raise Problem(HTTPStatus.UNAUTHORIZED, "bad_admin_token", detail)
+        return address
+
+
 async def worker_of(token: str, address: str, services: Services) -> Worker:
     """Return the token's worker. Raises ``AccessDenied``, or ``AccessUnknown`` when that cannot be said now."""
     if worker := services.credentials.recall(token):  # on the loop, as it never blocks

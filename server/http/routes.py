@@ -14,6 +14,7 @@ from server.http.base import BaseHandler
 from server.http.descriptors import shares
 from server.http.internal.channel import ChannelHandler
 from server.http.internal.handshake import RetiredHandler
+from server.http.internal.keys import KeyHandler, KeysHandler, RotateHandler
 from server.http.internal.metrics import MetricsHandler
 from server.http.listener import Listener
 from server.http.public.base import NotFoundHandler
@@ -46,6 +47,9 @@ INTERNAL: Mapping[str, type[BaseHandler]] = {
     "/work/complete": RetiredHandler,
     "/work/extend": RetiredHandler,
     "/work/release": RetiredHandler,
+    "/v1/keys": KeysHandler,
+    "/v1/keys/{id}": KeyHandler,
+    "/v1/keys/{id}/rotate": RotateHandler,
     "/metrics": MetricsHandler,
     # Here too, for the kubelet: whatever happens on the public port, it must not take the server for dead.
     "/healthz": HealthHandler,

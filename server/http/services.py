@@ -210,6 +210,11 @@ class Services:
         return self.live.current.settings
 
     @property
+    def keys_in_force(self) -> dict[str, Any]:
+        """Return whether the keys are those that the database and the file hold now, and if not, why."""
+        return {"current": not self.keyring.problem, "reason": self.keyring.problem}
+
+    @property
     def in_force(self) -> dict[str, Any]:
         """Return whether the settings in force are those that the files contain now, and if not, why."""
         return {"current": not self.live.problem, "reason": self.live.problem}

@@ -47,7 +47,7 @@ class ReadyHandler(BaseHandler):
             tiers[name] = {"healthy": view.healthy and not stale, "reason": view.reason}
             if stale:
                 tiers[name]["reason"] = f"no server has looked at this tier for {oldest:g} s"
-        known = {"settings": services.in_force, "tiers": tiers}
+        known = {"settings": services.in_force, "keys": services.keys_in_force, "tiers": tiers}
         if (obstacle := services.capacity.obstacle) is None:
             return self.answer({"status": "ready", **known})
         status = HTTPStatus.OK if self.get_query_argument("for", "") == "reading" else HTTPStatus.SERVICE_UNAVAILABLE

@@ -85,6 +85,7 @@ class ConfigHandler(TiersHandler):
         self.answer(
             {
                 "settings": services.in_force,
+                "keys": services.keys_in_force,
                 "tiers": await self.tiers(),
                 "pods": [asdict(pod) for pod in pods],
             }

@@ -95,9 +95,15 @@ class Key:
     limits: Mapping[str, float] = field(default_factory=dict, hash=False)
     weight: float = 1.0
 
+    def status(self, now: float) -> str:
+        """``revoked``, ``expired`` or ``active``."""
+        if self.revoked_at is not None:
+            return "revoked"
+        return "expired" if self.expires_at is not None and self.expires_at <= now else "active"
+
     def over(self, now: float) -> bool:
         """Whether it was revoked or has expired."""
-        return self.revoked_at is not None or (self.expires_at is not None and self.expires_at <= now)
+        return self.status(now) != "active"
 
 
 @dataclass(frozen=True, slots=True)

@@ -165,7 +165,9 @@ class Site(Client):
         self.blobs = FailingBlobs(folder / "blobs")
         self.engine = ShownEngine()
         self.pool, self.reviews = ThreadPoolExecutor(8), ThreadPoolExecutor(2)
-        self.keyring = Keyring(self.queue, Pepper("a pepper of tests"), self.clock)
+        self.keys = folder / "keys"
+        self.keys.mkdir()
+        self.keyring = Keyring(self.queue, Pepper("a pepper of tests"), self.clock, self.keys)
         self.keyring.refresh()
         self.services = Services.over(
             live=live,
