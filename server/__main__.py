@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from server import commands
+from server import commands, key_commands
 from server.commands import STATE, fail
 from server.redaction import RedactingFormatter, redacted
 from server.settings.sources import DEFAULT_VALUES, TEMPLATES, ConfigError, Files
@@ -57,7 +57,7 @@ def main() -> None:
     """Serve image classification in tiers: predictions wait in a durable queue for workers that start when needed."""
 
 
-for command in (commands.classify, commands.tiers, commands.predictions):
+for command in (commands.classify, commands.tiers, commands.predictions, key_commands.keys):
     main.add_command(command)
 
 
@@ -171,9 +171,20 @@ def serve(
         server = Server(live, Storage(state / "data", database_url, blobs_url), workers, access)
         _rarely_collect()
         _return_memory()
+        _tell_url(state, server)
         uvloop.run(serve(server, ready))
     except (ConfigError, CannotServe, CannotOpen, BlobsUnusable) as error:
         fail(redacted(str(error), database_url, blobs_url))
+
+
+def _tell_url(state: Path, server: Server) -> None:
+    """Say on this machine where the operators' routes are. A state folder that cannot be written is no obstacle."""
+    from server.access.operators import tell_url
+
+    try:
+        tell_url(state, server.internal_url)
+    except OSError as error:
+        logging.getLogger("server").info("tierserve keys needs --url here: %s", error)
 
 
 def _log_to_stderr(*urls: str) -> None:

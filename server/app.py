@@ -163,7 +163,8 @@ class Server:
             models=workers.models,
             internal_url=workers.server_url or "",
         )
-        url = workers.server_url or f"http://{_reachable(settings.host)}:{_port(self._internal_sockets)}"
+        self.internal_url = f"http://{_reachable(settings.host)}:{_port(self._internal_sockets)}"
+        url = workers.server_url or self.internal_url
         self._leader = Leader(live, queue, blobs, workers.engine, url, clock, self.services.lobby.depths)
 
     @property

@@ -1,4 +1,4 @@
-"""The commands of ``tierserve`` that ask a server: for people, and for operators of keys."""
+"""The commands of ``tierserve`` that ask a server, for people."""
 
 from __future__ import annotations
 

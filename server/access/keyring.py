@@ -5,11 +5,11 @@ from __future__ import annotations
 import hmac
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from server.access.callers import Caller
 from server.access.keys import KEY, KeyRefused, Pepper, audit, from_record, time_text
@@ -135,6 +135,12 @@ class Keyring:
             _tell(self._of_file, found)
         self._of_file = found
         self._held = self._of_file | self._of_database
+
+
+def wrong_records(records: Sequence[Mapping[str, Any]]) -> str:
+    """What is wrong with these records of a file of keys; empty if nothing is."""
+    document = Document({"keys": records}, "the key", {})
+    return "; ".join(f"{one.pointer}: {one.message}" for one in documents.validate(document, "keys"))
 
 
 def _held(keys: tuple[Key, ...], *, in_file: bool) -> dict[str, Held]:

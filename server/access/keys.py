@@ -100,12 +100,18 @@ def moment(text: str, now: float) -> float:
 
     Raises ``ValueError`` for any other text, and for what is over already.
     """
-    if short := _DURATION.fullmatch(text):
-        return now + int(short[1]) * _SECONDS[short[2]]
-    found = instant(text)
+    found = now + seconds(text) if _DURATION.fullmatch(text) else instant(text)
     if found <= now:
         raise ValueError(f"{text[:40]!r} is over already")
     return found
+
+
+def seconds(text: str) -> float:
+    """How long ``90d``, ``12h``, ``30m``, ``45s`` or ``2w`` is. Raises ``ValueError`` for any other text."""
+    found = _DURATION.fullmatch(text)
+    if found is None:
+        raise ValueError(f"{text[:40]!r} is no time such as 90d, 12h, 30m or 0s")
+    return int(found[1]) * _SECONDS[found[2]]
 
 
 def instant(text: str) -> float:

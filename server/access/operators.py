@@ -1,4 +1,4 @@
-"""What operators hold: the token that opens their routes, and the pepper. Both lie in files of their own."""
+"""What operators need: the token that opens their routes, where these are, and the pepper. All lie in files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from server.files import UnsafePath, open_file, open_folder
 
-ADMIN_TOKEN, PEPPER = "admin-token", "pepper"
+ADMIN_TOKEN, PEPPER, INTERNAL_URL = "admin-token", "pepper", "internal-url"
 """The names of the files in the state folder."""
 MOST_BYTES, FEWEST_CHARACTERS = 4096, 20
 
@@ -29,6 +29,18 @@ class AdminToken:
     def matches(self, text: str) -> bool:
         """Whether this is it; compares in constant time."""
         return hmac.compare_digest(text.encode("utf-8", "replace"), self._token)
+
+
+def tell_url(state: Path, url: str) -> None:
+    """Write into the state folder where the operators' routes are, for commands on this machine. Raises ``OSError``."""
+    folder = open_folder(state)
+    try:
+        new = state / f"{INTERNAL_URL}.new"
+        with os.fdopen(open_file(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, folder), "w") as stream:
+            stream.write(f"{url}\n")
+        os.rename(new.name, INTERNAL_URL, src_dir_fd=folder, dst_dir_fd=folder)
+    finally:
+        os.close(folder)
 
 
 def given_secret(path: Path) -> str:
