@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from server.logs import AUDIT
 from server.queue import Key
 
 ID = re.compile(r"[0-9a-z]{12}")
@@ -32,7 +33,7 @@ LIMITS = {
 }
 """The limits of a key by their names in values files, and as ``CallerLimits`` names them."""
 
-_audit = logging.getLogger("server.audit")
+_audit = logging.getLogger(AUDIT)
 _ID_CHARACTERS, _ID_LENGTH = string.digits + string.ascii_lowercase, 12
 _DURATION = re.compile(r"([0-9]{1,5})([smhdw])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}

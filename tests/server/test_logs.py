@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from server.logs import LINES, SECONDS, Tally, Throttle
+from server.logs import AUDIT, LINES, SECONDS, Tally, Throttle
 from tests.server.given import HandClock
 
 
@@ -57,6 +57,14 @@ def test_a_flood_of_one_logger_is_cut_and_others_are_heard(kept: Kept) -> None:
     loud.warning("again")
     loud.warning("and again")
     assert kept.texts[LINES:] == ["hello", f"({9 * LINES} lines left out before) again", "and again"]
+
+
+def test_no_line_of_the_audit_is_left_out(kept: Kept) -> None:
+    kept.addFilter(Throttle(HandClock()))
+    audit = logger(AUDIT, kept)
+    for number in range(3 * LINES):
+        audit.warning("%d", number)
+    assert kept.texts == [str(number) for number in range(3 * LINES)]
 
 
 def test_the_filter_passes_what_was_never_too_much(kept: Kept) -> None:
