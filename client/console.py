@@ -84,7 +84,7 @@ def _print_labels(pictures: Sequence[Path], answers: dict[Path, dict[str, Any]])
 def _models(answers: Iterable[dict[str, Any]]) -> Text | None:
     """The models that answered, as ``NAME@VERSION``: more than one if the tier's model has changed meanwhile."""
     models = sorted({answer["model"] for answer in answers if _problem(answer) is None})
-    return _cell(f"by {', '.join(models)}") if models else None
+    return cell(f"by {', '.join(models)}") if models else None
 
 
 def _print(table: Table) -> None:
@@ -120,7 +120,7 @@ def tiers(target: Target, as_json: bool) -> None:
         _add(
             table,
             tier["name"],
-            _cell(_reference(tier["model"]), _kind(tier["model"])),
+            cell(_reference(tier["model"]), _kind(tier["model"])),
             str(tier["queued"]),
             str(tier["workers"]),
             str(tier["room"]),
@@ -130,7 +130,7 @@ def tiers(target: Target, as_json: bool) -> None:
     _print(table)
     for tier in found:
         if tier["reason"]:
-            Console().print(_cell(f"{tier['name']}: {tier['reason']}"), soft_wrap=True)
+            Console().print(cell(f"{tier['name']}: {tier['reason']}"), soft_wrap=True)
 
 
 def predictions(target: Target, limit: int, asked: Mapping[str, str], as_json: bool) -> None:
@@ -147,7 +147,7 @@ def predictions(target: Target, limit: int, asked: Mapping[str, str], as_json: b
         created = one["created_at"][:19].replace("T", " ")
         status = [one["status"], one["error"]["code"]] if one["error"] else [one["status"]]
         took = one["metrics"].get("total_ms")
-        _add(table, created, one["tier"], _cell(*status), "" if took is None else f"{took:.0f}", one["id"])
+        _add(table, created, one["tier"], cell(*status), "" if took is None else f"{took:.0f}", one["id"])
     _print(table)
 
 
@@ -167,12 +167,17 @@ def _kind(model: dict[str, Any]) -> str:
 
 
 def _add(table: Table, *cells: str | Text, style: str = "") -> None:
-    table.add_row(*(cell if isinstance(cell, Text) else _cell(cell) for cell in cells), style=style)
+    table.add_row(*(one if isinstance(one, Text) else cell(one) for one in cells), style=style)
 
 
-def _cell(*lines: str) -> Text:
+def cell(*lines: str) -> Text:
     """The lines as they are: no markup, no names of emojis, and control characters escaped."""
-    return Text("\n".join("".join(map(_visible, line)) for line in lines))
+    return Text("\n".join(visible(line) for line in lines))
+
+
+def visible(text: str) -> str:
+    """The text with its control characters escaped."""
+    return "".join(map(_visible, text))
 
 
 def _visible(character: str) -> str:

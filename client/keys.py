@@ -11,10 +11,10 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 from tornado.httpclient import AsyncHTTPClient, HTTPClientError, HTTPRequest
 
 from client.client import HINT, ClientError
+from client.console import cell, visible
 
 CONNECT_SECONDS, ANSWER_SECONDS = 5.0, 60.0
 HELP = (
@@ -82,7 +82,7 @@ def show_new(made: Mapping[str, Any], as_json: bool) -> None:
     if as_json:
         print(json.dumps(made, indent=2))  # noqa: T201
         return
-    print(made["key"])  # noqa: T201
+    print(visible(made["key"]))  # noqa: T201
     ends = f"ends at {made['expires_at']}" if made["expires_at"] else "never ends"
     _say(f"The key {made['id']} of {made['owner']} opens {', '.join(made['tiers'])} and {ends}. It is shown only now.")
     if replaced := made.get("replaces"):
@@ -101,7 +101,7 @@ def show_keys(keys: Sequence[Mapping[str, Any]], as_json: bool) -> None:
         limits = " ".join(f"{name}={value:g}" for name, value in key["limits"].items())
         ends = (key["expires_at"] or "never")[:19].replace("T", " ")
         cells = (key["id"], key["owner"], ", ".join(key["tiers"]), key["status"], ends, f"{key['weight']:g}", limits)
-        table.add_row(*map(Text, cells))
+        table.add_row(*map(cell, cells))
     Console().print(table)
 
 
@@ -114,4 +114,4 @@ def show_revoked(key: Mapping[str, Any], as_json: bool) -> None:
 
 
 def _say(sentence: str) -> None:
-    print(sentence, file=sys.stderr)  # noqa: T201
+    print(visible(sentence), file=sys.stderr)  # noqa: T201

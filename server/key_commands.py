@@ -56,6 +56,8 @@ def _asking(state: Path, url: str | None, admin_token_file: Path | None) -> Iter
         )
     except ClientError as error:
         fail(str(error))
+    except (LookupError, TypeError, AttributeError) as error:
+        fail(f"{where} did not answer as a server of this release does ({error!r})")
 
 
 def _checked(key_id: str) -> str:
