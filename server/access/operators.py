@@ -9,7 +9,7 @@ import secrets
 import stat
 from pathlib import Path
 
-from server.files import UnsafePath, open_file, open_folder
+from server.files import UnsafePath, check_parent, open_file
 
 ADMIN_TOKEN, PEPPER, INTERNAL_URL = "admin-token", "pepper", "internal-url"
 """The names of the files in the state folder."""
@@ -33,7 +33,7 @@ class AdminToken:
 
 def tell_url(state: Path, url: str) -> None:
     """Write into the state folder where the operators' routes are, for commands on this machine. Raises ``OSError``."""
-    folder = open_folder(state)
+    folder = _open(state)
     try:
         new = state / f"{INTERNAL_URL}.new"
         with os.fdopen(open_file(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, folder), "w") as stream:
@@ -57,7 +57,7 @@ def kept_secret(state: Path, name: str) -> str:
     """The secret in a file of the state folder, which is made where it is missing (mode 0600). Raises ``BadSecret``."""
     path = state / name
     try:
-        folder = open_folder(state)
+        folder = _open(state)
         try:
             try:
                 file = open_file(path, os.O_RDONLY, folder)
@@ -72,6 +72,12 @@ def kept_secret(state: Path, name: str) -> str:
             os.close(folder)
     except OSError as error:
         raise BadSecret(f"{path} cannot be used: {error.strerror}") from error
+
+
+def _open(state: Path) -> int:
+    """The descriptor of the state folder, which is made where it is missing. Raises ``OSError``."""
+    check_parent(state / PEPPER)
+    return os.open(state, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
 def _make(path: Path, folder: int) -> None:

@@ -67,6 +67,19 @@ def test_a_file_in_which_others_have_a_hand_is_refused(tmp_path: Path) -> None:
         kept_secret(tmp_path, ADMIN_TOKEN)
 
 
+def test_the_state_folder_may_be_a_link_or_sticky_but_not_open_to_others(tmp_path: Path) -> None:
+    real, link = tmp_path / "real", tmp_path / "link"
+    real.mkdir()
+    real.chmod(0o1777)
+    link.symlink_to(real)
+    assert kept_secret(link, PEPPER) == kept_secret(real, PEPPER)
+    tell_url(link, "http://127.0.0.1:8081")
+    assert (real / INTERNAL_URL).is_file()
+    real.chmod(0o777)
+    with pytest.raises(BadSecret, match="chmod go-w"):
+        kept_secret(real, PEPPER)
+
+
 @pytest.mark.parametrize("text", ["", "short", "two words in one file here", "ä" * 30, "a\x00" * 20, WORD * 300])
 def test_what_is_no_secret_is_refused_and_not_told(tmp_path: Path, text: str) -> None:
     path = tmp_path / PEPPER
