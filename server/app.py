@@ -197,6 +197,7 @@ class Server:
         for server in (self._public, self._internal):
             server.stop()
             await server.close_all_connections()
+        await self.services.allowances.stop()
         for looking in (self._watching, self._keys):
             looking.stop()
             await loop.run_in_executor(None, looking.join, LAST_LOOK_SECONDS)

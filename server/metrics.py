@@ -16,6 +16,7 @@ from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 OTHER = "other"
 METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
+LIMITS = ("perSecond", "perDay", "queued", "bytesQueued")  # of callers, as the settings name them
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
 
@@ -92,6 +93,12 @@ class Metrics:
             ["tier", "code"],
             registry=self._registry,
         )
+        self._limits_hit = Counter(
+            "tierserve_limits_hit_total",
+            "Requests refused because their caller had reached a limit of its own.",
+            ["tier", "limit"],
+            registry=self._registry,
+        )
         self._ended = Counter(
             "tierserve_predictions_ended_total", "Predictions that ended.", ["tier", "status"], registry=self._registry
         )
@@ -115,6 +122,10 @@ class Metrics:
         """Count a request that was answered with the problem ``code``."""
         self._rejected.labels(tier, code).inc()
 
+    def limit_hit(self, tier: str, limit: str) -> None:
+        """Count a request whose caller had reached ``limit``, one of ``LIMITS``."""
+        self._limits_hit.labels(tier, limit).inc()
+
     def ended(self, tier: str, status: str) -> None:
         """Count a prediction that has reached its final status."""
         self._ended.labels(tier, status).inc()
@@ -132,6 +143,8 @@ class Metrics:
         """
         for tier in tiers or ():
             self._invalid.labels(tier)
+            for limit in LIMITS:
+                self._limits_hit.labels(tier, limit)
             for status in self._statuses:
                 # A counter that first appears with 1 hides its first event from Prometheus' rate(): begin with 0.
                 self._ended.labels(tier, status)

@@ -33,6 +33,10 @@ class Caller:
     """Of its share of a tier."""
     trusted: bool = False
     """Whether everything is open to it, without limits, although it has no key."""
+    _known: dict[str, tuple[CallerLimits, CallerLimits]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+    """By tier, its limits and what they are for this caller, which is asked for several times a request."""
 
     @classmethod
     def with_key(cls, key: Key) -> Caller:
@@ -52,7 +56,15 @@ class Caller:
 
     def limits(self, tier: Tier) -> CallerLimits:
         """Its limits in a tier."""
-        return NO_LIMITS if self.trusted else _limits(tier.access.limits, tuple(sorted(self.own_limits.items())))
+        if self.trusted:
+            return NO_LIMITS
+        of_tier = tier.access.limits
+        if not self.own_limits:
+            return of_tier
+        known = self._known.get(tier.name)
+        if known is None or known[0] is not of_tier:
+            known = self._known[tier.name] = of_tier, _replaced(of_tier, self.own_limits)
+        return known[1]
 
 
 @lru_cache(maxsize=1024)
@@ -69,7 +81,6 @@ def network_of(address: str) -> str:
     return str(ip_network(parsed))
 
 
-@lru_cache(maxsize=1024)
-def _limits(of_tier: CallerLimits, own: tuple[tuple[str, float], ...]) -> CallerLimits:
+def _replaced(of_tier: CallerLimits, own: Mapping[str, float]) -> CallerLimits:
     kinds = {name: type(value) for name, value in asdict(of_tier).items()}
-    return replace(of_tier, **{name: kinds[name](value) for name, value in own})
+    return replace(of_tier, **{name: kinds[name](value) for name, value in own.items()})

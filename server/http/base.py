@@ -178,6 +178,7 @@ class BaseHandler(RequestHandler):
         """Send JSON."""
         self.set_status(status)
         self.set_header("Content-Type", "application/json")
+        self.tell_limits()
         milliseconds = 1000 * self.request.request_time()
         self.set_header("Server-Timing", f"total;dur={milliseconds:.1f}")
         self.finish(json.dumps(body, separators=(",", ":")))
@@ -199,11 +200,17 @@ class BaseHandler(RequestHandler):
             self.set_header("WWW-Authenticate", "Bearer")
         if problem.retry_after is not None:
             self.set_header("Retry-After", str(max(1, round(problem.retry_after))))
+        self.tell_limits()
         self.write(data)
         self.count()  # now, as a client that is refused early may hang up before the request is finished
         # With a prediction the request was accepted, and the code may be a worker's, of which there may be any number.
         if "prediction" not in problem.body:
             self.services.metrics.rejected(self._tier_named(), self.code)
+            if limit := problem.body.get("limit"):
+                self.services.metrics.limit_hit(self._tier_named(), limit)
+
+    def tell_limits(self) -> None:
+        """Set the header fields that tell a caller its limits, where an answer has them."""
 
     def count(self) -> None:
         """Count the answer, the first time that this is called; the application calls it for every one."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
 
+from server.access.allowances import Allowances
 from server.access.keyring import Keyring
 from server.access.operators import AdminToken
 from server.access.workers import Credentials
@@ -85,6 +86,7 @@ class Services:
     pods: Recent[Sequence[Pod]]
     models: Recent[Mapping[str, Record]]
     gate: Gate
+    allowances: Allowances
     uploads: Memory
     work: Memory
     frames: Memory
@@ -134,6 +136,8 @@ class Services:
         uploads, metrics = Memory(upload_bytes), Metrics(version("tierserve"), sorted(FINAL))
         lobby = Lobby(queue, pictures, disk, lambda: live.current.settings, clock, metrics.ended)
 
+        allowances = Allowances(queue, clock, lobby.book.of_caller, recent_seconds)
+
         async def waiting(tier: str) -> int:
             depth = lobby.depths(await depths.get()).get(tier)
             return depth.queued if depth else 0
@@ -143,7 +147,7 @@ class Services:
             queue=queue,
             capacity=capacity,
             pictures=pictures,
-            submissions=Submissions(queue, pictures, disk, lobby.book.depth, lobby.shares),
+            submissions=Submissions(queue, pictures, disk, lobby.book.depth, lobby.shares, allowances),
             keyring=keyring,
             admin_token=admin_token,
             credentials=credentials,
@@ -159,7 +163,8 @@ class Services:
             strikes=RecentByName(queue.strikes, shown_seconds),
             pods=Recent(pods, shown_seconds),
             models=Recent(records, shown_seconds),
-            gate=Gate(depths, capacity, uploads, lobby.book.depth),
+            gate=Gate(depths, capacity, uploads, lobby.book.depth, allowances),
+            allowances=allowances,
             uploads=uploads,
             work=Memory(WORK_BYTES),
             frames=Memory(FRAME_BYTES),
@@ -189,6 +194,7 @@ class Services:
 
         self.queue.listen(hear)
         Lookout(self.wakeups, self.queue.ended).start()
+        self.allowances.start()
         # Own commits only, so that the sum over all servers counts each end once, and one of them deletes each blob.
         self.queue.listen(clean_up, own=True)
 

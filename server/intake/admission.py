@@ -7,10 +7,12 @@ from collections import Counter
 from collections.abc import Callable
 from http import HTTPStatus
 
+from server.access.allowances import Allowances
+from server.access.callers import Caller
 from server.intake.capacity import Capacity
 from server.intake.memory import Memory
 from server.problems import Problem
-from server.queue import Depth, Recent
+from server.queue import Depth, Recent, Submission
 from server.settings.records import Tier
 
 FULL_RETRY_SECONDS = (1, 2, 3, 4, 5)
@@ -26,33 +28,44 @@ class Gate:
     """
 
     def __init__(
-        self, depths: Recent[dict[str, Depth]], capacity: Capacity, uploads: Memory, beside: Callable[[str], Depth]
+        self,
+        depths: Recent[dict[str, Depth]],
+        capacity: Capacity,
+        uploads: Memory,
+        beside: Callable[[str], Depth],
+        allowances: Allowances,
     ) -> None:
         """``depths`` are those of the table; ``beside`` says how much of a tier is alive that is not in it."""
         self._depths, self._capacity, self._uploads, self._beside = depths, capacity, uploads, beside
+        self._allowances = allowances
         self._counted: dict[str, Depth] = {}
         self._since: Counter[str] = Counter()
         self._bytes_since: Counter[str] = Counter()
 
-    async def enter(self, tier: Tier, announced: int) -> None:
+    async def enter(self, caller: Caller, tier: Tier, announced: int) -> None:
         """Let one in whose body has ``announced`` bytes, 0 if that is not known.
 
         Raises ``Problem`` with 503 while the storage takes no new work, with 429 when as many predictions or bytes wait
-        as may, and what the queue raises.
+        as may, or as the caller may have, and what the queue raises.
         """
         self._capacity.admit(announced + self._uploads.used())
         counted = await self._depths.get()
         if counted is not self._counted:  # ``Recent`` gives the same object until it asks again
             self._counted, self._since, self._bytes_since = counted, Counter(), Counter()
-        depth, beside, limits = counted.get(tier.name, NOTHING), self._beside(tier.name), tier.limits
-        queued, least = self._since[tier.name] + depth.queued + beside.queued, int(announced * LEAST_SHARE)
-        if queued >= limits.queue:
-            raise queue_full(tier.name, queued, limits.queue)
-        taken = self._bytes_since[tier.name] + depth.bytes + beside.bytes
-        if taken >= limits.queue_bytes or taken + least > limits.queue_bytes:
-            raise queue_bytes_full(tier.name, taken, limits.queue_bytes)
+        depth, limits, least = self._depth(tier), tier.limits, int(announced * LEAST_SHARE)
+        if depth.queued >= limits.queue:
+            raise queue_full(tier.name, depth.queued, limits.queue)
+        if depth.bytes >= limits.queue_bytes or depth.bytes + least > limits.queue_bytes:
+            raise queue_bytes_full(tier.name, depth.bytes, limits.queue_bytes)
+        await self._allowances.enter(caller, tier, least, depth)
         self._since[tier.name] += 1
         self._bytes_since[tier.name] += least
+
+    async def enter_beside(self, caller: Caller, tier: Tier, announced: int, submission: Submission) -> None:
+        """What was let in is not on its way to the table: ``beside`` will count it. Raises as ``Allowances.admit``."""
+        depth = self._depth(tier)
+        await self._allowances.admit(caller, tier, submission.images, submission.size, depth)
+        self.is_beside(tier, announced)
 
     def stored(self, tier: Tier) -> int:
         """How many predictions of a tier waited in the table when they were last counted."""
@@ -63,6 +76,12 @@ class Gate:
         if self._since[tier.name]:  # none of those that were let in since the last count
             self._since[tier.name] -= 1
             self._bytes_since[tier.name] -= min(self._bytes_since[tier.name], int(announced * LEAST_SHARE))
+
+    def _depth(self, tier: Tier) -> Depth:
+        """How much of a tier is alive, without the oldest: what was counted, and what was let in since."""
+        counted, beside = self._counted.get(tier.name, NOTHING), self._beside(tier.name)
+        queued = self._since[tier.name] + counted.queued + beside.queued
+        return Depth(queued, 0, None, self._bytes_since[tier.name] + counted.bytes + beside.bytes)
 
 
 def queue_full(tier: str, queued: int, limit: int) -> Problem:

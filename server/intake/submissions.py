@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
 from typing import Protocol
 
+from server.access.allowances import Allowances
 from server.access.callers import Caller
 from server.blobs import Piece, pack_header
 from server.intake.admission import queue_bytes_full, queue_full
@@ -16,6 +17,8 @@ from server.intake.pictures import Pictures
 from server.intake.wishes import Wishes
 from server.problems import Problem
 from server.queue import (
+    CallerQueueBytesFull,
+    CallerQueueFull,
     Depth,
     OutcomeUnknown,
     Prediction,
@@ -27,7 +30,7 @@ from server.queue import (
     asked,
     chained,
 )
-from server.settings.records import Limits, Tier
+from server.settings.records import Tier
 
 # A larger one is hashed off the event loop. It would take more than some milliseconds there.
 HASHED_AT_ONCE_BYTES = 1024 * 1024
@@ -47,10 +50,17 @@ class Submissions:
     """Accepts predictions. It stores the pictures first and then the row, so that no row lacks its pictures."""
 
     def __init__(
-        self, queue: Queue, pictures: Pictures, disk: Executor, beside: Callable[[str], Depth], turns: Turns
+        self,
+        queue: Queue,
+        pictures: Pictures,
+        disk: Executor,
+        beside: Callable[[str], Depth],
+        turns: Turns,
+        allowances: Allowances,
     ) -> None:
         """``beside`` says how much of a tier is alive that is not in the table; it is called from any thread."""
         self._queue, self._pictures, self._disk, self._beside, self._turns = queue, pictures, disk, beside, turns
+        self._allowances = allowances
         self._hashing = asyncio.Lock()  # one large request at a time, as many would take all processors
 
     async def submit(
@@ -77,21 +87,35 @@ class Submissions:
         if refusal is not None:
             raise refusal
         submission = described(prediction_id, caller, tier, request, wishes, fingerprint)
+        await self._allowances.take(caller, tier, submission.images)
+        kept = False
         try:
-            return await self._keep(submission, request.pictures, tier.limits)
+            submitted = await self._keep(submission, request.pictures, caller, tier)
+            kept = submitted.new
+        except OutcomeUnknown:
+            kept = True  # for all that is known
+            raise
         except QueueFull as error:
             raise queue_full(tier.name, error.depth, error.limit) from error
         except QueueBytesFull as error:
             raise queue_bytes_full(tier.name, error.taken, error.limit) from error
+        except (CallerQueueFull, CallerQueueBytesFull) as error:
+            raise self._allowances.refusal(error, caller, tier, submission.size) from error
+        finally:
+            if not kept:
+                self._allowances.give_back(caller, tier, submission.images)
+        return submitted.prediction
 
-    async def _keep(self, submission: Submission, pictures: Sequence[Sequence[Piece]], limits: Limits) -> Prediction:
+    async def _keep(
+        self, submission: Submission, pictures: Sequence[Sequence[Piece]], caller: Caller, tier: Tier
+    ) -> Submitted:
         floor = self._turns.floor(submission)
 
         def keep() -> Future[Submitted]:
             self._pictures.keep(submission.id, pictures)
-            beside = self._beside(submission.tier)
+            beside, limits = self._beside(submission.tier), tier.limits
             left = limits.queue - beside.queued, limits.queue_bytes - beside.bytes
-            return self._queue.submit(submission, *left, floor)
+            return self._queue.submit(submission, *left, floor, *self._allowances.room(caller, tier))
 
         needed = False
         try:
@@ -105,7 +129,8 @@ class Submissions:
                 await self._pictures.forget([submission.id])
         if submitted.new:
             self._turns.submitted(submission, floor, submitted.finish)
-        return submitted.prediction
+            self._allowances.kept(submission.tier, submission.caller, submission.size)
+        return submitted
 
     async def _fingerprint(self, request: Request) -> str:
         if sum(len(chunk) for chunks in request.pictures for chunk in chunks) <= HASHED_AT_ONCE_BYTES:

@@ -29,11 +29,12 @@ class Sweeping:
     def step(self, term: Term) -> None:
         """Sweep once. Raises ``BlobError`` or ``OSError``; the next sweep finds what this one left."""
         kept = {name: tier.waits.results for name, tier in self._live.current.settings.tiers.items()}
-        for more in pages(self._queue.forget_jobs, term):
-            if not more:
-                break
-        for forget in (self._queue.forget_counts, self._queue.forget_shares):
-            self._walk(forget, term)
+        for forget in (self._queue.forget_jobs, self._queue.forget_uses):
+            for more in pages(forget, term):
+                if not more:
+                    break
+        for walk in (self._queue.forget_counts, self._queue.forget_shares):
+            self._walk(walk, term)
         for gone in pages(lambda: self._queue.purge(kept), term):
             if not gone:
                 break

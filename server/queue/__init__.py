@@ -54,6 +54,8 @@ from server.queue.facts.records import (
     Submission,
     Submitted,
     TierView,
+    Use,
+    Used,
 )
 from server.queue.facts.results import fault
 from server.queue.facts.states import ANONYMOUS, EDGES, FINAL, Clock, Ids, Status, has_tag, is_id, new_id
@@ -131,6 +133,8 @@ __all__ = [
     "Submitted",
     "TierView",
     "UnknownJob",
+    "Use",
+    "Used",
     "Visited",
     "asked",
     "chained",

@@ -19,6 +19,8 @@ class PublicHandler(BaseHandler):
 
     callers = Clients()
     caller: Caller
+    about: Tier | None = None
+    """The tier that the answer is about, if it is one."""
 
     @cached_property
     def address(self) -> str:
@@ -43,7 +45,14 @@ class PublicHandler(BaseHandler):
         if name not in tiers:
             detail = f"there is no tier {name[:80]!r}; the tiers are {', '.join(tiers)}"
             raise Problem(HTTPStatus.NOT_FOUND, "no_such_tier", detail, tiers=list(tiers))
+        self.about = tiers[name]
         return tiers[name]
+
+    def tell_limits(self) -> None:
+        """On every answer about one tier, refusals too."""
+        if self.about is not None:
+            for name, value in self.services.allowances.fields(self.caller, self.about).items():
+                self.set_header(name, value)
 
 
 class NotFoundHandler(PublicHandler):

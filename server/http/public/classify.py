@@ -9,6 +9,7 @@ from server.http.public.ends import patience, until_final, watched
 from server.http.public.preference import Preference
 from server.http.public.representation import describe, ended_badly, path_of
 from server.http.public.uploads import UploadHandler
+from server.http.wakeups import Waiter
 from server.intake import formats
 from server.intake.gathering import Request
 from server.intake.memory import Held
@@ -17,7 +18,7 @@ from server.intake.wishes import Wishes
 from server.lobby import Entry
 from server.points import Point, reached
 from server.problems import Problem
-from server.queue import Prediction, Status, Submission, asked
+from server.queue import OutcomeUnknown, Prediction, Status, Submission, asked
 from server.settings.records import Tier
 
 
@@ -50,8 +51,9 @@ class ClassifyHandler(UploadHandler):
 
     async def _enter(self) -> None:
         """Pass the gate. What may be a repeated request passes a full queue too, as it takes no place there."""
+        self.services.allowances.request(self.caller, self.tier)
         try:
-            await self.services.gate.enter(self.tier, self.body.announced)
+            await self.services.gate.enter(self.caller, self.tier, self.body.announced)
         except Problem as full:
             key = self.wishes.idempotency_key
             if key is None or not await asked(self.services.queue.key_used(self.caller.owner, key)):
@@ -76,7 +78,11 @@ class ClassifyHandler(UploadHandler):
         if seconds > 0 and self.wishes.idempotency_key is None and services.handout.has_workers(self.tier.name):
             submission = described(prediction_id, self.caller, self.tier, request, self.wishes)
             if services.lobby.has_place(submission, services.gate.stored(self.tier)):
-                services.gate.is_beside(self.tier, self.body.announced)
+                try:
+                    await services.gate.enter_beside(self.caller, self.tier, self.body.announced, submission)
+                except BaseException:
+                    held.release()
+                    raise
                 return await self._wait_in_lobby(submission, request, held, seconds)
         kept = self._keep(prediction_id, request, held)  # begins in ``until_final``, which listens for the end before
         return await until_final(prediction_id, kept, seconds, services)
@@ -96,17 +102,33 @@ class ClassifyHandler(UploadHandler):
         with services.wakeups.for_end(submission.id) as waiter:
             entry = self._entry = services.lobby.enter(submission, request.pictures, held, waiter.wake)
             del request
-            while (outcome := entry.outcome) is None:
-                if self._gone:
-                    services.lobby.withdraw(entry)
-                    return None
-                if (left := patience(waiter, end, services)) <= 0:
-                    outcome = await services.lobby.keep(entry)
-                    break
-                await waiter.wait(left)
-            if isinstance(outcome, Exception):
-                raise outcome
-            return await watched(outcome, waiter, end, services)
+            try:
+                prediction = await self._outcome(entry, waiter, end)
+            except Exception as error:
+                if not isinstance(error, OutcomeUnknown):
+                    services.allowances.give_back(self.caller, self.tier, submission.images)
+                raise
+            if prediction is None:
+                return None
+            if prediction.status is Status.QUEUED:
+                services.allowances.kept(submission.tier, submission.caller, submission.size)
+            return await watched(prediction, waiter, end, services)
+
+    async def _outcome(self, entry: Entry, waiter: Waiter, end: float) -> Prediction | None:
+        """The prediction of an entry that has left the lobby, at ``end`` at the latest; None if its caller hung up.
+
+        Raises what kept it from being kept.
+        """
+        while (outcome := entry.outcome) is None:
+            if self._gone:
+                self.services.lobby.withdraw(entry)
+                return None
+            if (left := patience(waiter, end, self.services)) <= 0:
+                return await self.services.lobby.keep(entry)
+            await waiter.wait(left)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
 
     async def _answer(self, prediction: Prediction) -> None:
         reached(Point.ANSWER_READY)

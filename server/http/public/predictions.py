@@ -25,14 +25,18 @@ class PredictionHandler(PublicHandler):
         """Where it stands; with ``?wait=20``, as soon as it is final or after so many seconds."""
         seconds = self._seconds()
         prediction = await until_final(prediction_id, self._read(prediction_id), seconds, self.services)
-        self.answer(await describe(prediction, self.services))
+        await self._answer(prediction)
 
     async def delete(self, prediction_id: str) -> None:
         """Cancel it. One that has ended stays as it ended."""
         if not has_tag(prediction_id):  # so that only its row tells whose it is
             await self._read(prediction_id)
         prediction = await asked(self.services.queue.cancel(prediction_id))
-        self.answer(await describe(prediction or await self._read(prediction_id), self.services))
+        await self._answer(prediction or await self._read(prediction_id))
+
+    async def _answer(self, prediction: Prediction) -> None:
+        self.about = self.services.settings.tiers.get(prediction.tier)
+        self.answer(await describe(prediction, self.services))
 
     async def _read(self, prediction_id: str) -> Prediction:
         return await read(prediction_id, self.caller.owner, self.services)

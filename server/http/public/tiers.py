@@ -55,6 +55,7 @@ class TiersHandler(PublicHandler):
                 "image_bytes": tier.limits.image_bytes,
                 "image_pixels": tier.limits.image_pixels,
             },
+            "access": await services.allowances.describe(self.caller, tier),
             "waits": {"sync": tier.waits.sync, "queue": tier.waits.queue, "results": tier.waits.results},
             "url": f"/img-classification/{tier.name}",
         }

@@ -234,6 +234,29 @@ class Depth:
 
 
 @dataclass(frozen=True, slots=True)
+class Use:
+    """What one server has let in of a caller since it last told: requests, and pictures, which can be negative.
+
+    ``day`` counts days since the epoch. The table keeps it until ``until``.
+    """
+
+    tier: str
+    caller: str
+    day: int
+    requests: int
+    pictures: int
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """What all servers have let in of a caller in a day."""
+
+    requests: int
+    pictures: int
+
+
+@dataclass(frozen=True, slots=True)
 class Pace:
     """How fast a tier answered lately; the figures are None while ``sample`` is 0."""
 

@@ -57,8 +57,9 @@ _CALLERS = (
     "created_at FLOAT NOT NULL, expires_at FLOAT, revoked_at FLOAT, limits TEXT NOT NULL, weight FLOAT NOT NULL, "
     "PRIMARY KEY (id))",
     "CREATE TABLE changes (name TEXT NOT NULL, number BIGINT NOT NULL, PRIMARY KEY (name))",
-    "CREATE TABLE uses (tier TEXT NOT NULL, caller TEXT NOT NULL, day INTEGER NOT NULL, requests BIGINT NOT NULL, "
-    "pictures BIGINT NOT NULL, until FLOAT NOT NULL, PRIMARY KEY (tier, caller, day))",
+    "CREATE TABLE uses (tier TEXT NOT NULL, caller TEXT NOT NULL, day INTEGER NOT NULL, slot INTEGER NOT NULL, "
+    "requests BIGINT NOT NULL, pictures BIGINT NOT NULL, until FLOAT NOT NULL, "
+    "PRIMARY KEY (tier, caller, day, slot))",
     "CREATE INDEX uses_until ON uses (until)",
     "CREATE INDEX predictions_listed ON predictions (owner, tier, status, accepted_at, seq) WHERE owner != 'anonymous'",
     "CREATE INDEX predictions_caller ON predictions (tier, caller, size) WHERE status = 'queued'",

@@ -164,14 +164,16 @@ changes = sa.Table(
     sa.Column("number", sa.BigInteger, nullable=False),
 )
 
-# What each caller has used of its limits in a tier, at all servers together. ``day`` counts days since the epoch, and
-# ``until`` says when the row can go.
+# What each caller has used of its limits in a tier: the sum over its slots. ``day`` counts days since the epoch, and
+# ``until`` says when the row can go. Each session writes in a slot of its own, as it does in ``depths``: callers may
+# use several servers at once, whose transactions would wait for each other, or lock rows in different orders.
 uses = sa.Table(
     "uses",
     metadata,
     sa.Column("tier", sa.Text, primary_key=True),
     sa.Column("caller", sa.Text, primary_key=True),
     sa.Column("day", sa.Integer, primary_key=True),
+    sa.Column("slot", sa.Integer, primary_key=True),
     sa.Column("requests", sa.BigInteger, nullable=False),
     sa.Column("pictures", sa.BigInteger, nullable=False),
     sa.Column("until", sa.Float, nullable=False),

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from server.queue import Arrival
+from server.queue import Arrival, Use
 from server.queue.store.statements import Prepared, Statements
 from tests.server.queue.queue_world import MANY, PostgresWorld, World, pairs
 
+USE = Use("free", "owner:anna", 1, 1, 1, 0.0)
 Run = Callable[[World], object]
 # How each operation is run, and which indexes its statements on ``predictions`` and ``jobs`` must use.
 OPERATIONS: dict[str, tuple[Run, set[str]]] = {
@@ -51,6 +52,10 @@ OPERATIONS: dict[str, tuple[Run, set[str]]] = {
     "forget_shares": (lambda world: world.queue.forget_shares().result(), {"predictions_caller"}),
     "keep": (lambda world: world.queue.keep(Arrival(world.submission(), 0.0, 9.0), 3, 30.0).result(), set()),
     "got_work": (lambda world: world.queue.got_work("job", "free", 9).result(), {"name"}),
+    "use": (lambda world: world.queue.use([USE]).result(), set()),
+    "take_pictures": (lambda world: world.queue.take_pictures(USE, 1, 9).result(), set()),
+    "waiting_of": (lambda world: world.queue.waiting_of("free", "owner:anna", 9).result(), {"predictions_caller"}),
+    "forget_uses": (lambda world: world.queue.forget_uses().result(), set()),
     "open_job": (lambda world: world.job("new"), set()),
     "end_job": (lambda world: crash(world), {"predictions_holder", "seq", "name"}),
     "jobs": (lambda world: world.queue.jobs().result(), {"jobs_live"}),
