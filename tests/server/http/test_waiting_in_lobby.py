@@ -75,7 +75,8 @@ def test_a_caller_whom_the_table_may_know_takes_it_while_predictions_wait_there(
     site.worker(site.job())
     site.keep()
     answer = site.callers.submit(site.post, "free", PICTURE, {"Prefer": "wait=1"})
-    eventually(lambda: waits(site), ANSWER_SECONDS, "the request is in the table", lambda many: many == 2)
+    eventually(lambda: alive(site), ANSWER_SECONDS, "the request waits", lambda many: many == 2)
+    assert waits(site) == 2
     mine = answer.result(ANSWER_SECONDS)
     assert (mine.status, mine.json["queue"]["position"]) == (202, 2)
     site.submit()  # with it the table tells of this caller
