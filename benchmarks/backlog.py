@@ -20,31 +20,39 @@ from server.queue.store.sqlite import FILE
 TIER = "free"
 RATE = 1000  # predictions that were accepted in each second
 DEADLINE = 36_000.0
+OF_EACH = 100  # predictions of each caller that wait
 _FILL = """
     INSERT INTO predictions
-        (id, tier, model, status, images, size, top_k, priority, owner, accepted_at, deadline_at)
+        (id, tier, model, status, images, size, top_k, priority, turn, owner, caller, accepted_at, deadline_at)
     WITH RECURSIVE numbers (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM numbers WHERE i < {count})
-    SELECT {id}, 'free', 'tf_efficientnet_lite0', 'queued', 1, 150000, 5, 0, 'benchmark',
+    SELECT {id}, 'free', 'tf_efficientnet_lite0', 'queued', 1, 150000, 5, 0, 1 + i / {callers},
+        'owner' || i % {callers}, 'owner:owner' || i % {callers},
         {start} + i / {rate}.0, {start} + i / {rate}.0 + {deadline} FROM numbers
 """
 # Without the triggers, which count row by row.
 _COUNTS = (
     "INSERT INTO depths (tier, slot, queued, leased, bytes) "
     "SELECT tier, 0, count(*), 0, sum(size) FROM predictions GROUP BY tier",
-    "INSERT INTO waiting (tier, priority, second, slot, queued) "
-    "SELECT tier, priority, {second}, 0, count(*) FROM predictions GROUP BY 1, 2, 3",
+    *(
+        "INSERT INTO waiting (tier, level, priority, turn, second, slot, queued) "
+        f"SELECT tier, {level}, priority, {turn}, {second}, 0, count(*) FROM predictions GROUP BY 1, 3, 4, 5"
+        for level, turn, second in ((0, "turn >> 10", "0"), (1, "turn", "0"), (2, "turn", "{second}"))
+    ),
+    "INSERT INTO shares (tier, caller, slot, finish, spent, seen, used_at) "
+    "SELECT tier, caller, 0, max(turn) + 1, 0, 0, max(accepted_at) FROM predictions GROUP BY tier, caller",
 )
 _IDS = {"sqlite": "printf('p%034d', i)", "postgresql": "'p' || lpad(i::text, 34, '0')"}
 _SECONDS = {"sqlite": "CAST(accepted_at AS INTEGER)", "postgresql": "floor(accepted_at)::bigint"}
 
 
 class Store:
-    """An open database in which ``count`` predictions wait."""
+    """An open database in which ``count`` predictions wait, of ``callers`` callers."""
 
     database: Database
 
-    def __init__(self) -> None:
+    def __init__(self, count: int) -> None:
         self._stack = ExitStack()
+        self.callers = callers_of(count)
 
     def __enter__(self) -> Self:
         return self
@@ -57,7 +65,7 @@ class SQLiteStore(Store):
     """A file."""
 
     def __init__(self, folder: Path, count: int) -> None:
-        super().__init__()
+        super().__init__(count)
         SQLite.open(folder).close()
         if count:
             with closing(sqlite3.connect(folder / FILE)) as connection:
@@ -72,7 +80,7 @@ class PostgreSQLStore(Store):
     """A schema of its own in the database of a URL."""
 
     def __init__(self, url: str, count: int) -> None:
-        super().__init__()
+        super().__init__(count)
         schema = f"waiting_{count}"
         self._stack.callback(self._drop, url, schema)
         with psycopg.connect(url, autocommit=True) as connection:
@@ -84,7 +92,7 @@ class PostgreSQLStore(Store):
                 for statement in _statements("postgresql", count):
                     connection.execute(statement.encode())
             with psycopg.connect(url, autocommit=True) as connection:
-                connection.execute("VACUUM ANALYZE predictions")
+                connection.execute("VACUUM ANALYZE")
         self.database = self._stack.enter_context(PostgreSQL.open(url))
 
     @staticmethod
@@ -93,8 +101,14 @@ class PostgreSQLStore(Store):
             connection.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(schema)))
 
 
+def callers_of(count: int) -> int:
+    """How many callers share so many predictions."""
+    return max(1, count // OF_EACH)
+
+
 def _statements(dialect: str, count: int) -> list[str]:
     start = time.time() - count / RATE
-    fill = _FILL.format(count=count, id=_IDS[dialect], start=start, rate=RATE, deadline=DEADLINE)
+    callers = callers_of(count)
+    fill = _FILL.format(count=count, id=_IDS[dialect], start=start, rate=RATE, deadline=DEADLINE, callers=callers)
     counts = [text.format(second=_SECONDS[dialect]) for text in _COUNTS]
     return [*triggers.DROP[dialect], fill, *counts, *triggers.CREATE[dialect]]

@@ -1,38 +1,44 @@
-"""How fast the durable queue is, beside bare sqlite3 and behind up to a million waiting predictions, in the same run.
+"""How fast the durable queue is, beside bare sqlite3 and behind a million predictions of 10,000 callers, in one run.
 
-Run: python -m benchmarks.queue_cycles [--postgresql URL | --postgresql here] [--waiting 0 10000 ...]
+Run: python -m benchmarks.queue_cycles [--postgresql URL | --postgresql here] [--waiting 1000 1000000 ...]
 
-A cycle is a submit, a lease and a complete. On SQLite every commit is on disk (WAL, synchronous=FULL), also on the bare
-side, which is one table with one index and the five statements that no queue can do without. A tick is what the leader
-asks each second. The ratios hold for any machine, but the figures only for the one that ran it.
+A cycle is a submit, a lease and a complete. Each caller has 100 waiting predictions. On SQLite every commit is on disk
+(WAL, synchronous=FULL), also on the bare side, which is one table with one index and the five statements that no queue
+can do without. A tick is what the leader asks each second. The ratios hold for any machine, but the figures only for
+the one that ran it.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import random
 import sqlite3
 import statistics
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import sqlalchemy as sa
 
 from benchmarks.backlog import TIER, PostgreSQLStore, SQLiteStore, Store
 from server.queue import Completion, Queue, Submission, new_id
+from server.queue.operations.moves import ORDER
 from server.queue.store.tables import predictions
 from tests.postgres import Postgres
 
 _p = predictions.c
 JOB = "job"
 TOGETHER = (1, 8)  # how many cycles go together
-WAITING = (0, 10_000, 100_000, 1_000_000)
+WAITING = (1_000, 1_000_000)
 ROUNDS = 5
+PARTS = ("submit", "lease", "complete")
 SECONDS = 0.5  # how long each measurement lasts
 RESULTS = [{"index": 0, "labels": [{"label": f"label {rank}", "score": 0.2} for rank in range(5)]}]
 
@@ -82,7 +88,8 @@ def bare(path: Path) -> sqlite3.Connection:
 
 
 def submission(store: Store) -> Submission:
-    """A submission of one picture."""
+    """A submission of one picture, by one of the callers."""
+    owner = f"owner{random.randrange(store.callers)}"
     return Submission(
         id=new_id(store.database.clock),
         tier=TIER,
@@ -94,8 +101,8 @@ def submission(store: Store) -> Submission:
         deadline=6000.0,
         idempotency_key=None,
         fingerprint=None,
-        caller="owner:bench",
-        owner="benchmark",
+        owner=owner,
+        caller=f"owner:{owner}",
     )
 
 
@@ -106,13 +113,19 @@ def submit(store: Store, size: int) -> None:
         future.result()
 
 
-def cycle(store: Store, size: int) -> None:
-    """Make ``size`` submits at once, then one lease and one completion of them all."""
-    queue = Queue(store.database)
+def cycle(store: Store, size: int, spent: Counter[str] | None = None) -> None:
+    """Make ``size`` submits at once, then one lease and one completion of them all; ``spent`` gets the seconds."""
+    queue, moments = Queue(store.database), [time.perf_counter()]
     submit(store, size)
+    moments.append(time.perf_counter())
     leased = queue.lease(TIER, JOB, size, 1 << 40, 30.0).result().leased
+    moments.append(time.perf_counter())
     done = [Completion(id=one.id, token=one.token, results=RESULTS, error=None, predict_ms=8.0) for one in leased]
     queue.complete(JOB, done).result()
+    moments.append(time.perf_counter())
+    if spent is not None:
+        spent.update(dict(zip(PARTS, (after - before for before, after in pairwise(moments)), strict=True)))
+        spent.update(cycles=size)
 
 
 def tick(store: Store) -> None:
@@ -140,8 +153,11 @@ def measure(stores: dict[int, Store], figures: Figures) -> None:
     """One round: each figure behind each number of waiting predictions, one after another."""
     for size in TOGETHER:
         for waiting, store in stores.items():
-            took = seconds_each(partial(cycle, store, size), size)
+            spent: Counter[str] = Counter()
+            took = seconds_each(partial(cycle, store, size, spent), size)
             figures.setdefault((f"cycle, {size} at a time", waiting), []).append(took)
+            for part in PARTS:
+                figures.setdefault((f"{part}, {size} at a time", waiting), []).append(spent[part] / spent["cycles"])
     for waiting, store in stores.items():
         figures.setdefault(("tick", waiting), []).append(seconds_each(partial(tick, store)))
     for name, share in (("position at the front", 0.0), ("position in the middle", 0.5), ("position at the end", 1.0)):
@@ -153,7 +169,7 @@ def measure(stores: dict[int, Store], figures: Figures) -> None:
 def nth(store: Store, share: float) -> str:
     """The id of the prediction before which so large a share of the tier waits."""
     depth = Queue(store.database).depths().result()[TIER].queued
-    asked = sa.select(_p.id).where(_p.tier == TIER, _p.status == "queued").order_by(_p.priority, _p.accepted_at, _p.seq)
+    asked = sa.select(_p.id).where(_p.tier == TIER, _p.status == "queued").order_by(*ORDER)
     found = store.database.read(lambda tx: tx.first(asked.limit(1).offset(int((depth - 1) * share)))).result()
     if found is None:
         raise RuntimeError("nothing waits")
