@@ -168,7 +168,10 @@ def test_several_servers_share_what_they_keep(chart: Chart, case: str) -> None:
     assert "postgresql://" not in chart.text("--values", CASES[case])
 
 
-TIERS_ONLY = [
+LIVE: list[list[str | Path]] = [
+    ["--set", "server.accessLog=json"],
+    ["--set", "server.trustedProxies={10.0.0.0/8}"],
+    ["--set", "access.test.secretName=mine"],
     ["--set", "tiers.free.quota.cpu=3"],
     ["--set", "tiers.premium=null"],
     ["--values", CASES["extra-tier"]],
@@ -185,8 +188,8 @@ NEW_POD = [
 ]
 
 
-@pytest.mark.parametrize("arguments", TIERS_ONLY, ids=lambda arguments: Path(arguments[1]).name)
-def test_a_change_of_tiers_restarts_no_pod(chart: Chart, arguments: list[str | Path]) -> None:
+@pytest.mark.parametrize("arguments", LIVE, ids=lambda arguments: Path(arguments[1]).name)
+def test_a_change_that_a_server_takes_up_restarts_no_pod(chart: Chart, arguments: list[str | Path]) -> None:
     changed = chart.objects(*arguments)
     assert changed != chart.objects()
     assert only(changed, "Deployment") == only(chart.objects(), "Deployment")

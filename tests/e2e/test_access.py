@@ -22,7 +22,7 @@ from tests.running import Answer
 from tests.service.test_classify import is_cat
 from tests.waiting import eventually
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.cluster
 
 GIT, PEPPER = "keys-from-git", "pepper"
 REVOKED_SECONDS = 2.0
