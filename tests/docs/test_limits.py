@@ -29,6 +29,7 @@ LIMITS = [
     (r"within the last (\S+) s is not closed", [listener.FRESH_SECONDS]),
     (r"The request waits up to 10 s for the result \((\S+) s at most\)", [preference.LONGEST_WAIT]),
     (r"after 20 s at the latest \((\S+) s at most\)", [preference.LONGEST_WAIT]),
+    (r"has sent (\S+) wrong keys within a minute", [services.WRONG_KEYS]),
     (r"how many at most: 1 to (\S+), (\S+) by default", [listing.MOST, listing.USUAL]),
     (r"Idempotency-Key: <1\.\.(\S+) printable", [wishes.KEY_LONGEST]),
     (r"takes longer than (\S+) s\. It is refused", [worker.PICTURE_SECONDS]),
