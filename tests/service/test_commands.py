@@ -87,6 +87,28 @@ def test_predictions_without_a_key_name_the_next_step(running: Service) -> None:
     assert "--key-file" in said
 
 
+def test_an_owner_lists_what_it_has_sent(running: Service, tmp_path: Path) -> None:
+    url, made = f"http://127.0.0.1:{running.port}", []
+    for owner in ("anna", "bert"):
+        words = ("create", "--json", "--owner", owner, "--tier", "free", "--state", str(running.state))
+        made.append(json.loads(run("server", "keys", *words))["key"])
+    anna, bert = made
+    (tmp_path / "key").write_text(f"{anna}\n")
+    given = ("--url", url, "--key-file", str(tmp_path / "key"))
+    (answer,) = run("server", "classify", CAT, "--json", *given).splitlines()
+    sent = json.loads(answer)
+    assert sent["status"] == "succeeded"
+    assert "tier_not_allowed" in run("server", "classify", CAT, "--tier", "premium", *given, status=1)
+    assert [tier["name"] for tier in json.loads(run("server", "tiers", "--json", *given))] == ["free", "premium"]
+    shown = run("server", "predictions", *given)
+    assert sent["id"] in shown
+    assert "succeeded" in shown
+    listed = json.loads(run("server", "predictions", "--json", "--status", "succeeded", "--limit", "5", *given))
+    assert [one["id"] for one in listed] == [sent["id"]]
+    assert json.loads(run("server", "predictions", "--json", "--since", "2100-01-01T00:00:00Z", *given)) == []
+    assert json.loads(run("server", "predictions", "--json", "--url", url, env={"TIERSERVE_KEY": bert})) == []
+
+
 def test_tiers(running: Service) -> None:
     url = f"http://127.0.0.1:{running.port}"
     model = running.get("/v1/tiers/free").json["model"]

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import base64
 import struct
+from functools import lru_cache
 from typing import Any
 from urllib.parse import urlencode
 
 import pytest
-from tornado.httputil import HTTPServerRequest
 
-from server.access.callers import Caller
-from server.http.callers import Clients
-from server.http.public.base import PublicHandler
 from server.http.public.listing import MOST, USUAL
 from server.queue import Status
 from tests.running import Answer
@@ -20,22 +17,14 @@ from tests.server.given import submission
 from tests.server.http.http_site import ANSWER_SECONDS, PICTURE, Site, assert_problem, completion
 
 
-class Named(Clients):
-    """Takes each caller for the owner that a header names."""
-
-    async def recognize(self, request: HTTPServerRequest, *rest: Any) -> Caller:
-        owner = request.headers.get("X-Owner")
-        caller = await super().recognize(request, *rest)
-        return Caller(f"owner:{owner}", owner, "k", frozenset({"free"})) if owner else caller
-
-
-@pytest.fixture(autouse=True)
-def named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(PublicHandler, "callers", Named())
+@lru_cache(8)
+def bearer(site: Site, owner: str) -> dict[str, str]:
+    """The header of an owner, with the same key each time."""
+    return {"Authorization": f"Bearer {site.key(owner)}"}
 
 
 def listed(site: Site, owner: str = "anna", **query: Any) -> Answer:
-    return site.ask("GET", f"/v1/predictions?{urlencode(query, doseq=True)}", headers={"X-Owner": owner})
+    return site.ask("GET", f"/v1/predictions?{urlencode(query, doseq=True)}", headers=bearer(site, owner))
 
 
 def kept(site: Site, many: int, **changes: Any) -> list[str]:
@@ -62,7 +51,7 @@ def test_a_list_shows_one_s_own_predictions_the_newest_first(site: Site) -> None
     assert answer.json["next_cursor"] is None
     assert shown(listed(site, "bert")) == others[::-1]
     assert shown(listed(site, "carl")) == []
-    read = site.ask("GET", f"/v1/predictions/{own[0]}", headers={"X-Owner": "anna"}).json
+    read = site.ask("GET", f"/v1/predictions/{own[0]}", headers=bearer(site, "anna")).json
     assert answer.json["predictions"][-1] == {
         name: value for name, value in read.items() if name not in ("results", "queue")
     }
@@ -136,7 +125,7 @@ def test_who_has_no_key_has_no_list(shared: Site) -> None:
 def test_what_waits_in_the_lobby_is_listed_once_it_is_kept(site: Site) -> None:
     channel = site.worker(site.job())
     channel.grant(1)
-    answer = site.callers.submit(site.post, "free", PICTURE, {"X-Owner": "anna"})
+    answer = site.callers.submit(site.post, "free", PICTURE, bearer(site, "anna"))
     (one,) = channel.lease()
     assert shown(listed(site)) == []
     channel.say({"completions": [completion(one)]})
