@@ -33,6 +33,15 @@ class Case:
         return found
 
     @cached_property
+    def owners(self) -> dict[str, set[str]]:
+        """By id of each accepted prediction, the owners of whose requests it was the answer."""
+        found: dict[str, set[str]] = defaultdict(set)
+        for op in self.story.did("submit"):
+            if op.answer.get("id") and op.call.get("owner"):
+                found[op.id].add(str(op.call["owner"]))
+        return dict(found)
+
+    @cached_property
     def seen(self) -> dict[str, list[Op]]:
         """By id, the operations whose answers name a state, in the order in which the answers came."""
         ops = [op for op in self.story.did("submit", "get", "cancel") if op.answer.get("state")]

@@ -9,6 +9,14 @@ from dataclasses import dataclass
 from tests.faults.case import Case, by
 from tests.faults.clients import OUTCOME_UNKNOWN
 from tests.faults.history import FINAL, Op, Story
+from tests.faults.rules_of_owners import (
+    keys_open_and_close,
+    limits_hold,
+    lists_are_whole,
+    order_is_kept,
+    owners_are_apart,
+    strangers_see_nothing,
+)
 
 WRITTEN_SECONDS = 1.2  # what a busy machine may take to write something down when it is time
 OLD_SECONDS = 0.05  # no server starts a Job so soon after its own start, so such a Job is its predecessor's
@@ -264,6 +272,12 @@ RULES: tuple[Callable[[Case], Iterator[str]], ...] = (
     nothing_grows,
     answers_are_planned,
     answered_in_time,
+    strangers_see_nothing,
+    owners_are_apart,
+    lists_are_whole,
+    keys_open_and_close,
+    limits_hold,
+    order_is_kept,
 )
 
 

@@ -17,6 +17,10 @@ RUN = {
     "lease_seconds": 2.0,
     "results_seconds": 60.0,
     "quota": {"free": 2},
+    "limits": {
+        "cedar": {"perSecond": 1, "burst": 3, "perDay": 6},
+        "dahlia": {"perSecond": 0.1, "burst": 1, "perDay": 9},
+    },
     "most": {"rss": 1000, "threads": 10, "fds": 10, "left_over": 0, "at_once": 1, "logs": 5, "age": 100},
 }
 DISK = {
@@ -91,6 +95,42 @@ def lost(seconds: float) -> Tale:
     return tale.event("life", step="end", status=-9, at=4 + seconds).event("disk", **{**DISK, "rows": []})
 
 
+MINE = {**SUBMIT, "owner": "amber"}
+THEIRS = {**SUBMIT, "owner": "birch", "key": "birch/k1"}
+PEEK, MEDDLE = ({"do": do, "owner": "birch", "id": "p1"} for do in ("peek", "meddle"))
+LIST = {"do": "list", "owner": "amber"}
+ENTER, REVOKE = {"do": "enter", "key": "a"}, {"do": "revoke", "key": "a"}
+
+
+def mine(number: int = 1, **changes: Any) -> Tale:
+    """So many predictions of one owner, p1 and so on."""
+    tale = Tale()
+    for index in range(1, number + 1):
+        tale.call({**MINE, "key": f"k{index}", **changes}, DONE, id=f"p{index}")
+    return tale
+
+
+def shows(*ids: str, whole: bool = True) -> dict[str, Any]:
+    return {"status": 200, "ids": list(ids), "whole": whole}
+
+
+def issued() -> Tale:
+    """A key, which is tried after a time in which all servers have heard of it."""
+    return Tale().call({"do": "issue"}, {"status": 201, "key": "a"}).event("wait").event("wait")
+
+
+def revoked() -> Tale:
+    return issued().call(REVOKE, {"status": 200}).event("wait").event("wait")
+
+
+def leases(*jobs: str) -> Tale:
+    """Predictions p1 and p2 come to workers; the first one was asked for and came first."""
+    tale = mine(2)
+    for index, job in enumerate(jobs, 1):
+        tale.call({"do": "lease", "job": job}, {"status": 200, "leases": [[f"p{index}", "t", "d1"]]})
+    return tale
+
+
 HONEST = {
     "done": worked().get().get().event("disk", **DISK).event("sample", **sample()),
     "retried": Tale().call(SUBMIT).call(SUBMIT, {"status": 503}).call(SUBMIT, QUEUED).get(score=0.75),
@@ -111,6 +151,16 @@ HONEST = {
     "refused by the lobby": Tale().call(KEYLESS, {"status": 503}).call(KEYLESS, QUEUED).get(score=0.75),
     "young when it was lost": lost(0.5),
     "forgotten": accepted().get(score=0.75).event("wait").event("disk", **{**DISK, "rows": [], "at": 100}),
+    "looked for by a stranger": mine().call(PEEK, {"status": 404}).call(MEDDLE, {"status": 404}).call(PEEK, {}),
+    "the same of two owners": mine().call(THEIRS, DONE, id="p2"),
+    "listed": mine(3).call(LIST, shows("p3", "p2", "p1")).call(LIST, shows("p3", "p2", whole=False)),
+    "listed without one that was refused": mine().call({**MINE, "key": "k2"}, {"status": 429}).call(LIST, shows("p1")),
+    "no list for those without a key": Tale().call({**LIST, "owner": "anonymous"}, {"status": 401}),
+    "a key": issued().call(ENTER, {"status": 200}).call(REVOKE, {"status": 200}).call(ENTER, {"status": 200}),
+    "a key that was revoked": revoked().call(ENTER, {"status": 401}),
+    "a key that may be revoked": issued().call(REVOKE, {}).call(ENTER, {"status": 401}).call(ENTER, {"status": 200}),
+    "within limits": mine(6, owner="cedar"),
+    "in order": leases("j1", "j2"),
     "answer to a result lost": accepted().call(COMPLETE).call(COMPLETE, {"status": 200, "outcome": "duplicate"}).get(),
 }
 
@@ -166,6 +216,26 @@ BAD = [
     ("nothing_grows", Tale().event("disk", **{**DISK, "rows": [], "logs": 6})),
     ("nothing_grows", Tale().event("disk", **{**DISK, "rows": [], "oldest": 101.0})),
     ("nothing_grows", Tale().event("remains", processes=["1 python"])),
+    ("strangers_see_nothing", mine().call(PEEK, DONE)),
+    ("strangers_see_nothing", mine().call(PEEK, {"status": 403})),
+    ("strangers_see_nothing", mine().call(PEEK, {"status": 410})),
+    ("strangers_see_nothing", mine().call(MEDDLE, DONE, state="canceled")),
+    ("owners_are_apart", mine().call(THEIRS, DONE)),
+    ("strangers_see_nothing", mine().call({**LIST, "owner": "birch"}, shows("p1"))),
+    ("strangers_see_nothing", mine().call({**LIST, "owner": "anonymous"}, shows())),
+    ("owners_are_apart", mine().event("disk", **{**DISK, "rows": [["p1", "k1", "succeeded", "birch"]]})),
+    ("lists_are_whole", mine(2).call(LIST, shows("p2"))),
+    ("lists_are_whole", mine(4).call(LIST, shows("p4", "p1", whole=False))),
+    ("lists_are_whole", mine(2).call(LIST, shows("p2", "p1", "p1"))),
+    ("lists_are_whole", mine(3).call(LIST, shows("p1", "p3", "p2"))),
+    ("keys_open_and_close", issued().call(ENTER, {"status": 401})),
+    ("keys_open_and_close", revoked().call(ENTER, {"status": 200})),
+    ("keys_open_and_close", Tale().call(MINE, {"status": 401})),
+    ("keys_open_and_close", Tale().call(MINE, {"status": 403})),
+    ("keys_open_and_close", Tale().call(LIST, {"status": 401})),
+    ("limits_hold", mine(7, owner="cedar")),
+    ("limits_hold", mine(4, owner="dahlia")),
+    ("order_is_kept", mine(2).call(LEASE, {"status": 200, "leases": [["p2", "t", "d1"]]}).call(LEASE, LEASED)),
     ("answered_in_time", Tale().call(SUBMIT, {"error": "TimeoutError"})),
     ("answers_are_planned", Tale().call(SUBMIT, {"status": 500})),
 ]
