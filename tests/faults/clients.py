@@ -1,6 +1,7 @@
 """Clients that submit known pictures, read, cancel, and hang up. The history records all of it.
 
-With a key they try again after any failure; without one, only if they know that nothing was kept.
+With an idempotency key they try again after any failure; without one, only if they know that nothing was kept. Those
+who are somebody's also try what they must not: to see and to end others' predictions.
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
+from typing import Any
 
 from tests.faults.actor import Actor
-from tests.faults.history import FINAL, History, facts
+from tests.faults.history import FINAL, History, facts, listed
+from tests.faults.owners import Member, Town
 from tests.faults.pictures import POISON, SLOW, Picture, Pictures
 from tests.running import Answer
 
@@ -24,7 +27,9 @@ UNKNOWN = (404, 410)
 PAUSE_SECONDS = 0.02
 WAITS = ("", "", "wait=1", "wait=5")  # without a wish the tier's own time counts
 HANG_UP_SECONDS = (0.02, 0.1, 0.3)
-OUTCOME_UNKNOWN = "outcome_unknown"
+OUTCOME_UNKNOWN, DAY_LIMIT = "outcome_unknown", "day_limit"
+LISTED_MOST = 100
+SPENT_PAUSE_SECONDS = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +37,8 @@ class Habits:
     """How often a client does something, in percent. ``pending`` is how many unfinished predictions it has at most.
 
     ``keyless``: of the requests that wait for their results, so many have no key, and so may wait in the lobby;
-    ``hang_ups``: of these, the client hangs up on so many.
+    ``hang_ups``: of these, the client hangs up on so many. ``strange``: something that is another's, or a list of one's
+    own.
     """
 
     cancels: int = 8
@@ -40,6 +46,7 @@ class Habits:
     waits: int = 60
     keyless: int = 70
     hang_ups: int = 10
+    strange: int = 8
     poison: int = 0
     slow: int = 0
     pending: int = 6
@@ -47,7 +54,7 @@ class Habits:
 
 @dataclass(slots=True)
 class Wish:
-    """A picture that a client wants classified. ``key`` names it, and is the idempotency key unless it is ``keyless``.
+    """A picture that a client wants classified. ``key`` is its idempotency key unless it is ``keyless``.
 
     ``patience`` is after how many seconds the client hangs up.
     """
@@ -77,7 +84,10 @@ def ask(
 
 
 class Client(Actor):
-    """A client. It calls ``patience`` when no answer came, which returns when another try makes sense."""
+    """A client. It calls ``patience`` when no answer came, which returns when another try makes sense.
+
+    ``town`` is where it hears of others' predictions; without one it keeps to its own.
+    """
 
     def __init__(
         self,
@@ -88,9 +98,11 @@ class Client(Actor):
         pictures: Pictures,
         habits: Habits,
         patience: Callable[[], object],
+        member: Member | None = None,
+        town: Town | None = None,
     ) -> None:
         super().__init__(name)
-        self.address = address
+        self.address, self.member, self._town = address, member or Member(), town
         self._chance = random.Random(f"{seed} {name}")
         self._history, self._pictures, self._habits, self._patience = history, pictures, habits, patience
         self._wishes = 0
@@ -99,9 +111,11 @@ class Client(Actor):
         self.ended: list[str] = []
 
     def step(self) -> None:
-        """Submit, read or cancel, at random."""
+        """Submit, read or cancel, or do what a stranger does, at random."""
         chance = self._chance
-        if len(self.pending) < self._habits.pending and (not self.pending or chance.random() < 0.5):
+        if self._town is not None and chance.randrange(100) < self._habits.strange:
+            self._be_strange(self._town)
+        elif len(self.pending) < self._habits.pending and (not self.pending or chance.random() < 0.5):
             self.submit(self._wish())
         elif chance.randrange(100) < self._habits.cancels:
             self._on("cancel", "DELETE", chance.choice(list(self.pending)))
@@ -136,10 +150,9 @@ class Client(Actor):
             self.look(prediction_id, 0)
 
     def _try(self, wish: Wish) -> None:
-        number = self._history.call(
-            self.name,
+        number = self._call(
             "submit",
-            key=wish.key,
+            key=self.member.named(wish.key),
             keyless=wish.keyless,
             picture=wish.picture.name,
             digest=wish.picture.digest,
@@ -155,6 +168,11 @@ class Client(Actor):
         if "id" in noted:
             wish.id = noted["id"]
             self._file(wish, noted["state"])
+            if self._town is not None and not wish.keyless:
+                self._town.tell(self.member.owner, wish.id, wish.key, wish.picture)
+        elif noted.get("code") == DAY_LIMIT:
+            wish.refused = True
+            self.over.wait(SPENT_PAUSE_SECONDS)
         elif answer.status not in REFUSED_FOR_NOW or (wish.keyless and _is_open(answer)):
             wish.refused = True
 
@@ -173,7 +191,7 @@ class Client(Actor):
         return wish
 
     def _on(self, do: str, method: str, prediction_id: str, query: str = "") -> str:
-        number = self._history.call(self.name, do, id=prediction_id)
+        number = self._call(do, id=prediction_id)
         answer = self._answered(number, method, f"/v1/predictions/{prediction_id}{query}", None, {})
         state = str(facts(answer).get("state", ""))
         if answer.status in UNKNOWN:
@@ -181,6 +199,33 @@ class Client(Actor):
         elif state in FINAL and (wish := self.pending.get(prediction_id)):
             self._file(wish, state)
         return state
+
+    def _be_strange(self, town: Town) -> None:
+        """Look at another's prediction, cancel it, ask for it with its idempotency key, or list one's own."""
+        chance, strange = self._chance, town.strange(self.member.owner, self._chance)
+        what = chance.choice(("list", "peek", "meddle", "borrow"))
+        if what == "list" or strange is None:
+            self._list()
+            return
+        prediction_id, key, picture = strange
+        if what == "borrow":
+            assert isinstance(picture, Picture)
+            if len(self.pending) < self._habits.pending and town.borrow(self.member.owner, key):
+                self.submit(Wish(key, picture, {"Prefer": "respond-async"}))
+        else:
+            number = self._call(what, id=prediction_id)
+            path = f"/v1/predictions/{prediction_id}"
+            if what == "meddle":
+                self._answered(number, "DELETE", path, None, {})
+            else:
+                self._answered(number, "GET", path + chance.choice(("", "?wait=0.2")), None, {})
+
+    def _list(self) -> None:
+        number = self._call("list")
+        self._answered(number, "GET", f"/v1/predictions?limit={LISTED_MOST}", None, {}, note=listed)
+
+    def _call(self, do: str, **known: object) -> int:
+        return self._history.call(self.name, do, owner=self.member.owner, **known)
 
     def _file(self, wish: Wish, state: str) -> None:
         self.pending.pop(wish.id, None)
@@ -197,16 +242,17 @@ class Client(Actor):
         body: bytes | None,
         headers: dict[str, str],
         seconds: float = TIMEOUT_SECONDS,
+        note: Callable[[Answer], dict[str, Any]] = facts,
     ) -> Answer:
         try:
-            answer = ask(self.address, method, path, body, headers, seconds)
+            answer = ask(self.address, method, path, body, {**headers, **self.member.headers}, seconds)
         except (OSError, http.client.HTTPException) as error:
             hung_up = seconds < TIMEOUT_SECONDS and isinstance(error, TimeoutError)
             self._history.answer(number, error="hung up" if hung_up else type(error).__name__)
             if not hung_up:
                 self._patience()
             return Answer(0, {}, b"")
-        self._history.answer(number, **facts(answer))
+        self._history.answer(number, **note(answer))
         if answer.status in REFUSED_FOR_NOW:
             time.sleep(PAUSE_SECONDS)
         return answer

@@ -16,12 +16,13 @@ import sqlalchemy as sa
 
 from tests.faults.actor import Actor
 from tests.faults.history import History
+from tests.faults.owners import named
 from tests.faults.world import World, tier_of
 
 EVERY_SECONDS = 0.5
 LIVE = ("queued", "leased")
 MEMORY = Path("/dev/shm")  # copies of the database go there, because that is faster
-_ROWS = sa.text("SELECT id, idempotency_key, status FROM predictions")
+_ROWS = sa.text("SELECT id, idempotency_key, status, owner FROM predictions")
 _DEPTHS = sa.text("SELECT tier, sum(queued) AS queued, sum(leased) AS leased FROM depths GROUP BY tier")
 _OLDEST = sa.text("SELECT min(completed_at) FROM predictions")
 _COUNTED = sa.text("SELECT tier, status, count(*) FROM predictions GROUP BY tier, status")
@@ -54,7 +55,10 @@ def disk(world: World) -> dict[str, Any]:
     with TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as folder:
         engine = sa.create_engine(_readable(world, Path(folder)), poolclass=sa.NullPool, isolation_level="SERIALIZABLE")
         with engine.connect() as connection:
-            rows = [list(row) for row in connection.execute(_ROWS)]
+            rows = [
+                [row.id, row.idempotency_key and named(row.owner, row.idempotency_key), row.status, row.owner]
+                for row in connection.execute(_ROWS)
+            ]
             depths = {row.tier: [int(row.queued), int(row.leased)] for row in connection.execute(_DEPTHS)}
             counted = [list(row) for row in connection.execute(_COUNTED)]
             oldest = connection.execute(_OLDEST).scalar_one()

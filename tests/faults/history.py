@@ -152,3 +152,12 @@ def facts(answer: Answer) -> dict[str, Any]:
         best = next((result["labels"][0] for result in seen["results"] if result["labels"]), None)
         noted |= {"label": best["label"], "score": best["score"]} if best else {}
     return noted
+
+
+def listed(answer: Answer) -> dict[str, Any]:
+    """The parts of a list of predictions that the judge needs; ``whole``: nothing comes after its last one."""
+    noted = facts(answer)
+    if answer.status == 200:
+        body = answer.json
+        noted |= {"ids": [one["id"] for one in body["predictions"]], "whole": body["next_cursor"] is None}
+    return noted

@@ -20,11 +20,15 @@ from tests.faults.databases import Database
 from tests.faults.evidence import Sampler, disk
 from tests.faults.hands import Hand
 from tests.faults.history import History, Story, read
+from tests.faults.issuer import Issuer
+from tests.faults.owners import LIMITS, OWNERS, Member, Town, members
 from tests.faults.pictures import Pictures
 from tests.faults.world import World
 from tests.faults.zygote import Zygote
 
 SETTINGS = (
+    "server.requireKeys=true",
+    "tiers.free.access.perSecond=0",
     "server.tickSeconds=0.3",
     "server.lease.seconds=1",
     "server.lease.heartbeatSeconds=0.3",
@@ -141,9 +145,10 @@ def kills(
     history, pictures = History(folder / "history.jsonl"), Pictures(models)
     history.tell("run", seed=seed, database=database.name, **_terms(kind, pictures))
     with _world(folder, models, kind, history, database) as world:
-        clients, hands = _crowd(kind, world, seed, history, pictures)
+        clients, hands = _crowd(kind, world, seed, history, pictures, _members(kind, world))
+        issuer = Issuer(seed, world.service.port, world.operator, history, lambda: world.up.wait(0.5))
         sampler = Sampler(world, history)
-        for actor in (*clients, *hands, sampler):
+        for actor in (*clients, *hands, issuer, sampler):
             actor.start()
         for point in _plan(points, count, figures, sure=not life_seconds):
             world.lobby_seconds = chance.choice(LOBBY_SECONDS)
@@ -152,11 +157,11 @@ def kills(
             else:
                 _one_life(world, point, chance, figures, sure=figures.lives >= count)
             progress(f"{figures.lives} lives")
-            for actor in (*clients, *hands):
+            for actor in (*clients, *hands, issuer):
                 actor.check()
             if figures.lives % kind.lives_a_look == 0:
                 history.tell("disk", **{key: value for key, value in disk(world).items() if key != "rows"})
-        _last_life(world, clients, hands, sampler, history)
+        _last_life(world, clients, hands, issuer, sampler, history)
     history.close()
     figures.judge(read(history.path))
     figures.seconds = time.monotonic() - began
@@ -189,6 +194,8 @@ def _terms(kind: Kind, pictures: Pictures) -> dict[str, Any]:
     """What the judge must know of the run to judge its history."""
     return {
         "mode": "kills",
+        "wall": time.time(),
+        "limits": LIMITS,
         "labels": pictures.labels,
         "scores": pictures.scores,
         "lease_seconds": 1.0,
@@ -198,8 +205,17 @@ def _terms(kind: Kind, pictures: Pictures) -> dict[str, Any]:
     }
 
 
+def _members(kind: Kind, world: World) -> list[Member]:
+    """Who the clients are. Their keys are made in a life of its own, so that kills begin afterwards."""
+    world.start(real=False)
+    world.wait_up()
+    found = members(world.operator, [OWNERS[number % len(OWNERS)] for number in range(kind.clients)])
+    world.end(signal.SIGTERM)
+    return found
+
+
 def _crowd(
-    kind: Kind, world: World, seed: int, history: History, pictures: Pictures
+    kind: Kind, world: World, seed: int, history: History, pictures: Pictures, who: Sequence[Member]
 ) -> tuple[list[Client], list[Hand]]:
     """Clients and workers. One that got no answer waits until the server answers again."""
     public, internal = world.service.port, world.service.internal_port
@@ -207,15 +223,18 @@ def _crowd(
     def patience() -> None:
         world.up.wait(0.5)
 
+    town, address = Town(), ("127.0.0.1", public)
     clients = [
-        Client(f"client-{number}", seed, ("127.0.0.1", public), history, pictures, kind.habits, patience)
-        for number in range(kind.clients)
+        Client(f"client-{number}", seed, address, history, pictures, kind.habits, patience, member, town)
+        for number, member in enumerate(who)
     ]
     hands = [Hand(number, seed, internal, history, pictures, world.doors, patience) for number in range(kind.hands)]
     return clients, hands
 
 
-def _last_life(world: World, clients: list[Client], hands: list[Hand], sampler: Sampler, history: History) -> None:
+def _last_life(
+    world: World, clients: list[Client], hands: list[Hand], issuer: Issuer, sampler: Sampler, history: History
+) -> None:
     """A life that nobody kills: every prediction comes to its end, everybody stops, and the disk is looked at."""
     world.start(real=False)
     world.wait_up()
@@ -223,8 +242,10 @@ def _last_life(world: World, clients: list[Client], hands: list[Hand], sampler: 
         hand.diligent.set()
     for client in clients:
         client.stop()
+    issuer.stop()
     history.tell("settling")
     settle(clients, 120)
+    issuer.settle()
     for hand in hands:  # only now: without workers the predictions would not have come to their ends
         hand.stop()
     sampler.stop()

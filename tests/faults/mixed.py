@@ -20,6 +20,8 @@ from tests.faults.evidence import Sampler, disk
 from tests.faults.fault import Fault, Scene
 from tests.faults.faults import FAULTS
 from tests.faults.history import FINAL, History, Story, read
+from tests.faults.issuer import Issuer
+from tests.faults.owners import LIMITS, OWNERS, Town, members
 from tests.faults.pictures import Pictures
 from tests.faults.proxy import Proxy
 from tests.faults.small_disk import small_disk
@@ -30,6 +32,8 @@ LEASE = 2.0
 RESULTS_SECONDS = 60.0
 ORPHAN_SECONDS = 20.0
 SETTINGS = (
+    "server.requireKeys=true",
+    "tiers.free.access.perSecond=0",
     "server.tickSeconds=0.5",
     f"server.lease.seconds={LEASE}",
     "server.lease.heartbeatSeconds=0.5",
@@ -42,7 +46,6 @@ SETTINGS = (
 KEPT_SECONDS = RESULTS_SECONDS + 90.0  # the server looks for old results once a minute; the rest is margin
 MOST = {"rss": 400 << 20, "threads": 40, "fds": 200, "left_over": 8, "at_once": 6, "logs": 60, "age": KEPT_SECONDS}
 HABITS = Habits(poison=1, slow=3)
-CLIENTS = 4
 AT_ONCE = 2
 LOBBY_SECONDS = (0.05, 0.25)
 SETTLE_SECONDS = 120.0
@@ -97,16 +100,19 @@ def run(
     with _scene(folder, models, seed, database, history, pictures) as scene:
         world = scene.world
         skipped = {name: why for name in names if (why := FAULTS[name].missing(scene))}
-        clients = _clients(scene, seed)
         keeper, sampler = Keeper(world), Sampler(world, history)
-        for actor in (keeper, sampler, *clients):
+        assert world.wait_up()
+        clients = _clients(scene, seed)
+        issuer = Issuer(seed, world.service.port, world.operator, history, lambda: world.up.wait(0.5))
+        for actor in (keeper, sampler, issuer, *clients):
             actor.start()
         chosen = [FAULTS[name] for name in names if name not in skipped]
         _inject(scene, chosen, random.Random(seed), seconds, injected, clients, progress)
-        for client in clients:
-            client.stop()
+        for actor in (issuer, *clients):
+            actor.stop()
         history.tell("settling")
         settle(clients, SETTLE_SECONDS)
+        issuer.settle()
         # The keeper goes first: it would start the next server as soon as this one ends.
         keeper.stop()
         sampler.stop()
@@ -120,6 +126,9 @@ def _terms(names: Sequence[str], pictures: Pictures) -> dict[str, Any]:
     """What the judge must know of the run to judge its history."""
     return {
         "mode": "mixed",
+        "wall": time.time(),
+        "clock_jumps": "clock-jump" in names,
+        "limits": LIMITS,
         "faults": list(names),
         "labels": pictures.labels,
         "scores": pictures.scores,
@@ -155,9 +164,10 @@ def _clients(scene: Scene, seed: int) -> list[Client]:
         time.sleep(0.02)  # a server may count as up although the proxy cuts every connection to it
         up.wait(0.5)
 
+    town, who = Town(), members(scene.world.operator, OWNERS)
     return [
-        Client(f"client-{number}", seed, address, scene.history, scene.pictures, HABITS, patience)
-        for number in range(CLIENTS)
+        Client(f"client-{number}", seed, address, scene.history, scene.pictures, HABITS, patience, member, town)
+        for number, member in enumerate(who)
     ]
 
 

@@ -86,7 +86,7 @@ def test_03_a_disk_that_failed_in_the_commit_leaves_no_half_prediction(begin: Be
     found = disk(world)
     assert found["missing"] == []
     assert found["broken"] == ""
-    kept = {key for _, key, _ in found["rows"]}
+    kept = {row[1] for row in found["rows"]}
     assert "before" in kept
     # A row whose sync failed may still be on the disk, but then the client was told that the outcome is unknown.
     assert "during" not in kept or answer.json["code"] == "outcome_unknown"

@@ -18,6 +18,7 @@ from typing import Any
 
 import psutil
 
+from tests.access import Operator
 from tests.faults.actor import Actor
 from tests.faults.databases import Database
 from tests.faults.history import History
@@ -89,6 +90,7 @@ class World:
         self.state.mkdir(parents=True, exist_ok=True)
         self.service = Service(self.state, models, settings)
         self.service.port, self.service.internal_port = lasting_port(), lasting_port()
+        self.operator = Operator(self.service.internal_port, self.state / "admin-token")
         self.doors = Doors(folder)
         self._zygote, self._history = zygote, history
         self._templates = {
