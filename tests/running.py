@@ -67,7 +67,7 @@ class Client:
 
 
 class Service(Client):
-    """A server that can be asked, killed and started again on the same data."""
+    """A server that can be asked, killed and started again on the same data. ``root`` has its code."""
 
     def __init__(
         self,
@@ -76,8 +76,10 @@ class Service(Client):
         settings: Sequence[str] = (),
         values: Path | None = None,
         options: Sequence[str] = (),
+        root: Path = ROOT,
     ) -> None:
         super().__init__(free_port())
+        self._root = root
         self.state, self.internal_port = state, free_port()
         pairs = [f"server.port={self.port}", f"server.internalPort={self.internal_port}", *settings]
         self.command = [sys.executable, "-m", "server", "serve", "--state", str(state), "--models", str(models)]
@@ -91,7 +93,8 @@ class Service(Client):
         """Start the server and wait until it answers. Raises ``RuntimeError`` if it does not."""
         self.state.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
-            self.process = psutil.Popen(self.command, cwd=ROOT, stdout=log, stderr=log)
+            given = os.environ if self._root == ROOT else {**os.environ, "PYTHONPATH": str(self._root)}
+            self.process = psutil.Popen(self.command, cwd=self._root, env=dict(given), stdout=log, stderr=log)
         end, seen = time.monotonic() + START_SECONDS, ""
         while time.monotonic() < end and self.process.poll() is None:
             try:
@@ -132,10 +135,15 @@ class Service(Client):
 
 @contextmanager
 def service(
-    models: Path, state: Path, settings: Sequence[str] = (), values: Path | None = None, options: Sequence[str] = ()
+    models: Path,
+    state: Path,
+    settings: Sequence[str] = (),
+    values: Path | None = None,
+    options: Sequence[str] = (),
+    root: Path = ROOT,
 ) -> Iterator[Service]:
     """A server that runs while the block lasts."""
-    found = Service(state, models, settings, values, options)
+    found = Service(state, models, settings, values, options, root)
     found.start()
     try:
         yield found
