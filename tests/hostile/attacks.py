@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tests.hostile import attacks_of_bodies, attacks_of_connections, attacks_of_pictures
+from tests.hostile import attacks_of_bodies, attacks_of_connections, attacks_of_keys, attacks_of_pictures
 from tests.hostile.attack import Attack
 
 ATTACKS: Mapping[str, type[Attack]] = {
@@ -23,6 +23,7 @@ ATTACKS: Mapping[str, type[Attack]] = {
         attacks_of_connections.BadHeads,
         attacks_of_connections.Silence,
         attacks_of_connections.Crowds,
+        attacks_of_keys.Guesses,
         attacks_of_pictures.Scans,
     )
 }

@@ -49,8 +49,8 @@ class Sending:
 class Mutator:
     """Makes one request after another. What answers tell (ids, leases) is used in later requests."""
 
-    def __init__(self, chance: random.Random, picture: bytes, token: str) -> None:
-        self._chance, self._picture, self._token = chance, picture, token
+    def __init__(self, chance: random.Random, picture: bytes, token: str, admin: str) -> None:
+        self._chance, self._picture, self._token, self._admin = chance, picture, token, admin
         self.ids: deque[str] = deque(["0" * 32], maxlen=KNOWN_MOST)
         self.leases: deque[tuple[str, str]] = deque([("0" * 32, "0" * 32)], maxlen=KNOWN_MOST)
 
@@ -98,7 +98,7 @@ class Mutator:
             query = f"?wait={chance.choice(WAITS)}" if chance.random() < 0.3 else ""
             return chance.choice(("GET", "GET", "DELETE")), f"/v1/predictions/{of_id}{query}", {}, self._rarely()
         path = chance.choice(
-            ("/healthz", "/readyz", "/v1/tiers", "/v1/tiers/free", "/config", "/metrics", "/work/channel")
+            ("/healthz", "/readyz", "/v1/tiers", "/v1/predictions", "/config", "/metrics", "/work/channel", "/v1/keys")
         )
         return "GET", path, {}, self._rarely()
 
@@ -146,9 +146,29 @@ class Mutator:
         if chance.random() < 0.3:
             body = self._dumped(self._said())
             return "POST", f"/work/{chance.choice(RETIRED)}", headers, body
+        if chance.random() < 0.3:
+            return self._operator()
         # The key is left out, so that no answer is a channel: what is said over one is made by ``saying``.
         headers |= {name: value for name, value in UPGRADE.items() if chance.random() < 0.9}
         return "GET", "/work/channel", headers, self._rarely()
+
+    def _operator(self) -> tuple[str, str, dict[str, str], bytes]:
+        """What operators do, mostly with their token, and for keys that end at once."""
+        chance, headers = self._chance, {"Content-Type": "application/json"}
+        if chance.random() < 0.9:
+            headers["Authorization"] = f"Bearer {self._admin}"
+        body = {
+            "owner": "nobody",
+            "tiers": [chance.choice(TIERS)],
+            "expires": "1s",
+            "weight": 1,
+            "limits": {"perDay": 1},
+        }
+        one = f"/v1/keys/{chance.choice(SEGMENTS)}"
+        method, path = chance.choice(
+            (("POST", "/v1/keys"), ("GET", "/v1/keys"), ("GET", one), ("DELETE", one), ("POST", f"{one}/rotate"))
+        )
+        return method, path, headers, self._dumped(body) if method == "POST" else self._rarely()
 
     def saying(self) -> Sending:
         """One message of a worker over its channel."""

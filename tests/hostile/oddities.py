@@ -5,6 +5,42 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 
+SECRET = "wellknownsecretwellknownsecret22"  # of no key; it must come back in no answer and in no log
+GUESSED = f"tsk_0123456789ab_{SECRET}"
+KEYS = (
+    GUESSED,
+    f"TSK_0123456789AB_{SECRET}",
+    f"tsk_0123456789ab_{SECRET}\u00e9",
+    f"tsk_0123456789ab_{SECRET}_{SECRET}",
+    f"tsk__{SECRET}",
+    f"tsk_%00_{SECRET}",
+    f"tsk_' or 1=1 --_{SECRET}",
+    "tsk_0123456789ab_",
+    "tsk_",
+    f"tsk_{'0' * 5000}_{SECRET}",
+    f"tsk_0123456789ab_{SECRET * 500}",
+    f" tsk_0123456789ab_{SECRET}, tsk_0123456789ab_{SECRET}",
+)
+FORWARDED = (
+    "1.2.3.4",
+    "1.2.3.4, 5.6.7.8, 127.0.0.1",
+    "::1",
+    "[2001:db8::1]:443",
+    "fe80::1%eth0",
+    "::ffff:1.2.3.4",
+    "999.1.1.1",
+    "127.0.0.1:99999999",
+    "unknown, _hidden",
+    "",
+    ",,,,",
+    "1.2.3.4\t,\t5.6.7.8",
+    "\u00e9",
+    "127.0.0.1, " * 3000,
+    "1" * 9000,
+    "' or 1=1 --",
+    "<script>",
+)
+
 METHODS = ("GET", "POST", "DELETE", "PUT", "PATCH", "HEAD", "OPTIONS", "TRACE", "CONNECT", "BREW", "get", "M" * 300)
 PATHS = (
     "/",
@@ -26,6 +62,13 @@ PATHS = (
     "http://[::1/healthz",
     "/" + "a" * 5000,
     "/\u00e9",
+    f"/{GUESSED}",
+    f"/v1/tiers?key={GUESSED}",
+    f"/v1/tiers?{GUESSED}",
+    f"/v1/tiers?key=%74sk_0123456789ab_{SECRET}",
+    "/v1/predictions?tier=none-such",
+    "/v1/predictions?status=done&limit=1000&since=x&cursor=y",
+    "/v1/predictions?cursor=" + "A" * 5000,
 )
 SEGMENTS = (
     "free",
@@ -45,6 +88,7 @@ SEGMENTS = (
     "%0d%0aX-Evil:%201",
     "..",
     "\u00ff",
+    GUESSED,
 )
 NUMBERS = (
     "0",
@@ -116,10 +160,18 @@ HEADERS: dict[str, Sequence[str]] = {
     "Accept": ("*/*", "text/html", "application/json;q=x"),
     "Accept-Encoding": ("gzip", "identity;q=0", "*"),
     "Content-Encoding": ("gzip", "br", "identity"),
-    "Authorization": ("Bearer ", "Bearer a.b.c", "Basic eDp4", "Bearer \u00e9", "Bearer " + "t" * 9000),
+    "Authorization": (
+        "Bearer ",
+        "Bearer a.b.c",
+        "Basic eDp4",
+        "Bearer \u00e9",
+        "Bearer " + "t" * 9000,
+        *(f"Bearer {key}" for key in KEYS),
+    ),
+    "X-Api-Key": ("", "x", "\u00e9", *KEYS),
     "Range": ("bytes=0-0", "bytes=-1", "x"),
     "If-None-Match": ("*", '""'),
-    "X-Forwarded-For": ("1.2.3.4", "\u00e9"),
+    "X-Forwarded-For": FORWARDED,
     "Forwarded": ("for=1.2.3.4",),
     "Cookie": ("a=b", "=" * 3000, "\u00e9=\u00e9"),
     "X-Http-Method-Override": ("DELETE",),

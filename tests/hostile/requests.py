@@ -21,6 +21,7 @@ import psutil
 
 from tests.hostile.answers import Reader
 from tests.hostile.mutator import INTERNAL, PUBLIC
+from tests.hostile.oddities import SECRET
 from tests.hostile.seen import MEGABYTE
 from tests.running import ROOT, Service, alive, service
 from tests.service.pictures import cat, encode
@@ -84,6 +85,7 @@ def run(
         order = {
             "ports": {PUBLIC: serving.port, INTERNAL: serving.internal_port},
             "token": premium.environ()["TIERSERVE_TOKEN"],
+            "admin": (serving.state / "admin-token").read_text().strip(),
             "picture": base64.b64encode(picture).decode(),
             "count": count // processes,
             "seed": seed,
@@ -114,6 +116,8 @@ def complaints(serving: Service, workers: Sequence[psutil.Process], outcome: Out
     log = serving.log.read_bytes()
     if b"Traceback" in log:
         yield f"there are {log.count(b'Traceback')} tracebacks in the log"
+    if SECRET.encode() in log:
+        yield "a key is in the log"
     settled = outcome.memory[int(SETTLED_SHARE * len(outcome.memory)) :]
     if settled and settled[-1] > settled[0] + GROWTH_MB:
         yield f"the memory grew from {settled[0]:.0f} to {settled[-1]:.0f} MB"

@@ -38,7 +38,7 @@ class Sender(threading.Thread):
         self._order = order
         self._chance, self._ports, self._report = random.Random(seed), order["ports"], report
         self._left = order["count"] // THREADS
-        self._mutator = Mutator(self._chance, base64.b64decode(order["picture"]), order["token"])
+        self._mutator = Mutator(self._chance, base64.b64decode(order["picture"]), order["token"], order["admin"])
 
     def run(self) -> None:
         """Called by the thread."""

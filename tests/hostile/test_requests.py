@@ -16,10 +16,19 @@ import pytest
 from tests.hostile import requests
 from tests.hostile.answers import Reply, complaint
 from tests.hostile.mutator import INTERNAL, PUBLIC, Mutator
+from tests.hostile.oddities import GUESSED
 from tests.postgres import Postgres, need_postgres
 from tests.waiting import shortened
 
 COUNT, SEED = 2000, 11
+# Strangers behind a proxy, who must have keys.
+KEYS = [
+    "server.requireKeys=true",
+    "server.trustedProxies=[127.0.0.0/8]",
+    "server.accessLog=json",
+    "tiers.premium.access.anonymous=true",
+    "tiers.free.access.perDay=500",
+]
 PROBLEM = {
     "type": "about:blank",
     "title": "x",
@@ -38,7 +47,7 @@ def test_mutated_requests_get_answers_that_are_documented(models: Path, tmp_path
 def test_mutated_requests_on_postgresql_get_answers_that_are_documented(models: Path, tmp_path: Path) -> None:
     need_postgres()
     with Postgres() as database:
-        good(requests.run(models, tmp_path, COUNT, SEED, options=["--database", database.url]))
+        good(requests.run(models, tmp_path, COUNT, SEED, settings=KEYS, options=["--database", database.url]))
 
 
 def good(outcome: requests.Outcome) -> None:
@@ -50,7 +59,7 @@ def good(outcome: requests.Outcome) -> None:
 
 def test_a_seed_repeats_its_requests() -> None:
     def made() -> list[bytes]:
-        mutator = Mutator(random.Random(1), b"a picture", "a.token.x")
+        mutator = Mutator(random.Random(2), b"a picture", "a.token.x", "admin")
         return [mutator.next(port).data for _ in range(200) for port in (PUBLIC, INTERNAL)]
 
     first = made()
@@ -72,6 +81,8 @@ def test_a_seed_repeats_its_requests() -> None:
         pytest.param(404, {"content-type": "text/html"}, PROBLEM, "no problem+json", id="HTML"),
         pytest.param(400, JSON, PROBLEM, "lacks parts", id="another status in the body"),
         pytest.param(404, JSON, {"code": "no_such_route"}, "lacks parts", id="no detail"),
+        pytest.param(404, JSON, PROBLEM | {"detail": GUESSED}, "a key is in the answer", id="key in the body"),
+        pytest.param(200, {"x-request-id": GUESSED}, {}, "a key is in the answer", id="key in a header"),
         pytest.param(404, JSON, PROBLEM | {"code": "no_such_thing"}, "is not in docs/api.md", id="unknown code"),
     ],
 )

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.hostile.oddities import GUESSED
 from tests.hostile.seen import Sample, Stretch, samples
 from tests.hostile.verdict import Round, broken, slow
 
@@ -47,6 +48,7 @@ def test_a_good_round_is_good() -> None:
         pytest.param(with_samples("premium", 4, status=503, retry=True), "too few were done", id="refused"),
         pytest.param(replace(GOOD, during=replace(FINE, peak_mb=401.0)), "401 MB", id="memory"),
         pytest.param(replace(GOOD, log=b"Traceback (most recent call last)"), "traceback", id="traceback"),
+        pytest.param(replace(GOOD, log=f"bad key {GUESSED}".encode()), "a key is in the log", id="key"),
         pytest.param(replace(GOOD, log=b"x" * 9000), "grew by 9000 bytes", id="long log"),
         pytest.param(replace(GOOD, ended="a worker has ended"), "a worker has ended", id="dead worker"),
     ],

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from tests.hostile.oddities import SECRET
 from tests.hostile.seen import Sample, Stretch, statuses
 
 MOST_MB = 400.0
@@ -40,6 +41,8 @@ def broken(one: Round) -> list[str]:
         found.append(f"the server took {one.during.peak_mb:.0f} MB; {MOST_MB:.0f} are allowed")
     if b"Traceback" in one.log:
         found.append("there is a traceback in the log")
+    if SECRET.encode() in one.log:
+        found.append("a key is in the log")
     if len(one.log) > LOG_BYTES:
         found.append(f"the log grew by {len(one.log)} bytes; {LOG_BYTES} are allowed")
     for kind in OTHERS:
