@@ -8,6 +8,7 @@ SINGLE, STARTING = "tests/faults/test_faults.py", "tests/faults/test_starting_fa
 KILLS, CALLERS, FULL = "tests/faults/test_kills.py", "tests/faults/test_callers.py", "tests/faults/test_full_disk.py"
 LOBBY = "tests/faults/test_lobby.py"
 SERVICE, SERVER, MODEL, E2E = "tests/service", "tests/server", "tests/model", "tests/e2e"
+HOSTILE = "tests/hostile"
 QUEUE, HTTP = f"{SERVER}/queue", f"{SERVER}/http"
 
 

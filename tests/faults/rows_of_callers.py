@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.faults.row import CALLERS, E2E, HTTP, MODEL, SERVER, SERVICE, Row
+from tests.faults.row import CALLERS, E2E, HOSTILE, HTTP, KILLS, MODEL, SERVER, SERVICE, SINGLE, Row
 
 CALLER_ROWS: tuple[Row, ...] = (
     Row(
@@ -68,7 +68,14 @@ CALLER_ROWS: tuple[Row, ...] = (
             f"{HTTP}/test_health.py::test_one_address_can_have_only_so_many_tokens_checked_whatever_address_it_claims",
         ),
     ),
-    Row(39, "API keys guessed", reason="there are no API keys yet; when there are, their tests belong to them"),
+    Row(
+        39,
+        "API keys guessed",
+        tests=(
+            f"{CALLERS}::test_39_guessed_keys_are_refused_and_the_right_one_opens_beside_them",
+            f"{HOSTILE}/test_siege.py::test_an_attack_neither_fills_nor_slows_nor_stops_the_server",
+        ),
+    ),
     Row(
         40,
         "ids and keys that are paths",
@@ -76,6 +83,23 @@ CALLER_ROWS: tuple[Row, ...] = (
             f"{CALLERS}::test_40_ids_that_are_paths_lead_nowhere",
             f"{SERVER}/test_blobs.py::test_no_key_leaves_its_place",
             f"{HTTP}/test_predictions.py::test_an_old_id_is_gone_and_a_strange_one_was_never_there",
+        ),
+    ),
+    Row(
+        52,
+        "kill -9 of a server while keys are made and revoked",
+        tests=(
+            f"{KILLS}::test_01_a_server_killed_at_every_named_point_loses_nothing",
+            f"{SINGLE}::test_42_faults_at_random",
+        ),
+        faults=("server-kill", "server-kill-point"),
+    ),
+    Row(
+        53,
+        "owners who ask for others' predictions, with their ids or their idempotency keys",
+        tests=(
+            f"{KILLS}::test_01_a_server_killed_at_every_named_point_loses_nothing",
+            f"{SERVICE}/test_access.py::test_nobody_sees_anothers_prediction_at_either_server",
         ),
     ),
 )

@@ -1,4 +1,4 @@
-"""Rows 33, 36, 37 and 40 of the list of faults: callers with bad intentions, and callers with bad code."""
+"""Rows 33, 36, 37, 39 and 40 of the list of faults: callers with bad intentions, and callers with bad code."""
 
 from __future__ import annotations
 
@@ -140,6 +140,25 @@ def exchange(world: World, words: bytes) -> bytes:
         while part := end.recv(65536):
             answer += part
     return answer
+
+
+def test_39_guessed_keys_are_refused_and_the_right_one_opens_beside_them(begin: Begin) -> None:
+    world = begin("tiers.free.quota.pods=0", "server.requireKeys=true")
+    right = world.operator.create("amber")
+
+    def enter(key: str) -> tuple[int, str]:
+        answer = world.service.ask("GET", "/v1/predictions", None, {"Authorization": f"Bearer {key}"})
+        return answer.status, "" if answer.status == 200 else answer.json["code"]
+
+    secrets = [f"{number:032b}".replace("0", "a").replace("1", "b") for number in range(30)]
+    guesses = [f"tsk_{right.id if number % 2 else 'a' * 12}_{secret}" for number, secret in enumerate(secrets)]
+    found = [enter(guess) for guess in guesses]
+    assert found[:10] == 10 * [(401, "key_unknown")]
+    assert found[10:] == 20 * [(429, "too_many_wrong_keys")]
+    assert enter(right.key) == (200, "")
+    assert world.service.post("free", CAT, ASYNC).status == 202
+    log = world.log.read_text()
+    assert not [text for text in (right.key, *guesses) if text in log]
 
 
 def test_40_ids_that_are_paths_lead_nowhere(begin: Begin) -> None:
