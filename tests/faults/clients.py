@@ -46,7 +46,7 @@ class Habits:
     waits: int = 60
     keyless: int = 70
     hang_ups: int = 10
-    strange: int = 8
+    strange: int = 15
     poison: int = 0
     slow: int = 0
     pending: int = 6

@@ -133,18 +133,19 @@ def kills(
     points: Sequence[Point] = tuple(Point),
     life_seconds: float = 0.0,
     progress: Callable[[str], None] = lambda line: None,
+    sabotage: str = "",
 ) -> Figures:
     """Start a server ``count`` times on the same data and kill it each time. The history stays in the folder.
 
     Without ``life_seconds`` lives are short and end at named points. With it each life lasts about so long, has more
-    clients, and is killed at any moment.
+    clients, and is killed at any moment. ``sabotage`` names a promise that the server is to break.
     """
     began = time.monotonic()
     kind = LONG if life_seconds else SHORT
     figures, chance = Figures(seed), random.Random(seed)
     history, pictures = History(folder / "history.jsonl"), Pictures(models)
     history.tell("run", seed=seed, database=database.name, **_terms(kind, pictures))
-    with _world(folder, models, kind, history, database) as world:
+    with _world(folder, models, kind, history, database, sabotage) as world:
         clients, hands = _crowd(kind, world, seed, history, pictures, _members(kind, world))
         issuer = Issuer(seed, world.service.port, world.operator, history, lambda: world.up.wait(0.5))
         sampler = Sampler(world, history)
@@ -169,11 +170,13 @@ def kills(
 
 
 @contextmanager
-def _world(folder: Path, models: Path, kind: Kind, history: History, database: Database) -> Iterator[World]:
+def _world(
+    folder: Path, models: Path, kind: Kind, history: History, database: Database, sabotage: str
+) -> Iterator[World]:
     """The server's data, from its first life to its last."""
     settings = (*SETTINGS, f"tiers.free.waits.resultsSeconds={kind.results_seconds}")
     with (
-        Zygote(folder, secrets.token_bytes(32), kind.orphan_seconds) as zygote,
+        Zygote(folder, secrets.token_bytes(32), kind.orphan_seconds, sabotage=sabotage) as zygote,
         World(folder, models, zygote, history, settings, database) as world,
     ):
         yield world

@@ -3,7 +3,8 @@
 Orders come on standard input, and news of the servers goes to standard output, one JSON object a line. ``--secret``
 makes workers' tokens outlive a server, as they do in a cluster. ``--shift`` names a file with a double in eight bytes,
 which is added to the system's clock. ``--orphans`` is how many seconds old a blob without a row must be before it is
-swept, and ``--patience`` is for how many seconds silent clients are borne.
+swept, and ``--patience`` is for how many seconds silent clients are borne. ``--sabotage`` names a promise that the
+servers are to break.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from tests.faults.sabotage import SABOTAGES
+
 PR_SET_PDEATHSIG = 1
 TOLD_BYTES = 100
 LINGER_SHARE = 0.05
@@ -39,7 +42,7 @@ def shifted(path: Path) -> Callable[[], float]:
     return lambda: real() + float(struct.unpack_from("d", seconds)[0])
 
 
-def prepare(secret: bytes, orphans: float, patience: float) -> None:
+def prepare(secret: bytes, orphans: float, patience: float, sabotage: str) -> None:
     """Import and compile what a server needs, and patch what a test needs.
 
     It starts no thread, because a fork would not have it.
@@ -58,6 +61,8 @@ def prepare(secret: bytes, orphans: float, patience: float) -> None:
         messages.MESSAGE.read(b"{}")
     mock.patch.object(app, "WorkerTokens", lambda _: WorkerTokens(secret)).start()
     mock.patch.object(sweeping, "ORPHAN_SECONDS", orphans).start()
+    if sabotage:
+        SABOTAGES[sabotage]()
     if patience:
         mock.patch.multiple(connections, HEAD_SECONDS=patience, IDLE_SECONDS=patience).start()
         mock.patch.object(slow_bodies, "GRACE_SECONDS", patience).start()
@@ -157,10 +162,11 @@ def main() -> None:
     parser.add_argument("--shift", type=Path, required=True)
     parser.add_argument("--orphans", type=float, default=3600.0)
     parser.add_argument("--patience", type=float, default=0.0)
+    parser.add_argument("--sabotage", default="")
     options = parser.parse_args()
     sys.argv[1:] = []  # the server must not see the launcher's arguments
     with mock.patch("time.time", shifted(options.shift)):
-        prepare(options.secret, options.orphans, options.patience)
+        prepare(options.secret, options.orphans, options.patience, options.sabotage)
         if order := Launcher().run():
             live(order, order["tell"])
 

@@ -24,3 +24,14 @@ def test_01_a_server_killed_at_every_named_point_loses_nothing(
     assert figures.accepted > len(Point)
     missed = {point.value for point in Point} - figures.kills.keys()
     assert not missed
+
+
+@pytest.mark.parametrize(
+    ("sabotage", "rules"),
+    [("owners", {"strangers_see_nothing", "owners_are_apart", "lists_are_whole"}), ("limits", {"limits_hold"})],
+)
+def test_a_server_that_breaks_its_promises_to_owners_is_found(
+    models: Path, tmp_path: Path, seed: int, sabotage: str, rules: set[str]
+) -> None:
+    figures = kills(tmp_path, models, 2, seed, Database(), life_seconds=5.0, sabotage=sabotage)
+    assert {one.rule for one in figures.violations} & rules, figures.table()

@@ -69,7 +69,7 @@ def pair(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pai
             "--pepper-file",
             str(folder / "pepper"),
         ]
-        (folder / "pepper").write_text("not a secret, but long enough")
+        (folder / "pepper").write_text("not-a-secret-but-long-enough")
         settings = ["server.requireKeys=true"]
         servers = [
             stack.enter_context(service(models, folder / name, settings, values, options))
@@ -253,7 +253,7 @@ def test_on_a_laptop_calls_without_a_key_are_as_they_were(running: Service) -> N
         (CAT, {"Content-Type": "application/x-www-form-urlencoded"}),  # as curl --data-binary has it
         multipart([CAT]),
         (json.dumps({"inputs": f"data:image/jpeg;base64,{data}"}).encode(), {"Content-Type": "application/json"}),
-        (data.encode(), {"Content-Type": "text/plain"}),
+        (json.dumps({"inputs": [data]}).encode(), {"Content-Type": "text/plain"}),
     )
     for body, headers in forms:
         for tier in ("free", "premium"):

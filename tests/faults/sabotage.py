@@ -1,0 +1,33 @@
+"""Servers that break a promise on purpose, so that it can be seen that the judge of a run finds it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+from unittest import mock
+
+if TYPE_CHECKING:
+    from server.access.callers import Caller
+    from server.queue import Key
+
+
+def forget_owners() -> None:
+    """All that comes with any key belongs to everybody, as if nothing told owners apart."""
+    from server.access.callers import Caller
+
+    def with_key(key: Key) -> Caller:
+        return replace(right(key), owner="everybody")
+
+    right = Caller.with_key
+    mock.patch.object(Caller, "with_key", with_key).start()
+
+
+def forget_limits() -> None:
+    """Nobody has limits."""
+    from server.access.callers import NO_LIMITS, Caller
+
+    mock.patch.object(Caller, "limits", lambda self, tier: NO_LIMITS).start()
+
+
+SABOTAGES: Mapping[str, Callable[[], None]] = {"owners": forget_owners, "limits": forget_limits}
