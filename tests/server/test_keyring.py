@@ -153,12 +153,14 @@ def test_the_last_good_keys_stay_while_the_database_is_away(tmp_path: Path) -> N
 
 
 def test_keys_are_read_again_only_when_they_have_changed(tmp_path: Path) -> None:
-    with ring(tmp_path) as site:
+    file = tmp_path / "keys.yaml"
+    replace_file(file, [record(make(PEPPER, Terms("bert", ["free"]), NOW)[1])])
+    with ring(tmp_path, file) as site:
         site.add(Terms("anna", ["free"]))
         site.keyring.refresh()
         before = site.keyring.held()
         site.keyring.refresh()
-        assert [one is other for one, other in zip(before, site.keyring.held(), strict=True)] == [True]
+        assert [one is other for one, other in zip(before, site.keyring.held(), strict=True)] == [True, True]
 
 
 def test_keys_of_another_pepper_are_a_problem_that_is_told(tmp_path: Path) -> None:
