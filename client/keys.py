@@ -17,6 +17,8 @@ from client.client import HINT, ClientError
 from client.console import cell, visible
 
 CONNECT_SECONDS, ANSWER_SECONDS = 5.0, 60.0
+# What a port says that has no such routes, or does not take the token.
+OTHER_PORT = frozenset({"bad_admin_token", "no_such_route", "key_unknown", "too_many_wrong_keys"})
 HELP = (
     "On a laptop, name the state folder of the server with --state. Elsewhere, name its internal port with --url and "
     "the file of its admin token with --admin-token-file."
@@ -70,7 +72,7 @@ class Operator:
         try:
             answer = json.loads(response.body or b"")
             if "code" in answer:
-                hint = f". {HELP}" if answer["code"] in ("bad_admin_token", "no_such_route") else ""
+                hint = f". {HELP}" if answer["code"] in OTHER_PORT else ""
                 raise ClientError(f"{answer['code']}: {answer['detail']}{hint}")
         except (ValueError, TypeError, LookupError) as error:
             raise ClientError(f"{self._url} answered {response.code}, and not as a server does. {HELP}") from error
