@@ -123,7 +123,7 @@ class Intake(Operations):
             raise QueueBytesFull(tier, at.bytes, limit_bytes)
         if most_queued is not None or most_bytes_queued is not None:
             _bound_caller(tx, submission, limit, most_queued, most_bytes_queued)
-        start = max(at.reached + 1.0, at.finish, floor)
+        start = max(at.start, floor)
         values: dict[str, Any] = {name: getattr(submission, name) for name in _SUBMITTED}
         values["turn"] = math.floor(start)
         values["accepted_at"], values["deadline_at"] = tx.now, tx.now + submission.deadline

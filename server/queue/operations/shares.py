@@ -1,9 +1,10 @@
 """Callers share a tier by weight: start-time fair queueing (Goyal, Vin and Cheng, 1996), clocked by the queue itself.
 
-A tier has reached the turn of what was leased last. A new prediction starts where its caller's last one finishes, but
-at the earliest one turn after the one that the tier has reached. It finishes as many turns later as it has images,
-divided by the caller's weight. Its turn is the whole part of its start, and never changes. One turn after, because in
-the turn that is being served an endless row of new callers could keep everybody waiting who stands in a later one.
+A tier has reached the turn of what was leased last. A new prediction starts where its caller's last one finishes, or,
+if the tier has reached that already, one turn after the one that it has reached. It finishes as many turns later as it
+has images, divided by the caller's weight. Its turn is the whole part of its start, and never changes. One turn after,
+because in the turn that is being served an endless row of new callers could keep everybody waiting who stands in a
+later one.
 
 On PostgreSQL each session writes only the row of its own slot, or the commits of several servers would wait for each
 other, in opposite orders. ``finish`` of a row is where the next prediction of this caller starts by what the session
@@ -84,6 +85,11 @@ class Standing:
     finish: float
     others: float
     charged: bool
+
+    @property
+    def start(self) -> float:
+        """Where the caller's next prediction starts."""
+        return self.finish if self.finish > self.reached else self.reached + 1.0
 
 
 def standing(tx: Transaction, tier: str, caller: str) -> Standing:

@@ -63,7 +63,8 @@ class Model:
         self._order += 1
         whose = submission.tier, submission.caller
         finish, _ = self.finish.get(whose, (0.0, 0.0))
-        start = max(self.reached.get(submission.tier, 0) + 1.0, finish)
+        reached = self.reached.get(submission.tier, 0)
+        start = finish if finish > reached else reached + 1.0
         self.finish[whose] = start + submission.cost, self.now
         self.entries[submission.id] = Entry(
             submission=submission,
