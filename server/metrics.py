@@ -1,11 +1,14 @@
 """All metrics: the counters of this process, and gauges of figures that the caller gives at each scrape.
 
-The values of labels are routes, methods, statuses, problem codes, tiers and resources that the server knows. What a
-client sends never becomes one, as it could make any number of time series.
+The values of labels are routes, methods, statuses, problem codes, tiers and resources that the server knows, and the
+names of the ten busiest owners. What a client sends never becomes one, as it could make any number of time series.
 """
 
 from __future__ import annotations
 
+import threading
+import time
+from collections import Counter as Counts
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -18,6 +21,8 @@ OTHER = "other"
 METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
 LIMITS = ("perSecond", "perDay", "queued", "bytesQueued")  # of callers, as the settings name them
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+SHOWN_OWNERS, MOST_OWNERS = 10, 10_000
+PERIOD_SECONDS = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +74,12 @@ TIER_GAUGES: tuple[tuple[str, str, Callable[[TierFigures], float | None]], ...] 
 
 
 class Metrics:
-    """The metrics of one server; safe from any thread. ``statuses`` are those that a prediction can end with."""
+    """The metrics of one server; safe from any thread. ``statuses`` are those that a prediction can end with.
 
-    def __init__(self, version: str, statuses: Sequence[str]) -> None:
+    ``clock`` is monotonic, in seconds.
+    """
+
+    def __init__(self, version: str, statuses: Sequence[str], clock: Callable[[], float] = time.monotonic) -> None:
         self._version, self._statuses = version, statuses
         self._registry = CollectorRegistry()
         self._requests = Counter(
@@ -99,6 +107,13 @@ class Metrics:
             ["tier", "limit"],
             registry=self._registry,
         )
+        self._accepted = Counter(
+            "tierserve_predictions_accepted_total",
+            "Predictions accepted, counted with the answer to their request.",
+            ["tier"],
+            registry=self._registry,
+        )
+        self._busiest = Busiest(clock)
         self._ended = Counter(
             "tierserve_predictions_ended_total", "Predictions that ended.", ["tier", "status"], registry=self._registry
         )
@@ -126,6 +141,11 @@ class Metrics:
         """Count a request whose caller had reached ``limit``, one of ``LIMITS``."""
         self._limits_hit.labels(tier, limit).inc()
 
+    def accepted(self, tier: str, owner: str) -> None:
+        """Count a prediction of this owner that was accepted."""
+        self._accepted.labels(tier).inc()
+        self._busiest.add(owner)
+
     def ended(self, tier: str, status: str) -> None:
         """Count a prediction that has reached its final status."""
         self._ended.labels(tier, status).inc()
@@ -142,6 +162,7 @@ class Metrics:
         ``disks`` has the free bytes of each disk; ``accepting``: whether the storage takes new work.
         """
         for tier in tiers or ():
+            self._accepted.labels(tier)
             self._invalid.labels(tier)
             for limit in LIMITS:
                 self._limits_hit.labels(tier, limit)
@@ -153,10 +174,48 @@ class Metrics:
             _gauge("tierserve_settings_in_force", "1 when the files as they are now are what counts.", in_force),
             _gauge("tierserve_storage_accepting", "1 when the storage takes new work.", accepting),
             _labelled("tierserve_disk_free_bytes", "Bytes that a disk has left.", "disk", disks),
+            _labelled(
+                "tierserve_busiest_owners_predictions",
+                f"Of the {SHOWN_OWNERS} busiest owners: predictions accepted in the last 5 to 10 minutes.",
+                "owner",
+                self._busiest.owners(),
+            ),
             _labelled("tierserve_build_info", "The server's version.", "version", {self._version: 1}),
             *_of_tiers(tiers or {}),
         ]
         return generate_latest(_Scrape(self._registry, gauges))
+
+
+class Busiest:
+    """Which owners had most predictions accepted in the period under way and in the one before; from any thread.
+
+    There may be any number of owners over time, so only so many of them are counted in a period.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock, self._lock = clock, threading.Lock()
+        self._period, self._now, self._before = self._current(), Counts[str](), Counts[str]()
+
+    def add(self, owner: str) -> None:
+        """Count one more."""
+        with self._lock:
+            self._turn()
+            if owner in self._now or len(self._now) < MOST_OWNERS:
+                self._now[owner] += 1
+
+    def owners(self) -> dict[str, int]:
+        """The busiest owners with their counts, the busiest first."""
+        with self._lock:
+            self._turn()
+            return dict((self._now + self._before).most_common(SHOWN_OWNERS))
+
+    def _turn(self) -> None:
+        if (passed := self._current() - self._period) > 0:
+            self._before = self._now if passed == 1 else Counts[str]()
+            self._now, self._period = Counts[str](), self._period + passed
+
+    def _current(self) -> int:
+        return int(self._clock() // PERIOD_SECONDS)
 
 
 class _Scrape:

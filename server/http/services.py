@@ -133,7 +133,7 @@ class Services:
             return disk.submit(models.described if models else _none, live.current.settings.tiers.values())
 
         depths, pictures = Recent(queue.depths, recent_seconds), Pictures(blobs, disk, capacity)
-        uploads, metrics = Memory(upload_bytes), Metrics(version("tierserve"), sorted(FINAL))
+        uploads, metrics = Memory(upload_bytes), Metrics(version("tierserve"), sorted(FINAL), monotonic)
         lobby = Lobby(queue, pictures, disk, lambda: live.current.settings, clock, metrics.ended)
 
         allowances = Allowances(queue, clock, lobby.book.of_caller, recent_seconds)

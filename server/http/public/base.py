@@ -9,7 +9,7 @@ from typing import NoReturn
 from server.access.callers import Caller
 from server.http import addresses
 from server.http.base import BaseHandler
-from server.http.callers import Clients
+from server.http.callers import Anyone, Clients
 from server.problems import Problem
 from server.settings.records import Tier
 
@@ -55,8 +55,10 @@ class PublicHandler(BaseHandler):
                 self.set_header(name, value)
 
 
-class NotFoundHandler(PublicHandler):
+class NotFoundHandler(BaseHandler):
     """Every path that is no route."""
+
+    callers = Anyone()
 
     def _tell(self) -> NoReturn:
         raise Problem(HTTPStatus.NOT_FOUND, "no_such_route", f"there is nothing at {self.request.path[:80]}")

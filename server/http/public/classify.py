@@ -28,6 +28,7 @@ class ClassifyHandler(UploadHandler):
     tier: Tier
     wishes: Wishes
     refusal: Problem | None = None  # of a full queue, which a repeated request need not mind
+    _prediction_id = ""
     _entry: Entry | None = None
     _gone = False
 
@@ -68,12 +69,14 @@ class ClassifyHandler(UploadHandler):
             self.set_header("Preference-Applied", preference.applied)
         prediction = await self._predict(preference.seconds)
         if prediction is not None:
+            if prediction.id == self._prediction_id:  # and not one of an earlier request with the same idempotency key
+                self.services.metrics.accepted(self.tier.name, self.caller.owner)
             await self._answer(prediction)
 
     async def _predict(self, seconds: float) -> Prediction | None:
         """The prediction once it is final, or as it is after ``seconds``; None if its caller hung up before."""
         services = self.services
-        prediction_id = services.queue.ids.new(services.clock, self.caller.owner)
+        prediction_id = self._prediction_id = services.queue.ids.new(services.clock, self.caller.owner)
         request, held = self.take_pictures(self.get_query_argument("top_k", None))
         if seconds > 0 and self.wishes.idempotency_key is None and services.handout.has_workers(self.tier.name):
             submission = described(prediction_id, self.caller, self.tier, request, self.wishes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from server.http.services import WRONG_KEYS
+from server.metrics import PERIOD_SECONDS, SHOWN_OWNERS
 from server.settings.live import Live
 from server.settings.sources import Files
 from tests.running import Answer
@@ -180,6 +182,31 @@ def test_an_idempotency_key_is_its_owners(site: Site) -> None:
     ids.append(sent(site, again, "free").json["id"])
     assert ids[0] == ids[1]
     assert len(set(ids)) == 3
+
+
+def test_what_is_no_route_is_told_to_everybody(site: Site) -> None:
+    for port in (site, site.internal):
+        assert_problem(port.ask("GET", "/nothing", None, bearer(UNKNOWN)), 404, "no_such_route")
+
+
+def test_the_busiest_owners_are_in_the_metrics_and_nobody_else(site: Site) -> None:
+    for number in range(SHOWN_OWNERS):
+        key = bearer(site.key(f"owner{number}"))
+        assert [sent(site, key, "free").status for _ in range(2)] == [202, 202]
+    assert sent(site, bearer(site.key("small")), "free").status == 202
+    again = {"Idempotency-Key": "same"}
+    assert [sent(site, again, "free").status for _ in range(3)] == [202] * 3
+    assert_problem(sent(site, bearer(site.key("refused")), "premium"), 403, "tier_not_allowed")
+    text = site.internal.get("/metrics").body.decode()
+    assert f'tierserve_predictions_accepted_total{{tier="free"}} {2.0 * SHOWN_OWNERS + 2}' in text
+    assert 'tierserve_predictions_accepted_total{tier="premium"} 0.0' in text
+    assert 'tierserve_rejected_requests_total{code="tier_not_allowed",tier="premium"} 1.0' in text
+    named = dict(re.findall(r'tierserve_busiest_owners_predictions{owner="(\w+)"} (\S+)', text))
+    assert named == {f"owner{number}": "2.0" for number in range(SHOWN_OWNERS)}
+    site.pace_clock.advance(2 * PERIOD_SECONDS)
+    assert sent(site, {}, "free").status == 202
+    text = site.internal.get("/metrics").body.decode()
+    assert re.findall(r"tierserve_busiest_owners_predictions{(.+)}", text) == ['owner="anonymous"']
 
 
 def test_no_log_line_has_a_key(site: Site, caplog: pytest.LogCaptureFixture) -> None:
