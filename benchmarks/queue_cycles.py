@@ -39,6 +39,7 @@ TOGETHER = (1, 8)  # how many cycles go together
 WAITING = (1_000, 1_000_000)
 ROUNDS = 5
 PARTS = ("submit", "lease", "complete")
+PAGE = 21  # a list of 20, and one more that tells whether there is a next page
 SECONDS = 0.5  # how long each measurement lasts
 RESULTS = [{"index": 0, "labels": [{"label": f"label {rank}", "score": 0.2} for rank in range(5)]}]
 
@@ -143,6 +144,11 @@ def position(store: Store, prediction: str) -> None:
         raise RuntimeError("it does not wait")
 
 
+def page(store: Store) -> None:
+    """Ask for the newest predictions of one owner, as ``GET /v1/predictions`` does."""
+    Queue(store.database).listing(f"owner{random.randrange(store.callers)}", PAGE).result()
+
+
 def settled(store: Store) -> None:
     """Make a queue of which the first are still to be leased, and one waits even where none shall."""
     Queue(store.database).open_job(JOB, TIER, "run").result()
@@ -160,6 +166,8 @@ def measure(stores: dict[int, Store], figures: Figures) -> None:
                 figures.setdefault((f"{part}, {size} at a time", waiting), []).append(spent[part] / spent["cycles"])
     for waiting, store in stores.items():
         figures.setdefault(("tick", waiting), []).append(seconds_each(partial(tick, store)))
+    for waiting, store in stores.items():
+        figures.setdefault(("list of an owner", waiting), []).append(seconds_each(partial(page, store)))
     for name, share in (("position at the front", 0.0), ("position in the middle", 0.5), ("position at the end", 1.0)):
         for waiting, store in stores.items():
             took = seconds_each(partial(position, store, nth(store, share)))
