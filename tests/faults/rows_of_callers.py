@@ -9,7 +9,7 @@ CALLER_ROWS: tuple[Row, ...] = (
         32,
         "forged worker tokens",
         tests=(
-            f"{SERVER}/test_access.py::test_nothing_else_is_believed",
+            f"{SERVER}/test_worker_tokens.py::test_nothing_else_is_believed",
             f"{HTTP}/test_worker_protocol.py::test_a_token_of_one_tier_is_worth_nothing_in_another",
             f"{HTTP}/test_channel_work.py::test_a_job_that_ended_is_dismissed",
             f"{SERVICE}/test_worker_protocol.py::test_the_job_of_a_worker_that_was_killed_is_dismissed",
