@@ -79,7 +79,7 @@ def keys_open_and_close(case: Case) -> Iterator[str]:
         if op.status == 200 and op.begun > done + KEY_SECONDS:
             yield f"the key {key} opened at {op.begun}, and was revoked at {done}"
         known = key in issued and op.begun > (issued[key].ended or 0.0) + KEY_SECONDS
-        if op.status in REFUSED_WHO and known and (op.ended or 0.0) < begun:
+        if op.status in {*REFUSED_WHO, 429} and known and (op.ended or 0.0) < begun:
             yield f"the key {key} did not open at {op.begun}: {op.status}"
     for op in case.story.did("submit", "get", "cancel"):
         if op.call.get("owner") and op.status in REFUSED_WHO:

@@ -229,6 +229,7 @@ BAD = [
     ("lists_are_whole", mine(2).call(LIST, shows("p2", "p1", "p1"))),
     ("lists_are_whole", mine(3).call(LIST, shows("p1", "p3", "p2"))),
     ("keys_open_and_close", issued().call(ENTER, {"status": 401})),
+    ("keys_open_and_close", issued().call(ENTER, {"status": 429})),
     ("keys_open_and_close", revoked().call(ENTER, {"status": 200})),
     ("keys_open_and_close", Tale().call(MINE, {"status": 401})),
     ("keys_open_and_close", Tale().call(MINE, {"status": 403})),
