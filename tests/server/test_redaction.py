@@ -174,6 +174,14 @@ def test_a_database_that_cannot_be_opened_is_named_without_secrets(tmp_path: Pat
     assert SECRET not in "".join(traceback.format_exception(caught.value))
 
 
+def traceback_of(folder: Path, option: str, value: str) -> str:
+    """What is printed of a database that cannot be opened with this option."""
+    url = f"postgresql://127.0.0.1:1/name?{option}={quote(value, safe='')}&passfile=/x"
+    with pytest.raises(CannotOpen) as caught:
+        open_database(folder, url).close()
+    return "".join(traceback.format_exception(caught.value))
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     option=st.sampled_from(["password", "port", "sslmode", "connect_timeout", "nonsense", "sslrootcert"]),
@@ -182,11 +190,11 @@ def test_a_database_that_cannot_be_opened_is_named_without_secrets(tmp_path: Pat
 def test_an_option_that_the_driver_refuses_is_named_without_its_value(
     tmp_path_factory: pytest.TempPathFactory, option: str, secret: str
 ) -> None:
-    url = f"postgresql://127.0.0.1:1/name?{option}={quote(secret, safe='')}&passfile=/x"
-    with pytest.raises(CannotOpen) as caught:
-        open_database(tmp_path_factory.getbasetemp(), url).close()
+    folder = tmp_path_factory.getbasetemp()
+    printed = traceback_of(folder, option, secret)
     if option not in ("port", "sslmode", "connect_timeout"):  # options that nobody can take for a secret
-        assert not leaks(secret, "".join(traceback.format_exception(caught.value)))
+        assume(not leaks(secret, traceback_of(folder, option, SECRET)))  # a traceback's own words may be like it
+        assert not leaks(secret, printed)
 
 
 @pytest.mark.parametrize("form", [form for form in FORMS if form.startswith(("s3", "az", "https"))])
