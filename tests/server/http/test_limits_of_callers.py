@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from tests.server.http.http_site import (
     ANSWER_SECONDS,
     ASYNC,
     PICTURE,
+    QUIET_SECONDS,
     Site,
     assert_problem,
     completion,
@@ -163,6 +164,32 @@ def test_what_waits_in_the_lobby_counts(tmp_path: Path) -> None:
             (one,) = channel.lease()
             channel.say({"completions": [completion(one)]})
         assert {answer.result(ANSWER_SECONDS).status for answer in waiting} == {200}
+
+
+def test_requests_whose_bodies_come_at_once_do_not_pass_a_limit_of_the_lobby_together(tmp_path: Path) -> None:
+    """All of them pass the gate while none of them waits."""
+    head = b"POST /img-classification/free HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-For: 192.0.2.1\r\n"
+    head += b"Content-Type: application/octet-stream\r\nContent-Length: %d\r\n\r\n" % len(PICTURE)
+    with limited(tmp_path, queued=3) as site, ExitStack() as stack:
+        site.worker(site.job())
+        connections = [stack.enter_context(site.connected()) for _ in range(8)]
+        for connection in connections:
+            connection.sendall(head)
+
+        def awaited() -> int:
+            return site.call(lambda: len(site.services.slow_bodies.coming))
+
+        eventually(awaited, ANSWER_SECONDS, "all bodies are awaited", lambda many: many == 8)
+        for connection in connections:
+            connection.sendall(PICTURE)
+        refused = 0
+        for connection in connections:
+            connection.settimeout(QUIET_SECONDS)
+            with suppress(TimeoutError):
+                refused += b"queued_limit" in connection.recv(65536)
+        assert refused == 5
+        assert site.get("/v1/tiers/free").json["queued"] == 3
+        assert waits(site) == 0
 
 
 def test_a_caller_has_so_many_pictures_a_day(tmp_path: Path) -> None:
