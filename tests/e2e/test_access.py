@@ -100,7 +100,7 @@ def refused(answer: Answer) -> bool:
 def test_premium_wants_a_key_and_the_first_one_is_made_as_the_notes_say(deployment: Deployment) -> None:
     answer = deployment.post("premium", CAT)
     assert (answer.status, code(answer)) == (401, "key_missing")
-    assert answer.headers["WWW-Authenticate"].startswith("Bearer")
+    assert answer.headers["Www-Authenticate"].startswith("Bearer")
     assert is_cat(deployment.post("free", CAT))
     notes = deployment.helm("get", "notes", RELEASE)
     (command,) = re.findall(r"^ +kubectl (.* exec .*)$", notes, re.MULTILINE)
