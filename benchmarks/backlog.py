@@ -34,15 +34,15 @@ _COUNTS = (
     "INSERT INTO depths (tier, slot, queued, leased, bytes) "
     "SELECT tier, 0, count(*), 0, sum(size) FROM predictions GROUP BY tier",
     *(
-        "INSERT INTO waiting (tier, level, priority, turn, second, slot, queued) "
-        f"SELECT tier, {level}, priority, {turn}, {second}, 0, count(*) FROM predictions GROUP BY 1, 3, 4, 5"
-        for level, turn, second in ((0, "turn >> 10", "0"), (1, "turn", "0"), (2, "turn", "{second}"))
+        "INSERT INTO waiting (tier, level, priority, turn, moment, slot, queued) "
+        f"SELECT tier, {level}, priority, {turn}, {moment}, 0, count(*) FROM predictions GROUP BY 1, 3, 4, 5"
+        for level, turn, moment in ((0, "turn >> 10", "0"), (1, "turn", "0"), (2, "turn", "{moment}"))
     ),
     "INSERT INTO shares (tier, caller, slot, finish, spent, seen, used_at) "
     "SELECT tier, caller, 0, max(turn) + 1, 0, 0, max(accepted_at) FROM predictions GROUP BY tier, caller",
 )
 _IDS = {"sqlite": "printf('p%034d', i)", "postgresql": "'p' || lpad(i::text, 34, '0')"}
-_SECONDS = {"sqlite": "CAST(accepted_at AS INTEGER)", "postgresql": "floor(accepted_at)::bigint"}
+_MOMENTS = {"sqlite": "CAST(accepted_at * 16 AS INTEGER)", "postgresql": "floor(accepted_at * 16)::bigint"}
 
 
 class Store:
@@ -110,5 +110,5 @@ def _statements(dialect: str, count: int) -> list[str]:
     start = time.time() - count / RATE
     callers = callers_of(count)
     fill = _FILL.format(count=count, id=_IDS[dialect], start=start, rate=RATE, deadline=DEADLINE, callers=callers)
-    counts = [text.format(second=_SECONDS[dialect]) for text in _COUNTS]
+    counts = [text.format(moment=_MOMENTS[dialect]) for text in _COUNTS]
     return [*triggers.DROP[dialect], fill, *counts, *triggers.CREATE[dialect]]

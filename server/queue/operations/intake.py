@@ -46,10 +46,12 @@ _OLDEST = sa.select(_p.accepted_at).where(*_queue).order_by(_p.accepted_at).limi
 _its_own = sa.select(_p.size).where(*_queue, _p.caller == bind("caller")).limit(bind("most")).subquery()
 _OF_CALLER = sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(_its_own.c.size), 0))
 _POSITION = sa.select(_p.seq, _p.tier, _p.priority, _p.turn, _p.accepted_at, _p.status).where(_p.id == bind("id"))
-# Blocks of turns, turns and whole seconds are counted already. The rows of its own turn and second are counted in two
+# Blocks of turns, turns and moments are counted already. The rows of its own turn and moment are counted in two
 # parts, which SQLite takes off the index; a comparison of (accepted_at, seq) would cost it twice the time.
 _w = waiting.c
 _counted = sa.select(sa.func.coalesce(sa.func.sum(_w.queued), 0)).where(_w.tier == bind("tier"))
+# Literally, so that PostgreSQL knows how few rows of a level there are without planning the statement each time.
+_level = [_w.level == sa.literal_column(str(level), sa.Integer) for level in range(3)]
 _equal = _w.priority == bind("priority")
 _beside = (
     sa.select(sa.func.count())
@@ -58,14 +60,15 @@ _beside = (
     .correlate(None)
 )
 _AHEAD = sa.select(
-    _counted.where(_w.level == 0, _w.priority < bind("priority")).scalar_subquery()
-    + _counted.where(_w.level == 0, _equal, _w.turn < bind("block")).scalar_subquery()
-    + _counted.where(_w.level == 1, _equal, _w.turn >= bind("first"), _w.turn < bind("turn")).scalar_subquery()
-    + _counted.where(_w.level == 2, _equal, _w.turn == bind("turn"), _w.second < bind("second")).scalar_subquery()
+    _counted.where(_level[0], _w.priority < bind("priority")).scalar_subquery()
+    + _counted.where(_level[0], _equal, _w.turn < bind("block")).scalar_subquery()
+    + _counted.where(_level[1], _equal, _w.turn >= bind("first"), _w.turn < bind("turn")).scalar_subquery()
+    + _counted.where(_level[2], _equal, _w.turn == bind("turn"), _w.moment < bind("moment")).scalar_subquery()
     + _beside.where(_p.accepted_at >= bind("since"), _p.accepted_at < bind("accepted_at")).scalar_subquery()
     + _beside.where(_p.accepted_at == bind("accepted_at"), _p.seq < bind("seq")).scalar_subquery()
 )
 UNLIMITED = 1 << 62
+BLOCK_BITS, MOMENTS = 10, 16  # what the triggers count together: turns, and moments of a second
 IDS_PAGE = 500  # ids that one statement names: databases bound how many values it may have
 
 
@@ -176,10 +179,12 @@ class Intake(Operations):
         row = tx.first(_POSITION, id=prediction_id)
         if row is None or row.status != Status.QUEUED:
             return None
-        second = math.floor(row.accepted_at)
-        block = row.turn >> 10
+        moment = math.floor(row.accepted_at * MOMENTS)
+        block = row.turn >> BLOCK_BITS
         place = {name: getattr(row, name) for name in ("tier", "priority", "turn", "accepted_at", "seq")}
-        ((ahead,),) = tx.rows(_AHEAD, **place, block=block, first=block << 10, second=second, since=float(second))
+        ((ahead,),) = tx.rows(
+            _AHEAD, **place, block=block, first=block << BLOCK_BITS, moment=moment, since=moment / MOMENTS
+        )
         return Position(position=int(ahead) + 1, ahead=int(ahead))
 
 

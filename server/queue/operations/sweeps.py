@@ -27,7 +27,7 @@ def _bounds(columns: sa.Tuple) -> tuple[sa.ColumnElement[bool], ...]:
 
 
 _w, _s, _p = waiting.c, shares.c, predictions.c
-_counted = sa.tuple_(_w.tier, _w.level, _w.priority, _w.turn, _w.second)
+_counted = sa.tuple_(_w.tier, _w.level, _w.priority, _w.turn, _w.moment)
 _COUNTS = sa.select(*_counted.clauses).where(_bounds(_counted)[0]).order_by(*waiting.primary_key).limit(PAGE)
 # Its sum is 0, though on PostgreSQL the counts of its slots need not be.
 _emptied = (

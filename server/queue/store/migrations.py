@@ -80,19 +80,19 @@ _SHARES = """
 """
 _LEVELS = """
     CREATE TABLE waiting (tier TEXT NOT NULL, level INTEGER NOT NULL, priority INTEGER NOT NULL, turn BIGINT NOT NULL,
-    second BIGINT NOT NULL, slot INTEGER NOT NULL, queued INTEGER NOT NULL,
-    PRIMARY KEY (tier, level, priority, turn, second, slot))
+    moment BIGINT NOT NULL, slot INTEGER NOT NULL, queued INTEGER NOT NULL,
+    PRIMARY KEY (tier, level, priority, turn, moment, slot))
 """
 
 
-def _counted(second: str) -> tuple[str, ...]:
+def _counted(moment: str) -> tuple[str, ...]:
     """Count in three levels what waits; all of it is of turn 0."""
-    levels = ((0, "0"), (1, "0"), (2, second))
+    levels = ((0, "0"), (1, "0"), (2, moment))
     selects = (
         f"SELECT tier, {level}, priority, 0, {of}, 0, count(*) FROM predictions"  # noqa: S608 (all of it is ours)
         for level, of in levels
     )
-    into = "INSERT INTO waiting (tier, level, priority, turn, second, slot, queued)"
+    into = "INSERT INTO waiting (tier, level, priority, turn, moment, slot, queued)"
     return tuple(f"{into} {select} WHERE status = 'queued' GROUP BY 1, 3, 5" for select in selects)
 
 
@@ -155,7 +155,7 @@ STEPS = (
             *_TURNS,
             f"{_SHARES} WITHOUT ROWID",
             f"{_LEVELS} WITHOUT ROWID",
-            *_counted("CAST(accepted_at AS INTEGER)"),
+            *_counted("CAST(accepted_at * 16 AS INTEGER)"),
         ),
         postgresql=(
             *_CALLERS,
@@ -164,7 +164,7 @@ STEPS = (
             "ALTER TABLE shares SET (fillfactor = 50, autovacuum_vacuum_threshold = 500)",
             _LEVELS,
             "ALTER TABLE waiting SET (fillfactor = 50, autovacuum_vacuum_threshold = 500)",
-            *_counted("floor(accepted_at)::bigint"),
+            *_counted("floor(accepted_at * 16)::bigint"),
         ),
     ),
 )

@@ -113,7 +113,8 @@ depths = sa.Table(
 
 # Kept by triggers. How many wait is counted in three levels: at level 0 those of each 1024 turns (``turn`` is then the
 # number of this block), at level 1 those of each turn, and at level 2 those of each turn that were accepted in one
-# second. It is the sum over the slots, and may be 0. ``second`` is 0 at the levels 0 and 1.
+# sixteenth of a second (``moment``, since the epoch; 0 at the other levels). It is the sum over the slots, and may be
+# 0.
 waiting = sa.Table(
     "waiting",
     metadata,
@@ -121,7 +122,7 @@ waiting = sa.Table(
     sa.Column("level", sa.Integer, primary_key=True),
     sa.Column("priority", sa.Integer, primary_key=True),
     sa.Column("turn", sa.BigInteger, primary_key=True),
-    sa.Column("second", sa.BigInteger, primary_key=True),
+    sa.Column("moment", sa.BigInteger, primary_key=True),
     sa.Column("slot", sa.Integer, primary_key=True),
     sa.Column("queued", sa.Integer, nullable=False),
     sqlite_with_rowid=False,

@@ -39,11 +39,13 @@ def positions(world: World, ids: list[str]) -> list[int | None]:
     return [None if one is None else one.position for one in found]
 
 
-def test_positions_are_exact_within_a_second_and_across_seconds(world: World) -> None:
+def test_positions_are_exact_within_a_moment_and_across_moments_of_a_turn(world: World) -> None:
     ids = []
-    for step in (0.0, 0.25, 0.5, 0.25, 3.0, 0.999, 0.001, 60.0):
+    for number, step in enumerate((0.0, 0.02, 0.5, 0.0, 3.0, 0.9999, 0.0001, 60.0)):
         world.clock.advance(step)
-        ids += [world.submit(), world.submit(priority=1), world.submit(tier="premium")]
+        by = f"owner:{number}"
+        ids += [world.submit(caller=by), world.submit(caller=f"{by}b", priority=1), world.submit(tier="premium")]
+    assert {world.get(one).turn for one in (*ids[::3], *ids[1::3])} == {1}
     front, behind = ids[::3], ids[1::3]
     assert positions(world, front) == list(range(1, 9))
     assert positions(world, behind) == list(range(9, 17))
