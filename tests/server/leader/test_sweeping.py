@@ -8,12 +8,16 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from server.blobs import BlobError, DirectoryBlobs
 from server.leader import sweeping
 from server.leader.sweeping import ORPHAN_SECONDS
 from server.queue import new_id
+from server.queue.operations import sweeps
 from server.queue.operations.upkeep import PAGE
+from server.queue.store.tables import shares, waiting
+from server.queue.store.transactions import Transaction
 from tests.server.given import submission
 from tests.server.leader.leader_world import Obedient, World
 
@@ -144,3 +148,21 @@ def test_all_jobs_of_long_ago_are_forgotten_in_one_sweep(world: World) -> None:
     world.sweep(DAY + 1)
     assert world.queue.open_job("job-0", "free", "run").result(20) is True
     assert world.queue.open_job(f"job-{2 * PAGE}", "free", "run").result(20) is True
+
+
+def test_counts_and_shares_that_nobody_needs_go_in_one_sweep_page_after_page(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("_COUNTS", "_SHARES"):
+        monkeypatch.setattr(sweeps, name, getattr(sweeps, name).limit(2))
+    monkeypatch.setattr(sweeps, "PAGE", 2)
+    for number in range(5):
+        one = submission(world.clock, caller=f"owner:{number}")
+        world.queue.submit(one, 1000).result(10)
+        world.queue.cancel(one.id).result(10)
+    world.sweep(DAY)
+
+    def left(tx: Transaction) -> int:
+        return sum(len(tx.rows(sa.select(table.c.tier))) for table in (waiting, shares))
+
+    assert world.database.read(left).result(10) == 0

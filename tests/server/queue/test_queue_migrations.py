@@ -86,6 +86,14 @@ def test_every_row_can_still_be_read(world: World) -> None:
     assert world.queue.views().result()["free"].running == 1
 
 
+def test_what_waited_before_there_were_turns_comes_first(world: World) -> None:
+    ids = [world.submit(), world.submit(caller="owner:new")]
+    waiting = [key for key in FREE if world.status(key) is Status.QUEUED]
+    found = [world.queue.position(key).result() for key in (*waiting, *ids)]
+    assert [one and one.position for one in found] == [1, 2, 3, 4]
+    assert [one.id for one in world.lease()] == [*waiting, *ids]
+
+
 def test_it_is_brought_up_once(world: World) -> None:
     world.submit()
     world.restart()
