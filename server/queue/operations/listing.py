@@ -20,16 +20,15 @@ _p = predictions.c
 _owned = (_p.owner == bind("owner"), _p.owner != ANONYMOUS)  # the second so that the partial index is taken
 _NEXT_TIER = sa.select(_p.tier).where(*_owned, _p.tier > bind("tier")).order_by(_p.tier).limit(1)
 _newest = (_p.accepted_at.desc(), _p.seq.desc())
-_RANGE = (  # one range of the index predictions_listed, from which alone it is read
-    sa.select(_p.accepted_at, _p.seq)
+_SHOWN = [sa.null().label(column.name) if column is _p.results else column for column in READ]
+_RANGE = (  # one range of the index predictions_listed
+    sa.select(_p.seq, *_SHOWN)
     .where(*_owned, _p.tier == bind("tier"), _p.status == bind("status"), _p.accepted_at >= bind("since"))
     .where(sa.tuple_(_p.accepted_at, _p.seq) < sa.tuple_(bind("at"), bind("before")))
     .order_by(*_newest)
     .limit(bind("most"))
 )
 _SEQ = sa.select(_p.seq).where(_p.id == bind("id"), _p.owner == bind("owner"))
-_SHOWN = [sa.null().label(column.name) if column is _p.results else column for column in READ]
-_ROWS = sa.select(_p.seq, *_SHOWN).where(_p.seq.in_(sa.bindparam("seqs", expanding=True)))
 _LAST = (1 << 63) - 1  # no ``seq`` is greater
 _NEVER = 1e18  # nothing is accepted so late
 
@@ -67,9 +66,7 @@ class Listing(Operations):
             tx.rows(_RANGE, **given, tier=tier, status=status.value) for tier in wanted for status in set(statuses)
         ]
         merged = heapq.merge(*ranges, key=attrgetter("accepted_at", "seq"), reverse=True)
-        seqs = [row.seq for row in islice(merged, limit)]
-        rows = {row.seq: row for row in tx.rows(_ROWS, seqs=seqs)} if seqs else {}
-        return [prediction_of(rows[seq]) for seq in seqs]
+        return [prediction_of(row) for row in islice(merged, limit)]
 
 
 def _tiers(tx: Transaction, owner: str) -> list[str]:
