@@ -12,7 +12,7 @@ from tests.access import Operator
 
 ANONYMOUS = "anonymous"
 KNOWN_MOST = 30  # predictions and wishes of each owner that strangers may choose from
-LIMITS: Mapping[str, Mapping[str, float]] = {"cedar": {"perSecond": 4, "burst": 6, "perDay": 30}}
+LIMITS: Mapping[str, Mapping[str, float]] = {"cedar": {"perSecond": 4, "burst": 6, "perDay": 12}}
 OWNERS = ("amber", "cedar", ANONYMOUS, "birch", "amber")
 """Of the clients, in turn: two clients of one owner have a key each."""
 

@@ -33,5 +33,5 @@ def test_01_a_server_killed_at_every_named_point_loses_nothing(
 def test_a_server_that_breaks_its_promises_to_owners_is_found(
     models: Path, tmp_path: Path, seed: int, sabotage: str, rules: set[str]
 ) -> None:
-    figures = kills(tmp_path, models, 2, seed, Database(), life_seconds=5.0, sabotage=sabotage)
+    figures = kills(tmp_path, models, 3, seed, Database(), life_seconds=5.0, sabotage=sabotage)
     assert {one.rule for one in figures.violations} & rules, figures.table()
