@@ -6,7 +6,7 @@ CREATE FUNCTION predictions_counted() RETURNS trigger
             of_slot integer := mod(pg_backend_pid(), 64);
             of_priority integer := coalesce(new.priority, old.priority);
             of_turn bigint := coalesce(new.turn, old.turn);
-            of_second bigint := floor(coalesce(new.accepted_at, old.accepted_at))::bigint;
+            of_moment bigint := floor(coalesce(new.accepted_at, old.accepted_at) * 16)::bigint;
             was text := coalesce(old.status, '');
             is_now text := coalesce(new.status, '');
             more_queued integer := (is_now = 'queued')::int - (was = 'queued')::int;
@@ -24,12 +24,12 @@ CREATE FUNCTION predictions_counted() RETURNS trigger
                 bytes = d.bytes + excluded.bytes,
                 turn = greatest(d.turn, excluded.turn);
             IF more_queued <> 0 THEN
-                INSERT INTO waiting AS w (tier, level, priority, turn, second, slot, queued)
+                INSERT INTO waiting AS w (tier, level, priority, turn, moment, slot, queued)
                 VALUES
                     (of_tier, 0, of_priority, of_turn >> 10, 0, of_slot, more_queued),
                     (of_tier, 1, of_priority, of_turn, 0, of_slot, more_queued),
-                    (of_tier, 2, of_priority, of_turn, of_second, of_slot, more_queued)
-                ON CONFLICT (tier, level, priority, turn, second, slot)
+                    (of_tier, 2, of_priority, of_turn, of_moment, of_slot, more_queued)
+                ON CONFLICT (tier, level, priority, turn, moment, slot)
                 DO UPDATE SET queued = w.queued + excluded.queued;
             END IF;
             RETURN NULL;
@@ -160,7 +160,7 @@ CREATE TABLE waiting (
     level integer NOT NULL,
     priority integer NOT NULL,
     turn bigint NOT NULL,
-    second bigint NOT NULL,
+    moment bigint NOT NULL,
     slot integer NOT NULL,
     queued integer NOT NULL
 )
@@ -168,9 +168,9 @@ WITH (fillfactor='50', autovacuum_vacuum_threshold='500');
 
 ALTER TABLE ONLY predictions ALTER COLUMN seq SET DEFAULT nextval('predictions_seq_seq'::regclass);
 
-INSERT INTO depths VALUES ('premium', 31, 1, 0, 1000, 0);
-INSERT INTO depths VALUES ('free', 31, 2, 1, 3000, 2);
-INSERT INTO depths VALUES ('ended', 31, 2, 0, 2000, 3);
+INSERT INTO depths VALUES ('premium', 10, 1, 0, 1000, 0);
+INSERT INTO depths VALUES ('free', 10, 2, 1, 3000, 2);
+INSERT INTO depths VALUES ('ended', 10, 2, 0, 2000, 3);
 
 INSERT INTO jobs VALUES ('job', 'free', 'run-job', 1800000000, 1800000000, 1800000000, NULL, '', false, 1800000000);
 INSERT INTO jobs VALUES ('crashed', 'ended', 'run-crashed', 1800000000, 1800000000, 1800000000, 1800000000, 'exit code 1', true, 1800000000);
@@ -178,44 +178,44 @@ INSERT INTO jobs VALUES ('crashed', 'ended', 'run-crashed', 1800000000, 18000000
 INSERT INTO predictions VALUES (3, 'p0000000000000000000000000000000002', 'free', 'lite0', 'queued', 1, 1000, 5, 0, 3, 'anna', 'owner:anna', 'k2', 'f2', 1800000000, 1800000600, NULL, NULL, 0, false, NULL, NULL, '', NULL, NULL, NULL, NULL, '');
 INSERT INTO predictions VALUES (4, 'p0000000000000000000000000000000003', 'free', 'lite0', 'queued', 1, 1000, 5, 0, 4, 'anna', 'owner:anna', 'k3', 'f3', 1800000000, 1800000600, NULL, NULL, 0, false, NULL, NULL, '', NULL, NULL, NULL, NULL, '');
 INSERT INTO predictions VALUES (5, 'p0000000000000000000000000000000004', 'premium', 'lite0', 'queued', 1, 1000, 5, 0, 1, 'anna', 'owner:anna', NULL, NULL, 1800000000, 1800000600, NULL, NULL, 0, false, NULL, NULL, '', NULL, NULL, NULL, NULL, '');
-INSERT INTO predictions VALUES (2, 'p0000000000000000000000000000000001', 'free', 'lite0', 'leased', 1, 1000, 5, 0, 2, 'anna', 'owner:anna', 'k1', 'f1', 1800000000, 1800000600, 1800000000, NULL, 1, false, 'job', '5e8c9902984e320c55e12c8955525a95', '', 1800000030, NULL, NULL, NULL, '');
-INSERT INTO predictions VALUES (1, 'p0000000000000000000000000000000000', 'free', 'lite0', 'succeeded', 1, 1000, 5, 0, 1, 'anna', 'owner:anna', 'k0', 'f0', 1800000000, 1800000600, 1800000000, 1800000000, 1, false, 'job', '5e8c9902537bff96cdc443e1fa58aa74', '5e8c9902537bff96cdc443e1fa58aa74 ', NULL, '[{"index": 0, "labels": [{"label": "tabby", "score": 0.9}]}]', NULL, 8, '');
+INSERT INTO predictions VALUES (2, 'p0000000000000000000000000000000001', 'free', 'lite0', 'leased', 1, 1000, 5, 0, 2, 'anna', 'owner:anna', 'k1', 'f1', 1800000000, 1800000600, 1800000000, NULL, 1, false, 'job', '5e8c9902b6f707349fe76821a31fb306', '', 1800000030, NULL, NULL, NULL, '');
+INSERT INTO predictions VALUES (1, 'p0000000000000000000000000000000000', 'free', 'lite0', 'succeeded', 1, 1000, 5, 0, 1, 'anna', 'owner:anna', 'k0', 'f0', 1800000000, 1800000600, 1800000000, 1800000000, 1, false, 'job', '5e8c9902f27fc0fdfc10de3354bd67cb', '5e8c9902f27fc0fdfc10de3354bd67cb ', NULL, '[{"index": 0, "labels": [{"label": "tabby", "score": 0.9}]}]', NULL, 8, '');
 INSERT INTO predictions VALUES (9, 'p0000000000000000000000000000000008', 'ended', 'lite0', 'queued', 1, 1000, 5, 0, 4, 'anna', 'owner:anna', NULL, NULL, 1800000000, 1800000600, NULL, NULL, 0, false, NULL, NULL, '', NULL, NULL, NULL, NULL, '');
-INSERT INTO predictions VALUES (6, 'p0000000000000000000000000000000005', 'ended', 'lite0', 'failed', 1, 1000, 5, 0, 1, 'anna', 'owner:anna', NULL, NULL, 1800000000, 1800000600, 1800000000, 1800000000, 1, false, 'crashed', 'ff42dd0d7c4d28746bd20d76cd0b12f2', 'ff42dd0d7c4d28746bd20d76cd0b12f2 ', NULL, '[{"index": 0, "labels": [{"label": "tabby", "score": 0.9}]}]', '{"code": "bad_image", "detail": "no picture"}', 8, '');
-INSERT INTO predictions VALUES (7, 'p0000000000000000000000000000000006', 'ended', 'lite0', 'canceled', 1, 1000, 5, 0, 2, 'anna', 'owner:anna', NULL, NULL, 1800000000, 1800000600, 1800000000, 1800000000, 0, false, NULL, NULL, 'ff42dd0d8822ff37634e223ef79a3387 ', NULL, NULL, NULL, NULL, '');
-INSERT INTO predictions VALUES (8, 'p0000000000000000000000000000000007', 'ended', 'lite0', 'queued', 1, 1000, 5, 0, 3, 'anna', 'owner:anna', NULL, NULL, 1800000000, 1800000600, 1800000000, NULL, 1, true, NULL, NULL, 'ff42dd0d6bce7cf48e2f0a5f2fe5f6e3 ', NULL, NULL, NULL, NULL, 'exit code 1');
+INSERT INTO predictions VALUES (6, 'p0000000000000000000000000000000005', 'ended', 'lite0', 'failed', 1, 1000, 5, 0, 1, 'anna', 'owner:anna', NULL, NULL, 1800000000, 1800000600, 1800000000, 1800000000, 1, false, 'crashed', 'ff42dd0d4bf2815dba0ceb4298c1f3d2', 'ff42dd0d4bf2815dba0ceb4298c1f3d2 ', NULL, '[{"index": 0, "labels": [{"label": "tabby", "score": 0.9}]}]', '{"code": "bad_image", "detail": "no picture"}', 8, '');
+INSERT INTO predictions VALUES (7, 'p0000000000000000000000000000000006', 'ended', 'lite0', 'canceled', 1, 1000, 5, 0, 2, 'anna', 'owner:anna', NULL, NULL, 1800000000, 1800000600, 1800000000, 1800000000, 0, false, NULL, NULL, 'ff42dd0dfd115ea72d714789cb58c6a3 ', NULL, NULL, NULL, NULL, '');
+INSERT INTO predictions VALUES (8, 'p0000000000000000000000000000000007', 'ended', 'lite0', 'queued', 1, 1000, 5, 0, 3, 'anna', 'owner:anna', NULL, NULL, 1800000000, 1800000600, 1800000000, NULL, 1, true, NULL, NULL, 'ff42dd0d24a4680589cac39994993cd9 ', NULL, NULL, NULL, NULL, 'exit code 1');
 
 INSERT INTO reports VALUES ('free', '{"running": 1, "starting": 0, "room": 0, "quota": {}, "healthy": true, "reason": "", "caution": ""}', 1800000000);
 
 INSERT INTO schema_version VALUES (6);
 
-INSERT INTO secrets VALUES ('ids', '1c5392dbfb359669f11058effa0c75a6914b76e0c5a8e1a1cfd566e82caf12b1');
+INSERT INTO secrets VALUES ('ids', '9718154a33a384e60a1e3c68372784f36ad4dd68bdb8caf50d5abc40c933f3cf');
 
-INSERT INTO shares VALUES ('free', 'owner:anna', 31, 5, 4, 0, 1800000000);
-INSERT INTO shares VALUES ('premium', 'owner:anna', 31, 2, 1, 0, 1800000000);
-INSERT INTO shares VALUES ('ended', 'owner:anna', 31, 5, 4, 0, 1800000000);
+INSERT INTO shares VALUES ('free', 'owner:anna', 10, 5, 4, 0, 1800000000);
+INSERT INTO shares VALUES ('premium', 'owner:anna', 10, 2, 1, 0, 1800000000);
+INSERT INTO shares VALUES ('ended', 'owner:anna', 10, 5, 4, 0, 1800000000);
 
-INSERT INTO waiting VALUES ('free', 1, 0, 3, 0, 31, 1);
-INSERT INTO waiting VALUES ('free', 2, 0, 3, 1800000000, 31, 1);
-INSERT INTO waiting VALUES ('free', 1, 0, 4, 0, 31, 1);
-INSERT INTO waiting VALUES ('free', 2, 0, 4, 1800000000, 31, 1);
-INSERT INTO waiting VALUES ('premium', 0, 0, 0, 0, 31, 1);
-INSERT INTO waiting VALUES ('premium', 1, 0, 1, 0, 31, 1);
-INSERT INTO waiting VALUES ('premium', 2, 0, 1, 1800000000, 31, 1);
-INSERT INTO waiting VALUES ('free', 1, 0, 1, 0, 31, 0);
-INSERT INTO waiting VALUES ('free', 2, 0, 1, 1800000000, 31, 0);
-INSERT INTO waiting VALUES ('free', 0, 0, 0, 0, 31, 2);
-INSERT INTO waiting VALUES ('free', 1, 0, 2, 0, 31, 0);
-INSERT INTO waiting VALUES ('free', 2, 0, 2, 1800000000, 31, 0);
-INSERT INTO waiting VALUES ('ended', 1, 0, 4, 0, 31, 1);
-INSERT INTO waiting VALUES ('ended', 2, 0, 4, 1800000000, 31, 1);
-INSERT INTO waiting VALUES ('ended', 1, 0, 1, 0, 31, 0);
-INSERT INTO waiting VALUES ('ended', 2, 0, 1, 1800000000, 31, 0);
-INSERT INTO waiting VALUES ('ended', 1, 0, 2, 0, 31, 0);
-INSERT INTO waiting VALUES ('ended', 2, 0, 2, 1800000000, 31, 0);
-INSERT INTO waiting VALUES ('ended', 0, 0, 0, 0, 31, 2);
-INSERT INTO waiting VALUES ('ended', 1, 0, 3, 0, 31, 1);
-INSERT INTO waiting VALUES ('ended', 2, 0, 3, 1800000000, 31, 1);
+INSERT INTO waiting VALUES ('free', 1, 0, 3, 0, 10, 1);
+INSERT INTO waiting VALUES ('free', 2, 0, 3, 28800000000, 10, 1);
+INSERT INTO waiting VALUES ('free', 1, 0, 4, 0, 10, 1);
+INSERT INTO waiting VALUES ('free', 2, 0, 4, 28800000000, 10, 1);
+INSERT INTO waiting VALUES ('premium', 0, 0, 0, 0, 10, 1);
+INSERT INTO waiting VALUES ('premium', 1, 0, 1, 0, 10, 1);
+INSERT INTO waiting VALUES ('premium', 2, 0, 1, 28800000000, 10, 1);
+INSERT INTO waiting VALUES ('free', 1, 0, 1, 0, 10, 0);
+INSERT INTO waiting VALUES ('free', 2, 0, 1, 28800000000, 10, 0);
+INSERT INTO waiting VALUES ('free', 0, 0, 0, 0, 10, 2);
+INSERT INTO waiting VALUES ('free', 1, 0, 2, 0, 10, 0);
+INSERT INTO waiting VALUES ('free', 2, 0, 2, 28800000000, 10, 0);
+INSERT INTO waiting VALUES ('ended', 1, 0, 4, 0, 10, 1);
+INSERT INTO waiting VALUES ('ended', 2, 0, 4, 28800000000, 10, 1);
+INSERT INTO waiting VALUES ('ended', 1, 0, 1, 0, 10, 0);
+INSERT INTO waiting VALUES ('ended', 2, 0, 1, 28800000000, 10, 0);
+INSERT INTO waiting VALUES ('ended', 1, 0, 2, 0, 10, 0);
+INSERT INTO waiting VALUES ('ended', 2, 0, 2, 28800000000, 10, 0);
+INSERT INTO waiting VALUES ('ended', 0, 0, 0, 0, 10, 2);
+INSERT INTO waiting VALUES ('ended', 1, 0, 3, 0, 10, 1);
+INSERT INTO waiting VALUES ('ended', 2, 0, 3, 28800000000, 10, 1);
 
 SELECT pg_catalog.setval('predictions_seq_seq', 9, true);
 
@@ -250,7 +250,7 @@ ALTER TABLE ONLY uses
     ADD CONSTRAINT uses_pkey PRIMARY KEY (tier, caller, day, slot);
 
 ALTER TABLE ONLY waiting
-    ADD CONSTRAINT waiting_pkey PRIMARY KEY (tier, level, priority, turn, second, slot);
+    ADD CONSTRAINT waiting_pkey PRIMARY KEY (tier, level, priority, turn, moment, slot);
 
 CREATE INDEX jobs_ended ON jobs USING btree (ended_at) WHERE (ended_at IS NOT NULL);
 

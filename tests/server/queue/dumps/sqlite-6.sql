@@ -78,14 +78,14 @@ CREATE TABLE predictions (
 	CHECK ((lease_until IS NOT NULL) = (status = 'leased')), 
 	UNIQUE (id)
 );
-INSERT INTO "predictions" VALUES(1,'p0000000000000000000000000000000000','free','lite0','succeeded',1,1000,5,0,1,'anna','owner:anna','k0','f0',1800000000.0,1800000600.0,1800000000.0,1800000000.0,1,0,'job','5e8c9902dee38b632a41b1b6f56c8e99','5e8c9902dee38b632a41b1b6f56c8e99 ',NULL,'[{"index": 0, "labels": [{"label": "tabby", "score": 0.9}]}]',NULL,8.0,'');
-INSERT INTO "predictions" VALUES(2,'p0000000000000000000000000000000001','free','lite0','leased',1,1000,5,0,2,'anna','owner:anna','k1','f1',1800000000.0,1800000600.0,1800000000.0,NULL,1,0,'job','5e8c99029092674ca804e76dccb36b12','',1800000030.0,NULL,NULL,NULL,'');
+INSERT INTO "predictions" VALUES(1,'p0000000000000000000000000000000000','free','lite0','succeeded',1,1000,5,0,1,'anna','owner:anna','k0','f0',1800000000.0,1800000600.0,1800000000.0,1800000000.0,1,0,'job','5e8c9902efb26df4a5776871f54f6993','5e8c9902efb26df4a5776871f54f6993 ',NULL,'[{"index": 0, "labels": [{"label": "tabby", "score": 0.9}]}]',NULL,8.0,'');
+INSERT INTO "predictions" VALUES(2,'p0000000000000000000000000000000001','free','lite0','leased',1,1000,5,0,2,'anna','owner:anna','k1','f1',1800000000.0,1800000600.0,1800000000.0,NULL,1,0,'job','5e8c9902300f2c493e769268d0cedd53','',1800000030.0,NULL,NULL,NULL,'');
 INSERT INTO "predictions" VALUES(3,'p0000000000000000000000000000000002','free','lite0','queued',1,1000,5,0,3,'anna','owner:anna','k2','f2',1800000000.0,1800000600.0,NULL,NULL,0,0,NULL,NULL,'',NULL,NULL,NULL,NULL,'');
 INSERT INTO "predictions" VALUES(4,'p0000000000000000000000000000000003','free','lite0','queued',1,1000,5,0,4,'anna','owner:anna','k3','f3',1800000000.0,1800000600.0,NULL,NULL,0,0,NULL,NULL,'',NULL,NULL,NULL,NULL,'');
 INSERT INTO "predictions" VALUES(5,'p0000000000000000000000000000000004','premium','lite0','queued',1,1000,5,0,1,'anna','owner:anna',NULL,NULL,1800000000.0,1800000600.0,NULL,NULL,0,0,NULL,NULL,'',NULL,NULL,NULL,NULL,'');
-INSERT INTO "predictions" VALUES(6,'p0000000000000000000000000000000005','ended','lite0','failed',1,1000,5,0,1,'anna','owner:anna',NULL,NULL,1800000000.0,1800000600.0,1800000000.0,1800000000.0,1,0,'crashed','ff42dd0d96f0dfa6099a9ad35c207183','ff42dd0d96f0dfa6099a9ad35c207183 ',NULL,'[{"index": 0, "labels": [{"label": "tabby", "score": 0.9}]}]','{"code": "bad_image", "detail": "no picture"}',8.0,'');
-INSERT INTO "predictions" VALUES(7,'p0000000000000000000000000000000006','ended','lite0','canceled',1,1000,5,0,2,'anna','owner:anna',NULL,NULL,1800000000.0,1800000600.0,1800000000.0,1800000000.0,0,0,NULL,NULL,'ff42dd0d2e2c5fb2376bdc49414f4569 ',NULL,NULL,NULL,NULL,'');
-INSERT INTO "predictions" VALUES(8,'p0000000000000000000000000000000007','ended','lite0','queued',1,1000,5,0,3,'anna','owner:anna',NULL,NULL,1800000000.0,1800000600.0,1800000000.0,NULL,1,1,NULL,NULL,'ff42dd0d490133b7d0f804987bb08adf ',NULL,NULL,NULL,NULL,'exit code 1');
+INSERT INTO "predictions" VALUES(6,'p0000000000000000000000000000000005','ended','lite0','failed',1,1000,5,0,1,'anna','owner:anna',NULL,NULL,1800000000.0,1800000600.0,1800000000.0,1800000000.0,1,0,'crashed','ff42dd0d9b58937267c7011b39a16c60','ff42dd0d9b58937267c7011b39a16c60 ',NULL,'[{"index": 0, "labels": [{"label": "tabby", "score": 0.9}]}]','{"code": "bad_image", "detail": "no picture"}',8.0,'');
+INSERT INTO "predictions" VALUES(7,'p0000000000000000000000000000000006','ended','lite0','canceled',1,1000,5,0,2,'anna','owner:anna',NULL,NULL,1800000000.0,1800000600.0,1800000000.0,1800000000.0,0,0,NULL,NULL,'ff42dd0da22aa6dae2be622c8d062d09 ',NULL,NULL,NULL,NULL,'');
+INSERT INTO "predictions" VALUES(8,'p0000000000000000000000000000000007','ended','lite0','queued',1,1000,5,0,3,'anna','owner:anna',NULL,NULL,1800000000.0,1800000600.0,1800000000.0,NULL,1,1,NULL,NULL,'ff42dd0dd3f1ae1c9f4841cf32fac6f6 ',NULL,NULL,NULL,NULL,'exit code 1');
 INSERT INTO "predictions" VALUES(9,'p0000000000000000000000000000000008','ended','lite0','queued',1,1000,5,0,4,'anna','owner:anna',NULL,NULL,1800000000.0,1800000600.0,NULL,NULL,0,0,NULL,NULL,'',NULL,NULL,NULL,NULL,'');
 CREATE TABLE reports (
 	tier TEXT NOT NULL, 
@@ -99,7 +99,7 @@ CREATE TABLE secrets (
 	value TEXT NOT NULL, 
 	PRIMARY KEY (name)
 );
-INSERT INTO "secrets" VALUES('ids','06d2c31c32b525c7fded20dbf82483a518c889c96361aca6f5f37dce0892eb24');
+INSERT INTO "secrets" VALUES('ids','54964e88b7d97a714f8ffc4e96bcad56132369bcd7eb9a9356dff2ee0c866d11');
 CREATE TABLE shares (
 	tier TEXT NOT NULL, 
 	caller TEXT NOT NULL, 
@@ -131,10 +131,10 @@ CREATE TABLE waiting (
 	level INTEGER NOT NULL, 
 	priority INTEGER NOT NULL, 
 	turn BIGINT NOT NULL, 
-	second BIGINT NOT NULL, 
+	moment BIGINT NOT NULL, 
 	slot INTEGER NOT NULL, 
 	queued INTEGER NOT NULL, 
-	PRIMARY KEY (tier, level, priority, turn, second, slot)
+	PRIMARY KEY (tier, level, priority, turn, moment, slot)
 )
  WITHOUT ROWID
 
@@ -144,34 +144,34 @@ INSERT INTO "waiting" VALUES('ended',1,0,1,0,0,0);
 INSERT INTO "waiting" VALUES('ended',1,0,2,0,0,0);
 INSERT INTO "waiting" VALUES('ended',1,0,3,0,0,1);
 INSERT INTO "waiting" VALUES('ended',1,0,4,0,0,1);
-INSERT INTO "waiting" VALUES('ended',2,0,1,1800000000,0,0);
-INSERT INTO "waiting" VALUES('ended',2,0,2,1800000000,0,0);
-INSERT INTO "waiting" VALUES('ended',2,0,3,1800000000,0,1);
-INSERT INTO "waiting" VALUES('ended',2,0,4,1800000000,0,1);
+INSERT INTO "waiting" VALUES('ended',2,0,1,28800000000,0,0);
+INSERT INTO "waiting" VALUES('ended',2,0,2,28800000000,0,0);
+INSERT INTO "waiting" VALUES('ended',2,0,3,28800000000,0,1);
+INSERT INTO "waiting" VALUES('ended',2,0,4,28800000000,0,1);
 INSERT INTO "waiting" VALUES('free',0,0,0,0,0,2);
 INSERT INTO "waiting" VALUES('free',1,0,1,0,0,0);
 INSERT INTO "waiting" VALUES('free',1,0,2,0,0,0);
 INSERT INTO "waiting" VALUES('free',1,0,3,0,0,1);
 INSERT INTO "waiting" VALUES('free',1,0,4,0,0,1);
-INSERT INTO "waiting" VALUES('free',2,0,1,1800000000,0,0);
-INSERT INTO "waiting" VALUES('free',2,0,2,1800000000,0,0);
-INSERT INTO "waiting" VALUES('free',2,0,3,1800000000,0,1);
-INSERT INTO "waiting" VALUES('free',2,0,4,1800000000,0,1);
+INSERT INTO "waiting" VALUES('free',2,0,1,28800000000,0,0);
+INSERT INTO "waiting" VALUES('free',2,0,2,28800000000,0,0);
+INSERT INTO "waiting" VALUES('free',2,0,3,28800000000,0,1);
+INSERT INTO "waiting" VALUES('free',2,0,4,28800000000,0,1);
 INSERT INTO "waiting" VALUES('premium',0,0,0,0,0,1);
 INSERT INTO "waiting" VALUES('premium',1,0,1,0,0,1);
-INSERT INTO "waiting" VALUES('premium',2,0,1,1800000000,0,1);
+INSERT INTO "waiting" VALUES('premium',2,0,1,28800000000,0,1);
 CREATE INDEX predictions_lease ON predictions (tier, lease_until) WHERE status = 'leased';
 CREATE INDEX predictions_queue ON predictions (tier, priority, turn, accepted_at, seq, status) WHERE status = 'queued';
 CREATE INDEX predictions_completed ON predictions (tier, completed_at) WHERE completed_at IS NOT NULL;
-CREATE INDEX predictions_holder ON predictions (job) WHERE status = 'leased';
-CREATE INDEX predictions_deadline ON predictions (tier, deadline_at) WHERE status = 'queued';
-CREATE UNIQUE INDEX predictions_key ON predictions (owner, idempotency_key, fingerprint) WHERE idempotency_key IS NOT NULL;
 CREATE INDEX predictions_caller ON predictions (tier, caller, size) WHERE status = 'queued';
+CREATE INDEX predictions_holder ON predictions (job) WHERE status = 'leased';
+CREATE UNIQUE INDEX predictions_key ON predictions (owner, idempotency_key, fingerprint) WHERE idempotency_key IS NOT NULL;
 CREATE INDEX predictions_listed ON predictions (owner, tier, status, accepted_at, seq) WHERE owner != 'anonymous';
 CREATE INDEX predictions_oldest ON predictions (tier, accepted_at) WHERE status = 'queued';
-CREATE INDEX jobs_tier ON jobs (tier, ended_at);
-CREATE INDEX jobs_live ON jobs (opened_at) WHERE ended_at IS NULL;
+CREATE INDEX predictions_deadline ON predictions (tier, deadline_at) WHERE status = 'queued';
 CREATE INDEX jobs_ended ON jobs (ended_at) WHERE ended_at IS NOT NULL;
+CREATE INDEX jobs_live ON jobs (opened_at) WHERE ended_at IS NULL;
+CREATE INDEX jobs_tier ON jobs (tier, ended_at);
 CREATE INDEX uses_until ON uses (until);
 CREATE TRIGGER predictions_inserted AFTER INSERT ON predictions WHEN new.completed_at IS NULL BEGIN
             INSERT INTO depths (tier, slot, queued, leased, bytes, turn)
@@ -198,9 +198,9 @@ CREATE TRIGGER predictions_deleted AFTER DELETE ON predictions WHEN old.complete
                 bytes = bytes - old.size
             WHERE tier = old.tier;
         END;
-CREATE TRIGGER predictions_arrived AFTER INSERT ON predictions WHEN new.status = 'queued' BEGIN INSERT INTO waiting (tier, level, priority, turn, second, slot, queued) VALUES (new.tier, 0, new.priority, new.turn >> 10, 0, 0, 1), (new.tier, 1, new.priority, new.turn, 0, 0, 1), (new.tier, 2, new.priority, new.turn, CAST(new.accepted_at AS INTEGER), 0, 1) ON CONFLICT (tier, level, priority, turn, second, slot) DO UPDATE SET queued = queued + excluded.queued; END;
-CREATE TRIGGER predictions_queued AFTER UPDATE OF status ON predictions WHEN new.status = 'queued' AND old.status <> 'queued' BEGIN INSERT INTO waiting (tier, level, priority, turn, second, slot, queued) VALUES (new.tier, 0, new.priority, new.turn >> 10, 0, 0, 1), (new.tier, 1, new.priority, new.turn, 0, 0, 1), (new.tier, 2, new.priority, new.turn, CAST(new.accepted_at AS INTEGER), 0, 1) ON CONFLICT (tier, level, priority, turn, second, slot) DO UPDATE SET queued = queued + excluded.queued; END;
-CREATE TRIGGER predictions_unqueued AFTER UPDATE OF status ON predictions WHEN old.status = 'queued' AND new.status <> 'queued' BEGIN INSERT INTO waiting (tier, level, priority, turn, second, slot, queued) VALUES (new.tier, 0, new.priority, new.turn >> 10, 0, 0, -1), (new.tier, 1, new.priority, new.turn, 0, 0, -1), (new.tier, 2, new.priority, new.turn, CAST(new.accepted_at AS INTEGER), 0, -1) ON CONFLICT (tier, level, priority, turn, second, slot) DO UPDATE SET queued = queued + excluded.queued; END;
-CREATE TRIGGER predictions_gone AFTER DELETE ON predictions WHEN old.status = 'queued' BEGIN INSERT INTO waiting (tier, level, priority, turn, second, slot, queued) VALUES (old.tier, 0, old.priority, old.turn >> 10, 0, 0, -1), (old.tier, 1, old.priority, old.turn, 0, 0, -1), (old.tier, 2, old.priority, old.turn, CAST(old.accepted_at AS INTEGER), 0, -1) ON CONFLICT (tier, level, priority, turn, second, slot) DO UPDATE SET queued = queued + excluded.queued; END;
+CREATE TRIGGER predictions_arrived AFTER INSERT ON predictions WHEN new.status = 'queued' BEGIN INSERT INTO waiting (tier, level, priority, turn, moment, slot, queued) VALUES (new.tier, 0, new.priority, new.turn >> 10, 0, 0, 1), (new.tier, 1, new.priority, new.turn, 0, 0, 1), (new.tier, 2, new.priority, new.turn, CAST(new.accepted_at * 16 AS INTEGER), 0, 1) ON CONFLICT (tier, level, priority, turn, moment, slot) DO UPDATE SET queued = queued + excluded.queued; END;
+CREATE TRIGGER predictions_queued AFTER UPDATE OF status ON predictions WHEN new.status = 'queued' AND old.status <> 'queued' BEGIN INSERT INTO waiting (tier, level, priority, turn, moment, slot, queued) VALUES (new.tier, 0, new.priority, new.turn >> 10, 0, 0, 1), (new.tier, 1, new.priority, new.turn, 0, 0, 1), (new.tier, 2, new.priority, new.turn, CAST(new.accepted_at * 16 AS INTEGER), 0, 1) ON CONFLICT (tier, level, priority, turn, moment, slot) DO UPDATE SET queued = queued + excluded.queued; END;
+CREATE TRIGGER predictions_unqueued AFTER UPDATE OF status ON predictions WHEN old.status = 'queued' AND new.status <> 'queued' BEGIN INSERT INTO waiting (tier, level, priority, turn, moment, slot, queued) VALUES (new.tier, 0, new.priority, new.turn >> 10, 0, 0, -1), (new.tier, 1, new.priority, new.turn, 0, 0, -1), (new.tier, 2, new.priority, new.turn, CAST(new.accepted_at * 16 AS INTEGER), 0, -1) ON CONFLICT (tier, level, priority, turn, moment, slot) DO UPDATE SET queued = queued + excluded.queued; END;
+CREATE TRIGGER predictions_gone AFTER DELETE ON predictions WHEN old.status = 'queued' BEGIN INSERT INTO waiting (tier, level, priority, turn, moment, slot, queued) VALUES (old.tier, 0, old.priority, old.turn >> 10, 0, 0, -1), (old.tier, 1, old.priority, old.turn, 0, 0, -1), (old.tier, 2, old.priority, old.turn, CAST(old.accepted_at * 16 AS INTEGER), 0, -1) ON CONFLICT (tier, level, priority, turn, moment, slot) DO UPDATE SET queued = queued + excluded.queued; END;
 COMMIT;
 PRAGMA user_version = 6;
