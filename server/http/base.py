@@ -6,9 +6,10 @@ import asyncio
 import json
 import logging
 import secrets
-from functools import cached_property
+from collections.abc import Callable
+from functools import cached_property, partial
 from http import HTTPStatus
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 from tornado.http1connection import HTTP1Connection
 from tornado.iostream import IOStream
@@ -71,9 +72,11 @@ class BaseHandler(RequestHandler):
                 # Tornado tells nobody else that the body has ended; the answer may come much later.
                 self.request._body_future.add_done_callback(self._body_ended)
         except (HTTPError, Problem, QueueError) as error:
-            if not self.body.comes:
-                raise
-            self.refuse(as_problem(error, HTTPStatus.INTERNAL_SERVER_ERROR))
+            if self.body.comes:
+                self.refuse(as_problem(error, HTTPStatus.INTERNAL_SERVER_ERROR))
+            else:
+                # Tornado closes a connection whose request was answered before it had read all of it.
+                self._replace_method(partial(_raise, error))
 
     def _body_ended(self, _: asyncio.Future[None]) -> None:
         self.services.slow_bodies.end(self)
@@ -98,8 +101,7 @@ class BaseHandler(RequestHandler):
         """Answer before all of the body has come, and go on receiving it, as most clients send all before they read."""
         self.release()
         self.body.refused = True
-        # Tornado calls the method at the end of the body, but the answer is here already.
-        setattr(self, (self.request.method or "").lower(), _answered)
+        self._replace_method(_answered)  # Tornado calls it at the end of the body, but the answer is here already
         self.write_problem(problem)
         if not (self.body.lingers and self.body.runs_out):
             self.set_header("Connection", "close")
@@ -109,6 +111,9 @@ class BaseHandler(RequestHandler):
             self.body.watch_chunks(self._iostream, self.give_up)
         else:
             self.finish()
+
+    def _replace_method(self, other: Callable[..., None]) -> None:
+        setattr(self, (self.request.method or "").lower(), other)
 
     def data_received(self, chunk: bytes) -> None:
         """Called by Tornado for each part of the body."""
@@ -261,6 +266,11 @@ class BaseHandler(RequestHandler):
     def decode_argument(self, value: bytes, name: str | None = None) -> str:
         """As Tornado's, but what is no UTF-8 is left to whoever reads it, who knows the code of its problem."""
         return value.decode("utf-8", "replace")
+
+
+def _raise(error: Exception, *_: str) -> NoReturn:
+    """Stand for the method of a request that is refused."""
+    raise error.with_traceback(None)
 
 
 def _answered(*_: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterator
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -182,6 +183,23 @@ def test_an_idempotency_key_is_its_owners(site: Site) -> None:
     ids.append(sent(site, again, "free").json["id"])
     assert ids[0] == ids[1]
     assert len(set(ids)) == 3
+
+
+def test_a_refusal_leaves_the_connection_open_for_the_next_request(site: Site) -> None:
+    connection, used = HTTPConnection("127.0.0.1", site.port, timeout=ANSWER_SECONDS), set()
+    for path, key, status in (
+        ("/v1/tiers", UNKNOWN, 401),
+        ("/v1/predictions/nothing", site.key(), 404),
+        ("/v1/tiers", site.key(), 200),
+    ):
+        connection.request("GET", path, headers=bearer(key))
+        answer = connection.getresponse()
+        answer.read()
+        assert answer.status == status
+        assert connection.sock is not None
+        used.add(connection.sock.getsockname())
+    assert len(used) == 1
+    connection.close()
 
 
 def test_what_is_no_route_is_told_to_everybody(site: Site) -> None:
