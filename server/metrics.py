@@ -82,12 +82,7 @@ class Metrics:
     def __init__(self, version: str, statuses: Sequence[str], clock: Callable[[], float] = time.monotonic) -> None:
         self._version, self._statuses = version, statuses
         self._registry = CollectorRegistry()
-        self._requests = Counter(
-            "tierserve_http_requests_total",
-            "Requests answered.",
-            ["route", "method", "status"],
-            registry=self._registry,
-        )
+        self._requests = self._counter("http_requests", "Requests answered.", "route", "method", "status")
         self._seconds = Histogram(
             "tierserve_http_request_duration_seconds",
             "From a request's head to its answer, its waiting included.",
@@ -95,35 +90,20 @@ class Metrics:
             buckets=BUCKETS,
             registry=self._registry,
         )
-        self._rejected = Counter(
-            "tierserve_rejected_requests_total",
-            "Requests answered with a problem, by its code; tier is empty where the route names none.",
-            ["tier", "code"],
-            registry=self._registry,
-        )
-        self._limits_hit = Counter(
-            "tierserve_limits_hit_total",
-            "Requests refused because their caller had reached a limit of its own.",
-            ["tier", "limit"],
-            registry=self._registry,
-        )
-        self._accepted = Counter(
-            "tierserve_predictions_accepted_total",
-            "Predictions accepted, counted with the answer to their request.",
-            ["tier"],
-            registry=self._registry,
-        )
+        text = "Requests answered with a problem, by its code; tier is empty where the route names none."
+        self._rejected = self._counter("rejected_requests", text, "tier", "code")
+        text = "Requests refused because their caller had reached a limit of its own."
+        self._limits_hit = self._counter("limits_hit", text, "tier", "limit")
+        text = "Predictions accepted, counted with the answer to their request."
+        self._accepted = self._counter("predictions_accepted", text, "tier")
         self._busiest = Busiest(clock)
-        self._ended = Counter(
-            "tierserve_predictions_ended_total", "Predictions that ended.", ["tier", "status"], registry=self._registry
-        )
-        self._invalid = Counter(
-            "tierserve_invalid_results_total",
-            "Results of workers that cannot be those of their predictions.",
-            ["tier"],
-            registry=self._registry,
-        )
+        self._ended = self._counter("predictions_ended", "Predictions that ended.", "tier", "status")
+        text = "Results of workers that cannot be those of their predictions."
+        self._invalid = self._counter("invalid_results", text, "tier")
         ProcessCollector(registry=self._registry)
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(f"tierserve_{name}_total", text, labels, registry=self._registry)
 
     def answered(self, route: str, method: str, status: int, seconds: float) -> None:
         """Count a request that was answered within ``seconds``; ``route`` is its pattern, not its path.
