@@ -5,6 +5,7 @@ when ``open_database`` is given a URL.
 """
 
 from server.queue.asking import Recent, RecentByName, asked, chained
+from server.queue.facts.callers import KeptKeys, Key, Use, Used
 from server.queue.facts.errors import (
     CallerQueueBytesFull,
     CallerQueueFull,
@@ -42,8 +43,6 @@ from server.queue.facts.records import (
     Hold,
     JobRow,
     Kept,
-    KeptKeys,
-    Key,
     Leased,
     Pace,
     Place,
@@ -54,8 +53,6 @@ from server.queue.facts.records import (
     Submission,
     Submitted,
     TierView,
-    Use,
-    Used,
 )
 from server.queue.facts.results import fault
 from server.queue.facts.states import ANONYMOUS, EDGES, FINAL, Clock, Ids, Status, has_tag, is_id, new_id

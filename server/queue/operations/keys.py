@@ -7,9 +7,9 @@ from dataclasses import fields
 
 import sqlalchemy as sa
 
+from server.queue.facts.callers import KeptKeys, Key
 from server.queue.facts.errors import PepperDiffers
 from server.queue.facts.news import KeysChanged
-from server.queue.facts.records import KeptKeys, Key
 from server.queue.operations.moves import bind
 from server.queue.store.statements import Row
 from server.queue.store.tables import changes, keys, secrets

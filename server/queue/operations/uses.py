@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import sqlalchemy as sa
 
-from server.queue.facts.records import Use, Used
+from server.queue.facts.callers import Use, Used
 from server.queue.facts.states import Status
 from server.queue.operations.moves import bind
 from server.queue.store.tables import literal, predictions, uses
