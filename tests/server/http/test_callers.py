@@ -101,6 +101,17 @@ def test_on_loopback_a_wrong_key_is_refused_too(tmp_path: Path) -> None:
         assert sent(site, bearer(site.key("anna", ["premium"]))).status == 202
 
 
+def test_on_loopback_the_token_of_another_service_is_ignored(tmp_path: Path) -> None:
+    with running(tmp_path) as site:
+        assert sent(site, bearer("hf_abcdefghijkl")).status == 202
+        assert sent(site, {"X-API-Key": "anything"}).status == 202
+        assert site.ask("GET", "/v1/tiers", None, bearer("hf_abcdefghijkl")).status == 200
+
+
+def test_where_keys_are_needed_every_token_counts_as_one(site: Site) -> None:
+    assert_problem(sent(site, bearer("hf_abcdefghijkl"), "free"), 401, "key_unknown")
+
+
 @pytest.mark.parametrize(
     "path",
     [
