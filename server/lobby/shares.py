@@ -57,14 +57,14 @@ class Shares:
         """The start of a prediction that enters the lobby. Its turn is the whole part of that."""
         share = self._of(submission)
         start = self._next(submission.tier, share)
-        share.finish = start + cost(submission)
+        share.finish = start + submission.cost
         return start
 
     def handed(self, submission: Submission, start: float) -> None:
         """An entry of the lobby was given to a worker."""
         self.served(submission.tier, math.floor(start))
         share = self._of(submission)
-        share.used = max(share.used, start + cost(submission))
+        share.used = max(share.used, start + submission.cost)
 
     def withdrawn(self, submission: Submission) -> None:
         """Its caller took back the last of its entries that waited: it need not wait for what it did not have."""
@@ -80,13 +80,13 @@ class Shares:
         share = self._of(submission)
         share.told = max(share.told, floor)
         # Entries that came meanwhile have the same start. They count beside it.
-        self._learn(share, max(share.finish + cost(submission), finish))
+        self._learn(share, max(share.finish + submission.cost, finish))
 
     def is_paid(self, submission: Submission, start: float) -> bool:
         """Whether the table counts an entry already that begins to be kept now; it does from now on."""
         share = self._of(submission)
         paid = start < share.told
-        share.told = max(share.told, start + cost(submission))
+        share.told = max(share.told, start + submission.cost)
         share.used = max(share.used, share.told)
         return paid
 
@@ -115,8 +115,3 @@ class Shares:
         else:
             self._shares.move_to_end(key)
         return share
-
-
-def cost(submission: Submission) -> float:
-    """How far apart the turns of a prediction and of its caller's next one are."""
-    return submission.images / submission.weight
