@@ -12,7 +12,7 @@ from tests.faults.kills import kills
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(240)]
 
-LIVES = {SQLITE: 4, "postgresql": 3}
+LIVES = {SQLITE: 3, "postgresql": 2}
 
 
 def test_01_a_server_killed_at_every_named_point_loses_nothing(
