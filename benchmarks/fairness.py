@@ -136,7 +136,8 @@ def main() -> None:
     options = parser.parse_args()
     console = Console()
     with places(options.folder) as folders:
-        found = singles(options.models, next(folders))
+        models = options.models.resolve()  # a server of another checkout runs there
+        found = singles(models, next(folders))
         turns = [each.overtaken_by / (WORKERS * HELD) for each in found]
         waits = [each.waited_ms for each in found]
         console.print(f"{SINGLES} single pictures beside {LEAST} to {BACKLOG} of another owner, {WORKERS} workers:")
@@ -146,7 +147,7 @@ def main() -> None:
         for number in range(options.pairs if options.base else 0):
             # Within a pair the versions take turns at being first.
             order = (options.base, ROOT) if number % 2 else (ROOT, options.base)
-            runs = {root: run(options.models, next(folders), options.seconds, root) for root in order}
+            runs = {root: run(models, next(folders), options.seconds, root) for root in order}
             pairs.append((runs[options.base], runs[ROOT]))
     if pairs:
         report(console, pairs)
