@@ -348,6 +348,12 @@ def defaults() -> Live:
     return Live(Files())
 
 
+@cache
+def settings_with(*overrides: str) -> Live:
+    """The defaults with what ``--set`` gives. They are judged once for all tests, so that none may change them."""
+    return Live(Files(overrides=overrides))
+
+
 @contextmanager
 def running(
     folder: Path,

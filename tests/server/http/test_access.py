@@ -7,15 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from server.settings.live import Live
-from server.settings.sources import Files
-from tests.server.http.http_site import Site, assert_problem, running, waits
+from tests.server.http.http_site import Site, assert_problem, running, settings_with, waits
 
 
 @pytest.fixture(params=["server.host=0.0.0.0", "server.requireKeys=true"])
 def closed(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Site]:
     """A site where the tiers' rules of access apply."""
-    with running(tmp_path, Live(Files(overrides=(request.param,)))) as found:
+    with running(tmp_path, settings_with(request.param)) as found:
         yield found
 
 

@@ -13,9 +13,7 @@ from typing import Any
 import pytest
 
 from server.http import access_log
-from server.settings.live import Live
-from server.settings.sources import Files
-from tests.server.http.http_site import ANSWER_SECONDS, PICTURE, Site, running, waits
+from tests.server.http.http_site import ANSWER_SECONDS, PICTURE, Site, running, settings_with, waits
 from tests.waiting import eventually
 
 Lines = list[str]
@@ -46,7 +44,7 @@ def lines() -> Iterator[Lines]:
 
 @contextmanager
 def logging_site(folder: Path, form: str, *overrides: str) -> Iterator[Site]:
-    with running(folder, Live(Files(overrides=(f"server.accessLog={form}", *overrides)))) as site:
+    with running(folder, settings_with(f"server.accessLog={form}", *overrides)) as site:
         yield site
 
 

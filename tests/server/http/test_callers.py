@@ -13,11 +13,18 @@ import pytest
 
 from server.http.services import WRONG_KEYS
 from server.metrics import PERIOD_SECONDS, SHOWN_OWNERS
-from server.settings.live import Live
-from server.settings.sources import Files
 from tests.running import Answer
 from tests.server.given import HandClock, submission
-from tests.server.http.http_site import ANSWER_SECONDS, ASYNC, PICTURE, Site, assert_problem, running, waits
+from tests.server.http.http_site import (
+    ANSWER_SECONDS,
+    ASYNC,
+    PICTURE,
+    Site,
+    assert_problem,
+    running,
+    settings_with,
+    waits,
+)
 
 UNKNOWN = "tsk_0123456789ab_" + "a" * 32
 OUTSIDE = ("server.host=0.0.0.0", "server.trustedProxies=[127.0.0.1/32]")
@@ -26,7 +33,7 @@ OUTSIDE = ("server.host=0.0.0.0", "server.trustedProxies=[127.0.0.1/32]")
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
     """A site that clients reach through a proxy."""
-    with running(tmp_path, Live(Files(overrides=OUTSIDE))) as found:
+    with running(tmp_path, settings_with(*OUTSIDE)) as found:
         yield found
 
 

@@ -22,6 +22,7 @@ from tests.server.http.http_site import (
     assert_problem,
     completion,
     running,
+    settings_with,
     waits,
 )
 from tests.service.test_metrics import Series
@@ -37,7 +38,7 @@ def limited(folder: Path, **limits: float) -> Iterator[Site]:
     """A site whose tier free has these limits for each caller and no others. Callers are told apart by a proxy."""
     access = [f"tiers.free.access.{name}={value}" for name, value in (ALL | limits).items()]
     proxies = ["server.requireKeys=true", "server.trustedProxies=[127.0.0.0/8]", "server.lobbySeconds=60"]
-    with running(folder, Live(Files(overrides=(*access, *proxies)))) as site:
+    with running(folder, settings_with(*access, *proxies)) as site:
         yield site
 
 
