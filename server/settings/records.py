@@ -8,6 +8,16 @@ from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
+class Canary:
+    """Another model, for a part of a tier's predictions."""
+
+    name: str
+    """Which one of the models, as in ``ModelChoice``."""
+    percent: float
+    """The part of the predictions, more than 0 and at most 100."""
+
+
+@dataclass(frozen=True, slots=True)
 class ModelChoice:
     """Which model a tier's workers run."""
 
@@ -17,6 +27,8 @@ class ModelChoice:
     """``fp32`` or ``int8``; the runtime ``timm`` runs ``fp32`` only."""
     runtime: str
     """``onnx`` or ``timm``."""
+    canary: Canary | None = None
+    """With the same variant and runtime."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +57,24 @@ class JobShape:
     """As in a pod; may be empty."""
     priority_class_name: str
     """The name of a PriorityClass; empty: the cluster's default."""
+    affinity: Mapping[str, Any] = field(hash=False)
+    """As in a pod; may be empty."""
+    runtime_class_name: str
+    """The name of a RuntimeClass; empty: the cluster's default."""
+    labels: Mapping[str, str] = field(hash=False)
+    """Of the Job and its pod, beside those that the server sets."""
+    annotations: Mapping[str, str] = field(hash=False)
+    """Of its pod."""
+    env: Mapping[str, str] = field(hash=False)
+    """More environment variables of the worker."""
+    model_storage: str
+    """A quantity, in bytes: the disk that one worker has for a model that it gets from the server."""
+    gpus: int
+    """How many GPUs one worker has; with any, it runs on ``cuda``."""
+    gpu_resource: str
+    """The name that Kubernetes has for these GPUs."""
+    batch: int
+    """Pictures that one worker classifies at once, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,11 +148,21 @@ class Tier:
     """The file name of its Job template."""
     model: ModelChoice
     quota: Mapping[str, str] = field(hash=False)
-    """``cpu``, ``memory`` and ``pods`` as quantities, each only where it is limited."""
+    """``cpu``, ``memory``, ``pods`` and ``gpus`` as quantities, each only where it is limited."""
     job: JobShape
     access: Access
     limits: Limits
     waits: Waits
+
+
+@dataclass(frozen=True, slots=True)
+class StoreLimits:
+    """How large the models may be that are pushed to the server."""
+
+    bytes: int
+    """Of the files of all models together."""
+    model_bytes: int
+    """Of the files of one model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +195,7 @@ class Settings:
     """For clients; 0 stands for any free port."""
     internal_port: int
     """For workers and operators; 0 stands for any free port."""
+    models: StoreLimits
     lease: LeaseTimes
     tick: float
     """Seconds after which the leader looks for Jobs to start even if nothing has happened."""

@@ -18,11 +18,13 @@ from server.settings.overrides import override
 from server.settings.records import (
     Access,
     CallerLimits,
+    Canary,
     JobShape,
     LeaseTimes,
     Limits,
     ModelChoice,
     Settings,
+    StoreLimits,
     Tier,
     Waits,
 )
@@ -79,7 +81,8 @@ def _finding(merged: Document, order: Sequence[str], broken: Broken) -> Finding:
 # int() and float() because JSON Schema accepts 8080.0 as an integer and 30 as a number.
 def as_settings(values: Mapping[str, Any]) -> Settings:
     """Return complete values as records."""
-    server, lease, image = values["server"], values["server"]["lease"], values["worker"]["image"]
+    server, lease, models = values["server"], values["server"]["lease"], values["server"]["models"]
+    image, labels = values["worker"]["image"], values["commonLabels"]
     return Settings(
         host=server["host"],
         hosts=tuple(server["hosts"]),
@@ -88,6 +91,7 @@ def as_settings(values: Mapping[str, Any]) -> Settings:
         access_log=server["accessLog"],
         port=int(server["port"]),
         internal_port=int(server["internalPort"]),
+        models=StoreLimits(bytes=int(models["bytes"]), model_bytes=int(models["modelBytes"])),
         lease=LeaseTimes(
             seconds=float(lease["seconds"]),
             heartbeat=float(lease["heartbeatSeconds"]),
@@ -95,19 +99,19 @@ def as_settings(values: Mapping[str, Any]) -> Settings:
         ),
         tick=float(server["tickSeconds"]),
         lobby_seconds=float(server["lobbySeconds"]),
-        tiers=MappingProxyType({name: _tier(name, tier, image) for name, tier in values["tiers"].items()}),
+        tiers=MappingProxyType({name: _tier(name, tier, image, labels) for name, tier in values["tiers"].items()}),
     )
 
 
-def _tier(name: str, values: Mapping[str, Any], image: Mapping[str, str]) -> Tier:
-    model, job, limits, waits = values["model"], values["job"], values["limits"], values["waits"]
+def _tier(name: str, values: Mapping[str, Any], image: Mapping[str, str], labels: Mapping[str, str]) -> Tier:
+    job, limits, waits = values["job"], values["limits"], values["waits"]
     return Tier(
         name=name,
         namespace=values["namespace"]["name"],
         template=values["template"],
-        model=ModelChoice(name=model["name"], variant=model["variant"], runtime=model["runtime"]),
+        model=_model(values["model"]),
         quota=MappingProxyType({key: _quantity(value) for key, value in values["quota"].items()}),
-        job=_job(job, image),
+        job=_job(job, image, labels),
         access=_access(values["access"]),
         limits=Limits(
             queue=int(limits["queue"]),
@@ -127,6 +131,12 @@ def _tier(name: str, values: Mapping[str, Any], image: Mapping[str, str]) -> Tie
     )
 
 
+def _model(model: Mapping[str, Any]) -> ModelChoice:
+    canary, percent = model["canary"]["name"], float(model["canary"]["percent"])
+    beside = Canary(canary, percent) if canary and percent else None
+    return ModelChoice(name=model["name"], variant=model["variant"], runtime=model["runtime"], canary=beside)
+
+
 def _access(access: Mapping[str, Any]) -> Access:
     limits = CallerLimits(
         per_second=float(access["perSecond"]),
@@ -138,9 +148,10 @@ def _access(access: Mapping[str, Any]) -> Access:
     return Access(anonymous=bool(access["anonymous"]), limits=limits)
 
 
-def _job(job: Mapping[str, Any], image: Mapping[str, str]) -> JobShape:
+def _job(job: Mapping[str, Any], image: Mapping[str, str], labels: Mapping[str, str]) -> JobShape:
+    own = job["image"]
     return JobShape(
-        image=f"{image['repository']}:{image['tag']}",
+        image=f"{own['repository'] or image['repository']}:{own['tag'] or image['tag']}",
         image_pull_policy=image["pullPolicy"],
         cpu=_quantity(job["cpu"]),
         memory=_quantity(job["memory"]),
@@ -151,6 +162,15 @@ def _job(job: Mapping[str, Any], image: Mapping[str, str]) -> JobShape:
         node_selector=MappingProxyType(dict(job["nodeSelector"])),
         tolerations=tuple(job["tolerations"]),
         priority_class_name=job["priorityClassName"],
+        affinity=MappingProxyType(dict(job["affinity"])),
+        runtime_class_name=job["runtimeClassName"],
+        labels=MappingProxyType({**labels, **job["labels"]}),
+        annotations=MappingProxyType(dict(job["annotations"])),
+        env=MappingProxyType(dict(job["env"])),
+        model_storage=_quantity(job["modelStorage"]),
+        gpus=int(job["gpus"]),
+        gpu_resource=job["gpuResource"],
+        batch=int(job["batch"]),
     )
 
 
