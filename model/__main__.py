@@ -36,9 +36,11 @@ def main(argv: list[str] | None = None) -> int:
     worker = commands.add_parser("work", help="lease pictures from the server and classify them until idle")
     worker.set_defaults(run=_work)
     worker.add_argument("--model", required=True, help="name of a model directory")
+    worker.add_argument("--digest", default="", help="SHA-256 of the model; empty takes any (default: empty)")
     worker.add_argument("--variant", default="fp32", help="fp32 or int8 (default: %(default)s)")
     worker.add_argument("--runtime", choices=sorted(RUNTIMES), default="onnx", help="default: %(default)s")
     worker.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
+    worker.add_argument("--batch", type=int, default=1, help="most pictures at once (default: %(default)s)")
     worker.add_argument(
         "--idle", type=float, default=30.0, help="end after so many seconds without work (default: %(default)s)"
     )

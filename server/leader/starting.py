@@ -23,7 +23,7 @@ from server.points import Point, reached
 from server.queue import Depth, JobRow, Queue, QueueError, TierView
 from server.settings.blueprints import Blueprints, InForce
 from server.settings.live import Live
-from server.settings.manifests import BadManifest, Manifest, job_name
+from server.settings.manifests import BadManifest, Manifest, NamedModel, job_name
 from server.settings.records import Tier
 from server.settings.render import SAMPLE_RUN, RenderError
 
@@ -158,7 +158,7 @@ class Starting:
     def _start_one(self, tier: Tier, blueprints: Blueprints) -> None:
         run = secrets.token_hex(RUN_BYTES)
         name = job_name(tier.name, run)
-        manifest = blueprints.job(tier.name, run, self._server_url)
+        manifest = blueprints.job(tier.name, run, self._server_url, NamedModel(tier.model.name, ""))
         answer(self._queue.open_job(name, tier.name, run))
         reached(Point.JOB_OPENED)
         try:

@@ -1,7 +1,8 @@
 """What is in force: the settings, and for each tier the manifest of its Jobs, rendered once and filled in for each Job.
 
-So no template runs when a Job starts. A template may only place ``run``, ``job`` and ``server_url``, not calculate with
-them: it is rendered for two different sets of marks, and the two results may differ in the marks alone.
+So no template runs when a Job starts. A template may only place ``run``, ``job``, ``server_url``, ``model`` and
+``model_digest``, not calculate with them: it is rendered for two different sets of marks, and the two results may
+differ in the marks alone.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 
 from server.settings import documents
 from server.settings.documents import Finding
-from server.settings.manifests import Manifest
+from server.settings.manifests import Manifest, NamedModel, WhichModel
 from server.settings.records import Settings, Tier
 from server.settings.render import SAMPLE_RUN, SAMPLE_URL, STEPS, Renderer, RenderError, Verdict
 
@@ -23,34 +24,52 @@ _OTHER_DIGITS = str.maketrans("0123456789abcdef", "fedcba9876543210")
 
 @dataclass(frozen=True, slots=True)
 class Marks:
-    """What stands in a blueprint for a Job's run and for the server's URL; it occurs in no template by accident."""
+    """What stands in a blueprint for a Job's run, the server's URL and the model.
+
+    None of it occurs in a template by accident.
+    """
 
     run: str
     host: str
+    digest: str
 
     @classmethod
     def new(cls) -> Marks:
-        """Random marks of the form that real runs and URLs have."""
-        return cls(secrets.token_hex(5), secrets.token_hex(8))
+        """Random marks of the form that real runs, URLs and models have."""
+        return cls(secrets.token_hex(5), secrets.token_hex(8), secrets.token_hex(32))
 
     @property
     def url(self) -> str:
         """What stands for the server's URL."""
         return f"http://{self.host}.invalid:8081"
 
+    @property
+    def model(self) -> NamedModel:
+        """What stands for the model."""
+        return NamedModel(f"{self.host}@{self.digest[:8]}", self.digest)
+
     def others(self) -> Marks:
         """Marks that differ from these in every digit."""
-        return Marks(self.run.translate(_OTHER_DIGITS), self.host.translate(_OTHER_DIGITS))
+        run, host, digest = (text.translate(_OTHER_DIGITS) for text in (self.run, self.host, self.digest))
+        return Marks(run, host, digest)
 
-    def replaced(self, value: Any, run: str, url: str) -> Any:
-        """Return a JSON value with ``run`` and ``url`` in the place of the marks."""
-        if isinstance(value, str):
-            return value.replace(self.run, run).replace(self.url, url)
-        if isinstance(value, list):
-            return [self.replaced(item, run, url) for item in value]
-        if isinstance(value, dict):
-            return {self.replaced(key, run, url): self.replaced(item, run, url) for key, item in value.items()}
+    def replaced(self, value: Any, run: str, url: str, model: WhichModel) -> Any:
+        """Return a JSON value with ``run``, ``url`` and ``model`` in the place of the marks."""
+        mine = self.model
+        pairs = {self.run: run, self.url: url, mine.reference: model.reference, mine.digest: model.digest}
+        return _replaced(value, pairs)
+
+
+def _replaced(value: Any, pairs: Mapping[str, str]) -> Any:
+    if isinstance(value, str):
+        for mark, text in pairs.items():
+            value = value.replace(mark, text)
         return value
+    if isinstance(value, list):
+        return [_replaced(item, pairs) for item in value]
+    if isinstance(value, dict):
+        return {_replaced(key, pairs): _replaced(item, pairs) for key, item in value.items()}
+    return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +94,21 @@ class Blueprints:
 
     marks: Marks
     tiers: Mapping[str, Blueprint]
+    named: Mapping[str, WhichModel]
+    """Each tier's model by what its settings say, with a digest that no model has."""
 
     @property
     def broken(self) -> dict[str, tuple[Finding, ...]]:
         """The findings of the tiers whose template gives no Job."""
         return {name: blueprint.findings for name, blueprint in self.tiers.items() if blueprint.manifest is None}
 
-    def job(self, tier: str, run: str = SAMPLE_RUN, server_url: str = SAMPLE_URL) -> dict[str, Any]:
-        """Return the checked manifest of the Job of one run, which an engine can start. Raises ``RenderError``."""
+    def job(
+        self, tier: str, run: str = SAMPLE_RUN, server_url: str = SAMPLE_URL, model: WhichModel | None = None
+    ) -> dict[str, Any]:
+        """Return the checked manifest of the Job of one run, which an engine can start. Raises ``RenderError``.
+
+        Without a ``model``, it is that of ``named``.
+        """
         blueprint = self.tiers[tier]
         if blueprint.manifest is None:
             raise RenderError(blueprint.findings)
@@ -90,7 +116,7 @@ class Blueprints:
         if not re.search(rule, server_url):
             message = f"{server_url} is not a URL such as {SAMPLE_URL}"
             raise RenderError([Finding("--internal-url", 0, "", "pattern", message)])
-        filled: dict[str, Any] = self.marks.replaced(blueprint.manifest, run, server_url)
+        filled: dict[str, Any] = self.marks.replaced(blueprint.manifest, run, server_url, model or self.named[tier])
         return filled
 
 
@@ -104,13 +130,14 @@ class InForce:
 
 def draw(renderer: Renderer, tier: Tier, marks: Marks) -> Blueprint:
     """Render the tier's template."""
-    verdicts = renderer.validate(tier, marks.run, marks.url)
+    verdicts = renderer.validate(tier, marks.run, marks.url, marks.model)
     if verdicts[-1].findings:
         return Blueprint(None, len(verdicts) - 1, verdicts[-1].findings)
     others = marks.others()
-    manifest = renderer.job(tier, marks.run, marks.url)
-    if marks.replaced(manifest, others.run, others.url) != renderer.job(tier, others.run, others.url):
-        message = "calculates with run, job or server_url: a template may only put them in their place"
+    manifest = renderer.job(tier, marks.run, marks.url, marks.model)
+    replaced = marks.replaced(manifest, others.run, others.url, others.model)
+    if replaced != renderer.job(tier, others.run, others.url, others.model):
+        message = "calculates with run, job, server_url or the model: a template may only put them in their place"
         finding = Finding(renderer.file(tier), 0, "", "template", message)
         return Blueprint(None, STEPS.index("template"), (finding,))
     return Blueprint(manifest, len(STEPS))

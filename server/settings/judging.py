@@ -18,7 +18,8 @@ from typing import Any
 
 from server.settings.blueprints import Blueprint, Blueprints, InForce, Marks, draw
 from server.settings.documents import Finding
-from server.settings.render import SAMPLE_RUN, SAMPLE_URL, STEPS, Renderer
+from server.settings.records import Tier
+from server.settings.render import SAMPLE_RUN, SAMPLE_URL, STEPS, Renderer, sample_model
 from server.settings.sources import ConfigError, Sources, Templates
 from server.settings.values import as_settings, complete
 
@@ -43,7 +44,9 @@ def loaded(answer: Answer) -> InForce:
         name: Blueprint(one["manifest"], one["passed"], tuple(Finding(**finding) for finding in one["findings"]))
         for name, one in answer["tiers"].items()
     }
-    return InForce(as_settings(answer["values"]), Blueprints(Marks(**answer["marks"]), tiers))
+    settings = as_settings(answer["values"])
+    named = {name: sample_model(tier) for name, tier in settings.tiers.items()}
+    return InForce(settings, Blueprints(Marks(**answer["marks"]), tiers, named))
 
 
 def dumped(sources: Sources) -> str:
@@ -64,17 +67,15 @@ def _judged(sources: Sources, drawn: Callable[[Draw], Blueprint]) -> Answer:
     except ConfigError as error:
         return {"findings": _brief(error.findings)}
     found = {name: drawn(lambda tier=tier: draw(renderer, tier, marks)) for name, tier in tiers.items()}  # type: ignore[misc]
+    told = {name: _told(one, tiers[name], marks) for name, one in found.items()}
+    return {"values": values, "marks": asdict(marks), "tiers": told}
+
+
+def _told(one: Blueprint, tier: Tier, marks: Marks) -> Answer:
     return {
-        "values": values,
-        "marks": asdict(marks),
-        "tiers": {
-            name: {
-                "manifest": one.manifest,
-                "passed": one.passed,
-                "findings": marks.replaced(_brief(one.findings), SAMPLE_RUN, SAMPLE_URL),
-            }
-            for name, one in found.items()
-        },
+        "manifest": one.manifest,
+        "passed": one.passed,
+        "findings": marks.replaced(_brief(one.findings), SAMPLE_RUN, SAMPLE_URL, sample_model(tier)),
     }
 
 

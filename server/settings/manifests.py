@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 Manifest = Mapping[str, Any]
 
@@ -13,6 +14,26 @@ LABEL_TIER = "tierserve.dev/tier"
 LABEL_RUN = "tierserve.dev/run"
 APP = "tierserve"
 SERVICE_ACCOUNT = "tierserve-worker"
+
+
+class WhichModel(Protocol):
+    """What a Job must know of its model, such as ``server.queue.Served``."""
+
+    @property
+    def reference(self) -> str:
+        """``NAME@VERSION``."""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256, hexadecimal; empty: any model of this reference in the worker's folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class NamedModel:
+    """A model by what is said of it, of which nobody knows whether it exists."""
+
+    reference: str
+    digest: str
 
 
 class BadManifest(Exception):

@@ -19,7 +19,7 @@ import yaml
 
 from server.settings import documents
 from server.settings.documents import Document, DocumentError, Finding, pointer
-from server.settings.manifests import SERVICE_ACCOUNT, Manifest, job_labels, job_name
+from server.settings.manifests import SERVICE_ACCOUNT, Manifest, NamedModel, WhichModel, job_labels, job_name
 from server.settings.quantity import parse_quantity
 from server.settings.records import Tier
 from server.settings.sources import Templates, read_templates
@@ -32,6 +32,7 @@ STEPS = ("parameters", "template", "yaml", "schema", "invariants")
 
 SAMPLE_RUN = "sample"
 SAMPLE_URL = "http://127.0.0.1:8081"
+SAMPLE_DIGEST = "0" * 64
 
 
 class RenderError(DocumentError):
@@ -52,7 +53,10 @@ class Verdict:
 
 
 class Renderer:
-    """Renders Job templates, without a limit on time and memory: ``apart`` sets them."""
+    """Renders Job templates, without a limit on time and memory: ``apart`` sets them.
+
+    Without a ``model``, a Job gets what the tier's settings name, with a digest that no model has.
+    """
 
     def __init__(self, templates: Templates | None = None) -> None:
         self._templates = templates or read_templates()
@@ -61,23 +65,27 @@ class Renderer:
 
     def text(self, tier: Tier, run: str, server_url: str) -> str:
         """Return the YAML text of the tier's template, before the server sets its fields. Raises ``RenderError``."""
-        return self._text(tier, _parameters(tier, run, server_url))
+        return self._text(tier, _parameters(tier, run, server_url, sample_model(tier)))
 
-    def job(self, tier: Tier, run: str, server_url: str) -> dict[str, Any]:
+    def job(self, tier: Tier, run: str, server_url: str, model: WhichModel | None = None) -> dict[str, Any]:
         """Return the checked manifest of the Job of one run, which an engine can start. Raises ``RenderError``."""
-        return self._steps(tier, run, server_url, lambda _: None)
+        return self._steps(tier, run, server_url, model or sample_model(tier), lambda _: None)
 
-    def validate(self, tier: Tier, run: str = SAMPLE_RUN, server_url: str = SAMPLE_URL) -> list[Verdict]:
+    def validate(
+        self, tier: Tier, run: str = SAMPLE_RUN, server_url: str = SAMPLE_URL, model: WhichModel | None = None
+    ) -> list[Verdict]:
         """Return a verdict for each step of ``STEPS`` up to the first that fails."""
         passed: list[str] = []
         try:
-            self._steps(tier, run, server_url, passed.append)
+            self._steps(tier, run, server_url, model or sample_model(tier), passed.append)
         except RenderError as error:
             return [*map(Verdict, passed), Verdict(STEPS[len(passed)], error.findings)]
         return [Verdict(step) for step in passed]
 
-    def _steps(self, tier: Tier, run: str, server_url: str, passed: Callable[[str], None]) -> dict[str, Any]:
-        parameters = _parameters(tier, run, server_url)
+    def _steps(
+        self, tier: Tier, run: str, server_url: str, model: WhichModel, passed: Callable[[str], None]
+    ) -> dict[str, Any]:
+        parameters = _parameters(tier, run, server_url, model)
         passed("parameters")
         text = self._text(tier, parameters)
         passed("template")
@@ -148,7 +156,12 @@ def diff(old: Manifest, new: Manifest, old_name: str = "old", new_name: str = "n
     return "".join(difflib.unified_diff(*lines, old_name, new_name))
 
 
-def _parameters(tier: Tier, run: str, server_url: str) -> dict[str, Any]:
+def sample_model(tier: Tier) -> NamedModel:
+    """Return what the tier's settings name, with a digest that no model has."""
+    return NamedModel(tier.model.name, SAMPLE_DIGEST)
+
+
+def _parameters(tier: Tier, run: str, server_url: str, model: WhichModel) -> dict[str, Any]:
     idle = tier.waits.idle
     parameters = {
         "tier": tier.name,
@@ -158,7 +171,8 @@ def _parameters(tier: Tier, run: str, server_url: str) -> dict[str, Any]:
         "image": tier.job.image,
         "cpu": tier.job.cpu,
         "memory": tier.job.memory,
-        "model": tier.model.name,
+        "model": model.reference,
+        "model_digest": model.digest,
         "variant": tier.model.variant,
         "runtime": tier.model.runtime,
         "idle_seconds": int(idle) if idle == int(idle) else idle,
@@ -169,6 +183,8 @@ def _parameters(tier: Tier, run: str, server_url: str) -> dict[str, Any]:
         "tolerations": [dict(toleration) for toleration in tier.job.tolerations],
         "priority_class_name": tier.job.priority_class_name,
         "server_url": server_url,
+        "gpus": tier.job.gpus,
+        "batch": tier.job.batch,
     }
     findings = documents.validate(Document(parameters, f"parameters of the tier {tier.name!r}", {}), "job-parameters")
     if findings:

@@ -15,6 +15,7 @@ import pytest
 
 from server.settings import apart
 from server.settings.documents import SCHEMAS
+from server.settings.manifests import NamedModel
 from server.settings.records import Settings
 from server.settings.sources import DEFAULT_VALUES, MOST_TEMPLATES, TEMPLATES, ConfigError, Files
 
@@ -187,14 +188,32 @@ def test_no_pattern_takes_long_for_any_text(pattern: str) -> None:
 def test_a_template_may_place_what_belongs_to_one_job_but_not_calculate_with_it(files: Files) -> None:
     base = files.templates / "base.yaml.j2"
     text = base.read_text()
-    for where in ("{{ run | upper | tojson }}", "{{ server_url[:12] | tojson }}", "{{ job[-1] | tojson }}"):
+    for where in (
+        "{{ run | upper | tojson }}",
+        "{{ server_url[:12] | tojson }}",
+        "{{ job[-1] | tojson }}",
+        "{{ model[:9] | tojson }}",
+    ):
         base.write_text(text.replace("value: {{ server_url | tojson }}", f"value: {where}"))
-        assert "calculates with run, job or server_url" in in_time(files)["free"]
+        assert "calculates with run, job, server_url or the model" in in_time(files)["free"]
     placed = '{{ ("at " ~ run ~ " of " ~ server_url) | tojson }}'
     base.write_text(text.replace("value: {{ server_url | tojson }}", f"value: {placed}"))
     job = apart.judge(files.read()).blueprints.job("free", "0123456789", "http://server:1")
     assert job["spec"]["template"]["spec"]["containers"][0]["env"][0]["value"] == "at 0123456789 of http://server:1"
     assert job["metadata"]["name"] == "tierserve-free-0123456789"
+
+
+def test_each_job_gets_the_model_that_it_is_given_and_otherwise_the_one_that_the_settings_name(files: Files) -> None:
+    blueprints = apart.judge(files.read()).blueprints
+
+    def said(model: NamedModel | None) -> list[str]:
+        job = blueprints.job("free", "0123456789", "http://server:1", model)
+        args: list[str] = job["spec"]["template"]["spec"]["containers"][0]["args"]
+        return args[:4]
+
+    given = NamedModel("flowers@3f9a2c81", "3f9a2c81" * 8)
+    assert said(given) == ["--model", given.reference, "--digest", given.digest]
+    assert said(None) == ["--model", "tf_efficientnet_lite0", "--digest", "0" * 64]
 
 
 def test_a_judgement_is_the_same_apart_as_within(files: Files) -> None:

@@ -78,6 +78,7 @@ def test_a_job_is_what_its_tier_says(tier: Tier) -> None:
     flags = dict(zip(worker["args"][::2], worker["args"][1::2], strict=True))
     assert flags == {
         "--model": tier.model.name,
+        "--digest": render.SAMPLE_DIGEST,
         "--variant": tier.model.variant,
         "--runtime": tier.model.runtime,
         "--idle": f"{tier.waits.idle:g}",
@@ -92,6 +93,18 @@ def test_a_job_is_what_its_tier_says(tier: Tier) -> None:
     }
     assert worker["resources"]["requests"] == worker["resources"]["limits"]
     assert worker["resources"]["limits"] == {"cpu": "900m", "memory": "512Mi", "ephemeral-storage": "128Mi"}
+
+
+def test_a_worker_is_told_of_its_gpu_and_of_its_batches() -> None:
+    def arguments(**changes: Any) -> list[str]:
+        tier = dataclasses.replace(FREE, job=dataclasses.replace(FREE.job, **changes))
+        args: list[str] = Renderer().job(tier, RUN, URL)["spec"]["template"]["spec"]["containers"][0]["args"]
+        return args
+
+    plain = arguments()
+    assert arguments(gpus=2, batch=32) == [*plain, "--device", "cuda", "--batch", "32"]
+    assert arguments(gpus=1) == [*plain, "--device", "cuda"]
+    assert arguments(batch=2) == [*plain, "--batch", "2"]
 
 
 @pytest.mark.parametrize("tier", TIERS.values(), ids=list(TIERS))

@@ -37,6 +37,7 @@ legal_tiers = st.builds(
         name=names(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", 100),
         variant=st.sampled_from(["fp32", "int8"]),
         runtime=st.sampled_from(["onnx", "timm"]),
+        canary=st.none(),
     ),
     quota=st.just({"cpu": "1", "memory": "8Gi"}) | st.just({}),
     job=st.builds(
@@ -58,6 +59,15 @@ legal_tiers = st.builds(
             max_size=2,
         ),
         priority_class_name=st.sampled_from(["", "system-cluster-critical"]),
+        affinity=st.just({}),
+        runtime_class_name=st.just(""),
+        labels=st.just({}),
+        annotations=st.just({}),
+        env=st.just({}),
+        model_storage=st.just("512Mi"),
+        gpus=st.integers(0, 16),
+        gpu_resource=st.just("nvidia.com/gpu"),
+        batch=st.integers(1, 256),
     ),
     limits=st.builds(
         records.Limits,
@@ -87,8 +97,9 @@ def test_any_legal_tier_renders_to_a_job_that_is_valid(tier: Tier, run: str, url
     kubernetes_validate.validate(job, "1.37", strict=True)
     assert len(job["metadata"]["name"]) <= 63
     args = job["spec"]["template"]["spec"]["containers"][0]["args"]
-    assert args[1] == tier.model.name
-    assert float(args[7]) == tier.waits.idle
+    flags = dict(zip(args[::2], args[1::2], strict=True))
+    assert flags["--model"] == tier.model.name
+    assert float(flags["--idle"]) == tier.waits.idle
 
 
 CHANGES: Mapping[str, Callable[[str], Tier]] = {
