@@ -29,7 +29,7 @@ class Sweeping:
     def step(self, term: Term) -> None:
         """Sweep once. Raises ``BlobError`` or ``OSError``; the next sweep finds what this one left."""
         kept = {name: tier.waits.results for name, tier in self._live.current.settings.tiers.items()}
-        for forget in (self._queue.forget_jobs, self._queue.forget_uses):
+        for forget in (self._queue.forget_jobs, self._queue.forget_uses, self._queue.forget_measures):
             for more in pages(forget, term):
                 if not more:
                     break

@@ -60,6 +60,30 @@ class PepperDiffers(RuleRefusal):
         super().__init__("the keys of this database were made with another pepper than this server has")
 
 
+class TooManyModels(RuleRefusal):
+    """As many models are kept as may be."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"{limit} models are kept, and no more may be: remove some first")
+        self.limit = limit
+
+
+class TooManyTags(RuleRefusal):
+    """The models of a name have as many tags as they may."""
+
+    def __init__(self, name: str, limit: int) -> None:
+        super().__init__(f"the models of the name {name} have {limit} tags, and may have no more")
+        self.name, self.limit = name, limit
+
+
+class VersionTaken(RuleRefusal):
+    """A model of that name and version is kept whose digest, of which the version is a part, is another one."""
+
+    def __init__(self, reference: str) -> None:
+        super().__init__(f"there is another model {reference}, with another digest")
+        self.reference = reference
+
+
 class Lost(QueueError):
     """A change found its row in another state than the one it names; nothing of its transaction was kept."""
 

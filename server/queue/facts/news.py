@@ -42,9 +42,14 @@ class KeysChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class ModelsChanged:
+    """A model was pushed, removed or tagged, or a tier serves another one."""
+
+
+@dataclass(frozen=True, slots=True)
 class Anything:
     """Some news may have been missed: whoever waits for any looks again."""
 
 
-News: TypeAlias = Available | Moved | Ended | KeysChanged | Anything
+News: TypeAlias = Available | Moved | Ended | KeysChanged | ModelsChanged | Anything
 Listener = Callable[[Sequence[News]], None]

@@ -19,7 +19,7 @@ class Submission:
     """One prediction to be queued. ``deadline`` counts from now; a smaller ``priority`` goes first.
 
     ``owner`` is who may read it, and whose idempotency key it has. ``caller`` is whose share of the tier, of weight
-    ``weight``, it takes.
+    ``weight``, it takes. ``canary`` is its lane: whether it goes to the canary of its tier.
     """
 
     id: str
@@ -35,6 +35,7 @@ class Submission:
     owner: str
     caller: str
     weight: float = 1.0
+    canary: bool = False
 
     @property
     def cost(self) -> float:
@@ -51,7 +52,7 @@ class Prediction:
 
     ``turn`` orders the predictions of its tier that have the same priority: see ``operations.shares``.
     ``model`` is what its tier's settings said when it was accepted, and NAME@VERSION once a worker has answered.
-    ``reason`` says why its last lease was lost; it is empty if none was.
+    ``reason`` says why its last lease was lost; it is empty if none was. ``canary`` is its lane.
     """
 
     id: str
@@ -75,6 +76,7 @@ class Prediction:
     error: dict[str, Any] | None = None
     predict_ms: float | None = None
     reason: str = ""
+    canary: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +101,7 @@ Place: TypeAlias = tuple[int, int, float]
 
 @dataclass(frozen=True, slots=True)
 class Granted:
-    """What a worker was given, and the place of the first prediction in the table that was left; None: none waits.
+    """What a worker was given, and the place of the first prediction of its lane that was left; None: none waits.
 
     ``turn`` is the latest turn among what was given; 0 if nothing was.
     """
@@ -183,16 +185,27 @@ class Position:
 
 
 @dataclass(frozen=True, slots=True)
+class Lane:
+    """How much of the canary's lane is alive, and when the oldest waiting prediction of it was accepted."""
+
+    queued: int
+    leased: int
+    oldest: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Depth:
     """How much of a tier is alive, and when the oldest waiting prediction was accepted.
 
-    ``bytes`` are those of the pictures of all of these predictions.
+    ``bytes`` are those of the pictures of all of these predictions. ``canary`` is the part of them that is of the
+    canary's lane; None: nothing is.
     """
 
     queued: int
     leased: int
     oldest: float | None
     bytes: int = 0
+    canary: Lane | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +234,7 @@ class JobRow:
     """A live Job. ``asked_at``: when its worker first asked for work; ``leased_at``: when it last got some.
 
     ``heard_at``: when it last asked for work or for more time; a request for work that got none is noted only once a
-    tenth of a lease has passed since.
+    tenth of a lease has passed since. ``model`` is which model its worker runs (``Served.key``); empty: not known.
     """
 
     name: str
@@ -231,11 +244,12 @@ class JobRow:
     asked_at: float | None
     leased_at: float | None
     heard_at: float | None
+    model: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Strikes:
-    """How many of a tier's latest Jobs in a row ended, by their own fault, without ever having leased anything."""
+    """How many of the latest Jobs in a row ended, by their own fault, without ever having leased anything."""
 
     count: int
     last_reason: str

@@ -8,10 +8,11 @@ from dataclasses import asdict
 
 import sqlalchemy as sa
 
-from server.queue.facts.records import Depth, Pace, TierView
+from server.queue.facts.records import Depth, Lane, Pace, TierView
 from server.queue.facts.states import Status
-from server.queue.operations.intake import oldest
+from server.queue.operations.intake import oldest, oldest_of
 from server.queue.operations.moves import bind
+from server.queue.store.statements import Row
 from server.queue.store.tables import depths, predictions, reports
 from server.queue.store.transactions import Operations, Transaction, read, write
 from server.settings.quantity import Usage
@@ -22,8 +23,9 @@ NO_TIER = ""
 
 _p = predictions.c
 _total = sa.func.sum
+_SUMMED = ("queued", "leased", "bytes", "canary_queued", "canary_leased")
 _DEPTHS = (
-    sa.select(depths.c.tier, *(_total(depths.c[name]).label(name) for name in ("queued", "leased", "bytes")))
+    sa.select(depths.c.tier, *(_total(depths.c[name]).label(name) for name in _SUMMED))
     .group_by(depths.c.tier)
     .order_by(depths.c.tier)
 )
@@ -46,9 +48,7 @@ class Figures(Operations):
     @read
     def depths(self, tx: Transaction) -> dict[str, Depth]:
         """How much is alive, for every tier that ever had a prediction."""
-        return {
-            row.tier: Depth(row.queued, row.leased, oldest(tx, row.tier), int(row.bytes)) for row in tx.rows(_DEPTHS)
-        }
+        return {row.tier: _depth(tx, row) for row in tx.rows(_DEPTHS)}
 
     @read
     def pace(self, tx: Transaction, tier: str) -> Pace:
@@ -75,6 +75,14 @@ class Figures(Operations):
     def views(self, tx: Transaction) -> dict[str, TierView]:
         """What the leader last saw of each tier."""
         return {row.tier: _view(row.view, row.at) for row in tx.rows(_REPORTS)}
+
+
+def _depth(tx: Transaction, row: Row) -> Depth:
+    main, canary = oldest(tx, row.tier, canary=False), None
+    if row.canary_queued or row.canary_leased:
+        canary = Lane(row.canary_queued, row.canary_leased, oldest(tx, row.tier, canary=True))
+    first = main if canary is None else oldest_of(main, canary.oldest)
+    return Depth(row.queued, row.leased, first, int(row.bytes), canary)
 
 
 def _text(view: TierView) -> str:

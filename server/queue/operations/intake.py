@@ -17,7 +17,7 @@ from server.queue.facts.states import FINAL, Status
 from server.queue.operations.moves import MOVED, Moves, bind
 from server.queue.operations.shares import charge, standing
 from server.queue.store.statements import Row
-from server.queue.store.tables import literal, predictions, waiting
+from server.queue.store.tables import in_lane, literal, predictions, waiting
 from server.queue.store.transactions import Operations, Transaction, read, write
 
 _p = predictions.c
@@ -42,7 +42,10 @@ _ALIVE, _ENDED = _AMONG.where(_p.completed_at.is_(None)), _AMONG.where(_p.comple
 # SQLAlchemy leaves it out for SQLite, which has one writer.
 _LIVE = sa.select(*MOVED).where(_p.id == bind("id")).with_for_update()
 _queue = (_p.tier == bind("tier"), _p.status == literal(Status.QUEUED))
-_OLDEST = sa.select(_p.accepted_at).where(*_queue).order_by(_p.accepted_at).limit(1)
+_OLDEST = {
+    canary: sa.select(_p.accepted_at).where(*_queue, in_lane(canary=canary)).order_by(_p.accepted_at).limit(1)
+    for canary in (False, True)
+}
 _its_own = sa.select(_p.size).where(*_queue, _p.caller == bind("caller")).limit(bind("most")).subquery()
 _OF_CALLER = sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(_its_own.c.size), 0))
 _POSITION = sa.select(_p.seq, _p.tier, _p.priority, _p.turn, _p.accepted_at, _p.status).where(_p.id == bind("id"))
@@ -56,7 +59,9 @@ _equal = _w.priority == bind("priority")
 _beside = (
     sa.select(sa.func.count())
     .select_from(predictions)
-    .where(*_queue, _p.priority == bind("priority"), _p.turn == bind("turn"))
+    # Both lanes, named because the index has them before the priority.
+    .where(*_queue, _p.canary.in_([sa.false(), sa.true()]))
+    .where(_p.priority == bind("priority"), _p.turn == bind("turn"))
     .correlate(None)
 )
 _AHEAD = sa.select(
@@ -83,10 +88,15 @@ def prediction_of(row: Row) -> Prediction:
     return Prediction(**values)
 
 
-def oldest(tx: Transaction, tier: str) -> float | None:
-    """When the oldest waiting prediction of a tier was accepted."""
-    row = tx.first(_OLDEST, tier=tier)
+def oldest(tx: Transaction, tier: str, *, canary: bool) -> float | None:
+    """When the oldest waiting prediction of a lane of a tier was accepted."""
+    row = tx.first(_OLDEST[canary], tier=tier)
     return None if row is None else float(row.accepted_at)
+
+
+def oldest_of(*moments: float | None) -> float | None:
+    """The earliest of the moments that there are."""
+    return min((moment for moment in moments if moment is not None), default=None)
 
 
 class Intake(Operations):
@@ -121,7 +131,8 @@ class Intake(Operations):
         tier, caller = submission.tier, submission.caller
         at = standing(tx, tier, caller)
         if at.queued >= limit:
-            raise QueueFull(tier, at.queued, limit, oldest(tx, tier))
+            since = oldest_of(*(oldest(tx, tier, canary=canary) for canary in (False, True)))
+            raise QueueFull(tier, at.queued, limit, since)
         if at.bytes + submission.size > limit_bytes:
             raise QueueBytesFull(tier, at.bytes, limit_bytes)
         if most_queued is not None or most_bytes_queued is not None:

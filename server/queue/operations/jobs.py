@@ -18,7 +18,7 @@ STRIKES_READ = 100  # latest ended Jobs that are looked at: no breaker counts fu
 
 _p, _j = predictions.c, jobs.c
 _LIVE = sa.select(*(_j[field.name] for field in fields(JobRow))).where(_j.ended_at.is_(None)).order_by(_j.opened_at)
-_given = [_j.name, _j.tier, _j.run, _j.opened_at]
+_given = [_j.name, _j.tier, _j.run, _j.model, _j.opened_at]
 # One statement looks and inserts; how many rows it wrote tells whether the name was free. An INSERT that the tables
 # refuse would undo the whole transaction, which other operations share.
 _OPEN = sa.insert(jobs).from_select(
@@ -41,15 +41,21 @@ _ENDED = (
     .limit(STRIKES_READ)
 )
 _LAST_LEASE = sa.select(sa.func.max(_j.leased_at)).where(_j.tier == bind("tier"), _j.ended_at.is_(None))
+_of_model = _j.model == bind("model")
+_ENDED_OF_MODEL, _LAST_LEASE_OF_MODEL = _ENDED.where(_of_model), _LAST_LEASE.where(_of_model)
 
 
 class Jobs(Operations):
     """The part of the queue that knows which Jobs there are."""
 
     @write
-    def open_job(self, tx: Transaction, name: str, tier: str, run: str) -> bool:
-        """Store a Job before it is started; False: one of that name is known already, and stays as it is."""
-        return tx.change(_OPEN, {"name": name, "tier": tier, "run": run, "opened_at": tx.now}) == 1
+    def open_job(self, tx: Transaction, name: str, tier: str, run: str, model: str = "") -> bool:
+        """Store a Job before it is started; False: one of that name is known already, and stays as it is.
+
+        ``model`` is the ``Served.key`` of what its worker runs.
+        """
+        given = {"name": name, "tier": tier, "run": run, "model": model, "opened_at": tx.now}
+        return tx.change(_OPEN, given) == 1
 
     @write
     def end_job(
@@ -80,12 +86,16 @@ class Jobs(Operations):
         return [JobRow(**row._asdict()) for row in tx.rows(_LIVE)]
 
     @read
-    def strikes(self, tx: Transaction, tier: str) -> Strikes:
-        """How many of the tier's latest Jobs in a row failed without ever leasing; a lease by any Job ends the row."""
-        last = tx.first(_LAST_LEASE, tier=tier)
+    def strikes(self, tx: Transaction, tier: str, model: str = "") -> Strikes:
+        """How many of the tier's latest Jobs in a row failed without ever leasing; a lease by any Job ends the row.
+
+        With a ``model`` (``Served.key``), only its Jobs are looked at.
+        """
+        given = {"tier": tier, "model": model} if model else {"tier": tier}
+        last = tx.first(_LAST_LEASE_OF_MODEL if model else _LAST_LEASE, **given)
         forgiven = last[0] if last is not None and last[0] is not None else 0.0
         struck = []
-        for row in tx.rows(_ENDED, tier=tier):
+        for row in tx.rows(_ENDED_OF_MODEL if model else _ENDED, **given):
             if row.leased_at is not None or row.ended_at <= forgiven:
                 break
             if row.blamed:

@@ -10,9 +10,10 @@ import sqlalchemy as sa
 from server.queue.facts.callers import KeptKeys, Key
 from server.queue.facts.errors import PepperDiffers
 from server.queue.facts.news import KeysChanged
+from server.queue.operations.changes import count_change, number_of
 from server.queue.operations.moves import bind
 from server.queue.store.statements import Row
-from server.queue.store.tables import changes, keys, secrets
+from server.queue.store.tables import keys, secrets
 from server.queue.store.transactions import Operations, Transaction, read, write
 
 OVER_KEPT = 90 * 86400.0  # seconds for which a key is still listed that was revoked or has expired
@@ -27,9 +28,6 @@ _INSERT = sa.insert(keys).values({name: bind(f"new_{name}") for name in _COLUMNS
 _REVOKE = sa.update(keys).where(_k.id == bind("row"), _k.revoked_at.is_(None)).values(revoked_at=bind("now"))
 _EXPIRE = sa.update(keys).where(_k.id == bind("row")).values(expires_at=bind("end"))
 _FORGET = sa.delete(keys).where(sa.func.coalesce(_k.revoked_at, _k.expires_at) < bind("before"))
-_NUMBER = sa.select(changes.c.number).where(changes.c.name == bind("name"))
-_COUNT = sa.update(changes).where(changes.c.name == bind("row")).values(number=changes.c.number + 1)
-_COUNT_FIRST = sa.insert(changes).values(name=bind("row"), number=1)
 _PEPPER = sa.select(secrets.c.value).where(secrets.c.name == bind("name"))
 _KEEP_PEPPER = sa.insert(secrets).values(name=bind("row"), value=bind("check"))
 
@@ -72,12 +70,12 @@ class Keys(Operations):
     @read
     def keys(self, tx: Transaction) -> KeptKeys:
         """All keys, also those that are over, in the order in which they were made."""
-        return KeptKeys(_number(tx), _pepper(tx), tuple(map(_key, tx.rows(_ALL))))
+        return KeptKeys(number_of(tx, CHANGES), _pepper(tx), tuple(map(_key, tx.rows(_ALL))))
 
     @read
     def keys_changed(self, tx: Transaction) -> int:
         """A number that grows with each change of a key."""
-        return _number(tx)
+        return number_of(tx, CHANGES)
 
 
 def _add(tx: Transaction, key: Key, pepper: str) -> None:
@@ -93,14 +91,8 @@ def _add(tx: Transaction, key: Key, pepper: str) -> None:
 
 
 def _changed(tx: Transaction) -> None:
-    if tx.change(_COUNT, {"row": CHANGES}) == 0:
-        tx.change(_COUNT_FIRST, {"row": CHANGES})
+    count_change(tx, CHANGES)
     tx.tell(KeysChanged())
-
-
-def _number(tx: Transaction) -> int:
-    row = tx.first(_NUMBER, name=CHANGES)
-    return int(row.number) if row is not None else 0
 
 
 def _pepper(tx: Transaction) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import fields, replace
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -29,7 +30,7 @@ from server.queue.operations.moves import (
 )
 from server.queue.operations.shares import reach
 from server.queue.store.statements import Row
-from server.queue.store.tables import jobs, literal, predictions
+from server.queue.store.tables import in_lane, jobs, literal, predictions
 from server.queue.store.transactions import Operations, Transaction, write
 
 NOTHING = Beside()
@@ -45,22 +46,24 @@ _HELD = sa.select(
     sa.func.coalesce(sa.func.sum(_p.size), 0).label("bytes"),
     sa.func.coalesce(sa.func.sum(sa.cast(_p.solo, sa.Integer)), 0).label("solo"),
 ).where(_p.job == bind("job"), _p.status == literal(Status.LEASED))
-_QUEUE = (
-    sa.select(*dict.fromkeys((*LOST, *ORDER, *(_p[name] for name in _CARRIED))))
+
+
+def _waiting(*columns: sa.ColumnElement[Any], canary: bool) -> sa.Select[Any]:
+    lane = (_p.tier == bind("tier"), in_lane(canary=canary), _p.status == literal(Status.QUEUED))
     # ``deadline_at > now`` means the same, but SQLite would then take the index of deadlines and sort all that waits.
-    .where(_p.tier == bind("tier"), _p.status == literal(Status.QUEUED), _p.deadline_at - bind("now") > 0)
-    .order_by(*ORDER)
+    return sa.select(*columns).where(*lane, _p.deadline_at - bind("now") > 0).order_by(*ORDER)
+
+
+_WANTED = tuple(dict.fromkeys((*LOST, *ORDER, *(_p[name] for name in _CARRIED))))
+_QUEUE = {
+    canary: _waiting(*_WANTED, canary=canary)
     .limit(bind("most"))
     # Rows that another server has locked are about to be leased or ended by it: to wait for them would be in vain.
     .with_for_update(skip_locked=True)
-)
+    for canary in (False, True)
+}
 # Without a lock, or what is only looked at would be hidden from another server that leases at the same time.
-_NEXT = (
-    sa.select(_p.priority, _p.turn, _p.accepted_at)
-    .where(_p.tier == bind("tier"), _p.status == literal(Status.QUEUED), _p.deadline_at - bind("now") > 0)
-    .order_by(*ORDER)
-    .limit(1)
-)
+_NEXT = {canary: _waiting(_p.priority, _p.turn, _p.accepted_at, canary=canary).limit(1) for canary in (False, True)}
 _FINISHING = (
     sa.select(*dict.fromkeys((*MOVED, _p.lost_tokens, *READ)))
     .where(_p.id.in_(sa.bindparam("ids", expanding=True)))
@@ -98,13 +101,14 @@ class Leases(Operations):
         *,
         beside: Beside = NOTHING,
         until: Place | None = None,
+        canary: bool = False,
     ) -> Granted:
-        """Take up to ``most`` predictions, ``most_bytes`` in all (but always one), each for ``seconds`` at most.
+        """Take up to ``most`` predictions of one lane, ``most_bytes`` in all (but always one), for ``seconds`` at most.
 
         By (priority, turn, time of acceptance); nothing that stands after ``until``. The tier has then reached the turn
         of what was leased. A solo prediction (one of which a lease was lost) is leased alone: only to a Job that holds
         nothing else, ``beside`` the table too, which then gets nothing more until it has finished it. It is never
-        overtaken: while it is the first in the queue, a Job that holds others gets nothing. A Job holds at most 64
+        overtaken: while it is the first in the lane, a Job that holds others gets nothing. A Job holds at most 64
         predictions, and beyond the second at most 64 MB. Raises ``UnknownJob``: the worker should exit.
         """
         holder = tx.first(HOLDER, job=job)
@@ -113,7 +117,7 @@ class Leases(Operations):
         (held,) = tx.rows(_HELD, job=job)
         many, size = held.many + beside.many, int(held.bytes) + beside.bytes
         most = 0 if held.solo else max(0, min(most, HELD_MOST - many))
-        queue = tx.rows(_QUEUE, tier=tier, now=tx.now, most=most)
+        queue = tx.rows(_QUEUE[canary], tier=tier, now=tx.now, most=most)
         within = [row for row in queue if until is None or _place(row) <= until]
         chosen = _choose(within, most_bytes, many, size)
         moves, leased = Moves(tx), []
@@ -126,7 +130,7 @@ class Leases(Operations):
         moves.run()
         if chosen:
             tx.change(_GOT, {"job": job, "now": tx.now})
-        after = queue[len(chosen)] if len(queue) > len(chosen) else tx.first(_NEXT, tier=tier, now=tx.now)
+        after = queue[len(chosen)] if len(queue) > len(chosen) else tx.first(_NEXT[canary], tier=tier, now=tx.now)
         place = None if after is None else _place(after)
         if chosen and place is not None:  # the news that brought this worker woke no other one, and some work is left
             tx.tell(Available(tier))

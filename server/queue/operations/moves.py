@@ -14,12 +14,13 @@ from server.queue.facts.news import Available, Moved
 from server.queue.facts.states import EDGES, FINAL, Status
 from server.queue.facts.tokens import TOKEN_CHARACTERS
 from server.queue.store.statements import Row
-from server.queue.store.tables import literal, predictions
+from server.queue.store.tables import in_lane, literal, predictions
 from server.queue.store.transactions import Transaction
 
 _p = predictions.c
-MOVED = (_p.seq, _p.id, _p.tier, _p.status, _p.token, _p.solo, _p.size)  # the columns that ``Moves.add`` needs
-ORDER = (_p.priority, _p.turn, _p.accepted_at, _p.seq)  # of the queue of a tier
+# The columns that ``Moves.add`` needs.
+MOVED = (_p.seq, _p.id, _p.tier, _p.canary, _p.status, _p.token, _p.solo, _p.size)
+ORDER = (_p.priority, _p.turn, _p.accepted_at, _p.seq)  # of each lane of the queue of a tier
 LOST = (*MOVED, _p.attempts, _p.deadline_at)  # the columns that ``Moves.lose`` needs
 # The row keeps the tokens of the last lost leases: a worker that leases and hands back for ever must not make it grow.
 _LOST_KEPT = 16 * (TOKEN_CHARACTERS + 1)
@@ -102,9 +103,14 @@ END = {
     for target in EDGES[source] & FINAL - {Status.SUCCEEDED}
 }
 
-_queue = (_p.tier == bind("tier"), _p.status == literal(Status.QUEUED))
-_head = sa.select(_p.solo).where(*_queue).order_by(*ORDER).limit(1).subquery()
-_HEAD_IS_SOLO = sa.select(sa.literal(1)).select_from(_head).where(_head.c.solo)
+
+def _head_is_solo(*, canary: bool) -> sa.Select[Any]:
+    waits = (_p.tier == bind("tier"), in_lane(canary=canary), _p.status == literal(Status.QUEUED))
+    head = sa.select(_p.solo).where(*waits).order_by(*ORDER).limit(1).subquery()
+    return sa.select(sa.literal(1)).select_from(head).where(head.c.solo)
+
+
+_HEAD_IS_SOLO = {canary: _head_is_solo(canary=canary) for canary in (False, True)}
 
 
 def error_text(code: str, detail: str) -> str | None:
@@ -127,8 +133,9 @@ class Moves:
     def __init__(self, tx: Transaction) -> None:
         self._tx = tx
         self._rows: dict[sa.Update, list[dict[str, Any]]] = defaultdict(list)
-        # The tiers in which leases ended; True if one was of a prediction that kept its Job from getting any other.
-        self._freed: dict[str, bool] = {}
+        # The lanes of tiers in which leases ended; True if one was of a prediction that kept its Job from getting any
+        # other.
+        self._freed: dict[tuple[str, bool], bool] = {}
         self.counts: Counter[Status] = Counter()
 
     def add(self, row: Row, moves: Mapping[tuple[Status, Status], sa.Update], to: Status, **values: Any) -> None:
@@ -138,7 +145,8 @@ class Moves:
         if source is Status.LEASED:
             values["held"] = row.token
             large = row.size * HELD_MOST > HELD_BYTES
-            self._freed[row.tier] = self._freed.get(row.tier, False) or row.solo or large
+            lane = row.tier, row.canary
+            self._freed[lane] = self._freed.get(lane, False) or row.solo or large
         if to in FINAL:
             values["now"] = self._tx.now
         self._rows[moves[source, to]].append(values)
@@ -164,8 +172,8 @@ class Moves:
         for statement, rows in self._rows.items():
             if self._tx.change(statement, rows) != len(rows):
                 raise Lost("a prediction changed its state under a transaction")
-        for tier, kept in self._freed.items():
+        for (tier, canary), kept in self._freed.items():
             # The Job may now lease what a rule kept from it: any prediction, if it held a solo one or many bytes; or a
             # solo one at the head of the queue, if this was its last lease.
-            if kept or self._tx.first(_HEAD_IS_SOLO, tier=tier) is not None:
+            if kept or self._tx.first(_HEAD_IS_SOLO[canary], tier=tier) is not None:
                 self._tx.tell(Available(tier))

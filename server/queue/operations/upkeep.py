@@ -6,10 +6,11 @@ from collections.abc import Mapping
 
 import sqlalchemy as sa
 
+from server.queue.facts.news import Available
 from server.queue.facts.records import Reclaimed
 from server.queue.facts.states import Status
 from server.queue.operations.moves import LOST, ORDER, Moves, bind
-from server.queue.store.tables import jobs, literal, predictions
+from server.queue.store.tables import in_lane, jobs, literal, predictions
 from server.queue.store.transactions import Operations, Transaction, write
 
 PAGE = 100  # rows that one call changes at most: some 5 ms of the writer's time
@@ -30,7 +31,15 @@ _OVERDUE = (
     .order_by(_p.deadline_at)
     .with_for_update(skip_locked=True)
 )
-_WAITING = _LIVE.where(_p.tier == bind("tier"), _queued).order_by(*ORDER).with_for_update(skip_locked=True)
+_WAITING = _LIVE.where(_p.tier == bind("tier"), _queued).order_by(_p.canary, *ORDER).with_for_update(skip_locked=True)
+_OF_CANARY = (
+    sa.select(_p.seq)
+    .where(_p.tier == bind("tier"), in_lane(canary=True), _queued)
+    .order_by(*ORDER)
+    .limit(PAGE)
+    .with_for_update(skip_locked=True)
+)
+_TO_MAIN = sa.update(predictions).where(_p.seq == bind("row"), _queued).values(canary=sa.false())
 # The index gives one tier after another, so that rows of tiers that were removed are purged too.
 _NEXT_TIER = sa.select(sa.func.min(_p.tier)).where(_p.tier > bind("tier"), _p.completed_at.is_not(None))
 _OLD = (
@@ -85,6 +94,18 @@ class Upkeep(Operations):
             moves.end(row, Status.ABORTED if row.started_at is None else Status.FAILED, code, detail)
         moves.run()
         return reclaimed(moves, more=PAGE // 2 in (len(run_out), len(waiting)))
+
+    @write
+    def end_canary(self, tx: Transaction, tier: str) -> int:
+        """Move predictions that wait for a tier's canary to the main model, at their places; answers how many.
+
+        At most ``PAGE`` rows a call. What canaries hold stays of their lane, so that it can wait in it again.
+        """
+        rows = tx.rows(_OF_CANARY, tier=tier)
+        tx.change(_TO_MAIN, [{"row": row.seq} for row in rows])
+        if rows:
+            tx.tell(Available(tier))
+        return len(rows)
 
     @write
     def forget_jobs(self, tx: Transaction) -> bool:

@@ -109,6 +109,26 @@ _WAITING = """
     CREATE TABLE waiting (tier TEXT NOT NULL, priority INTEGER NOT NULL, second BIGINT NOT NULL, slot INTEGER NOT NULL,
     queued INTEGER NOT NULL, PRIMARY KEY (tier, priority, second, slot))
 """
+_LANES = (
+    "DROP INDEX predictions_queue",
+    "DROP INDEX predictions_oldest",
+    "CREATE INDEX predictions_queue ON predictions (tier, canary, priority, turn, accepted_at, seq, status) "
+    "WHERE status = 'queued'",
+    "CREATE INDEX predictions_oldest ON predictions (tier, canary, accepted_at) WHERE status = 'queued'",
+    "ALTER TABLE depths ADD COLUMN canary_queued INTEGER DEFAULT 0 NOT NULL",
+    "ALTER TABLE depths ADD COLUMN canary_leased INTEGER DEFAULT 0 NOT NULL",
+    "ALTER TABLE jobs ADD COLUMN model TEXT DEFAULT '' NOT NULL",
+    "CREATE INDEX jobs_model ON jobs (tier, model, ended_at)",
+)
+_MODELS = (
+    "CREATE TABLE models (name TEXT NOT NULL, version TEXT NOT NULL, digest TEXT NOT NULL, record TEXT NOT NULL, "
+    "files TEXT NOT NULL, pushed_at FLOAT NOT NULL, PRIMARY KEY (name, version))",
+    "CREATE TABLE model_tags (name TEXT NOT NULL, tag TEXT NOT NULL, version TEXT NOT NULL, PRIMARY KEY (name, tag))",
+    "CREATE TABLE serving (tier TEXT NOT NULL, state TEXT NOT NULL, at FLOAT NOT NULL, PRIMARY KEY (tier))",
+    "CREATE TABLE measures (tier TEXT NOT NULL, model TEXT NOT NULL, slot INTEGER NOT NULL, "
+    "predictions BIGINT NOT NULL, pictures BIGINT NOT NULL, failed BIGINT NOT NULL, unsure BIGINT NOT NULL, "
+    "milliseconds TEXT NOT NULL, touched_at FLOAT NOT NULL, PRIMARY KEY (tier, model, slot))",
+)
 _BY_TIME = (
     "DROP INDEX predictions_queue",
     "CREATE INDEX predictions_queue ON predictions (tier, priority, accepted_at, seq, status) WHERE status = 'queued'",
@@ -165,6 +185,16 @@ STEPS = (
             _LEVELS,
             "ALTER TABLE waiting SET (fillfactor = 50, autovacuum_vacuum_threshold = 500)",
             *_counted("floor(accepted_at * 16)::bigint"),
+        ),
+    ),
+    Step(
+        7,
+        sqlite=("ALTER TABLE predictions ADD COLUMN canary BOOLEAN DEFAULT 0 NOT NULL", *_LANES, *_MODELS),
+        postgresql=(
+            "ALTER TABLE predictions ADD COLUMN canary BOOLEAN DEFAULT false NOT NULL",
+            *_LANES,
+            *_MODELS,
+            "ALTER TABLE measures SET (fillfactor = 50, autovacuum_vacuum_threshold = 500)",
         ),
     ),
 )

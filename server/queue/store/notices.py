@@ -19,7 +19,7 @@ from typing import Any
 import psycopg
 import sqlalchemy as sa
 
-from server.queue.facts.news import Anything, Available, Ended, KeysChanged, Listener, Moved, News
+from server.queue.facts.news import Anything, Available, Ended, KeysChanged, Listener, ModelsChanged, Moved, News
 from server.queue.facts.states import Status
 from server.queue.store.sessions import CHANNEL, CONNECT_SECONDS
 
@@ -126,7 +126,7 @@ def _payloads(sender: str, news: Sequence[News]) -> Iterator[str]:
         yield f"[{','.join(page)}]"
 
 
-def _encoded(news: Available | Moved | KeysChanged | Anything) -> list[str]:
+def _encoded(news: Available | Moved | KeysChanged | ModelsChanged | Anything) -> list[str]:
     match news:
         case Available(tier):
             return ["available", tier]
@@ -134,6 +134,8 @@ def _encoded(news: Available | Moved | KeysChanged | Anything) -> list[str]:
             return ["moved", key, tier, status.value]
         case KeysChanged():
             return ["keys"]
+        case ModelsChanged():
+            return ["models"]
     return ["anything"]
 
 
@@ -145,6 +147,8 @@ def _decoded(fields: Any) -> News:
             return Moved(key, tier, Status(status))
         case ["keys"]:
             return KeysChanged()
+        case ["models"]:
+            return ModelsChanged()
     return Anything()  # a server of a newer version may send news of another kind
 
 

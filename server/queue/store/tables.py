@@ -24,6 +24,11 @@ def literal(status: Status) -> sa.ColumnElement[str]:
     return sa.literal_column(f"'{status.value}'", sa.Text)
 
 
+def in_lane(*, canary: bool) -> sa.ColumnElement[bool]:
+    """Of the canary's lane, or of the main model's, as part of the SQL text: it costs no value."""
+    return predictions.c.canary == (sa.true() if canary else sa.false())
+
+
 def _index(name: str, *columns: sa.ColumnElement[Any], where: sa.ColumnElement[bool], unique: bool = False) -> None:
     sa.Index(name, *columns, unique=unique, sqlite_where=where, postgresql_where=where)
 
@@ -70,6 +75,8 @@ predictions = sa.Table(
     sa.Column("error", sa.Text),
     sa.Column("predict_ms", sa.Float),
     sa.Column("reason", sa.Text, nullable=False, server_default=""),
+    # Its lane: whether it waits for a worker of its tier's canary, or for one of the main model.
+    sa.Column("canary", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.CheckConstraint(f"status IN {_in(frozenset(Status))}"),
     sa.CheckConstraint(f"(completed_at IS NOT NULL) = (status IN {_in(FINAL)})"),
     sa.CheckConstraint("(lease_until IS NOT NULL) = (status = 'leased')"),
@@ -88,6 +95,7 @@ jobs = sa.Table(
     sa.Column("reason", sa.Text, nullable=False),
     sa.Column("blamed", sa.Boolean, nullable=False),
     sa.Column("heard_at", sa.Float),
+    sa.Column("model", sa.Text, nullable=False, server_default=""),  # which its workers run: ``Served.key``
 )
 
 reports = sa.Table(
@@ -99,7 +107,7 @@ reports = sa.Table(
 )
 
 # Kept by triggers. A tier's depth is the sum over its slots, and the turn that it has reached their highest one: the
-# turn of what was leased last.
+# turn of what was leased last. What is of the canary's lane is counted in ``queued`` and ``leased``, too.
 depths = sa.Table(
     "depths",
     metadata,
@@ -109,6 +117,8 @@ depths = sa.Table(
     sa.Column("leased", sa.Integer, nullable=False),
     sa.Column("bytes", sa.BigInteger, nullable=False, server_default=sa.text("0")),  # of queued and leased ones
     sa.Column("turn", sa.BigInteger, nullable=False, server_default=sa.text("0")),
+    sa.Column("canary_queued", sa.Integer, nullable=False, server_default=sa.text("0")),
+    sa.Column("canary_leased", sa.Integer, nullable=False, server_default=sa.text("0")),
 )
 
 # Kept by triggers. How many wait is counted in three levels: at level 0 those of each 1024 turns (``turn`` is then the
@@ -180,6 +190,50 @@ uses = sa.Table(
     sa.Column("until", sa.Float, nullable=False),
 )
 
+# The models that were pushed. ``files`` is JSON: the SHA-256 and the size of each.
+models = sa.Table(
+    "models",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("version", sa.Text, primary_key=True),
+    sa.Column("digest", sa.Text, nullable=False),
+    sa.Column("record", sa.Text, nullable=False),
+    sa.Column("files", sa.Text, nullable=False),
+    sa.Column("pushed_at", sa.Float, nullable=False),
+)
+
+model_tags = sa.Table(
+    "model_tags",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("tag", sa.Text, primary_key=True),
+    sa.Column("version", sa.Text, nullable=False),
+)
+
+# What each tier serves, as JSON.
+serving = sa.Table(
+    "serving",
+    metadata,
+    sa.Column("tier", sa.Text, primary_key=True),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("at", sa.Float, nullable=False),
+)
+
+# How each model did in a tier: the sum over its slots, one for each session, as in ``uses``. ``milliseconds`` is JSON.
+measures = sa.Table(
+    "measures",
+    metadata,
+    sa.Column("tier", sa.Text, primary_key=True),
+    sa.Column("model", sa.Text, primary_key=True),
+    sa.Column("slot", sa.Integer, primary_key=True),
+    sa.Column("predictions", sa.BigInteger, nullable=False),
+    sa.Column("pictures", sa.BigInteger, nullable=False),
+    sa.Column("failed", sa.BigInteger, nullable=False),
+    sa.Column("unsure", sa.BigInteger, nullable=False),
+    sa.Column("milliseconds", sa.Text, nullable=False),
+    sa.Column("touched_at", sa.Float, nullable=False),
+)
+
 # What all servers of an installation share and nobody else knows, by its name.
 secrets = sa.Table(
     "secrets",
@@ -192,8 +246,9 @@ _p = predictions.c
 _queued = _p.status == literal(Status.QUEUED)
 _leased = _p.status == literal(Status.LEASED)
 # With the status, though it is the same in every entry: without it, SQLite looks at each row that it counts.
-_index("predictions_queue", _p.tier, _p.priority, _p.turn, _p.accepted_at, _p.seq, _p.status, where=_queued)
-_index("predictions_oldest", _p.tier, _p.accepted_at, where=_queued)
+_place = (_p.priority, _p.turn, _p.accepted_at, _p.seq)
+_index("predictions_queue", _p.tier, _p.canary, *_place, _p.status, where=_queued)
+_index("predictions_oldest", _p.tier, _p.canary, _p.accepted_at, where=_queued)
 _index("predictions_deadline", _p.tier, _p.deadline_at, where=_queued)
 _index("predictions_lease", _p.tier, _p.lease_until, where=_leased)
 _index("predictions_holder", _p.job, where=_leased)
@@ -206,6 +261,7 @@ _index("predictions_caller", _p.tier, _p.caller, _p.size, where=_queued)
 sa.Index("uses_until", uses.c.until)
 _index("jobs_live", jobs.c.opened_at, where=jobs.c.ended_at.is_(None))
 sa.Index("jobs_tier", jobs.c.tier, jobs.c.ended_at)
+sa.Index("jobs_model", jobs.c.tier, jobs.c.model, jobs.c.ended_at)
 _index("jobs_ended", jobs.c.ended_at, where=jobs.c.ended_at.is_not(None))
 
 # On PostgreSQL an UPDATE leaves a dead row behind. Rows change all the time: without these settings, dead ones would
@@ -215,6 +271,7 @@ _settings = (
     "ALTER TABLE depths SET (fillfactor = 20, autovacuum_vacuum_threshold = 500)",
     "ALTER TABLE waiting SET (fillfactor = 50, autovacuum_vacuum_threshold = 500)",
     "ALTER TABLE shares SET (fillfactor = 50, autovacuum_vacuum_threshold = 500)",
+    "ALTER TABLE measures SET (fillfactor = 50, autovacuum_vacuum_threshold = 500)",
 )
 for _text in _settings:
     _alter = sa.DDL(_text).execute_if(dialect="postgresql")  # type: ignore[no-untyped-call]

@@ -1,8 +1,9 @@
 """The triggers that count what is alive, for each database. Every migration makes them anew: no step names them.
 
 Counting 10,000 waiting rows takes 0.4 ms, twice as long as a whole submit: hence two tables of counts. ``depths`` says
-how much of each tier is alive, and which turn was leased last. ``waiting`` says how many wait of each 1024 turns, of
-each turn, and of each moment of a turn, which gives positions. A row that is inserted in a final state costs nothing.
+how much of each tier is alive, how much of that is of the canary's lane, and which turn was leased last. ``waiting``
+says how many wait of each 1024 turns, of each turn, and of each moment of a turn, which gives positions. A row that is
+inserted in a final state costs nothing.
 """
 
 from __future__ import annotations
@@ -11,12 +12,12 @@ from __future__ import annotations
 DROP = {
     "sqlite": tuple(
         f"DROP TRIGGER IF EXISTS predictions_{name}"
-        for name in ("inserted", "moved", "deleted", "arrived", "queued", "unqueued", "gone")
+        for name in ("inserted", "moved", "laned", "deleted", "arrived", "queued", "unqueued", "gone")
     ),
     "postgresql": (
         *(
             f"DROP TRIGGER IF EXISTS predictions_{name} ON predictions"
-            for name in ("counted", "inserted", "moved", "deleted")
+            for name in ("counted", "inserted", "moved", "laned", "deleted")
         ),
         "DROP FUNCTION IF EXISTS predictions_counted()",
     ),
@@ -51,14 +52,17 @@ CREATE = {
     "sqlite": (
         """
         CREATE TRIGGER predictions_inserted AFTER INSERT ON predictions WHEN new.completed_at IS NULL BEGIN
-            INSERT INTO depths (tier, slot, queued, leased, bytes, turn)
+            INSERT INTO depths (tier, slot, queued, leased, bytes, turn, canary_queued, canary_leased)
             VALUES (
                 new.tier, 0, new.status = 'queued', new.status = 'leased', new.size,
-                iif(new.status = 'leased', new.turn, 0)
+                iif(new.status = 'leased', new.turn, 0),
+                new.canary AND new.status = 'queued', new.canary AND new.status = 'leased'
             )
             ON CONFLICT (tier, slot) DO UPDATE SET
                 queued = queued + excluded.queued, leased = leased + excluded.leased, bytes = bytes + excluded.bytes,
-                turn = max(turn, excluded.turn);
+                turn = max(turn, excluded.turn),
+                canary_queued = canary_queued + excluded.canary_queued,
+                canary_leased = canary_leased + excluded.canary_leased;
         END
         """,
         """
@@ -67,8 +71,18 @@ CREATE = {
                 queued = queued - (old.status = 'queued') + (new.status = 'queued'),
                 leased = leased - (old.status = 'leased') + (new.status = 'leased'),
                 bytes = bytes - iif(new.status IN ('queued', 'leased'), 0, old.size),
-                turn = max(turn, iif(new.status = 'leased', new.turn, 0))
+                turn = max(turn, iif(new.status = 'leased', new.turn, 0)),
+                canary_queued = canary_queued + new.canary * ((new.status = 'queued') - (old.status = 'queued')),
+                canary_leased = canary_leased + new.canary * ((new.status = 'leased') - (old.status = 'leased'))
             WHERE tier = new.tier;
+        END
+        """,
+        """
+        CREATE TRIGGER predictions_laned AFTER UPDATE OF canary ON predictions WHEN old.completed_at IS NULL BEGIN
+            UPDATE depths SET
+                canary_queued = canary_queued + (new.canary - old.canary) * (old.status = 'queued'),
+                canary_leased = canary_leased + (new.canary - old.canary) * (old.status = 'leased')
+            WHERE tier = old.tier;
         END
         """,
         """
@@ -76,7 +90,9 @@ CREATE = {
             UPDATE depths SET
                 queued = queued - (old.status = 'queued'),
                 leased = leased - (old.status = 'leased'),
-                bytes = bytes - old.size
+                bytes = bytes - old.size,
+                canary_queued = canary_queued - (old.canary AND old.status = 'queued'),
+                canary_leased = canary_leased - (old.canary AND old.status = 'leased')
             WHERE tier = old.tier;
         END
         """,
@@ -100,17 +116,23 @@ CREATE = {
             more_queued integer := (is_now = 'queued')::int - (was = 'queued')::int;
             more_leased integer := (is_now = 'leased')::int - (was = 'leased')::int;
             more_bytes bigint := (more_queued + more_leased)::bigint * coalesce(new.size, old.size);
+            was_canary text := CASE WHEN old.canary THEN was ELSE '' END;
+            is_canary text := CASE WHEN new.canary THEN is_now ELSE '' END;
         BEGIN
-            INSERT INTO depths AS d (tier, slot, queued, leased, bytes, turn)
+            INSERT INTO depths AS d (tier, slot, queued, leased, bytes, turn, canary_queued, canary_leased)
             VALUES (
                 of_tier, of_slot, more_queued, more_leased, more_bytes,
-                CASE is_now WHEN 'leased' THEN of_turn ELSE 0 END
+                CASE is_now WHEN 'leased' THEN of_turn ELSE 0 END,
+                (is_canary = 'queued')::int - (was_canary = 'queued')::int,
+                (is_canary = 'leased')::int - (was_canary = 'leased')::int
             )
             ON CONFLICT (tier, slot) DO UPDATE SET
                 queued = d.queued + excluded.queued,
                 leased = d.leased + excluded.leased,
                 bytes = d.bytes + excluded.bytes,
-                turn = greatest(d.turn, excluded.turn);
+                turn = greatest(d.turn, excluded.turn),
+                canary_queued = d.canary_queued + excluded.canary_queued,
+                canary_leased = d.canary_leased + excluded.canary_leased;
             IF more_queued <> 0 THEN
                 INSERT INTO waiting AS w (tier, level, priority, turn, moment, slot, queued)
                 VALUES
@@ -130,6 +152,10 @@ CREATE = {
         """
         CREATE TRIGGER predictions_moved AFTER UPDATE OF status ON predictions
         FOR EACH ROW WHEN (old.status <> new.status) EXECUTE FUNCTION predictions_counted()
+        """,
+        """
+        CREATE TRIGGER predictions_laned AFTER UPDATE OF canary ON predictions FOR EACH ROW
+        WHEN (old.canary <> new.canary AND old.status = new.status) EXECUTE FUNCTION predictions_counted()
         """,
         """
         CREATE TRIGGER predictions_deleted AFTER DELETE ON predictions

@@ -46,7 +46,7 @@ def done(arrival: Arrival, error: dict[str, Any] | None = None, model: str | Non
 
 
 def places(world: World, until: Place | None = None, beside: Beside | None = None, most: int = 1) -> tuple[int, Any]:
-    given = {} if beside is None else {"beside": beside}
+    given: dict[str, Any] = {} if beside is None else {"beside": beside}
     granted = world.queue.lease("free", "job", most, MANY, 30.0, until=until, **given).result()
     return len(granted.leased), granted.next
 
