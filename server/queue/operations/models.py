@@ -25,7 +25,7 @@ STEP = 1e-3  # seconds that a push comes after the one before it of the same nam
 _m, _t, _s = models.c, model_tags.c, serving.c
 _SHOWN = (_m.name, _m.version, _m.digest, _m.files, _m.pushed_at)
 _this = (_m.name == bind("of"), _m.version == bind("at"))
-_ALL = sa.select(*_SHOWN).order_by(_m.name, _m.pushed_at, _m.version)
+_ALL = sa.select(*_SHOWN)
 _OF_NAME = _ALL.where(_m.name == bind("of")).add_columns(_m.record)
 _LOCKED = sa.select(_m.digest).where(*_this).with_for_update()
 _COUNT = sa.select(sa.func.count()).select_from(models)
@@ -33,7 +33,7 @@ _LATEST = sa.select(sa.func.coalesce(sa.func.max(_m.pushed_at), 0.0).label("at")
 _ADD = sa.insert(models).values({column.name: bind(f"new_{column.name}") for column in _m})
 _PUSH_AGAIN = sa.update(models).where(*_this).values(pushed_at=bind("now_at"))
 _REMOVE = sa.delete(models).where(*_this)
-_TAGS = sa.select(_t.name, _t.tag, _t.version).order_by(_t.name, _t.tag)
+_TAGS = sa.select(_t.name, _t.tag, _t.version)
 _TAGS_OF_NAME = _TAGS.where(_t.name == bind("of"))
 _MOVE_TAG = sa.update(model_tags).where(_t.name == bind("of"), _t.tag == bind("word")).values(version=bind("to"))
 _ADD_TAG = sa.insert(model_tags).values(name=bind("of"), tag=bind("word"), version=bind("to"))
@@ -159,8 +159,8 @@ def _tags(rows: Sequence[Row]) -> dict[tuple[str, str], str]:
     return {(row.name, row.tag): row.version for row in rows}
 
 
-def _models(rows: Sequence[Row], tags: Sequence[Row]) -> list[StoredModel]:
-    """Models of rows that are in the order of their pushes."""
+def _models(found: Sequence[Row], tags: Sequence[Row]) -> list[StoredModel]:
+    rows = sorted(found, key=lambda row: (row.name, row.pushed_at, row.version))
     latest = {row.name: row.version for row in rows}
     of_each: dict[tuple[str, str], list[str]] = {}
     for (name, tag), version in _tags(tags).items():

@@ -17,6 +17,8 @@ class Entry:
     turn: int
     order: int
     deadline_at: float
+    accepted_at: float
+    canary: bool
     status: Status = Status.QUEUED
     attempts: int = 0
     solo: bool = False
@@ -43,8 +45,14 @@ class Model:
         self.finish: dict[tuple[str, str], tuple[float, float]] = {}  # of each caller in a tier, and when it was set
         self._order = 0
 
-    def waiting(self, tier: str) -> list[Entry]:
-        queued = [one for one in self.entries.values() if one.status is Status.QUEUED and one.submission.tier == tier]
+    def alive(self, tier: str, status: Status, *, canary: bool | None = None) -> list[Entry]:
+        """The predictions of a tier that have this state, in one lane or, without ``canary``, in both."""
+        lanes = (False, True) if canary is None else (canary,)
+        found = [one for one in self.entries.values() if one.status is status and one.submission.tier == tier]
+        return [one for one in found if one.canary in lanes]
+
+    def waiting(self, tier: str, *, canary: bool | None = None) -> list[Entry]:
+        queued = self.alive(tier, Status.QUEUED, canary=canary)
         return sorted(queued, key=lambda one: (one.submission.priority, one.turn, one.order))
 
     def held(self, job: str) -> list[Entry]:
@@ -71,6 +79,8 @@ class Model:
             turn=math.floor(start),
             order=self._order,
             deadline_at=self.now + submission.deadline,
+            accepted_at=self.now,
+            canary=submission.canary,
         )
 
     def reach(self, tier: str, turn: int) -> int:
@@ -86,13 +96,22 @@ class Model:
             if at <= self.now - IDLE_SECONDS and whose not in busy:
                 del self.finish[whose]
 
-    def choose(self, tier: str, job: str, most: int, most_bytes: int) -> list[Entry]:
+    def end_canary(self, tier: str) -> int:
+        moved = self.waiting(tier, canary=True)
+        for one in moved:
+            one.canary = False
+        return len(moved)
+
+    def leasable(self, tier: str, *, canary: bool) -> list[Entry]:
+        return [one for one in self.waiting(tier, canary=canary) if one.deadline_at > self.now]
+
+    def choose(self, tier: str, job: str, most: int, most_bytes: int, *, canary: bool) -> list[Entry]:
         """The predictions that a lease should contain."""
         held = self.held(job)
         if any(one.solo for one in held):
             return []
         chosen: list[Entry] = []
-        for one in [one for one in self.waiting(tier) if one.deadline_at > self.now][:most]:
+        for one in self.leasable(tier, canary=canary)[:most]:
             if one.solo:
                 return chosen or ([] if held else [one])
             if chosen and sum(each.submission.size for each in [*chosen, one]) > most_bytes:

@@ -75,14 +75,21 @@ class World:
     def submit(self, **changes: Any) -> str:
         return self.queue.submit(self.submission(**changes), MANY).result().prediction.id
 
-    def job(self, name: str = "job", tier: str = "free") -> str:
-        self.queue.open_job(name, tier, f"run-{name}").result()
+    def job(self, name: str = "job", tier: str = "free", model: str = "") -> str:
+        self.queue.open_job(name, tier, f"run-{name}", model).result()
         return name
 
     def lease(
-        self, job: str = "job", most: int = 100, *, tier: str = "free", most_bytes: int = MANY, seconds: float = 30.0
+        self,
+        job: str = "job",
+        most: int = 100,
+        *,
+        tier: str = "free",
+        most_bytes: int = MANY,
+        seconds: float = 30.0,
+        canary: bool = False,
     ) -> list[Leased]:
-        return self.queue.lease(tier, job, most, most_bytes, seconds).result().leased
+        return self.queue.lease(tier, job, most, most_bytes, seconds, canary=canary).result().leased
 
     def complete(self, leased: Leased, job: str = "job", *, error: dict[str, Any] | None = None) -> str:
         return self.queue.complete(job, [completion(leased.id, leased.token, error)]).result()[0]

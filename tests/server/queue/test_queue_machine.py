@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from server.queue import FINAL, Prediction, QueueFull, Status, UnknownJob
+from server.queue import FINAL, Depth, Lane, Prediction, QueueFull, Status, UnknownJob
 from tests.server.queue.queue_model import Model
 from tests.server.queue.queue_world import RESULTS, TwoServersWorld, World, completion, invalid
 
@@ -21,6 +21,7 @@ pytestmark = pytest.mark.timeout(400)  # there are sixty runs of fifty steps on 
 MEMORY = Path("/dev/shm")
 TIERS = st.sampled_from(["free", "premium"])
 ATTEMPTS = st.integers(1, 3)
+NOTHING = Depth(0, 0, None)
 
 
 class QueueMachine(RuleBasedStateMachine):
@@ -53,6 +54,7 @@ class QueueMachine(RuleBasedStateMachine):
         fingerprint=st.sampled_from(["x", "y"]),
         limit=st.sampled_from([2, 1000, 1000]),
         images=st.sampled_from([1, 1, 3]),
+        canary=st.booleans(),
         weight=st.sampled_from([0.5, 1.0, 1.0, 4.0]),
         callers=st.lists(st.sampled_from(["owner:anna", "owner:ben", "address:127.0.0.1/32"]), min_size=1, max_size=5),
     )
@@ -85,21 +87,25 @@ class QueueMachine(RuleBasedStateMachine):
         most=st.integers(0, 4),
         most_bytes=st.sampled_from([50, 1000]),
         seconds=st.sampled_from([10, 30]),
+        canary=st.booleans(),
     )
-    def lease(self, data: st.DataObject, most: int, most_bytes: int, seconds: float) -> None:
+    def lease(self, data: st.DataObject, most: int, most_bytes: int, seconds: float, canary: bool) -> None:
         job = self.any_job(data)
         tier = self.model.jobs.get(job, "free")
-        future = self.world.queue.lease(tier, job, most, most_bytes, seconds)
+        future = self.world.queue.lease(tier, job, most, most_bytes, seconds, canary=canary)
         if job not in self.model.jobs:
             assert isinstance(future.exception(), UnknownJob)
             return
-        expected = self.model.choose(tier, job, most, most_bytes)
+        expected = self.model.choose(tier, job, most, most_bytes, canary=canary)
+        left = [one for one in self.model.leasable(tier, canary=canary) if one not in expected]
         granted = future.result()
         leased = granted.leased
         assert [(one.id, one.attempt, one.solo) for one in leased] == [
             (entry.submission.id, entry.attempts + 1, entry.solo) for entry in expected
         ]
         assert granted.turn == max((entry.turn for entry in expected), default=0)
+        first = (left[0].submission.priority, left[0].turn, left[0].accepted_at) if left else None
+        assert granted.next == first
         for one, entry in zip(leased, expected, strict=True):
             self.model.lease(entry, job, one.token, seconds)
             self.leases.append((job, one.id, one.token))
@@ -166,6 +172,10 @@ class QueueMachine(RuleBasedStateMachine):
         assert self.world.queue.forget_shares().result() is None
         self.model.forget_shares()
 
+    @rule(tier=TIERS)
+    def end_canary(self, tier: str) -> None:
+        assert self.world.queue.end_canary(tier).result() == self.model.end_canary(tier)
+
     @rule(seconds=st.sampled_from([1, 9, 11, 31, 70, 400]))
     def time_passes(self, seconds: float) -> None:
         self.world.clock.advance(seconds)
@@ -209,7 +219,7 @@ class QueueMachine(RuleBasedStateMachine):
             assert seen is not None
             assert (seen.status, seen.attempts, seen.completed_at) == (entry.status, entry.attempts, entry.completed_at)
             assert (seen.job, seen.started_at is not None) == (entry.job, entry.started)
-            assert seen.turn == entry.turn
+            assert (seen.turn, seen.canary) == (entry.turn, entry.canary)
             if seen.status in FINAL:
                 assert self.finals.setdefault(name, seen) == seen
             else:
@@ -217,23 +227,27 @@ class QueueMachine(RuleBasedStateMachine):
 
     @invariant()
     def what_waits_is_counted_and_in_order(self) -> None:
-        depths: dict[str, Any] = self.world.queue.depths().result()
+        depths = self.world.queue.depths().result()
         for tier in ("free", "premium"):
             waiting = self.model.waiting(tier)
-            leased = [one for one in self.model.entries.values() if one.status is Status.LEASED]
-            if tier in depths:
-                assert depths[tier].queued == len(waiting)
-                alive = [*waiting, *(one for one in leased if one.submission.tier == tier)]
-                assert depths[tier].bytes == sum(one.submission.size for one in alive)
-                assert depths[tier].leased == sum(one.submission.tier == tier for one in leased)
-            else:
-                assert not waiting
+            assert depths.get(tier, NOTHING) == self.depth(tier)
             positions = [self.world.queue.position(one.submission.id) for one in waiting]
             assert [position.result().position for position in positions] == list(range(1, len(waiting) + 1))  # type: ignore[union-attr]
 
     @invariant()
     def live_jobs_are_known(self) -> None:
         assert {row.name: row.tier for row in self.world.queue.jobs().result()} == self.model.jobs
+
+    def depth(self, tier: str) -> Depth:
+        lanes = []
+        for canary in (None, True):
+            queued, leased = (self.model.alive(tier, of, canary=canary) for of in (Status.QUEUED, Status.LEASED))
+            oldest = min((one.accepted_at for one in queued), default=None)
+            lanes.append((queued, leased, oldest))
+        (queued, leased, oldest), (waits, held, first) = lanes
+        size = sum(one.submission.size for one in (*queued, *leased))
+        canary_lane = Lane(len(waits), len(held), first) if waits or held else None
+        return Depth(len(queued), len(leased), oldest, size, canary_lane)
 
     def any_job(self, data: st.DataObject) -> str:
         return f"job-{data.draw(st.integers(1, self.names))}"

@@ -9,18 +9,19 @@ from typing import Any
 
 import pytest
 
-from server.queue import Arrival, Use
+from server.queue import Arrival, Measured, Serving, StoredModel, Use
 from server.queue.store.statements import Prepared, Statements
 from tests.server.queue.queue_world import MANY, PostgresWorld, World, pairs
 
 USE = Use("free", "owner:anna", 1, 1, 1, 0.0)
+MODEL = StoredModel("lite0", "3f9a2c81", "3f9a2c81" * 8, "{}", (), 0.0)
 Run = Callable[[World], object]
 # How each operation is run, and which indexes its statements on ``predictions`` and ``jobs`` must use.
 OPERATIONS: dict[str, tuple[Run, set[str]]] = {
     "submit": (lambda world: world.submit(idempotency_key="k", fingerprint="f"), {"predictions_key"}),
     "refuse": (lambda world: world.queue.submit(world.submission(), 0).exception(), {"predictions_oldest"}),
     "bounded": (
-        lambda world: world.queue.submit(world.submission(), MANY, MANY, 0.0, 9, 99999).result(),
+        lambda world: world.queue.submit(world.submission(), MANY, MANY, 0.0, 99, 99999).result(),
         {"predictions_caller"},
     ),
     "find_key": (lambda world: world.queue.find_key("anna", "k", "f").result(), {"predictions_key"}),
@@ -36,10 +37,19 @@ OPERATIONS: dict[str, tuple[Run, set[str]]] = {
     ),
     "cancel": (lambda world: world.queue.cancel(world.lease()[0].id).result(), {"id", "seq", "predictions_queue"}),
     "lease": (lambda world: world.lease(), {"predictions_queue", "predictions_holder", "seq", "name"}),
+    "lease of a canary": (
+        lambda world: world.lease(canary=True),
+        {"predictions_queue", "predictions_holder", "seq", "name"},
+    ),
     "extend": (lambda world: world.queue.extend("job", pairs(world.lease()), 9).result(), {"id", "seq"}),
     "release": (lambda world: world.queue.release("job", pairs(world.lease())).result(), {"id", "seq"}),
     "complete": (lambda world: world.complete(world.lease()[0]), {"id", "seq", "predictions_queue"}),
+    "complete of a canary": (
+        lambda world: world.complete(world.lease(canary=True)[0]),
+        {"id", "seq", "predictions_queue"},
+    ),
     "depths": (lambda world: world.queue.depths().result(), {"predictions_oldest"}),
+    "end_canary": (lambda world: world.queue.end_canary("free").result(), {"predictions_queue", "seq"}),
     "pace": (lambda world: world.queue.pace("free").result(), {"predictions_completed"}),
     "reclaim": (lambda world: expire(world), {"predictions_lease", "predictions_deadline", "seq"}),
     "abort_tier": (
@@ -60,6 +70,13 @@ OPERATIONS: dict[str, tuple[Run, set[str]]] = {
     "end_job": (lambda world: crash(world), {"predictions_holder", "seq", "name"}),
     "jobs": (lambda world: world.queue.jobs().result(), {"jobs_live"}),
     "strikes": (lambda world: world.queue.strikes("free").result(), {"jobs_tier"}),
+    "strikes of a model": (lambda world: world.queue.strikes("free", "lite0@1").result(), {"jobs_model"}),
+    "add_model": (lambda world: [world.queue.add_model(MODEL, ["best"]).result() for _ in range(2)], set()),
+    "remove_model": (lambda world: world.queue.remove_model("lite0", "0").result(), set()),
+    "tag_model": (lambda world: world.queue.tag_model("lite0", "best", "0").result(), set()),
+    "model": (lambda world: world.queue.model("lite0", "0").result(), set()),
+    "serve": (lambda world: [world.queue.serve("free", Serving()).result() for _ in range(2)], set()),
+    "measure": (lambda world: world.queue.measure([("free", "lite0@1", Measured(1))]).result(), set()),
 }
 
 
@@ -98,8 +115,8 @@ def postgres(tmp_path: Path) -> Iterator[World]:
 
 def fill(world: World) -> None:
     world.job()
-    for _ in range(5):
-        world.submit()
+    for number in range(10):
+        world.submit(canary=number % 2 == 1)
 
 
 @pytest.fixture
