@@ -29,9 +29,8 @@ _COUNTS = ("predictions", "pictures", "failed", "unsure")
 _SHOWN = (_m.tier, _m.model, *(_m[name] for name in _COUNTS), _m.milliseconds)
 _MINE = (
     sa.select(*_SHOWN)
-    .where(_m.tier.in_(sa.bindparam("tiers", expanding=True)), _m.model.in_(sa.bindparam("keys", expanding=True)))
-    .where(_m.slot == bind("own"))
-    .order_by(_m.tier, _m.model)
+    .where(_m.tier == bind("of"), _m.model.in_(sa.bindparam("keys", expanding=True)), _m.slot == bind("own"))
+    .order_by(_m.model)
     .with_for_update()
 )
 _given = {name: bind(f"new_{name}") for name in (*_COUNTS, "milliseconds")}
@@ -56,12 +55,11 @@ class Measures(Operations):
     def measure(self, tx: Transaction, rows: Sequence[tuple[str, str, Measured]]) -> None:
         """Add what this server has measured of models (tier, ``Served.key``) since it last told."""
         more: dict[Pair, Measured] = {}
+        keys: dict[str, set[str]] = {}
         for tier, key, measured in rows:
             more[tier, key] = _sum(more.get((tier, key), Measured()), measured)
-        if not more:
-            return
-        tiers, keys = ({pair[at] for pair in more} for at in (0, 1))
-        found = tx.rows(_MINE, tiers=sorted(tiers), keys=sorted(keys), own=tx.slot)
+            keys.setdefault(tier, set()).add(key)
+        found = [row for tier in sorted(keys) for row in tx.rows(_MINE, of=tier, keys=sorted(keys[tier]), own=tx.slot)]
         known = {(row.tier, row.model): _measured(row) for row in found}
         for statement, pairs in ((_UPDATE, more.keys() & known), (_INSERT, more.keys() - known)):
             summed = [(pair, _sum(known.get(pair, Measured()), more[pair])) for pair in sorted(pairs)]
