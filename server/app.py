@@ -43,7 +43,7 @@ DISK_THREADS, STORE_THREADS = 4, 32  # an object store takes its time, and takes
 CLUSTER_THREADS, REVIEW_THREADS = 1, 2
 # The server pod's terminationGracePeriodSeconds in the chart counts on these 20 s.
 LAST_ANSWERS_SECONDS, LAST_ANSWERS_LOOK = 20.0, 0.02
-KEYS_SECONDS = 1.0  # how often the keys are looked at, since a notice of a change may be lost
+KEYS_SECONDS = SERVING_SECONDS = 1.0  # how often these are looked at, since a notice of a change may be lost
 LAST_LOOK_SECONDS = 3.0  # how long a server that stops waits for a look at its storage, which can hang
 
 
@@ -163,6 +163,9 @@ class Server:
             models=workers.models,
             internal_url=workers.server_url or "",
         )
+        self._serving = Loop(
+            "reading what the tiers serve", self.services.serving.refresh, lambda: SERVING_SECONDS, daemon=True
+        )
         self.internal_url = f"http://{_reachable(settings.host)}:{_port(self._internal_sockets)}"
         url = workers.server_url or self.internal_url
         self._leader = Leader(live, queue, blobs, workers.engine, url, clock, self.services.lobby.depths)
@@ -183,6 +186,7 @@ class Server:
         self._leader.start()
         self._watching.start()
         self._keys.start()
+        self._serving.start()
 
     async def stop(self) -> None:
         """Answer the waiting clients, end the workers, close everything. Nothing that was accepted is lost."""
@@ -198,7 +202,7 @@ class Server:
             server.stop()
             await server.close_all_connections()
         await self.services.allowances.stop()
-        for looking in (self._watching, self._keys):
+        for looking in (self._watching, self._keys, self._serving):
             looking.stop()
             await loop.run_in_executor(None, looking.join, LAST_LOOK_SECONDS)
         await loop.run_in_executor(None, self._storage.database.close)

@@ -27,7 +27,7 @@ from server.intake.pictures import Pictures
 from server.intake.submissions import Submissions
 from server.lobby import Handout, Lobby
 from server.metrics import Metrics
-from server.models import Models, Record
+from server.models import Models, Record, ServingView
 from server.queue import (
     FINAL,
     Anything,
@@ -39,6 +39,7 @@ from server.queue import (
     Queue,
     Recent,
     RecentByName,
+    Serving,
     Strikes,
     TierView,
 )
@@ -85,6 +86,7 @@ class Services:
     strikes: RecentByName[Strikes]
     pods: Recent[Sequence[Pod]]
     models: Recent[Mapping[str, Record]]
+    serving: ServingView
     gate: Gate
     allowances: Allowances
     uploads: Memory
@@ -163,6 +165,7 @@ class Services:
             strikes=RecentByName(queue.strikes, shown_seconds),
             pods=Recent(pods, shown_seconds),
             models=Recent(records, shown_seconds),
+            serving=ServingView(_not_decided),
             gate=Gate(depths, capacity, uploads, lobby.book.depth, allowances),
             allowances=allowances,
             uploads=uploads,
@@ -228,3 +231,9 @@ class Services:
 
 def _none(_: object) -> Mapping[str, Record]:
     return {}
+
+
+def _not_decided() -> Future[dict[str, Serving]]:
+    answered: Future[dict[str, Serving]] = Future()
+    answered.set_result({})
+    return answered

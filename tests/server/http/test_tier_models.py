@@ -11,7 +11,7 @@ from server.models import Models
 from server.settings.live import Live
 from server.settings.sources import Files
 from tests.server.http.http_site import Site, assert_problem, running
-from tests.server.test_models import LABELS, write
+from tests.server.models.test_folder import LABELS, write
 
 
 @pytest.fixture
@@ -30,7 +30,14 @@ def florist(folder: Path, tmp_path: Path) -> Iterator[Site]:
 
 def test_the_tiers_tell_version_and_classes_of_their_models(florist: Site) -> None:
     free, premium = (tier["model"] for tier in florist.get("/v1/tiers").json["tiers"])
-    assert free == {"name": "flowers", "variant": "int8", "runtime": "onnx", "version": "3f9a2c81", "classes": 3}
+    assert free == {
+        "name": "flowers",
+        "variant": "int8",
+        "runtime": "onnx",
+        "version": "3f9a2c81",
+        "classes": 3,
+        "canary": None,
+    }
     assert (premium["name"], premium["version"], premium["classes"]) == ("tf_efficientnet_lite2", None, None)
 
 
