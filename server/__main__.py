@@ -164,9 +164,9 @@ def serve(
     try:
         live = Live(read, Kept(state / "settings.json", read))
         if internal_url is not None:
-            workers, ready = cluster_workers(live, internal_url), _log_ready
+            workers, ready = cluster_workers(live, internal_url, models or _image_models()), _log_ready
         else:
-            workers, ready = local_workers(live.current.settings, state, models or state / "models"), _greet
+            workers, ready = local_workers(state, models or state / "models"), _greet
         access = Access.from_files(state, pepper_file, admin_token_file, keys_file)
         server = Server(live, Storage(state / "data", database_url, blobs_url), workers, access)
         _rarely_collect()
@@ -175,6 +175,12 @@ def serve(
         uvloop.run(serve(server, ready))
     except (ConfigError, CannotServe, CannotOpen, BlobsUnusable) as error:
         fail(redacted(str(error), database_url, blobs_url))
+
+
+def _image_models() -> Path | None:
+    """Where the server's image has the records of the models that the workers' image has."""
+    folder = os.environ.get("TIERSERVE_MODELS", "")
+    return Path(folder) if folder else None
 
 
 def _tell_url(state: Path, server: Server) -> None:

@@ -12,6 +12,7 @@ import socket
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,8 +30,8 @@ from server.http.services import Services
 from server.intake.capacity import LOOK_SECONDS, Capacity
 from server.leader.leader import Leader
 from server.leader.loop import Loop
-from server.models import Models
-from server.queue import Anything, Available, KeysChanged, News, PepperDiffers, Queue, QueueError
+from server.models import Catalog, Models, NoModel
+from server.queue import Anything, Available, KeysChanged, ModelsChanged, News, PepperDiffers, Queue, QueueError
 from server.settings.live import Live
 from server.settings.records import Settings
 from server.settings.values import ROOT
@@ -55,23 +56,23 @@ class CannotServe(Exception):
 class Workers:
     """Where Jobs run, how their workers show who they are, and where they find the server (None: on this machine).
 
-    ``models`` are those that workers can load, where they lie on this machine.
+    ``models`` is the folder of models of this machine, or of the records of those in the workers' image (None: there is
+    no such folder).
     """
 
     engine: Engine
     credentials: Credentials
     server_url: str | None = None
-    models: Models | None = None
+    models: Path | None = None
+
+    def catalog(self, queue: Queue) -> Catalog:
+        """All models that workers can load."""
+        folder = None if self.models is None else Models(self.models, image=self.server_url is not None)
+        return Catalog(queue, folder)
 
 
-def local_workers(settings: Settings, state: Path, models: Path) -> Workers:
-    """Subprocesses of this machine. Raises ``CannotServe`` if no tier has a usable model, or for a bad state folder."""
-    found = Models(models)
-    complaints = found.complaints(settings.tiers.values())
-    if {name for stopped in complaints.values() for name in stopped} == set(settings.tiers):
-        raise CannotServe("\n".join(complaints))
-    for sentence, stopped in complaints.items():
-        log.error("%s. Until then no worker can start for the tier %s", sentence, ", ".join(stopped))
+def local_workers(state: Path, models: Path) -> Workers:
+    """Subprocesses of this machine. Raises ``CannotServe`` for a bad state folder."""
     # Workers get these variables only: those of the server may contain the password of the database.
     base = {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
@@ -81,12 +82,12 @@ def local_workers(settings: Settings, state: Path, models: Path) -> Workers:
     }
     tokens = WorkerTokens(secrets.token_bytes(32))  # need not outlive this process: local workers end with it
     try:
-        return Workers(LocalEngine(base, tokens.mint, state / "logs", ROOT), tokens, models=found)
+        return Workers(LocalEngine(base, tokens.mint, state / "logs", ROOT), tokens, models=models)
     except OSError as error:
         raise CannotServe(f"{error.filename} cannot be used for logs: {error.strerror}") from error
 
 
-def cluster_workers(live: Live, server_url: str) -> Workers:
+def cluster_workers(live: Live, server_url: str, models: Path | None) -> Workers:
     """Jobs of the cluster that this runs in, or that KUBECONFIG names. Raises ``CannotServe`` when it names none."""
     from server.engines.cluster import Cluster
     from server.engines.kubernetes import KubernetesEngine
@@ -101,7 +102,7 @@ def cluster_workers(live: Live, server_url: str) -> Workers:
     def namespaces() -> dict[str, str]:
         return {tier.namespace: tier.name for tier in live.current.settings.tiers.values()}
 
-    return Workers(KubernetesEngine(cluster), WorkerReviews(cluster, namespaces), server_url)
+    return Workers(KubernetesEngine(cluster), WorkerReviews(cluster, namespaces), server_url, models)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,15 +161,20 @@ class Server:
             reviews=self._reviews,
             clock=clock,
             capacity=capacity,
-            models=workers.models,
+            catalog=workers.catalog(queue),
             internal_url=workers.server_url or "",
         )
+        with suppress(QueueError, TimeoutError):  # the first predictions shall go where the last ones went
+            self.services.serving.refresh()
         self._serving = Loop(
             "reading what the tiers serve", self.services.serving.refresh, lambda: SERVING_SECONDS, daemon=True
         )
         self.internal_url = f"http://{_reachable(settings.host)}:{_port(self._internal_sockets)}"
         url = workers.server_url or self.internal_url
-        self._leader = Leader(live, queue, blobs, workers.engine, url, clock, self.services.lobby.depths)
+        catalog = workers.catalog(queue)  # of its own: what the leader uses shall not push out what readers use
+        if workers.server_url is None:
+            _look_for_models(catalog, settings)
+        self._leader = Leader(live, queue, blobs, workers.engine, url, catalog, clock, self.services.lobby.depths)
 
     @property
     def url(self) -> str:
@@ -217,6 +223,9 @@ class Server:
             self._leader.nudge()
         if any(isinstance(one, KeysChanged | Anything) for one in news):
             self._keys.nudge()
+        if any(isinstance(one, ModelsChanged | Anything) for one in news):
+            self._serving.nudge()
+            self._leader.nudge()
 
     async def _wait_until_answered(self, end: float) -> None:
         """Until every request under way, uploads too, has its answer."""
@@ -249,6 +258,24 @@ def _keyring(queue: Queue, access: Access, clock: Callable[[], float]) -> Keyrin
     except (QueueError, TimeoutError) as error:
         raise CannotServe(f"the keys cannot be read: {error}") from error
     return keyring
+
+
+def _look_for_models(catalog: Catalog, settings: Settings) -> None:
+    """Tell what the tiers lack. Raises ``CannotServe`` if none has a usable model."""
+    lacking: dict[str, list[str]] = {}
+    try:
+        catalog.refresh()
+        for name, tier in settings.tiers.items():
+            try:
+                catalog.usable(tier, tier.model.name)
+            except NoModel as error:
+                lacking.setdefault(str(error), []).append(name)
+    except (QueueError, TimeoutError) as error:
+        raise CannotServe(f"the models cannot be read: {error}") from error
+    if sum(map(len, lacking.values())) == len(settings.tiers):
+        raise CannotServe("\n".join(lacking))
+    for sentence, tiers in lacking.items():
+        log.error("%s. Until then the tier %s has only a model that it served before", sentence, ", ".join(tiers))
 
 
 def _bind(port: int, host: str, key: str) -> list[socket.socket]:

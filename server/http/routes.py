@@ -21,6 +21,7 @@ from server.http.public.base import NotFoundHandler
 from server.http.public.classify import ClassifyHandler
 from server.http.public.health import HealthHandler, ReadyHandler
 from server.http.public.listing import PredictionsHandler
+from server.http.public.models import ModelHandler, ModelsHandler
 from server.http.public.predictions import PredictionHandler
 from server.http.public.tiers import ConfigHandler, TierHandler, TiersHandler
 from server.http.services import Services
@@ -35,6 +36,8 @@ PUBLIC: Mapping[str, type[BaseHandler]] = {
     "/img-classification/{tier}": ClassifyHandler,
     "/v1/predictions": PredictionsHandler,
     "/v1/predictions/{id}": PredictionHandler,
+    "/v1/models": ModelsHandler,
+    "/v1/models/{reference}": ModelHandler,
     "/v1/tiers": TiersHandler,
     "/v1/tiers/{tier}": TierHandler,
     "/config": ConfigHandler,

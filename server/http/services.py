@@ -27,7 +27,7 @@ from server.intake.pictures import Pictures
 from server.intake.submissions import Submissions
 from server.lobby import Handout, Lobby
 from server.metrics import Metrics
-from server.models import Models, Record, ServingView
+from server.models import Catalog, Record, ServingView
 from server.queue import (
     FINAL,
     Anything,
@@ -39,7 +39,6 @@ from server.queue import (
     Queue,
     Recent,
     RecentByName,
-    Serving,
     Strikes,
     TierView,
 )
@@ -60,9 +59,9 @@ class Services:
 
     ``token_checks`` says how many each address may cause, ``wrong_keys`` how many wrong keys each may send.
     ``uploads`` counts the pictures of requests that are not accepted yet, ``work`` what workers send, and ``frames``
-    the pictures on their way to workers, with the copies that are made of them. ``models`` has the records of the
-    tiers' models, by the names in the settings; there are none in a cluster, where they lie in the workers' image.
-    ``internal_url`` is where workers of a cluster find the server, and empty on a laptop.
+    the pictures on their way to workers, with the copies that are made of them. ``serving`` is what the tiers serve,
+    ``models`` the records of that, by NAME@VERSION, and ``catalog`` finds any model. ``internal_url`` is where workers
+    of a cluster find the server, and empty on a laptop.
     ``underway`` are the requests that have no answer yet. ``big_json`` lets one long text be parsed at a time.
     """
 
@@ -87,6 +86,7 @@ class Services:
     pods: Recent[Sequence[Pod]]
     models: Recent[Mapping[str, Record]]
     serving: ServingView
+    catalog: Catalog
     gate: Gate
     allowances: Allowances
     uploads: Memory
@@ -116,7 +116,7 @@ class Services:
         reviews: Executor,
         clock: Callable[[], float],
         capacity: Capacity,
-        models: Models | None = None,
+        catalog: Catalog | None = None,
         internal_url: str = "",
         recent_seconds: float = RECENT_SECONDS,
         monotonic: Callable[[], float] = time.monotonic,
@@ -131,8 +131,12 @@ class Services:
         def pods() -> Future[Sequence[Pod]]:
             return cluster.submit(engine.pods, list(live.current.settings.tiers.values()))
 
+        serving, known = ServingView(queue.serving), catalog or Catalog(queue)
+
         def records() -> Future[Mapping[str, Record]]:
-            return disk.submit(models.described if models else _none, live.current.settings.tiers.values())
+            served = [serving.of(name) for name in live.current.settings.tiers]
+            models = [model for one in served for model in (one.main, one.canary) if model]
+            return disk.submit(known.records, {model.reference for model in models})
 
         depths, pictures = Recent(queue.depths, recent_seconds), Pictures(blobs, disk, capacity)
         uploads, metrics = Memory(upload_bytes), Metrics(version("tierserve"), sorted(FINAL), monotonic)
@@ -165,7 +169,8 @@ class Services:
             strikes=RecentByName(queue.strikes, shown_seconds),
             pods=Recent(pods, shown_seconds),
             models=Recent(records, shown_seconds),
-            serving=ServingView(_not_decided),
+            serving=serving,
+            catalog=known,
             gate=Gate(depths, capacity, uploads, lobby.book.depth, allowances),
             allowances=allowances,
             uploads=uploads,
@@ -227,13 +232,3 @@ class Services:
     def in_force(self) -> dict[str, Any]:
         """Return whether the settings in force are those that the files contain now, and if not, why."""
         return {"current": not self.live.problem, "reason": self.live.problem}
-
-
-def _none(_: object) -> Mapping[str, Record]:
-    return {}
-
-
-def _not_decided() -> Future[dict[str, Serving]]:
-    answered: Future[dict[str, Serving]] = Future()
-    answered.set_result({})
-    return answered

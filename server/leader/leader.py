@@ -14,6 +14,7 @@ from server.leader.starting import Alive, Starting
 from server.leader.sweeping import Sweeping
 from server.leader.term import Term
 from server.leader.upkeep import Upkeep
+from server.models import Catalog
 from server.queue import Queue
 from server.settings.live import Live
 
@@ -37,11 +38,12 @@ class Leader:
         blobs: Blobs,
         engine: Engine,
         server_url: str,
+        catalog: Catalog,
         clock: Callable[[], float] = time.time,
         alive: Alive = dict,
     ) -> None:
         self._live, self._queue, self._engine, self._clock = live, queue, engine, clock
-        self.starting = Starting(live, queue, engine, server_url, clock, alive)
+        self.starting = Starting(live, queue, engine, server_url, clock, alive, catalog)
         self.upkeep = Upkeep(live, queue, engine, clock)
         self.sweeping = Sweeping(live, queue, blobs)
         self._term: Term | None = None

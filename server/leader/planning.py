@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, replace
 
 from server.engines.base import Room
 from server.queue import Depth, Strikes
@@ -15,11 +15,14 @@ BREAKER_FIRST, BREAKER_MOST = 10.0, 300.0
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """One tier as it was just seen."""
+    """One tier as it was just seen: what concerns its main model, and the same for its canary, if it has one."""
 
     depth: Depth
+    """What waits for this model, and what its workers hold."""
     room: Room
+    """For Jobs of either model."""
     strikes: Strikes
+    """Of Jobs with this model."""
     running: int
     """Its live Jobs."""
     starting: int
@@ -28,6 +31,16 @@ class Demand:
     """What keeps a starting Job from its work; empty when nothing is known."""
     pace: int = 1
     """How many Jobs one round may start: it doubles while starting succeeds, so Jobs that cannot start cost few."""
+    remedy: str = ""
+    """The command that helps if its workers are of no use."""
+    proving: bool = False
+    """Whether a first Job shall show that the model works, before anything waits for it."""
+    canary: Demand | None = None
+
+    @property
+    def resting(self) -> bool:
+        """Whether its latest Jobs were of no use."""
+        return self.strikes.count >= BREAKER_STRIKES
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +53,19 @@ class Plan:
     """Why a waiting prediction waits; empty when none does."""
     healthy: bool = True
     """Whether the latest Jobs were of use."""
+    canary: Plan | None = None
+    crowded: bool = False
+    """Whether the canary has no Job and gets none unless one of several main ones makes room."""
+
+
+def lanes(depth: Depth) -> tuple[Depth, Depth]:
+    """What concerns a tier's main model, and what concerns its canary."""
+    part = depth.canary
+    if part is None:
+        return depth, Depth(0, 0, None)
+    # Of two models the table tells the oldest prediction of both, and of the canary.
+    oldest = None if depth.oldest == part.oldest else depth.oldest
+    return Depth(depth.queued - part.queued, depth.leased - part.leased, oldest), Depth(*astuple(part))
 
 
 def plan(now: float, demands: Mapping[str, Demand]) -> dict[str, Plan]:
@@ -48,28 +74,62 @@ def plan(now: float, demands: Mapping[str, Demand]) -> dict[str, Plan]:
 
 
 def _for_one(now: float, demand: Demand) -> Plan:
+    """Both models of the tier share its room; while the canary has no Job, one place is kept for it.
+
+    So the main model's workers leave something to the canary, however busy they are, unless they are only one.
+    """
+    canary, room = demand.canary, demand.room.jobs
+    if canary is None:
+        return _of_model(now, demand, room)
+    absent = canary.running == 0 and _rest(now, canary.strikes) <= 0
+    main = _of_model(now, demand, max(0, room - 1) if absent and demand.running else room)
+    wanted = canary.proving or canary.depth.queued > 0
+    second = _of_model(now, canary, room - main.starts)
+    return replace(main, canary=second, crowded=absent and wanted and room == 0 and demand.running > 1)
+
+
+def _of_model(now: float, demand: Demand, room: int) -> Plan:
     """Each starting Job and each idle one will take at least one prediction, so that many need no further Job.
 
     An idle Job takes a prediction within milliseconds. If one has waited for ``HUNG_SECONDS``, the Jobs that look idle
     hang, and are not counted on.
     """
-    healthy = demand.strikes.count < BREAKER_STRIKES
+    healthy = not demand.resting
     if not healthy and (seconds := _rest(now, demand.strikes)) > 0:
-        return Plan(0, _resting(demand.strikes, seconds), healthy)
+        return Plan(0, _resting(demand, seconds), healthy)
     depth, running, starting = demand.depth, demand.running, demand.starting
-    if not depth.queued:
+    proof = 1 if demand.proving and not running else 0
+    if not depth.queued and not proof:
         return Plan(0, "", healthy)
     waited = now - depth.oldest if depth.oldest is not None else 0.0
     # At least so many are idle: ``leased`` counts predictions, and a busy Job may hold several.
     idle = max(0, running - starting - depth.leased) if waited < HUNG_SECONDS else 0
-    needed = max(0, depth.queued - starting - idle)
-    starts = min(needed, demand.room.jobs, demand.pace if healthy else 1)
+    needed = max(proof, depth.queued - starting - idle)
+    starts = min(needed, room, demand.pace if healthy else 1)
     if starts or not needed:
         reason = "a worker is starting"
     else:
         workers = f"{running} worker{'' if running == 1 else 's'} busy" if running else "no worker runs"
         reason = f"{workers}; {demand.room.reason}"
     return Plan(starts, f"{reason}: {demand.held_up}" if demand.held_up else reason, healthy)
+
+
+def obstacle(canary: Demand) -> str:
+    """Why a tier's canary gets no predictions now; empty if it gets its part.
+
+    It must have shown once that a worker of it asks for work, so that no prediction waits for one that never does. If
+    it has no worker later, and no room for one, the main model answers in its place.
+    """
+    if canary.running > canary.starting:
+        return ""
+    if canary.resting:
+        strikes = canary.strikes
+        return f"the last {strikes.count} workers ended without taking work; the last one said: {strikes.last_reason}"
+    if canary.proving:
+        return f"no worker of it has asked for work yet{canary.held_up and ': '}{canary.held_up}"
+    if canary.depth.queued and not canary.running and not canary.room.jobs:
+        return "there is no room for a worker of it"
+    return ""
 
 
 def breaker_seconds(strikes: int) -> float:
@@ -81,8 +141,9 @@ def _rest(now: float, strikes: Strikes) -> float:
     return (strikes.last_ended_at or 0.0) + breaker_seconds(strikes.count) - now
 
 
-def _resting(strikes: Strikes, seconds: float) -> str:
+def _resting(demand: Demand, seconds: float) -> str:
+    strikes, remedy = demand.strikes, f"; {demand.remedy}" if demand.remedy else ""
     return (
         f"the last {strikes.count} workers ended without taking work; the next one starts in {seconds:.0f} s; "
-        f"the last one said: {strikes.last_reason}"
+        f"the last one said: {strikes.last_reason}{remedy}"
     )

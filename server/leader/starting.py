@@ -11,19 +11,24 @@ import math
 import secrets
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from typing import TypeVar
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, TypeVar
 
-from server.engines.base import Engine, EngineError, NoRoom
+from server.engines.base import Engine, EngineError, NoRoom, Room
 from server.leader.answers import answer
-from server.leader.jobs import Crew, Jobs
-from server.leader.planning import Demand, Plan, plan
+from server.leader.deciding import Deciding
+from server.leader.jobs import Crew, Crews, Jobs
+from server.leader.paging import pages
+from server.leader.planning import Demand, Plan, lanes, obstacle, plan
 from server.leader.reports import Reports
 from server.leader.term import Term
+from server.models import Catalog, startable
 from server.points import Point, reached
-from server.queue import Depth, JobRow, Queue, QueueError, TierView
+from server.queue import Depth, JobRow, Lane, Queue, QueueError, Served, Serving, TierView
 from server.settings.blueprints import Blueprints, InForce
 from server.settings.live import Live
-from server.settings.manifests import BadManifest, Manifest, NamedModel, job_name
+from server.settings.manifests import BadManifest, Manifest, job_name
 from server.settings.records import Tier
 from server.settings.render import SAMPLE_RUN, RenderError
 
@@ -36,25 +41,44 @@ TROUBLE = (EngineError, RenderError, BadManifest)  # of one tier; the others go 
 SHARED = (QueueError, TimeoutError)  # the database is away, for all tiers
 
 T = TypeVar("T")
+Started = tuple[int, str]
+"""How many Jobs were started, and why no more were, or why something waits."""
 Alive = Callable[[Mapping[str, Depth]], Mapping[str, Depth]]
 """Adds to the depths of the table what this server has that is not in it; called from any thread."""
 
-EMPTY = Depth(0, 0, None)
+NOTHING = Depth(0, 0, None)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A tier as it can be planned for."""
+
+    crews: Crews
+    serving: Serving
+    demand: Demand
 
 
 class Starting:
     """Works for one thread. ``clock`` gives epoch seconds, as the queue's rows have them."""
 
     def __init__(
-        self, live: Live, queue: Queue, engine: Engine, server_url: str, clock: Callable[[], float], alive: Alive
+        self,
+        live: Live,
+        queue: Queue,
+        engine: Engine,
+        server_url: str,
+        clock: Callable[[], float],
+        alive: Alive,
+        catalog: Catalog,
     ) -> None:
         self._alive = alive
         self._live, self._queue, self._engine = live, queue, engine
         self._server_url, self._clock = server_url, clock
-        self._jobs = Jobs(queue, engine, clock)
+        self._jobs, self._deciding = Jobs(queue, engine, clock), Deciding(queue, catalog, clock)
         self._term: Term | None = None
         self._reports = Reports(queue, clock)
-        self._pace: dict[str, int] = {}
+        self._pace: dict[tuple[str, bool], int] = {}
+        self._made_room: dict[str, float] = {}
         self._odd: dict[str, str] = {}
         self._samples: dict[str, tuple[Blueprints, Manifest]] = {}
 
@@ -67,46 +91,87 @@ class Starting:
             self._term, self._reports = term, Reports(self._queue, self._clock)
         current = self._live.current
         found = self._look(current, term)
-        plans = plan(self._clock(), {name: seen for name, seen in found.items() if isinstance(seen, Demand)})
+        plans = plan(self._clock(), {name: seen.demand for name, seen in found.items() if isinstance(seen, Seen)})
         for name, seen in found.items():
-            if isinstance(seen, Demand):
+            if isinstance(seen, Seen):
                 seen = self._act(current.settings.tiers[name], current.blueprints, seen, plans[name])
             self._reports.tell(name, seen, REPORT_TICKS * current.settings.tick)
 
     def _take_up_changes(self) -> None:
         try:
-            self._live.refresh(self._engine.check)
+            self._live.refresh(self._engine.check, self._deciding.check)
         except EngineError as error:
             log.warning("changed settings and templates wait until they can be tried: %s", error)
 
-    def _look(self, current: InForce, term: Term) -> dict[str, Demand | TierView]:
+    def _look(self, current: InForce, term: Term) -> dict[str, Seen | TierView]:
         """Every tier, as it can be planned for, or as it is told of because it cannot be."""
         rows: dict[str, list[JobRow]] = defaultdict(list)
         for row in answer(self._queue.jobs()):
             rows[row.tier].append(row)
         silence = current.settings.lease.seconds if term.leases_count(self._clock()) else math.inf
         tiers = current.settings.tiers
-        crews = {name: self._reconcile(tier, rows[name], silence) for name, tier in tiers.items()}
+        served = self._deciding.step(tiers)
+        crews = {name: self._reconcile(tier, rows[name], silence, served[name]) for name, tier in tiers.items()}
         # After the Jobs that are over were ended: what they held waits again.
         table: dict[str, Depth] = answer(self._queue.depths())
         depths = self._alive(table)
         return {
             name: crew
             if isinstance(crew, TierView)
-            else self._weigh(tiers[name], crew, depths.get(name, EMPTY), current)
+            else self._weigh(tiers[name], crew, depths.get(name, NOTHING), current, served[name], term)
             for name, crew in crews.items()
         }
 
-    def _reconcile(self, tier: Tier, rows: list[JobRow], silence: float) -> Crew | TierView:
-        crew = self._of_tier(tier, lambda: self._jobs.reconcile(tier, rows, silence))
-        return TierView(reason=crew) if isinstance(crew, str) else crew
+    def _reconcile(self, tier: Tier, rows: list[JobRow], silence: float, serving: Serving) -> Crews | TierView:
+        crews = self._of_tier(tier, lambda: self._jobs.reconcile(tier, rows, silence, serving))
+        return TierView(reason=crews) if isinstance(crews, str) else crews
 
-    def _weigh(self, tier: Tier, crew: Crew, depth: Depth, current: InForce) -> Demand | TierView:
+    def _weigh(
+        self, tier: Tier, crews: Crews, depth: Depth, current: InForce, serving: Serving, term: Term
+    ) -> Seen | TierView:
         room = self._of_tier(tier, lambda: self._engine.room(tier, self._sample(tier, current.blueprints)))
         if isinstance(room, str):
-            return TierView(crew.running, crew.starting, reason=room)
-        strikes, pace = answer(self._queue.strikes(tier.name)), self._pace.get(tier.name, 1)
-        return Demand(depth, room, strikes, crew.running, crew.starting, crew.held_up, pace)
+            return TierView(crews.running, crews.starting, reason=room)
+        served = serving.main
+        if served is None or not startable(serving, tier.model):
+            serving = self._deciding.settle(tier, serving, "")
+            return TierView(crews.running, crews.starting, reason=serving.problem)
+        canary = self._canary(tier, crews.canary, depth, room, serving)
+        serving = self._deciding.settle(tier, serving, obstacle(canary) if canary else "")
+        if not serving.percent and depth.canary is not None:
+            depth = self._end_canary(tier, depth, depth.canary, term)
+        main = Demand(
+            depth=lanes(depth)[0],
+            room=room,
+            **self._of_model(tier, served, crews.main),
+            pace=self._pace.get((tier.name, False), 1),
+            remedy=_remedy(tier, serving, served),
+            canary=self._canary(tier, crews.canary, depth, room, serving),
+        )
+        return Seen(crews, serving, main)
+
+    def _canary(self, tier: Tier, crew: Crew, depth: Depth, room: Room, serving: Serving) -> Demand | None:
+        if serving.canary is None:
+            return None
+        return Demand(
+            depth=lanes(depth)[1],
+            room=room,
+            **self._of_model(tier, serving.canary, crew),
+            pace=self._pace.get((tier.name, True), 1),
+            proving=not serving.percent,
+        )
+
+    def _of_model(self, tier: Tier, model: Served, crew: Crew) -> dict[str, Any]:
+        strikes = answer(self._queue.strikes(tier.name, model.key))
+        return {"strikes": strikes, "running": crew.running, "starting": crew.starting, "held_up": crew.held_up}
+
+    def _end_canary(self, tier: Tier, depth: Depth, part: Lane, term: Term) -> Depth:
+        """Give what waits for a canary that gets no predictions to the main model."""
+        if part.queued:
+            for moved in pages(lambda: self._queue.end_canary(tier.name), term):
+                if not moved:
+                    break
+        return replace(depth, canary=Lane(0, part.leased, None))
 
     def _sample(self, tier: Tier, blueprints: Blueprints) -> Manifest:
         """A Job of the tier, to ask for room with: tried out once for each state of the templates."""
@@ -118,27 +183,46 @@ class Starting:
         self._samples[tier.name] = blueprints, manifest
         return manifest
 
-    def _act(self, tier: Tier, blueprints: Blueprints, demand: Demand, planned: Plan) -> TierView:
+    def _act(self, tier: Tier, blueprints: Blueprints, seen: Seen, planned: Plan) -> TierView:
         """Start what was planned; returns what readers shall see of the tier."""
-        started, obstacle = self._start(tier, blueprints, planned.starts)
-        kept_up = planned.healthy and 0 < started == planned.starts
-        self._pace[tier.name] = 2 * demand.pace if kept_up else 1
+        crews, serving, room = seen.crews, seen.serving, seen.demand.room
+        started, reason = self._start(tier, blueprints, serving, planned, canary=False)
+        if planned.canary is not None:
+            more, why = self._start(tier, blueprints, serving, planned.canary, canary=True)
+            started, reason = started + more, reason or (why and f"the canary: {why}")
+            if planned.crowded:
+                self._make_room(tier, crews.main.youngest)
+        if reason and crews.leaving:
+            reason += f"; {crews.leaving} with an earlier model finish what they hold"
         return TierView(
-            running=demand.running + started,
-            starting=demand.starting + started,
-            room=demand.room.jobs,
-            quota=demand.room.quota,
+            running=crews.running + started,
+            starting=crews.starting + started,
+            room=room.jobs,
+            quota=room.quota,
             healthy=planned.healthy,
-            reason=obstacle or planned.reason,
+            reason=reason,
             caution=self._of_tier(tier, lambda: self._engine.caution(tier)),
         )
 
-    def _start(self, tier: Tier, blueprints: Blueprints, count: int) -> tuple[int, str]:
-        """Start Jobs until one cannot be; how many started, and why no more."""
-        for started in range(count):
-            if obstacle := self._of_tier(tier, lambda: self._start_one(tier, blueprints)):
-                return started, obstacle
-        return count, ""
+    def _start(self, tier: Tier, blueprints: Blueprints, serving: Serving, planned: Plan, *, canary: bool) -> Started:
+        """Start Jobs with one of the tier's models until one cannot be started."""
+        model, started = serving.canary if canary else serving.main, 0
+        problem: str | None = None
+        while model is not None and started < planned.starts and not problem:
+            problem = self._of_tier(tier, partial(self._start_one, tier, blueprints, model))
+            started += not problem
+        kept_up = planned.healthy and 0 < started == planned.starts
+        self._pace[tier.name, canary] = 2 * self._pace.get((tier.name, canary), 1) if kept_up else 1
+        return started, problem or planned.reason
+
+    def _make_room(self, tier: Tier, youngest: str) -> None:
+        """Have one worker of the main model end, so that a first one of the canary can start."""
+        now = self._clock()
+        if now - self._made_room.get(tier.name, -math.inf) < tier.waits.start:
+            return  # what was stopped takes its time, and so does what starts then
+        self._made_room[tier.name] = now
+        log.info("Job %s makes room for the canary of tier %s", youngest, tier.name)
+        self._of_tier(tier, lambda: self._engine.stop(youngest))
 
     def _of_tier(self, tier: Tier, work: Callable[[], T]) -> T | str:
         """Return the result of ``work``, or what went wrong with it. Raises only what concerns all tiers."""
@@ -155,11 +239,11 @@ class Starting:
             self._odd[tier.name] = reason
             return reason
 
-    def _start_one(self, tier: Tier, blueprints: Blueprints) -> None:
+    def _start_one(self, tier: Tier, blueprints: Blueprints, model: Served) -> None:
         run = secrets.token_hex(RUN_BYTES)
         name = job_name(tier.name, run)
-        manifest = blueprints.job(tier.name, run, self._server_url, NamedModel(tier.model.name, ""))
-        answer(self._queue.open_job(name, tier.name, run))
+        manifest = blueprints.job(tier.name, run, self._server_url, model)
+        answer(self._queue.open_job(name, tier.name, run, model.key))
         reached(Point.JOB_OPENED)
         try:
             self._engine.start(tier, manifest)
@@ -167,4 +251,14 @@ class Starting:
             self._jobs.end(name, tier, str(error), blame=isinstance(error, BadManifest))
             raise
         reached(Point.JOB_STARTED)
-        log.info("Job %s started", name)
+        log.info("Job %s started with %s", name, model.key)
+
+
+def _remedy(tier: Tier, serving: Serving, model: Served) -> str:
+    """What helps if the workers of the tier's main model are of no use."""
+    back = (
+        [f"to go back to {serving.previous[0].reference}: tierserve model rollback {tier.name}"]
+        if serving.previous
+        else []
+    )
+    return "; ".join([f"they run {model.reference}", *back])

@@ -1,7 +1,25 @@
 """The models: those of this machine's folder, those that operators pushed, and which of them each tier serves."""
 
-from server.models.folder import DEFAULTS, RECORD, RECORD_BYTES, Models, NoModel, Record
+from server.models.catalog import Catalog
+from server.models.deciding import decide, roll_back, startable, with_canary
+from server.models.folder import DEFAULTS, RECORD, RECORD_BYTES, Models, NoModel, Record, Variant
 from server.models.serving import ServingView
 from server.models.split import is_canary, lane
 
-__all__ = ["DEFAULTS", "RECORD", "RECORD_BYTES", "Models", "NoModel", "Record", "ServingView", "is_canary", "lane"]
+__all__ = [
+    "DEFAULTS",
+    "RECORD",
+    "RECORD_BYTES",
+    "Catalog",
+    "Models",
+    "NoModel",
+    "Record",
+    "ServingView",
+    "Variant",
+    "decide",
+    "is_canary",
+    "lane",
+    "roll_back",
+    "startable",
+    "with_canary",
+]

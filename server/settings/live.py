@@ -15,6 +15,7 @@ from server.settings.blueprints import InForce
 from server.settings.documents import DocumentError
 from server.settings.kept import Kept
 from server.settings.manifests import BadManifest, Manifest
+from server.settings.records import Settings
 from server.settings.render import RenderError
 from server.settings.sources import ConfigError, Files, Sources
 
@@ -25,6 +26,10 @@ PATIENCE_SECONDS = 1.0  # a change takes a third of it, if nothing is wrong
 
 Judged = tuple[Sources, InForce]
 State = list[tuple[Path, int, int, int]]
+
+
+class Unusable(Exception):
+    """Settings name something that is not there yet; the message says what to do. They are tried again."""
 
 
 class Live:
@@ -51,13 +56,16 @@ class Live:
         self._unkept: Sources | None
         self._unkept, self.current = self._first()
 
-    def refresh(self, try_out: Callable[[Manifest], None]) -> bool:
+    def refresh(
+        self, try_out: Callable[[Manifest], None], check: Callable[[Settings, Settings], None] = lambda *_: None
+    ) -> bool:
         """Put the files into force if they have changed and are valid; return whether that happened.
 
         It waits for a judgement for ``patience`` seconds at most; a later call takes it up. ``try_out`` raises
-        ``BadManifest`` for a Job that could not start. The files are then tried again every ``AGAIN_SECONDS``, because
-        the namespace and the rights of a new tier may be created after its values. Any other error of ``try_out`` is
-        raised, and the files are tried again at the next call.
+        ``BadManifest`` for a Job that could not start, and ``check`` raises ``Unusable`` for changed settings that
+        cannot come after the present ones. The files are then tried again every ``AGAIN_SECONDS``, because the
+        namespace and the rights of a new tier may be created after its values, and its model pushed after them. Any
+        other error of both is raised, and the files are tried again at the next call.
         """
         self._keep()
         patience = 0.0
@@ -81,7 +89,8 @@ class Live:
         sources, changed = found
         try:
             self._try_out(changed, try_out)
-        except (RenderError, BadManifest) as error:
+            check(changed.settings, self.current.settings)
+        except (RenderError, BadManifest, Unusable) as error:
             return self._refuse(state, error)
         self._seen, self._again_at, self.problem = state, math.inf, ""
         self._unkept, self.current = sources, changed

@@ -8,7 +8,7 @@ from typing import Any
 
 from server.engines.base import EngineError
 from server.http.public.base import PublicHandler
-from server.models import Record
+from server.http.public.served import model_of
 from server.problems import Problem
 from server.queue import NEVER_SEEN
 from server.settings.records import Tier
@@ -23,22 +23,16 @@ class TiersHandler(PublicHandler):
 
     async def tiers(self) -> list[dict[str, Any]]:
         """One object a tier, in the order of the values file."""
-        records = await self.services.models.get()
-        tiers = self.services.settings.tiers.values()
-        return [await self._describe(tier, records.get(tier.model.name)) for tier in tiers]
+        return [await self._describe(tier) for tier in self.services.settings.tiers.values()]
 
-    async def _describe(self, tier: Tier, record: Record | None) -> dict[str, Any]:
+    async def _describe(self, tier: Tier) -> dict[str, Any]:
         services = self.services
         depth = (await services.depths()).get(tier.name)
         view = (await services.views.get()).get(tier.name, NEVER_SEEN)
         pace = await services.paces.get(tier.name)
         return {
             "name": tier.name,
-            "model": {
-                **asdict(tier.model),
-                "version": record and record.version,
-                "classes": record and len(record.labels),
-            },
+            "model": model_of(tier, services.serving.of(tier.name), await services.models.get()),
             "queued": depth.queued if depth else 0,
             "predicting": depth.leased if depth else 0,
             "queue_bytes": depth.bytes if depth else 0,
@@ -67,8 +61,8 @@ class TierHandler(TiersHandler):
     async def get(self, *names: str) -> None:
         """One tier as in ``GET /v1/tiers``, and the labels of its model. Raises ``Problem``."""
         tier = self.tier_called(names[0])
-        record = (await self.services.models.get()).get(tier.model.name)
-        described = await self._describe(tier, record)
+        described = await self._describe(tier)
+        record = (await self.services.models.get()).get(described["model"]["reference"])
         described["model"]["labels"] = record and record.labels
         self.answer(described)
 

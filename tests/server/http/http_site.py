@@ -30,8 +30,8 @@ from server.engines.base import EngineError, Pod
 from server.http.routes import internal_server, public_server
 from server.http.services import UPLOAD_BYTES, Services
 from server.intake.capacity import Capacity
-from server.models import Models
-from server.queue import Listener, News, Queue, QueueError, SQLite, new_id
+from server.models import Catalog, Models
+from server.queue import Listener, News, Queue, QueueError, Serving, SQLite, new_id
 from server.queue.store.transactions import Transaction
 from server.settings.live import Live
 from server.settings.sources import Files
@@ -182,7 +182,7 @@ class Site(Client):
             reviews=self.reviews,
             clock=self.clock,
             internal_url=internal_url,
-            models=models,
+            catalog=Catalog(self.queue, models),
             capacity=Capacity(self.queue, self.blobs),
             recent_seconds=ALWAYS_ANEW,
             monotonic=self.pace_clock,
@@ -254,6 +254,11 @@ class Site(Client):
     def submit(self, tier: str = "free", headers: dict[str, str] | None = None, body: bytes = PICTURE) -> Answer:
         """POST a picture without waiting for its end."""
         return self.post(tier, body, ASYNC | (headers or {}))
+
+    def serve(self, tier: str, serving: Serving) -> None:
+        """What the leader does when it has decided what a tier serves."""
+        self.queue.serve(tier, serving).result(ANSWER_SECONDS)
+        self.services.serving.refresh()
 
     def key(self, owner: str = "anna", tiers: Sequence[str] = ("free",), **terms: Any) -> str:
         """Make a key; returns its text."""

@@ -3,65 +3,131 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from server.models import Models
+from server.queue import Served, Serving
 from server.settings.live import Live
 from server.settings.sources import Files
 from tests.server.http.http_site import Site, assert_problem, running
-from tests.server.models.test_folder import LABELS, write
+from tests.server.models.model_folder import LABELS, MEASURED, write
+
+OLD, NEW = (
+    Served(f"flowers@{version}", version * 8, "onnx", "int8", since)
+    for version, since in (("3f9a2c81", 5.0), ("0f1e2d3c", 7.0))
+)
+CANARY = (
+    "tiers.free.model.name=flowers",
+    "tiers.free.model.canary.name=flowers@new",
+    "tiers.free.model.canary.percent=5",
+)
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    write(tmp_path / "models", link="flowers")
+    write(tmp_path / "models", OLD.reference, variants=["onnx/int8"])
+    write(tmp_path / "models", NEW.reference, variants=["onnx/int8"], labels=["weed", "雑草"])
     return tmp_path / "models"
 
 
 @pytest.fixture
 def florist(folder: Path, tmp_path: Path) -> Iterator[Site]:
-    """A site whose tier free has a model of its own; that of the tier premium is missing."""
-    live = Live(Files(overrides=("tiers.free.model.name=flowers",)))
-    with running(tmp_path / "site", live, models=Models(folder)) as found:
+    """A site whose tier free has a canary; what its tiers serve is not decided yet."""
+    with running(tmp_path / "site", Live(Files(overrides=CANARY)), models=Models(folder)) as found:
         yield found
 
 
-def test_the_tiers_tell_version_and_classes_of_their_models(florist: Site) -> None:
-    free, premium = (tier["model"] for tier in florist.get("/v1/tiers").json["tiers"])
-    assert free == {
+def model(site: Site, tier: str = "free") -> Any:
+    told = site.get(f"/v1/tiers/{tier}").json["model"]
+    labels = told.pop("labels")
+    assert {one["name"]: one["model"] for one in site.get("/v1/tiers").json["tiers"]}[tier] == told
+    return {**told, "labels": labels}
+
+
+def test_a_tier_tells_what_it_serves(florist: Site) -> None:
+    florist.serve("free", Serving(OLD, NEW, 5))
+    assert model(florist) == {
         "name": "flowers",
         "variant": "int8",
         "runtime": "onnx",
+        "reference": "flowers@3f9a2c81",
         "version": "3f9a2c81",
         "classes": 3,
-        "canary": None,
+        "since": 5.0,
+        "labels": LABELS,
+        "canary": {
+            "name": "flowers@new",
+            "percent": 5.0,
+            "live": True,
+            "reference": "flowers@0f1e2d3c",
+            "version": "0f1e2d3c",
+            "classes": 2,
+            "since": 7.0,
+        },
+        "previous": [],
+        "instead_of": None,
+        "problem": None,
     }
-    assert (premium["name"], premium["version"], premium["classes"]) == ("tf_efficientnet_lite2", None, None)
 
 
-def test_a_tier_tells_the_labels_of_its_model(florist: Site) -> None:
-    free, premium = (florist.get(f"/v1/tiers/{name}").json for name in ("free", "premium"))
-    assert free["model"].pop("labels") == LABELS
-    assert premium["model"].pop("labels") is None
-    assert [free, premium] == florist.get("/v1/tiers").json["tiers"]
+def test_a_tier_tells_what_was_rolled_back_and_what_is_wrong(florist: Site) -> None:
+    rolled = Serving(OLD, NEW, 0, previous=(replace(NEW, reference="weeds@00000001"),), instead_of="flowers@00000007")
+    florist.serve("free", replace(rolled, problem="the canary rests"))
+    told = model(florist)
+    assert (told["canary"]["live"], told["canary"]["percent"]) == (False, 5.0)
+    assert (told["previous"], told["instead_of"]) == (["weeds@00000001"], "flowers@00000007")
+    assert told["problem"] == "the canary rests"
 
 
-def test_a_model_that_was_built_anew_is_told(florist: Site, folder: Path) -> None:
-    assert florist.get("/v1/tiers/free").json["model"]["labels"] == LABELS
-    write(folder, "flowers@0f1e2d3c", link="flowers", labels=["weed", "雑草"])
-    model = florist.get("/v1/tiers/free").json["model"]
-    assert (model["version"], model["classes"], model["labels"]) == ("0f1e2d3c", 2, ["weed", "雑草"])
-    (folder / "flowers").unlink()
-    model = florist.get("/v1/tiers/free").json["model"]
-    assert (model["version"], model["classes"], model["labels"]) == (None, None, None)
+def test_until_it_is_decided_a_tier_tells_what_its_settings_name(florist: Site) -> None:
+    told = model(florist)
+    assert (told["name"], told["canary"]["name"]) == ("flowers", "flowers@new")
+    for part in (told, told["canary"]):
+        assert [part[name] for name in ("reference", "version", "classes", "since")] == [None] * 4
+    assert told["labels"] is None
+    assert model(florist, "premium")["canary"] is None
+    assert florist.get("/v1/models").json == {"models": []}
 
 
-def test_a_server_that_does_not_see_the_models_tells_none(shared: Site) -> None:
-    for tier in shared.get("/v1/tiers").json["tiers"]:
-        assert (tier["model"]["version"], tier["model"]["classes"]) == (None, None)
-        assert shared.get(f"/v1/tiers/{tier['name']}").json["model"]["labels"] is None
+def test_each_model_that_a_tier_serves_is_told_with_its_tiers(florist: Site) -> None:
+    florist.serve("free", Serving(OLD, NEW, 5))
+    florist.serve("premium", Serving(NEW))
+    old, new = florist.get("/v1/models").json["models"]
+    assert old == {
+        "reference": "flowers@3f9a2c81",
+        "name": "flowers",
+        "version": "3f9a2c81",
+        "digest": OLD.digest,
+        "architecture": "tf_efficientnet_lite0",
+        "classes": 3,
+        "input": {"width": 224, "height": 224},
+        "variants": [{"runtime": "onnx", "name": "int8", "bytes": 1000, "measured": MEASURED}],
+        "tiers": [
+            {"name": "free", "lane": "main", "percent": 95.0, "runtime": "onnx", "variant": "int8", "since": 5.0}
+        ],
+    }
+    lanes = [(tier["name"], tier["lane"], tier["percent"]) for tier in new["tiers"]]
+    assert lanes == [("free", "canary", 5), ("premium", "main", 100)]
+    assert florist.get("/v1/models/flowers@3f9a2c81").json == {**old, "labels": LABELS}
+
+
+def test_a_model_that_no_tier_serves_is_told_with_those_that_are_served(florist: Site) -> None:
+    florist.serve("free", Serving(OLD))
+    for reference in ("flowers@0f1e2d3c", "flowers", "%00", "%ff", 300 * "x"):
+        answer = florist.get(f"/v1/models/{reference}")
+        assert_problem(answer, 404, "no_such_model")
+        assert answer.json["models"] == ["flowers@3f9a2c81"]
+
+
+def test_a_server_that_does_not_see_the_records_tells_the_versions(shared: Site) -> None:
+    shared.serve("premium", Serving(NEW))
+    told = model(shared, "premium")
+    assert (told["version"], told["classes"], told["labels"]) == ("0f1e2d3c", None, None)
+    assert shared.get("/v1/models/flowers@0f1e2d3c").json["input"] is None
 
 
 @pytest.mark.parametrize("name", ["gold", "%00", "%ff", "free%20", 300 * "x"])

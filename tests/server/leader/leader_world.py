@@ -10,6 +10,7 @@ from server.blobs import Blobs, DirectoryBlobs
 from server.engines.base import Engine, EngineError, Job, NoRoom, Phase, Pod, Room
 from server.leader.leader import Leader
 from server.leader.term import Term
+from server.models import DEFAULTS, Catalog, Models
 from server.queue import Completion, Leased, Prediction, Queue, SQLite, TierView, new_id
 from server.settings.judging import judge
 from server.settings.live import Live
@@ -17,6 +18,7 @@ from server.settings.manifests import BadManifest, Manifest
 from server.settings.records import Tier
 from server.settings.sources import DEFAULT_VALUES, TEMPLATES, Files
 from tests.server.given import HandClock, submission
+from tests.server.models.model_folder import write
 
 
 class Obedient(Engine):
@@ -102,6 +104,9 @@ class World:
         self.queue = Queue(self.database)
         self.blobs = blobs or DirectoryBlobs(folder / "blobs")
         self.engine = engine
+        self.models = folder / "models"
+        for name in DEFAULTS:
+            write(self.models, f"{name}@00000001", link=name, variants=["onnx/fp32", "onnx/int8", "timm/fp32"])
         files = Files(values, base=None, templates=templates)
         self.live = Live(files, judge=judge, clock=self.clock, patience=30)
         self.settings = self.live.current.settings
@@ -109,7 +114,9 @@ class World:
 
     def another(self, queue: Queue | None = None) -> Leader:
         """A new leader, as of a server that has just started."""
-        return Leader(self.live, queue or self.queue, self.blobs, self.engine, "http://127.0.0.1:1", self.clock)
+        asked = queue or self.queue
+        catalog = Catalog(asked, Models(self.models))
+        return Leader(self.live, asked, self.blobs, self.engine, "http://127.0.0.1:1", catalog, self.clock)
 
     def submit(self, tier: str = "free", deadline: float = 3000) -> str:
         key = new_id(self.clock)

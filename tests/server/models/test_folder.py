@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,29 +11,11 @@ import pytest
 
 from model.build.builder import DEFAULT_MODELS
 from server.models import DEFAULTS, RECORD_BYTES, Models, NoModel
-from server.settings.records import ModelChoice, Tier
-from server.settings.values import load
-
-LABELS = ["daisy", "Löwenzahn 🌼", "[red]rose[/]"]
+from tests.server.models.model_folder import LABELS, record, write
 
 
-def write(folder: Path, reference: str = "flowers@3f9a2c81", link: str = "", **changes: Any) -> Path:
-    """A folder with a record, as a build leaves it, and a link to it."""
-    name, _, version = reference.partition("@")
-    variants = [{"runtime": runtime, "name": "fp32", "file": "x"} for runtime in ("onnx", "timm")]
-    fields = {"name": name, "version": version, "labels": LABELS, "variants": variants, **changes}
-    made = folder / reference
-    made.mkdir(parents=True, exist_ok=True)
-    (made / "model.json").write_text(json.dumps(fields, ensure_ascii=False), "utf-8")
-    if link:
-        new = folder / f".{link}"
-        new.symlink_to(reference)
-        new.replace(folder / link)
-    return made
-
-
-def tier(name: str, variant: str = "fp32", runtime: str = "onnx") -> Tier:
-    return replace(load().tiers["free"], model=ModelChoice(name=name, variant=variant, runtime=runtime))
+def changed(**fields: Any) -> bytes:
+    return json.dumps({**record("m@00000000"), **fields}).encode()
 
 
 def test_the_defaults_are_those_that_a_build_makes() -> None:
@@ -45,9 +26,18 @@ def test_the_defaults_are_those_that_a_build_makes() -> None:
 def test_a_model_is_found_by_its_name_its_version_and_its_tag(tmp_path: Path, reference: str) -> None:
     write(tmp_path, link="flowers")
     write(tmp_path, link="flowers@best")
-    record = Models(tmp_path).read(reference)
-    assert (record.reference, record.labels) == ("flowers@3f9a2c81", tuple(LABELS))
-    assert Models(tmp_path).described([tier(reference)]) == {reference: record}
+    found = Models(tmp_path).read(reference)
+    assert (found.reference, found.labels) == ("flowers@3f9a2c81", tuple(LABELS))
+    assert (found.digest[:8], found.architecture, found.width) == ("3f9a2c81", "tf_efficientnet_lite0", 224)
+
+
+def test_a_record_tells_the_size_and_the_merits_of_each_variant(tmp_path: Path) -> None:
+    write(tmp_path, variants=["onnx/fp32", "onnx/int8"])
+    found = Models(tmp_path).read("flowers@3f9a2c81")
+    small = found.variant("onnx", "int8")
+    assert small is not None
+    assert (small.bytes, small.measured["top1"], small.measured["top5"]) == (1000, 0.75, None)
+    assert found.variant("timm", "int8") is None
 
 
 def test_a_record_is_read_again_only_when_it_changes(tmp_path: Path) -> None:
@@ -62,12 +52,13 @@ def test_a_record_is_read_again_only_when_it_changes(tmp_path: Path) -> None:
     assert models.read("flowers").labels == ("seed",)
 
 
-def test_what_no_tier_names_any_more_is_forgotten(tmp_path: Path) -> None:
+def test_what_is_not_needed_any_more_is_forgotten(tmp_path: Path) -> None:
     write(tmp_path)
     models = Models(tmp_path)
-    models.described([tier("flowers@3f9a2c81")])
     first = models.read("flowers@3f9a2c81")
-    assert models.described([tier("gone")]) == {}
+    models.keep_only(["flowers@3f9a2c81", "others"])
+    assert models.read("flowers@3f9a2c81") is first
+    models.keep_only(["others"])
     assert models.read("flowers@3f9a2c81") is not first
 
 
@@ -76,10 +67,11 @@ def test_what_no_tier_names_any_more_is_forgotten(tmp_path: Path) -> None:
     [
         (b"", "Expecting value"),
         (b"[]", "list indices"),
-        (b"{}", "'name'"),
-        (b'{"name": 7, "version": "0", "labels": [], "variants": []}', "7 is no text"),
-        (b'{"name": "m", "version": "0", "labels": [null], "variants": []}', "None is no text"),
-        (b'{"name": "m", "version": "0", "labels": [], "variants": [{}]}', "'runtime'"),
+        (b"{}", "'preprocessing'"),
+        (changed(name=7), "7 is no text"),
+        (changed(labels=[None]), "None is no text"),
+        (changed(variants=[{}]), "'runtime'"),
+        (changed(preprocessing={"width": "wide"}), "invalid literal"),
         (b"[" * 100_000, "recursion"),
         (b'{"name": "\xff"}', "codec"),
         (b" " * (RECORD_BYTES + 1), f"it has more than {RECORD_BYTES} bytes"),
@@ -91,7 +83,6 @@ def test_a_record_that_cannot_be_read_says_why_and_what_to_do(tmp_path: Path, te
         Models(tmp_path).read("flowers@3f9a2c81")
     assert why in str(caught.value)
     assert "tierserve model build SOURCE --name flowers" in str(caught.value)
-    assert Models(tmp_path).described([tier("flowers@3f9a2c81")]) == {}
 
 
 def test_a_record_that_is_a_pipe_holds_up_nobody(tmp_path: Path) -> None:
@@ -112,43 +103,15 @@ def test_a_record_that_is_a_pipe_holds_up_nobody(tmp_path: Path) -> None:
 )
 def test_what_is_missing_is_told_with_the_command_that_makes_it(tmp_path: Path, reference: str, command: str) -> None:
     folder = tmp_path / "my models"
-    (sentence,) = Models(folder).complaints([tier(reference)])
-    assert sentence == f"{folder} has no {reference}. Build it: {command.format(repr(str(folder)))}"
+    with pytest.raises(NoModel) as caught:
+        Models(folder).read(reference)
+    assert str(caught.value) == f"{folder} has no {reference}. Build it: {command.format(repr(str(folder)))}"
+    with pytest.raises(NoModel) as caught:
+        Models(folder, image=True).read(reference)
+    assert str(caught.value) == f"the workers' image has no {reference}"
 
 
 def test_a_version_that_is_missing_is_told_with_those_that_there_are(tmp_path: Path) -> None:
     write(tmp_path, link="flowers@best")
-    (sentence,) = Models(tmp_path).complaints([tier("flowers@00000000")])
-    assert "has no flowers@00000000, but flowers@3f9a2c81, flowers@best" in sentence
-
-
-@pytest.mark.parametrize(
-    ("variants", "wanted", "said"),
-    [
-        (["onnx/fp32", "timm/fp32"], "onnx/int8", "has no int8 for the runtime onnx, only fp32: {}.variant=fp32"),
-        (
-            ["timm/fp32"],
-            "onnx/int8",
-            "has no int8 for the runtime onnx, only fp32 (timm): {0}.runtime=timm {0}.variant=fp32",
-        ),
-        (
-            ["onnx/int8"],
-            "timm/fp32",
-            "has no fp32 for the runtime timm, only int8 (onnx): {0}.runtime=onnx {0}.variant=int8",
-        ),
-        ([], "onnx/fp32", "has no fp32 for the runtime onnx, and nothing else"),
-    ],
-)
-def test_a_variant_that_is_missing_is_told_with_what_to_set(
-    tmp_path: Path, variants: list[str], wanted: str, said: str
-) -> None:
-    pairs = [dict(zip(("runtime", "name"), one.split("/"), strict=True)) for one in variants]
-    write(tmp_path, link="flowers", variants=pairs)
-    runtime, variant = wanted.split("/")
-    told = Models(tmp_path).complaints([tier("flowers", variant, runtime)])
-    assert told == {f"flowers@3f9a2c81 {said.format('--set tiers.free.model')}": ["free"]}
-
-
-def test_a_model_with_all_that_its_tiers_want_is_no_complaint(tmp_path: Path) -> None:
-    write(tmp_path, link="flowers")
-    assert Models(tmp_path).complaints([tier("flowers"), tier("flowers@3f9a2c81", runtime="timm")]) == {}
+    with pytest.raises(NoModel, match="has no flowers@00000000, but flowers@3f9a2c81, flowers@best"):
+        Models(tmp_path).read("flowers@00000000")
