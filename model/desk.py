@@ -20,6 +20,7 @@ GATHER_SECONDS = 0.05
 AGAIN_SECONDS = 1.0  # the pause before a result is sent again that the server could not keep
 UNSETTLED_MOST = 32  # with so many results without an outcome nothing more is granted; a message names 64 at most
 RENEW_SECONDS = 20.0  # until the server says how often
+RETIRED = "its tier serves another model"
 
 Completion = dict[str, Any]
 
@@ -63,9 +64,7 @@ class Desk:
         with self._lock:
             self._stop(why)
             if hand_back:
-                for lease in self._todo:
-                    self._give_back(lease.id)
-                self._todo.clear()
+                self._begin_no_more()
 
     def next(self) -> Lease | None:
         """Block until there is a prediction to begin, and return it; None when there will be no more.
@@ -113,6 +112,9 @@ class Desk:
                 self.renew = news.renew
                 self._due.notify()  # it may be asleep until a renewal that is now too late
             self._stopping = self._stopping or news.stopping
+            if news.retire:
+                self._stop(RETIRED)
+                self._begin_no_more()
 
     def open(self) -> dict[str, Any]:
         """Return the first message on a new channel: it names what this worker has, and sends results again."""
@@ -242,6 +244,11 @@ class Desk:
     def _stop(self, why: str) -> None:
         self.done = self.done or why
         self._work.notify()
+
+    def _begin_no_more(self) -> None:
+        for lease in self._todo:
+            self._give_back(lease.id)
+        self._todo.clear()
 
     def _give_back(self, id_: str) -> None:
         token = self._held.pop(id_, None)

@@ -44,6 +44,8 @@ class News:
     """Seconds between two renewals, from now on."""
     stopping: bool = False
     """This server gives out no more work."""
+    retire: bool = False
+    """This worker's model is not served any more: it should end."""
 
 
 class Frame:
@@ -104,6 +106,7 @@ def read(text: BytesLike) -> News:
         lost=[str(id_) for id_ in message["lost"]] if "lost" in message else None,
         renew=float(message["renew"]) if "renew" in message else None,
         stopping=bool(message.get("stopping")),
+        retire=bool(message.get("retire")),
     )
 
 

@@ -41,7 +41,7 @@ class Closed(Exception):
 
 
 class Channel:
-    """An open channel. ``outcomes``, ``lost``, ``renew`` and ``stopping`` have what the server said so far.
+    """An open channel. ``outcomes``, ``lost``, ``renew``, ``stopping`` and ``retire`` have what the server said so far.
 
     ``credits`` are those that have brought nothing yet, ``parts`` the bytes of each message of the last frame.
 
@@ -54,7 +54,7 @@ class Channel:
         self.outcomes: dict[str, list[str]] = {}
         self.lost: list[list[str]] = []
         self.renew: float | None = None
-        self.stopping = False
+        self.stopping = self.retire = False
         self.credits = 0
         self.parts: list[int] = []
         self._leases: deque[Lease] = deque()
@@ -151,6 +151,7 @@ class Channel:
         self.lost += [said["lost"]] if "lost" in said else []
         self.renew = said.get("renew", self.renew)
         self.stopping = self.stopping or said.get("stopping", False)
+        self.retire = self.retire or said.get("retire", False)
         return said
 
     def _next(self, seconds: float) -> str | bytes:

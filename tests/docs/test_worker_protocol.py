@@ -13,7 +13,7 @@ from markdown_it import MarkdownIt
 from server.settings.values import SCHEMAS
 from tests.docs.sentences import ROOT
 
-SENT_BY_SERVERS = {"renew", "outcomes", "lost", "stopping"}
+SENT_BY_SERVERS = {"renew", "outcomes", "lost", "stopping", "retire"}
 
 
 def examples(heading: str) -> list[dict[str, Any]]:

@@ -65,6 +65,11 @@ class Site:
         visit.say(renew=seconds)
         self._visit.put(visit)
 
+    def retire(self) -> None:
+        visit = self._visit.get(timeout=30)
+        visit.say(retire=True)
+        self._visit.put(visit)
+
     def renewals(self) -> int:
         """How often the worker has renewed its lease of the slow picture."""
         return sum(["slow", "t-slow"] in message.get("renew", ()) for message in list(self.received))
@@ -164,6 +169,26 @@ def test_a_worker_that_must_end_hands_back_at_once_what_it_has_not_begun(server:
         os.kill(decoder, signal.SIGCONT)
         assert "labels" in server.result("slow")
         assert worker.wait(15) == 0
+
+
+def test_a_worker_whose_model_is_served_no_more_finishes_what_it_has_begun_and_ends(server: Site, models: Path) -> None:
+    server.renew = 60  # so that nothing else makes the worker send anything
+    with working(server, models) as worker:
+        decoder = freeze_decoder(server, worker)
+        server.give("slow", "next")
+        server.retire()
+        eventually(server.released, 10, "a prediction handed back", enough=lambda seen: seen == [["next", "t-next"]])
+        os.kill(decoder, signal.SIGCONT)
+        assert "labels" in server.result("slow")
+        assert worker.wait(15) == 0
+        assert not is_alive(decoder)
+
+
+def test_a_worker_whose_model_is_served_no_more_when_it_comes_ends_at_once(server: Site, models: Path) -> None:
+    with working(server, models) as worker:
+        server.retire()
+        assert worker.wait(15) == 0
+        assert server.released() == []
 
 
 def test_a_worker_without_a_slow_picture_ends_at_once_with_its_decoder(server: Site, models: Path) -> None:
