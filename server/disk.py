@@ -96,12 +96,12 @@ class Disk:
             return self._drain(self._ballast)
 
     @contextmanager
-    def claim(self, size: int) -> Iterator[None]:
-        """Write so many new bytes while the block lasts. Raises ``NoRoom`` where the reserve would be touched."""
+    def claim(self, size: int, reserves: int = 1) -> Iterator[None]:
+        """Write so many new bytes while the block lasts, and leave so many times the reserve. Raises ``NoRoom``."""
         with self._lock:
             room = self._measure()
             # What others have claimed may be written already, so it can count twice. That errs on the safe side.
-            if self._full or room.free - self._claimed - size < room.reserve:
+            if self._full or room.free - self._claimed - size < reserves * room.reserve:
                 raise NoRoom(self._told(room))
             self._claimed += size
         try:

@@ -75,21 +75,7 @@ class ObjectBlobs(Blobs):
     @classmethod
     def connect(cls, url: str) -> ObjectBlobs:
         """Open the store at a URL without secrets, with settings from the environment. Raises ``BlobsUnusable``."""
-        options: ClientConfig = {
-            "connect_timeout": CONNECT,
-            "timeout": REQUEST,
-            # obstore refuses http:// unless it is told otherwise; an endpoint that is given as http:// is meant so.
-            "allow_http": any(os.environ.get(name, "").startswith("http://") for name in _ENDPOINTS),
-        }
-        retries: RetryConfig = {
-            "max_retries": 10,
-            "retry_timeout": RETRY,
-            "backoff": {"init_backoff": timedelta(milliseconds=100), "max_backoff": BACKOFF, "base": 2},
-        }
-        try:
-            store = from_url(url, client_options=options, retry_config=retries)
-        except _ERRORS as error:
-            raise BlobsUnusable(f"cannot use {url}: {_reason(error)}") from None
+        store = connected(url, REQUEST)
         return cls(store, url)
 
     def check(self) -> None:
@@ -100,12 +86,12 @@ class ObjectBlobs(Blobs):
         """
         key = f"probe{secrets.token_hex(16)}"
         try:
-            with _as_blob_error("write"):
+            with as_blob_error("write"):
                 self._store.put(key, pack([[b"probe"]]), use_multipart=False)
             self.get(key)
-            with _as_blob_error("list"):
+            with as_blob_error("list"):
                 next(iter(self._store.list(chunk_size=1)), None)
-            with _as_blob_error("delete"):
+            with as_blob_error("delete"):
                 self._store.delete([key])
             with suppress(BlobMissing):
                 self.get(key)
@@ -116,14 +102,14 @@ class ObjectBlobs(Blobs):
         """Store pictures as one object, which is complete and durable once the store has acknowledged it."""
         path, chunks = checked(key), pack(pictures)
         reached(Point.BLOB_OPENED)
-        with _as_blob_error("keep the picture"):
+        with as_blob_error("keep the picture"):
             self._store.put(path, chunks, use_multipart=False)
         reached(Point.BLOB_KEPT)
         return sum(map(len, chunks))
 
     def get(self, key: str) -> bytes:
         """Return the bytes of an object; it is missing only if the store says so by its code, not by any 404."""
-        with _as_missing(key):
+        with as_missing(key):
             blob = bytes(self._store.get(checked(key)).bytes())
         if not is_whole(blob):
             raise BlobError(f"cannot read blob {key}: {len(blob)} bytes are not all of it")
@@ -131,7 +117,7 @@ class ObjectBlobs(Blobs):
 
     def pieces(self, key: str) -> Generator[bytes, None, None]:
         """Iterate over the bytes of an object while the store sends them."""
-        with _as_missing(key):
+        with as_missing(key):
             for piece in self._store.get(checked(key)).stream(min_chunk_size=PIECE_BYTES):
                 yield bytes(piece)
 
@@ -143,28 +129,22 @@ class ObjectBlobs(Blobs):
         """Delete objects, a page at a time. Raises ``BlobError``, after which the call can be repeated."""
         paths = map(checked, keys)
         while page := list(islice(paths, PAGE)):
-            with _as_blob_error("delete blobs"):
+            with as_blob_error("delete blobs"):
                 self._delete(page)
             reached(Point.BLOB_DELETED)
 
     def older_than(self, seconds: float) -> Iterator[str]:
         """Iterate over the keys of objects written at least ``seconds`` ago. Raises ``BlobError``."""
         limit: float | None = None
-        with _as_blob_error("list blobs"):
+        with as_blob_error("list blobs"):
             for page in self._store.list(chunk_size=PAGE):
                 for found in page:
                     if is_key(found["path"]):
-                        limit = self._now() - seconds if limit is None else limit  # not asked for an empty bucket
+                        limit = (
+                            time_of(self._store) - seconds if limit is None else limit
+                        )  # not asked for an empty bucket
                         if found["last_modified"].timestamp() <= limit:
                             yield found["path"]
-
-    def _now(self) -> float:
-        """What time it is for the store: how it dates an object that is written now."""
-        key = f"probe{secrets.token_hex(16)}"
-        self._store.put(key, pack([[b"probe"]]), use_multipart=False)
-        now = self._store.get(key).meta["last_modified"].timestamp()
-        self._store.delete([key])
-        return now
 
     def close(self) -> None:
         """End the threads that read; idle connections close by themselves."""
@@ -186,8 +166,39 @@ class ObjectBlobs(Blobs):
             self._store.delete(path)
 
 
+def connected(url: str, request: timedelta) -> ObjectStoreMethods:
+    """The store at a URL without secrets, with settings from the environment. Raises ``BlobsUnusable``.
+
+    ``request`` is the most that one request may take, with its body.
+    """
+    options: ClientConfig = {
+        "connect_timeout": CONNECT,
+        "timeout": request,
+        # obstore refuses http:// unless it is told otherwise; an endpoint that is given as http:// is meant so.
+        "allow_http": any(os.environ.get(name, "").startswith("http://") for name in _ENDPOINTS),
+    }
+    retries: RetryConfig = {
+        "max_retries": 10,
+        "retry_timeout": RETRY,
+        "backoff": {"init_backoff": timedelta(milliseconds=100), "max_backoff": BACKOFF, "base": 2},
+    }
+    try:
+        return from_url(url, client_options=options, retry_config=retries)
+    except _ERRORS as error:
+        raise BlobsUnusable(f"cannot use {url}: {_reason(error)}") from None
+
+
+def time_of(store: ObjectStoreMethods) -> float:
+    """What time it is for the store: how it dates an object that is written now. Raises obstore's errors."""
+    key = f"probe{secrets.token_hex(16)}"
+    store.put(key, pack([[b"probe"]]), use_multipart=False)
+    now = store.get(key).meta["last_modified"].timestamp()
+    store.delete([key])
+    return now
+
+
 @contextmanager
-def _as_blob_error(what: str) -> Iterator[None]:
+def as_blob_error(what: str) -> Iterator[None]:
     """Raise obstore's errors as ``BlobError``, without their text, which contains URLs and may contain signatures."""
     try:
         yield
@@ -206,7 +217,8 @@ def _status(error: Exception) -> str:
 
 
 @contextmanager
-def _as_missing(key: str) -> Iterator[None]:
+def as_missing(key: str) -> Iterator[None]:
+    """Raise obstore's errors as ``BlobMissing`` if the store says that there is no such object, else ``BlobError``."""
     try:
         yield
     except _ERRORS as error:

@@ -8,6 +8,8 @@ from urllib.parse import unquote
 
 from server.blobs.base import Blobs, BlobsUnusable
 from server.blobs.directory import DirectoryBlobs
+from server.blobs.files import Files
+from server.blobs.files_directory import DirectoryFiles
 from server.disk import Disk
 from server.redaction import redacted, shown
 
@@ -34,6 +36,18 @@ def open_blobs(url: str, disk: Disk | None = None) -> Blobs:
         f"the place of the blobs, {shown(url)}, is not one of {SCHEMES}; "
         "credentials and options go into the environment, not into the URL"
     )
+
+
+def open_files(url: str, disk: Disk | None = None) -> Files:
+    """Open the store of files at ``url``, which is one of those that ``open_blobs`` takes. Raises ``BlobsUnusable``."""
+    if (folder := folder_of(url)) is None:
+        from server.blobs.files_objects import ObjectFiles
+
+        return ObjectFiles.connect(url)
+    try:
+        return DirectoryFiles(folder, disk)
+    except OSError as error:
+        raise BlobsUnusable(f"cannot keep models in {redacted(str(folder))}: {redacted(str(error.strerror))}") from None
 
 
 def folder_of(url: str) -> Path | None:
