@@ -26,7 +26,7 @@ from server.engines.base import Engine, EngineError
 from server.engines.local import LocalEngine
 from server.http.descriptors import raise_limit
 from server.http.routes import internal_server, public_server
-from server.http.services import Services
+from server.http.services import PUSHES, Services
 from server.intake.capacity import LOOK_SECONDS, Capacity
 from server.leader.leader import Leader
 from server.leader.loop import Loop
@@ -42,6 +42,7 @@ log = logging.getLogger(__name__)
 BACKLOG = 1024  # connections that wait to be accepted; the kernel drops those past it, and they try again after 1 s
 DISK_THREADS, STORE_THREADS = 4, 32  # an object store takes its time, and takes many at once
 CLUSTER_THREADS, REVIEW_THREADS = 1, 2
+MODEL_THREADS = PUSHES + 4  # one for each file that comes, however slowly, and others for what is read
 # The server pod's terminationGracePeriodSeconds in the chart counts on these 20 s.
 LAST_ANSWERS_SECONDS, LAST_ANSWERS_LOOK = 20.0, 0.02
 KEYS_SECONDS = SERVING_SECONDS = 1.0  # how often these are looked at, since a notice of a change may be lost
@@ -143,6 +144,7 @@ class Server:
         # people who look at pods.
         self._cluster = ThreadPoolExecutor(CLUSTER_THREADS, "cluster")
         self._reviews = ThreadPoolExecutor(REVIEW_THREADS, "reviews")
+        self._models = ThreadPoolExecutor(MODEL_THREADS, "models")
         queue, clock = Queue(database), database.clock
         capacity = Capacity(queue, blobs, self._storage.disks, self._storage.pictures)
         self._watching = Loop("watching the storage", capacity.step, lambda: LOOK_SECONDS, daemon=True)
@@ -152,6 +154,7 @@ class Server:
             live=live,
             queue=queue,
             blobs=blobs,
+            files=self._storage.files,
             engine=workers.engine,
             credentials=workers.credentials,
             keyring=keyring,
@@ -159,6 +162,7 @@ class Server:
             disk=self._disk,
             cluster=self._cluster,
             reviews=self._reviews,
+            store_pool=self._models,
             clock=clock,
             capacity=capacity,
             catalog=workers.catalog(queue),
@@ -214,6 +218,7 @@ class Server:
         await loop.run_in_executor(None, self._storage.database.close)
         self.services.pictures.forget_now()
         self._disk.shutdown()
+        self._models.shutdown()
         self._cluster.shutdown(wait=False)
         self._reviews.shutdown(wait=False)
         self._storage.close()

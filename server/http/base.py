@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import secrets
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import cached_property, partial
 from http import HTTPStatus
 from typing import Any, ClassVar, NoReturn
@@ -115,15 +115,16 @@ class BaseHandler(RequestHandler):
     def _replace_method(self, other: Callable[..., None]) -> None:
         setattr(self, (self.request.method or "").lower(), other)
 
-    def data_received(self, chunk: bytes) -> None:
-        """Called by Tornado for each part of the body."""
+    def data_received(self, chunk: bytes) -> Awaitable[None] | None:
+        """Called by Tornado for each part of the body, which then waits for what this returns."""
         try:
             self.body.receive(chunk)
             if not self.body.refused:
                 self.take(chunk)
         except Problem as problem:
             if self.body.refused:
-                return self.give_up(problem)
+                self.give_up(problem)
+                return None
             self.refuse(problem)
         if self.body.outstays:
             self.finish()

@@ -16,6 +16,7 @@ from server.http.internal.channel import ChannelHandler
 from server.http.internal.handshake import RetiredHandler
 from server.http.internal.keys import KeyHandler, KeysHandler, RotateHandler
 from server.http.internal.metrics import MetricsHandler
+from server.http.internal.models import ModelFileHandler, ModelsHandler, OneModelHandler, TagHandler
 from server.http.listener import Listener
 from server.http.public.base import NotFoundHandler
 from server.http.public.classify import ClassifyHandler
@@ -53,6 +54,10 @@ INTERNAL: Mapping[str, type[BaseHandler]] = {
     "/v1/keys": KeysHandler,
     "/v1/keys/{id}": KeyHandler,
     "/v1/keys/{id}/rotate": RotateHandler,
+    "/v1/model-files/{sha256}": ModelFileHandler,
+    "/v1/models": ModelsHandler,
+    "/v1/models/{reference}": OneModelHandler,
+    "/v1/models/{reference}/tags/{tag}": TagHandler,
     "/metrics": MetricsHandler,
     # Here too, for the kubelet: whatever happens on the public port, it must not take the server for dead.
     "/healthz": HealthHandler,

@@ -23,13 +23,14 @@ class Schema:
         self._file, self._definition, self._code = file, definition, code
 
     def read(self, body: bytes | bytearray) -> Mapping[str, Any]:
-        """The object in a body. Raises ``Problem`` with 400 or 422."""
+        """The object in a body. Raises ``Problem`` with 400, or 422 with a JSON pointer (RFC 6901) to what is wrong."""
         found = json_object(body)
         try:
             self._validate(found)
         except fastjsonschema.JsonSchemaValueException as error:
             detail = error.message[:DETAIL_LONGEST]
-            raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, self._code, detail) from error
+            pointer = "".join(f"/{_escaped(part)}" for part in error.path[1:])
+            raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, self._code, detail, pointer=pointer) from error
         return found
 
     @cached_property
@@ -40,3 +41,7 @@ class Schema:
             {"$ref": f"#/definitions/{self._definition}", "definitions": definitions}
         )
         return validator
+
+
+def _escaped(part: str) -> str:
+    return part.replace("~", "~0").replace("/", "~1")[:DETAIL_LONGEST]

@@ -14,7 +14,7 @@ from server.access.allowances import Allowances
 from server.access.keyring import Keyring
 from server.access.operators import AdminToken
 from server.access.workers import Credentials
-from server.blobs import Blobs
+from server.blobs import Blobs, Files
 from server.engines.base import Engine, Pod
 from server.http.rates import Rates
 from server.http.silence import Silence
@@ -27,7 +27,7 @@ from server.intake.pictures import Pictures
 from server.intake.submissions import Submissions
 from server.lobby import Handout, Lobby
 from server.metrics import Metrics
-from server.models import Catalog, Record, ServingView
+from server.models import Catalog, Record, ServingView, Store
 from server.queue import (
     FINAL,
     Anything,
@@ -51,6 +51,8 @@ TOKEN_CHECKS, TOKEN_CHECKS_PER_SECOND = 50, 5  # of one address; a worker needs 
 WRONG_KEYS = 10  # of one address in a minute
 # With what the server takes at rest and with blobs in memory, all of them stay below 400 MB.
 UPLOAD_BYTES, WORK_BYTES, FRAME_BYTES = 192 * 1024 * 1024, 16 * 1024 * 1024, 48 * 1024 * 1024
+# Files of models that come and go at once. Each takes up to 5 MiB of memory, 24 MiB on its way into a bucket.
+PUSHES, SENDS = 4, 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,8 @@ class Services:
     ``models`` the records of that, by NAME@VERSION, and ``catalog`` finds any model. ``internal_url`` is where workers
     of a cluster find the server, and empty on a laptop.
     ``underway`` are the requests that have no answer yet. ``big_json`` lets one long text be parsed at a time.
+    ``store`` has the models that were pushed; it is used in the threads of ``store_pool``, of which those that receive
+    a file wait for its sender. ``pushes`` and ``sends`` count the files that are received and sent.
     """
 
     live: Live
@@ -97,6 +101,10 @@ class Services:
     metrics: Metrics
     clock: Callable[[], float]
     internal_url: str
+    store: Store
+    store_pool: Executor
+    pushes: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(PUSHES))
+    sends: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(SENDS))
     underway: set[object] = field(default_factory=set)
     big_json: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
 
@@ -107,6 +115,7 @@ class Services:
         live: Live,
         queue: Queue,
         blobs: Blobs,
+        files: Files,
         engine: Engine,
         credentials: Credentials,
         keyring: Keyring,
@@ -114,6 +123,7 @@ class Services:
         disk: Executor,
         cluster: Executor,
         reviews: Executor,
+        store_pool: Executor,
         clock: Callable[[], float],
         capacity: Capacity,
         catalog: Catalog | None = None,
@@ -181,6 +191,8 @@ class Services:
             silence=Silence(monotonic),
             clock=clock,
             internal_url=internal_url,
+            store=Store(queue, files, lambda: live.current.settings.models),
+            store_pool=store_pool,
         )
 
     def listen(self) -> None:

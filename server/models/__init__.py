@@ -3,8 +3,10 @@
 from server.models.catalog import Catalog
 from server.models.deciding import decide, roll_back, startable, with_canary
 from server.models.folder import DEFAULTS, RECORD, RECORD_BYTES, Models, NoModel, Record, Variant
+from server.models.orphans import Orphans
 from server.models.serving import ServingView
 from server.models.split import is_canary, lane
+from server.models.store import Store
 
 __all__ = [
     "DEFAULTS",
@@ -13,8 +15,10 @@ __all__ = [
     "Catalog",
     "Models",
     "NoModel",
+    "Orphans",
     "Record",
     "ServingView",
+    "Store",
     "Variant",
     "decide",
     "is_canary",

@@ -11,37 +11,19 @@ from typing import Any, TypeVar
 
 from server.access.keyring import Held
 from server.access.keys import Terms, audit, limits_of, make, moment, shown
-from server.http.base import BaseHandler
-from server.http.callers import Operators
+from server.http.internal.operators import OperatorHandler
 from server.http.schemas import Schema
 from server.problems import Problem
 from server.queue import Key, OutcomeUnknown, PepperDiffers, QueueError, asked
 
-MOST_BYTES = 16 * 1024
 GRACE_SECONDS = 86400.0
 _CREATION, _ROTATION = (Schema("keys.schema.json", name, "bad_key_terms") for name in ("creation", "rotation"))
 
 T = TypeVar("T")
 
 
-class OperatorHandler(BaseHandler):
-    """``caller`` is the address that the operator asks from."""
-
-    callers = Operators()
-    caller: str
-
-    def initialize(self, *args: Any, **kwargs: Any) -> None:
-        """Called by Tornado for each request."""
-        super().initialize(*args, **kwargs)
-        self.received = bytearray()
-
-    def most_bytes(self) -> int:
-        """More than any terms of a key need."""
-        return MOST_BYTES
-
-    def take(self, chunk: bytes) -> None:
-        """Keep a part of the body."""
-        self.received += chunk
+class KeyRouteHandler(OperatorHandler):
+    """What the routes of keys have in common."""
 
     async def look(self) -> None:
         """Have the keyring know all that was committed until now. Raises what the queue raises."""
@@ -94,7 +76,7 @@ class OperatorHandler(BaseHandler):
         return {**shown(key), "status": status, "kept_in": kept_in}
 
 
-class KeysHandler(OperatorHandler):
+class KeysHandler(KeyRouteHandler):
     """``/v1/keys``."""
 
     async def get(self) -> None:
@@ -129,7 +111,7 @@ class KeysHandler(OperatorHandler):
         )
 
 
-class KeyHandler(OperatorHandler):
+class KeyHandler(KeyRouteHandler):
     """``/v1/keys/{id}``."""
 
     async def get(self, key_id: str) -> None:
@@ -147,7 +129,7 @@ class KeyHandler(OperatorHandler):
         self.answer(self.describe(revoked or before))
 
 
-class RotateHandler(OperatorHandler):
+class RotateHandler(KeyRouteHandler):
     """``/v1/keys/{id}/rotate``."""
 
     async def post(self, key_id: str) -> None:

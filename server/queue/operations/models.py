@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -26,7 +26,8 @@ _m, _t, _s = models.c, model_tags.c, serving.c
 _SHOWN = (_m.name, _m.version, _m.digest, _m.files, _m.pushed_at)
 _this = (_m.name == bind("of"), _m.version == bind("at"))
 _ALL = sa.select(*_SHOWN)
-_OF_NAME = _ALL.where(_m.name == bind("of")).add_columns(_m.record)
+_OF_NAME = _ALL.where(_m.name == bind("of"))
+_RECORD = sa.select(_m.record).where(*_this)
 _LOCKED = sa.select(_m.digest).where(*_this).with_for_update()
 _COUNT = sa.select(sa.func.count()).select_from(models)
 _LATEST = sa.select(sa.func.coalesce(sa.func.max(_m.pushed_at), 0.0).label("at")).where(_m.name == bind("of"))
@@ -102,8 +103,11 @@ class Models(Operations):
     @read
     def model(self, tx: Transaction, name: str, version: str) -> StoredModel | None:
         """One model with its record."""
+        record = tx.first(_RECORD, of=name, at=version)
+        if record is None:
+            return None
         found = _models(tx.rows(_OF_NAME, of=name), tx.rows(_TAGS_OF_NAME, of=name))
-        return next((model for model in found if model.version == version), None)
+        return next(replace(model, record=record[0]) for model in found if model.version == version)
 
     @read
     def models_changed(self, tx: Transaction) -> int:
@@ -170,7 +174,7 @@ def _models(found: Sequence[Row], tags: Sequence[Row]) -> list[StoredModel]:
             name=row.name,
             version=row.version,
             digest=row.digest,
-            record=row._asdict().get("record", ""),
+            record="",
             files=tuple(StoredFile(sha256, size) for sha256, size in json.loads(row.files)),
             pushed_at=row.pushed_at,
             tags=tuple(sorted(of_each.get((row.name, row.version), ()))),

@@ -25,7 +25,7 @@ from server.access.keyring import Keyring
 from server.access.keys import Pepper, Terms, make
 from server.access.operators import AdminToken
 from server.access.workers import AccessUnknown, Worker, WorkerTokens
-from server.blobs import BlobError, DirectoryBlobs, Piece
+from server.blobs import BlobError, DirectoryBlobs, DirectoryFiles, Piece
 from server.engines.base import EngineError, Pod
 from server.http.routes import internal_server, public_server
 from server.http.services import UPLOAD_BYTES, Services
@@ -163,6 +163,7 @@ class Site(Client):
         self.database = database
         self.queue = Queue(self.database)
         self.blobs = FailingBlobs(folder / "blobs")
+        self.files = DirectoryFiles(folder / "store")
         self.engine = ShownEngine()
         self.pool, self.reviews = ThreadPoolExecutor(8), ThreadPoolExecutor(2)
         self.keys = folder / "keys"
@@ -173,6 +174,7 @@ class Site(Client):
             live=live,
             queue=self.queue,
             blobs=self.blobs,
+            files=self.files,
             engine=self.engine,
             credentials=tokens,
             keyring=self.keyring,
@@ -180,6 +182,7 @@ class Site(Client):
             disk=self.pool,
             cluster=self.pool,
             reviews=self.reviews,
+            store_pool=self.pool,
             clock=self.clock,
             internal_url=internal_url,
             catalog=Catalog(self.queue, models),
@@ -236,6 +239,7 @@ class Site(Client):
             self.reviews.shutdown()
             self.database.close()
             self.blobs.close()
+            self.files.close()
 
     def end_connections(self) -> None:
         """What a server does last: it closes both ports and every connection."""

@@ -1,0 +1,52 @@
+"""Sends a file of a model, in pieces that are read off the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from http import HTTPStatus
+
+from tornado.iostream import StreamClosedError
+
+from server.blobs import BlobError, BlobMissing
+from server.http.base import BaseHandler
+from server.problems import Problem
+
+
+async def send_file(handler: BaseHandler, sha256: str, size: int) -> None:
+    """Answer with the file, which has ``size`` bytes. Raises ``Problem``; whatever happens later breaks the answer off.
+
+    Whoever takes nothing of it for a minute is hung up on, as of any answer.
+    """
+    services = handler.services
+    if services.sends.locked():
+        detail = "as many files are being sent as may be at once"
+        raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "busy", detail, retry_after=1)
+    async with services.sends:
+        await _send(handler, sha256, size)
+
+
+async def _send(handler: BaseHandler, sha256: str, size: int) -> None:
+    loop, services = asyncio.get_running_loop(), handler.services
+    pieces, sent = services.store.files.pieces(sha256), 0
+    handler.set_header("Content-Type", "application/octet-stream")
+    handler.set_header("Content-Length", size)
+    try:
+        while piece := await loop.run_in_executor(services.store_pool, next, pieces, b""):
+            handler.write(piece)
+            await handler.flush()
+            sent += len(piece)
+    except BlobMissing as error:
+        if not sent:
+            raise no_such_file(sha256) from error
+        handler.break_off()
+    except BlobError:
+        if not sent:
+            raise
+        handler.break_off()
+    except StreamClosedError:
+        return
+
+
+def no_such_file(sha256: str) -> Problem:
+    """The problem of a digest that no file has."""
+    return Problem(HTTPStatus.NOT_FOUND, "no_such_file", f"there is no file {sha256[:70]}")
