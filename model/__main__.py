@@ -13,15 +13,11 @@ import sys
 import time
 from collections.abc import Callable
 from functools import lru_cache
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from model.runtimes.base import Runtime
+from model.runtimes import NAMES, named
 
-RUNTIMES = {"onnx": ("model.runtimes.onnx", "OnnxRuntime"), "timm": ("model.runtimes.timm", "TimmRuntime")}
 TOKEN_SECONDS = 60.0
 DEFAULT_DIRECTORY = Path(os.environ.get("TIERSERVE_MODELS", ".tierserve/models"))
 
@@ -38,7 +34,7 @@ def main(argv: list[str] | None = None) -> int:
     worker.add_argument("--model", required=True, help="name of a model directory")
     worker.add_argument("--digest", default="", help="SHA-256 of the model; empty takes any (default: empty)")
     worker.add_argument("--variant", default="fp32", help="fp32 or int8 (default: %(default)s)")
-    worker.add_argument("--runtime", choices=sorted(RUNTIMES), default="onnx", help="default: %(default)s")
+    worker.add_argument("--runtime", choices=NAMES, default="onnx", help="default: %(default)s")
     worker.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
     worker.add_argument("--batch", type=int, default=1, help="most pictures at once (default: %(default)s)")
     worker.add_argument(
@@ -77,8 +73,7 @@ def _work(options: argparse.Namespace) -> int:
     try:
         server, token = os.environ["TIERSERVE_SERVER"], _token_source()
         model = read_model(options.models / options.model)
-        module, name = RUNTIMES[options.runtime]
-        runtime: Runtime = getattr(import_module(module), name)()
+        runtime = named(options.runtime)
         runtime.setup(model, options.variant, options.device)
     except KeyError as error:
         log.error("no %s in the environment: workers are started by the server", error.args[0])

@@ -13,23 +13,20 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
-from importlib import import_module
 from itertools import cycle, islice
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
 
 from model.build.errors import BuildError
 from model.build.pictures import MOST_PIXELS, Picture
 from model.images import ImageError, load
+from model.runtimes import named
 from model.runtimes.base import Model, ModelError, Runtime, read_model
+from model.trial import check
 
 PICTURES = 32
 WARM_UP = 3
 LEAST_PICTURES, LEAST_SECONDS, MOST_SECONDS = 20, 2.0, 10.0
 
-_RUNTIMES = {"onnx": ("model.runtimes.onnx", "OnnxRuntime"), "timm": ("model.runtimes.timm", "TimmRuntime")}
 _LIKE_A_WORKER = {"OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}  # as in jobtemplates/base.yaml.j2
 
 
@@ -87,11 +84,10 @@ def main(directory: str, runtime: str, variant: str, folder: str) -> None:
     """Print what ``measure`` asks for."""
     try:
         model = read_model(Path(directory))
-        module, name = _RUNTIMES[runtime]
-        running: Runtime = getattr(import_module(module), name)()
+        running = named(runtime)
         running.setup(model, variant)
         told = asdict(_time(model, running, sorted(Path(folder).iterdir()), time.perf_counter))
-    except (ModelError, ImageError, _WrongAnswer) as error:
+    except (ModelError, ImageError) as error:
         told = {"error": str(error)}
     sys.stdout.write(json.dumps(told) + "\n")
 
@@ -116,20 +112,7 @@ def _enough(pictures: int, seconds: float) -> bool:
 
 def _classify(model: Model, runtime: Runtime, data: bytes) -> None:
     (probabilities,) = runtime.predict([load(data, model.preprocessing, MOST_PIXELS)])
-    _check(probabilities, len(model.labels))
-
-
-class _WrongAnswer(Exception):
-    """The answer is not what a worker needs."""
-
-
-def _check(probabilities: NDArray[np.float32], classes: int) -> None:
-    if probabilities.shape != (classes,):
-        raise _WrongAnswer(f"It gives an output of shape {probabilities.shape} for {classes} classes.")
-    if not np.isfinite(probabilities).all():
-        raise _WrongAnswer("It gives probabilities that are not finite numbers.")
-    if abs(probabilities.sum() - 1) > 1e-3:
-        raise _WrongAnswer(f"It gives probabilities whose sum is {probabilities.sum():g} instead of 1.")
+    check(probabilities, len(model.labels))
 
 
 def _peak_memory() -> float:

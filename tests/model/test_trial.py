@@ -1,0 +1,71 @@
+"""A model is tried on one made picture: what answers well passes, and anything else is told in a sentence."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from model.runtimes.base import Model, ModelError, Runtime, read_model
+from model.runtimes.onnx import OnnxRuntime
+from model.trial import check, try_out
+
+TRIAL_SECONDS = 0.05
+
+
+class Answering(OnnxRuntime):
+    """Loads nothing, and gives every picture the same answer."""
+
+    def __init__(self, answer: list[float] | None) -> None:
+        self._answer, self.seen = answer, list[NDArray[np.float32]]()
+
+    def predict(self, batch: list[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+        self.seen += batch
+        if self._answer is None:
+            raise RuntimeError("the graph's nodes do not fit together")
+        return [np.array(self._answer, np.float32) for _ in batch]
+
+
+@pytest.fixture(scope="module")
+def lite0(models: Path) -> Model:
+    return read_model(models / "tf_efficientnet_lite0")
+
+
+@pytest.mark.parametrize("variant", ["fp32", "int8"])
+def test_a_good_model_passes_within_a_picture_s_time(lite0: Model, variant: str) -> None:
+    runtime: Runtime = OnnxRuntime()
+    runtime.setup(lite0, variant)
+    try_out(lite0, runtime)
+    times = []
+    for _ in range(5):
+        began = time.perf_counter()
+        try_out(lite0, runtime)
+        times.append(time.perf_counter() - began)
+    assert min(times) < TRIAL_SECONDS
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ([float("nan")] * 1000, "probabilities that are not finite"),
+        ([float("inf")] + [0.0] * 999, "probabilities that are not finite"),
+        ([0.5, 0.5], r"shape \(2,\) for 1000 classes"),
+        ([0.002] * 1000, "sum is 2 instead of 1"),
+        (None, "RuntimeError: the graph's nodes do not fit together"),
+    ],
+)
+def test_another_answer_is_refused_with_the_model_s_name(lite0: Model, answer: list[float] | None, said: str) -> None:
+    runtime = Answering(answer)
+    with pytest.raises(ModelError, match=f"{lite0.reference} fails on a made picture.*{said}"):
+        try_out(lite0, runtime)
+    (picture,) = runtime.seen
+    assert picture.shape == lite0.preprocessing.shape
+    assert picture.dtype == np.float32
+    assert picture.std() > 0.1
+
+
+def test_rounding_is_no_fault() -> None:
+    check(np.array([0.5, 0.4999], np.float32), 2)
