@@ -1,4 +1,4 @@
-"""``tierserve model``, or ``python -m model``: ``work`` classifies what the server leases out, ``build`` makes models.
+"""``python -m model``: ``work`` classifies what the server leases out, ``try`` tries a model, ``build`` makes models.
 
 The command line is argparse's, not click's: a worker starts within tenths of a second, and importing click takes one.
 """
@@ -19,13 +19,17 @@ from pathlib import Path
 from model.runtimes import NAMES, named
 
 TOKEN_SECONDS = 60.0
+NOT_INSTALLED = 4
 DEFAULT_DIRECTORY = Path(os.environ.get("TIERSERVE_MODELS", ".tierserve/models"))
 
 log = logging.getLogger("model")
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a command and return the exit status: 0 for success, 1 for an error, 3 when the server is unreachable."""
+    """Run a command and return the exit status.
+
+    It is 0 for success, 1 for an error, 3 when the server is unreachable, and 4 when a library is not installed.
+    """
     arguments = sys.argv[1:] if argv is None else argv
     parser = argparse.ArgumentParser(prog="tierserve model", description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -47,8 +51,13 @@ def main(argv: list[str] | None = None) -> int:
     worker.add_argument(
         "--models", type=Path, default=DEFAULT_DIRECTORY, help="folder of the model directories (default: %(default)s)"
     )
+    trial = commands.add_parser("try", help="load a variant of a model, and classify a made picture")
+    trial.set_defaults(run=_try)
+    trial.add_argument("directory", type=Path, metavar="DIR", help="the model's folder")
+    trial.add_argument("runtime", choices=NAMES)
+    trial.add_argument("variant", help="fp32 or int8")
     # A worker must start fast, so it does not import what builds models; images of workers do not even contain it.
-    if arguments[:1] != ["work"] and find_spec("model.build") is not None:
+    if arguments[:1] not in (["work"], ["try"]) and find_spec("model.build") is not None:
         from model.build.command import add_commands
 
         add_commands(commands)
@@ -90,6 +99,23 @@ def _work(options: argparse.Namespace) -> int:
     except ServerGone as error:
         log.error("ended: %s", error)
         return 3
+    return 0
+
+
+def _try(options: argparse.Namespace) -> int:
+    from model.description import ModelError, read_model
+    from model.trial import set_up
+
+    try:
+        model = read_model(options.directory)
+        model.check_digest()
+        set_up(model, named(options.runtime), options.variant)
+    except ImportError as error:
+        log.error("the library is not installed: %s", error)
+        return NOT_INSTALLED
+    except (ModelError, OSError) as error:
+        log.error("%s", error)
+        return 1
     return 0
 
 

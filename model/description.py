@@ -91,6 +91,15 @@ class Model:
         """``NAME@VERSION``, which names exactly this model."""
         return f"{self.name}@{self.version}"
 
+    def check_digest(self) -> None:
+        """Raise ``ModelError`` unless the record's digest and version are those of what it describes."""
+        found = digest_of(self.architecture, self.arguments, self.labels, self.preprocessing, self.variants)
+        if (self.digest, self.version) != (found, found[:8]):
+            raise ModelError(
+                f"The record of {self.reference} was changed: its digest is {self.digest}, and that of what it "
+                f"describes is {found}; build the model again: tierserve model build SOURCE --name {self.name}"
+            )
+
     def variant(self, runtime: str, name: str) -> Variant:
         """Return the variant ``name`` for ``runtime``, or raise ``ModelError`` with the choices."""
         for variant in self.variants:

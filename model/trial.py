@@ -8,6 +8,20 @@ from model.images import normalise
 from model.runtimes.base import Runtime
 
 
+def set_up(model: Model, runtime: Runtime, variant: str, device: str = "cpu") -> None:
+    """Load the model's ``variant`` (``fp32`` or ``int8``) on ``device``, and try it out.
+
+    Raises ``ModelError`` for whatever goes wrong, also in the library.
+    """
+    try:
+        runtime.setup(model, variant, device)
+    except ModelError:
+        raise
+    except Exception as error:  # the libraries have no common class of errors
+        raise ModelError(f"{model.reference} cannot be loaded: {type(error).__name__}: {error}") from error
+    try_out(model, runtime)
+
+
 def try_out(model: Model, runtime: Runtime) -> None:
     """Classify one made picture with a runtime that has loaded ``model``.
 
