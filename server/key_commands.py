@@ -4,60 +4,29 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from server.access.operators import ADMIN_TOKEN, INTERNAL_URL, BadSecret, given_secret
-from server.commands import STATE, fail, json_option
+from server.access.operators import BadSecret, given_secret
+from server.commands import fail, json_option
+from server.operator_options import asking, server_options
 
 if TYPE_CHECKING:
-    from client.keys import Operator
-
-Command = TypeVar("Command", bound=Callable[..., None])
+    from client.keys import Keys
 
 END = "When it ends: 90d, 12h or 2030-01-31T00:00:00Z."
 
 
-def _server(command: Command) -> Command:
-    """The options that say which server is asked."""
-    for option in (
-        click.option("--admin-token-file", type=click.Path(exists=True, dir_okay=False, path_type=Path)),
-        click.option("--url", help="URL of the server's internal port. [default: that of STATE]"),
-        click.option(
-            "--state",
-            type=click.Path(file_okay=False, path_type=Path),
-            default=STATE,
-            show_default=True,
-            help="State folder of the server, where it is on this machine.",
-        ),
-    ):
-        command = option(command)
-    return command
-
-
 @contextmanager
-def _asking(state: Path, url: str | None, admin_token_file: Path | None) -> Iterator[Operator]:
-    """The server to ask. What goes wrong meanwhile ends the command with a sentence."""
-    from client.client import ClientError
-    from client.keys import Operator
+def _asking(state: Path, url: str | None, admin_token_file: Path | None) -> Iterator[Keys]:
+    from client.keys import Keys
 
-    try:
-        token = given_secret(admin_token_file or state / ADMIN_TOKEN)
-        where = url or (state / INTERNAL_URL).read_text(encoding="ascii").strip()
-        yield Operator(where, token)
-    except (BadSecret, OSError, ValueError) as error:
-        fail(
-            f"{error}. Name the state folder of a server that runs here with --state, or elsewhere the internal port "
-            "with --url and the file of the admin token with --admin-token-file"
-        )
-    except ClientError as error:
-        fail(str(error))
-    except (LookupError, TypeError, AttributeError) as error:
-        fail(f"{where} did not answer as a server of this release does ({error!r})")
+    with asking(Keys, state, url, admin_token_file) as keys:
+        yield keys
 
 
 def _checked(key_id: str) -> str:
@@ -92,7 +61,7 @@ def keys() -> None:
     help="Ask no server: print the key, and a record for a file of hashed keys, made with this pepper.",
 )
 @json_option
-@_server
+@server_options
 def create(
     owner: str,
     tiers: tuple[str, ...],
@@ -146,7 +115,7 @@ def _print_record(pepper_file: Path, terms: Mapping[str, Any], as_json: bool) ->
 
 @keys.command("list")
 @json_option
-@_server
+@server_options
 def list_keys(as_json: bool, state: Path, url: str | None, admin_token_file: Path | None) -> None:
     """Print all keys, also those that ended within the last 90 days."""
     from client.keys import show_keys
@@ -158,7 +127,7 @@ def list_keys(as_json: bool, state: Path, url: str | None, admin_token_file: Pat
 @keys.command()
 @click.argument("key_id", metavar="ID")
 @json_option
-@_server
+@server_options
 def show(key_id: str, as_json: bool, state: Path, url: str | None, admin_token_file: Path | None) -> None:
     """Print what is known of the key ID."""
     from client.keys import show_keys
@@ -175,7 +144,7 @@ def show(key_id: str, as_json: bool, state: Path, url: str | None, admin_token_f
     "--grace", default="24h", show_default=True, help="How long the old key is still accepted: 0s, 30m, 24h or 7d."
 )
 @json_option
-@_server
+@server_options
 def rotate(
     key_id: str,
     expires: str | None,
@@ -203,7 +172,7 @@ def rotate(
 @keys.command()
 @click.argument("key_id", metavar="ID")
 @json_option
-@_server
+@server_options
 def revoke(key_id: str, as_json: bool, state: Path, url: str | None, admin_token_file: Path | None) -> None:
     """Have every server refuse the key ID from now on."""
     from client.keys import show_revoked
