@@ -13,10 +13,16 @@ import sys
 import time
 from collections.abc import Callable
 from functools import lru_cache
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from model.runtimes import NAMES, named
+
+if TYPE_CHECKING:
+    from model.description import Model
+    from model.runtimes.base import Runtime
 
 TOKEN_SECONDS = 60.0
 NOT_INSTALLED = 4
@@ -35,8 +41,10 @@ def main(argv: list[str] | None = None) -> int:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     worker = commands.add_parser("work", help="lease pictures from the server and classify them until idle")
     worker.set_defaults(run=_work)
-    worker.add_argument("--model", required=True, help="name of a model directory")
-    worker.add_argument("--digest", default="", help="SHA-256 of the model; empty takes any (default: empty)")
+    worker.add_argument("--model", required=True, help="NAME@VERSION, or the name of a model directory")
+    worker.add_argument(
+        "--digest", default="", help="the model's SHA-256: if no directory has it, the server is asked for it"
+    )
     worker.add_argument("--variant", default="fp32", help="fp32 or int8 (default: %(default)s)")
     worker.add_argument("--runtime", choices=NAMES, default="onnx", help="default: %(default)s")
     worker.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
@@ -68,28 +76,33 @@ def main(argv: list[str] | None = None) -> int:
     return status
 
 
+class _CannotBegin(Exception):
+    """``status`` is the exit status."""
+
+    def __init__(self, why: str, status: int = 1) -> None:
+        super().__init__(why)
+        self.status = status
+
+
 def _work(options: argparse.Namespace) -> int:
     # Signals are blocked before the imports, because the threads that libraries start inherit the mask. A signal that
     # comes during the set-up stays pending until the worker waits for it, and then the worker ends in good order.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
+    try:
+        server, token = os.environ["TIERSERVE_SERVER"], _token_source()
+        model, runtime = _loaded(options, server, token)
+    except KeyError as error:
+        log.error("no %s in the environment: workers are started by the server", error.args[0])
+        return 1
+    except (_CannotBegin, OSError) as error:
+        log.error("cannot set up: %s", error)
+        return error.status if isinstance(error, _CannotBegin) else 1
     from model.channel import RequestRejected
     from model.decoder import DecoderUnavailable
     from model.desk import Terms
     from model.line import ServerGone
-    from model.runtimes.base import ModelError, read_model
     from model.worker import Worker
 
-    try:
-        server, token = os.environ["TIERSERVE_SERVER"], _token_source()
-        model = read_model(options.models / options.model)
-        runtime = named(options.runtime)
-        runtime.setup(model, options.variant, options.device)
-    except KeyError as error:
-        log.error("no %s in the environment: workers are started by the server", error.args[0])
-        return 1
-    except (ModelError, OSError) as error:
-        log.error("cannot set up: %s", error)
-        return 1
     terms = Terms(options.idle, options.max_predictions, options.max_pixels)
     try:
         log.info("ended: %s", Worker(server, token, model, runtime, terms).run())
@@ -117,6 +130,47 @@ def _try(options: argparse.Namespace) -> int:
         log.error("%s", error)
         return 1
     return 0
+
+
+def _loaded(options: argparse.Namespace, server: str, token: Callable[[], str]) -> tuple[Model, Runtime]:
+    """Return the model and a runtime that has loaded it. Raises ``_CannotBegin``."""
+    from model.description import ModelError, find_model, read_model
+
+    only = (options.runtime, options.variant)
+    try:
+        if not options.digest:
+            found: Model | None = read_model(options.models / options.model, only)
+        else:
+            found = find_model(options.models, options.model, options.digest, only)
+        if found is None:
+            return _fetched(options, server, token)
+        from model.trial import set_up
+
+        runtime = named(options.runtime)
+        set_up(found, runtime, options.variant, options.device)
+        return found, runtime
+    except ModelError as error:
+        raise _CannotBegin(str(error)) from error
+
+
+def _fetched(options: argparse.Namespace, server: str, token: Callable[[], str]) -> tuple[Model, Runtime]:
+    """As ``_loaded``, of a model that the server has. Raises ``ModelError`` too."""
+    from model.fetch import Fetch, Interrupted, ServerAway, Wanted
+
+    only = (options.runtime, options.variant)
+    try:
+        with Fetch(server, token, Wanted(options.model, options.digest, *only)) as fetch:
+            from model.trial import set_up
+
+            import_module("model.worker")
+            runtime = named(options.runtime)  # all of it is imported while the model is on its way
+            model = fetch.model()
+            set_up(model, runtime, options.variant, options.device)
+            return model, runtime
+    except ServerAway as error:
+        raise _CannotBegin(str(error), 3) from error
+    except Interrupted as error:
+        raise _CannotBegin(str(error), 0) from error
 
 
 def _token_source() -> Callable[[], str]:

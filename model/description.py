@@ -4,11 +4,13 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 from typing import Any
 
-from model.images import Preprocessing
+from model.geometry import Preprocessing
 
 RECORD = "model.json"
 
@@ -135,15 +137,46 @@ def digest_of(
     return hashlib.sha256(json.dumps(served, sort_keys=True).encode()).hexdigest()
 
 
-def read_model(directory: Path) -> Model:
+def read_model(directory: Path, only: tuple[str, str] | None = None) -> Model:
     """Read a model directory. Presence and sizes of its files are checked here, their checksums when they are loaded.
+
+    Of the files, ``only`` that of one variant need be there: its runtime and its name.
 
     Raises ``ModelError``, whose message names a command that helps.
     """
     record = directory / RECORD
     try:
-        fields = json.loads(record.read_bytes())
-        model = Model(
+        model = parse_model(record.read_bytes(), directory)
+    except FileNotFoundError as error:
+        raise ModelError(f"There is no model in {directory}; {_next_command(directory)}") from error
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{record} cannot be read ({error}); {_next_command(directory)}") from error
+    for variant in model.variants if only is None else (model.variant(*only),):
+        file = directory / variant.file
+        if not file.is_file() or file.stat().st_size != variant.bytes:
+            raise ModelError(f"{file} is missing or incomplete; {_next_command(directory)}")
+    return model
+
+
+def find_model(models: Path, reference: str, digest: str, only: tuple[str, str]) -> Model | None:
+    """Return the model with this digest if the folder ``models`` has it, under any of its names, with one variant.
+
+    ``reference`` is NAME@VERSION; ``only`` is the variant's runtime and name. None: the folder has it not.
+    """
+    name = reference.partition("@")[0]
+    for directory in (models / reference, models / name, *sorted(models.glob(f"{escape(name)}@*"))):
+        with suppress(ModelError):
+            model = read_model(directory, only)
+            if model.digest == digest:
+                return model
+    return None
+
+
+def parse_model(record: bytes, directory: Path) -> Model:
+    """Return the model that a ``model.json`` describes and whose files lie in ``directory``. Raises ``ValueError``."""
+    try:
+        fields = json.loads(record)
+        return Model(
             path=directory,
             name=fields["name"],
             version=fields["version"],
@@ -159,15 +192,8 @@ def read_model(directory: Path) -> Model:
             warnings=tuple(fields["warnings"]),
             build=fields["build"],
         )
-    except FileNotFoundError as error:
-        raise ModelError(f"There is no model in {directory}; {_next_command(directory)}") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"{record} cannot be read ({error}); {_next_command(directory)}") from error
-    for variant in model.variants:
-        file = directory / variant.file
-        if not file.is_file() or file.stat().st_size != variant.bytes:
-            raise ModelError(f"{file} is missing or incomplete; {_next_command(directory)}")
-    return model
+    except (KeyError, TypeError) as error:
+        raise ValueError(str(error)) from error
 
 
 def write_model(model: Model) -> None:
