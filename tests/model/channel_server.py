@@ -12,6 +12,7 @@ from http import HTTPStatus
 from socket import SHUT_RDWR
 from typing import Any
 
+from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request, Response
@@ -88,9 +89,13 @@ class Server:
         self.results: queue.Queue[object] = queue.Queue()
         self.requests: list[Request] = []
         self.url = ""
+        self.has: dict[str, bytes] = {}
+        """What a plain GET of a path brings."""
 
     def process_request(self, connection: ServerConnection, request: Request) -> Response | None:
         self.requests.append(request)
+        if request.path in self.has:
+            return plain(self.has[request.path])
         match self._visits[0] if self._visits else (503, "no more visits"):
             case (int(status), str(detail)):
                 del self._visits[:1]
@@ -111,6 +116,11 @@ class Server:
         if isinstance(found, BaseException):
             raise found
         return found
+
+
+def plain(body: bytes) -> Response:
+    """The answer to a request that opens no channel; the connection ends with it."""
+    return Response(200, "OK", Headers({"Content-Length": str(len(body)), "Connection": "close"}), body)
 
 
 @contextmanager
