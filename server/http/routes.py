@@ -13,10 +13,11 @@ from server.http import access_log
 from server.http.base import BaseHandler
 from server.http.descriptors import shares
 from server.http.internal.channel import ChannelHandler
+from server.http.internal.fetching import WorkerFileHandler, WorkerRecordHandler
 from server.http.internal.handshake import RetiredHandler
 from server.http.internal.keys import KeyHandler, KeysHandler, RotateHandler
 from server.http.internal.metrics import MetricsHandler
-from server.http.internal.models import ModelFileHandler, ModelsHandler, OneModelHandler, TagHandler
+from server.http.internal.models import StoredFileHandler, StoredModelHandler, StoredModelsHandler, TagHandler
 from server.http.listener import Listener
 from server.http.public.base import NotFoundHandler
 from server.http.public.classify import ClassifyHandler
@@ -47,6 +48,8 @@ PUBLIC: Mapping[str, type[BaseHandler]] = {
 }
 INTERNAL: Mapping[str, type[BaseHandler]] = {
     "/work/channel": ChannelHandler,
+    "/work/models/{reference}": WorkerRecordHandler,
+    "/work/model-files/{sha256}": WorkerFileHandler,
     "/work/lease": RetiredHandler,
     "/work/complete": RetiredHandler,
     "/work/extend": RetiredHandler,
@@ -54,9 +57,9 @@ INTERNAL: Mapping[str, type[BaseHandler]] = {
     "/v1/keys": KeysHandler,
     "/v1/keys/{id}": KeyHandler,
     "/v1/keys/{id}/rotate": RotateHandler,
-    "/v1/model-files/{sha256}": ModelFileHandler,
-    "/v1/models": ModelsHandler,
-    "/v1/models/{reference}": OneModelHandler,
+    "/v1/model-files/{sha256}": StoredFileHandler,
+    "/v1/models": StoredModelsHandler,
+    "/v1/models/{reference}": StoredModelHandler,
     "/v1/models/{reference}/tags/{tag}": TagHandler,
     "/metrics": MetricsHandler,
     # Here too, for the kubelet: whatever happens on the public port, it must not take the server for dead.

@@ -11,11 +11,11 @@ from http import HTTPStatus
 from typing import Any, TypeVar
 
 from server.access.keys import time_text
-from server.blobs import is_sha256
+from server.blobs import BlobMissing, is_sha256
 from server.http.errors import as_problem
 from server.http.internal.funnel import Funnel
 from server.http.internal.operators import OperatorHandler
-from server.http.internal.sending import no_such_file, send_file
+from server.http.internal.sending import send_file
 from server.http.schemas import Schema
 from server.logs import AUDIT
 from server.models import RECORD_BYTES
@@ -64,7 +64,7 @@ class ModelHandler(OperatorHandler):
         return {**told, "record": json.loads(found.record)} if record else told
 
 
-class ModelFileHandler(ModelHandler):
+class StoredFileHandler(ModelHandler):
     """``/v1/model-files/{sha256}``."""
 
     def initialize(self, *args: Any, **kwargs: Any) -> None:
@@ -160,11 +160,14 @@ class ModelFileHandler(ModelHandler):
         size = await self.off_loop(self.services.store.files.has, sha256) if is_sha256(sha256) else None
         if size is None:
             raise no_such_file(sha256)
-        await send_file(self, sha256, size)
+        try:
+            await send_file(self, sha256, size)
+        except BlobMissing as error:
+            raise no_such_file(sha256) from error
         self.finish()
 
 
-class ModelsHandler(ModelHandler):
+class StoredModelsHandler(ModelHandler):
     """``/v1/models``."""
 
     def most_bytes(self) -> int:
@@ -192,7 +195,7 @@ class ModelsHandler(ModelHandler):
         self.answer(await self.off_loop(self.one, model.reference), HTTPStatus.CREATED if new else HTTPStatus.OK)
 
 
-class OneModelHandler(ModelHandler):
+class StoredModelHandler(ModelHandler):
     """``/v1/models/{reference}``."""
 
     async def get(self, reference: str) -> None:
@@ -243,3 +246,8 @@ def _shown(model: StoredModel, users: Sequence[str], summary: Summary) -> dict[s
         "classes": summary.classes,
         "variants": [{"runtime": runtime, "name": name, "bytes": size} for runtime, name, size in summary.variants],
     }
+
+
+def no_such_file(sha256: str) -> Problem:
+    """The problem of a digest that no file has."""
+    return Problem(HTTPStatus.NOT_FOUND, "no_such_file", f"there is no file {sha256[:70]}")

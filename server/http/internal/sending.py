@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from http import HTTPStatus
 
 from tornado.iostream import StreamClosedError
 
-from server.blobs import BlobError, BlobMissing
+from server.blobs import BlobError
 from server.http.base import BaseHandler
 from server.problems import Problem
 
+log = logging.getLogger(__name__)
+
 
 async def send_file(handler: BaseHandler, sha256: str, size: int) -> None:
-    """Answer with the file, which has ``size`` bytes. Raises ``Problem``; whatever happens later breaks the answer off.
+    """Answer with the file, which has ``size`` bytes; what goes wrong after its first piece breaks the answer off.
 
-    Whoever takes nothing of it for a minute is hung up on, as of any answer.
+    Raises ``Problem``, and ``BlobError`` before the first piece. Whoever takes nothing for a minute is hung up on, as
+    with any answer.
     """
     services = handler.services
     if services.sends.locked():
@@ -35,18 +39,10 @@ async def _send(handler: BaseHandler, sha256: str, size: int) -> None:
             handler.write(piece)
             await handler.flush()
             sent += len(piece)
-    except BlobMissing as error:
-        if not sent:
-            raise no_such_file(sha256) from error
-        handler.break_off()
-    except BlobError:
+    except BlobError as error:
         if not sent:
             raise
+        log.warning("the file %s breaks off on its way to %s: %s", sha256, handler.address, error)
         handler.break_off()
     except StreamClosedError:
         return
-
-
-def no_such_file(sha256: str) -> Problem:
-    """The problem of a digest that no file has."""
-    return Problem(HTTPStatus.NOT_FOUND, "no_such_file", f"there is no file {sha256[:70]}")

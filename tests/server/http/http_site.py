@@ -112,6 +112,23 @@ class FailingBlobs(DirectoryBlobs):
             yield piece
 
 
+class FailingFiles(DirectoryFiles):
+    """Fails while ``failure`` is set; a file that is read breaks off after ``breaks_after`` pieces."""
+
+    failure: BlobError | None = None
+    breaks_after: int | None = None
+    asked = 0
+
+    def pieces(self, sha256: str) -> Iterator[bytes]:
+        self.asked += 1
+        if self.failure is not None:
+            raise self.failure
+        for number, piece in enumerate(super().pieces(sha256)):
+            if number == self.breaks_after:
+                raise BlobError("the disk is sick")
+            yield piece
+
+
 class ShownEngine(Obedient):
     """Shows ``shown`` as its pods, or raises it if it is an error, once ``released`` is set."""
 
@@ -163,7 +180,7 @@ class Site(Client):
         self.database = database
         self.queue = Queue(self.database)
         self.blobs = FailingBlobs(folder / "blobs")
-        self.files = DirectoryFiles(folder / "store")
+        self.files = FailingFiles(folder / "store")
         self.engine = ShownEngine()
         self.pool, self.reviews = ThreadPoolExecutor(8), ThreadPoolExecutor(2)
         self.keys = folder / "keys"
@@ -279,9 +296,9 @@ class Site(Client):
         self.queue.submit(plain, 1000).result(ANSWER_SECONDS)
         return key
 
-    def job(self, name: str = "job", tier: str = "free") -> str:
+    def job(self, name: str = "job", tier: str = "free", model: str = "") -> str:
         """Open a Job; returns its token."""
-        self.queue.open_job(name, tier, f"run-{name}").result(ANSWER_SECONDS)
+        self.queue.open_job(name, tier, f"run-{name}", model).result(ANSWER_SECONDS)
         return self.tokens.mint(tier, name)
 
     def channel(self, token: str, headers: dict[str, str] | None = None) -> Channel:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from server.models import Models
 from server.queue import Served, Serving
 from server.settings.live import Live
