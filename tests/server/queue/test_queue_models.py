@@ -195,7 +195,7 @@ def test_two_servers_may_push_the_same_model_at_once(tmp_path: Path) -> None:
         queues = (world.queue, Queue(second))
         for at in range(10, 30):
             one = model(f"{at}" * 4)
-            new = pool.map(lambda queue, one=one: queue.add_model(one, ["tag"]).result(20), queues)  # type: ignore[misc]
+            new = pool.map(lambda queue, one=one: queue.add_model(one, ["tag"]).result(20), queues)
             assert sorted(new) == [False, True]
             assert latest(world) == [one.reference]
             assert tags(world) == {"tag": one.reference}
