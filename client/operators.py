@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tornado.httpclient import AsyncHTTPClient, HTTPClientError, HTTPRequest, HTTPResponse
 
@@ -15,6 +16,8 @@ from client.client import HINT, ClientError
 CONNECT_SECONDS, ANSWER_SECONDS = 5.0, 60.0
 SLOWEST = 50_000  # bytes a second: a file that comes or goes more slowly is given up
 PART_BYTES = 1024 * 1024
+PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0)  # seconds before a request is made again
+BUSY = (429, 503)
 LARGEST_FILE = 1 << 40  # Tornado's client would take 100 MB at most
 # What a port says that has no such routes, or does not take the token.
 OTHER_PORT = frozenset({"bad_admin_token", "no_such_route", "key_unknown", "too_many_wrong_keys"})
@@ -24,6 +27,7 @@ HELP = (
 )
 
 Advance = Callable[[int], None]
+T = TypeVar("T")
 
 
 class Refused(ClientError):
@@ -58,6 +62,11 @@ class Operator:
         )
         return self._read(response)
 
+    async def has(self, path: str) -> bool:
+        """Whether there is something at this path."""
+        response = await self._fetch("HEAD", path, {})
+        return response.code == HTTPStatus.OK
+
     async def send(self, path: str, file: Path, size: int, advance: Advance) -> dict[str, Any]:
         """Upload a file of ``size`` bytes; ``advance`` is told how many went. The server may refuse before they go."""
 
@@ -72,25 +81,33 @@ class Operator:
         return self._read(await self._fetch("PUT", path, head, seconds=ANSWER_SECONDS + size / SLOWEST, **how))
 
     async def receive(self, path: str, size: int, take: Callable[[bytes], None]) -> None:
-        """Download a file of ``size`` bytes; ``take`` gets its parts as they come."""
-        seconds = ANSWER_SECONDS + size / SLOWEST
-        parts: list[bytes] = []
+        """Download a file of ``size`` bytes; ``take`` gets its parts as they come. What it raises is raised at the end.
 
-        def note(part: bytes) -> None:
-            if status and status[0] != 200:  # a problem document
-                parts.append(part)
-            else:
-                take(part)
-
+        Raises ``OSError`` only for that.
+        """
         status: list[int] = []
+        problem: list[bytes] = []
+        failed: list[OSError] = []
 
         def head(line: str) -> None:
             if line.startswith("HTTP/"):
                 status[:] = [int(line.split()[1])]
 
-        response = await self._fetch("GET", path, {}, seconds=seconds, streaming_callback=note, header_callback=head)
-        if response.code != 200:
-            self._read(response, b"".join(parts))
+        def part(data: bytes) -> None:
+            if status != [HTTPStatus.OK]:
+                problem.append(data)
+            elif not failed:
+                try:
+                    take(data)
+                except OSError as error:  # inside the client it would look like a broken connection
+                    failed.append(error)
+
+        how = {"streaming_callback": part, "header_callback": head}
+        response = await self._fetch("GET", path, {}, seconds=ANSWER_SECONDS + size / SLOWEST, **how)
+        if failed:
+            raise failed[0]
+        if response.code != HTTPStatus.OK:
+            self._read(response, b"".join(problem))
 
     async def _fetch(
         self, method: str, path: str, headers: Mapping[str, str], seconds: float = ANSWER_SECONDS, **how: Any
@@ -121,3 +138,17 @@ class Operator:
         except (ValueError, TypeError, LookupError) as error:
             raise ClientError(f"{self._url} answered {response.code}, and not as a server does. {HELP}") from error
         return dict(answer)
+
+
+async def insist(ask: Callable[[], Awaitable[T]]) -> T:
+    """Ask again while the connection breaks or the server is busy; at last raise what the last request raised."""
+    for pause in PAUSES:
+        try:
+            return await ask()
+        except Unreachable:
+            pass
+        except Refused as refused:
+            if refused.status not in BUSY:
+                raise
+        await asyncio.sleep(pause)
+    return await ask()

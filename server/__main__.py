@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
-import importlib.util
 import logging
-import os
 import sys
 import threading
 from contextlib import suppress
@@ -15,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from server import commands, key_commands
+from server import commands, key_commands, model_commands
 from server.commands import STATE, fail
 from server.redaction import RedactingFormatter, redacted
 from server.settings.sources import DEFAULT_VALUES, TEMPLATES, ConfigError, Files
@@ -57,7 +55,7 @@ def main() -> None:
     """Serve image classification in tiers: predictions wait in a durable queue for workers that start when needed."""
 
 
-for command in (commands.classify, commands.tiers, commands.predictions, key_commands.keys):
+for command in (commands.classify, commands.tiers, commands.predictions, key_commands.keys, model_commands.model):
     main.add_command(command)
 
 
@@ -288,16 +286,6 @@ def _with_tier(name: str, files: Path | None, overrides: tuple[str, ...]) -> Blu
     if name not in judged.settings.tiers:
         fail(f"there is no tier {name}; the tiers are {', '.join(judged.settings.tiers)}")
     return judged.blueprints
-
-
-@main.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def model(arguments: tuple[str, ...]) -> None:
-    """Build models, list them and tag them: tierserve model --help."""
-    if importlib.util.find_spec("model") is None or importlib.util.find_spec("model.build") is None:
-        fail("this installation has no builder of models; install it with: pip install 'tierserve[worker,build]'")
-    # In a process of its own, because the server never imports what runs models. -P: no folder `model` of the caller's.
-    os.execv(sys.executable, [sys.executable, "-P", "-m", "model", *arguments])  # noqa: S606
 
 
 if __name__ == "__main__":

@@ -1,0 +1,182 @@
+"""The client of the routes for models, and what the commands print of them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+from rich.table import Table
+
+from client.console import cell, visible
+from client.operators import Operator
+from client.transfer import MODELS, Pushed, pull, push
+
+
+class Models(Operator):
+    """Pushes, lists, tags and removes models. Every method raises ``ClientError``."""
+
+    def push(self, directory: Path, tags: Sequence[str], only: Sequence[str]) -> Pushed:
+        """Check, try and upload the model in a folder, as ``client.transfer.push`` does, with a progress bar."""
+        with _Bar("pushing") as bar:
+            return asyncio.run(push(self, directory, tags, only, bar))
+
+    def pull(self, reference: str, folder: Path) -> tuple[Path, bool]:
+        """Download a model into a folder, as ``client.transfer.pull`` does, with a progress bar."""
+        with _Bar("pulling") as bar:
+            return asyncio.run(pull(self, reference, folder, bar))
+
+    def models(self) -> list[dict[str, Any]]:
+        """All models of the store."""
+        found: list[dict[str, Any]] = self.ask("GET", MODELS)["models"]
+        return found
+
+    def model(self, reference: str) -> dict[str, Any]:
+        """The model that NAME, NAME@VERSION or NAME@TAG names, with its record."""
+        return self.ask("GET", _path(reference))
+
+    def tag(self, reference: str, tag: str) -> dict[str, Any]:
+        """Point NAME@TAG to a model."""
+        return self.ask("PUT", f"{_path(reference)}/tags/{quote(tag, safe='')}")
+
+    def remove(self, reference: str) -> dict[str, Any]:
+        """Remove a model that no tier uses."""
+        return self.ask("DELETE", _path(reference))
+
+    def rollback(self, tier: str, undo: bool) -> dict[str, Any]:
+        """Have a tier serve the model that it served before, or (``undo``) what its settings name."""
+        return self.ask("POST", f"/v1/tiers/{quote(tier, safe='')}/rollback", {"undo": undo})
+
+
+class _Bar:
+    """A progress bar on standard error, which goes away at the end."""
+
+    def __init__(self, word: str) -> None:
+        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+        self._progress = Progress(*columns, console=Console(stderr=True), transient=True)
+        self._task = self._progress.add_task(word, total=None)
+
+    def __enter__(self) -> _Bar:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def begin(self, total: int) -> None:
+        self._progress.update(self._task, total=total, completed=0)
+
+    def at(self, moved: int) -> None:
+        self._progress.update(self._task, completed=moved)
+
+
+def show_pushed(pushed: Pushed, tags: Sequence[str], as_json: bool) -> None:
+    """Print that a model is in the store, and what to do next."""
+    model = pushed.model
+    if as_json:
+        told = {"reference": model.reference, "digest": model.digest, "new": not pushed.before}
+        _print_json({**told, "sent_bytes": pushed.sent, "untried": list(pushed.untried), "tags": list(tags)})
+        return
+    what = "was in the store already" if pushed.before else f"is in the store ({_size(pushed.sent)} were sent)"
+    print(visible(f"{model.reference} {what}"))  # noqa: T201
+    for tag in tags:
+        print(visible(f"{model.name}@{tag} is {model.reference}"))  # noqa: T201
+    if pushed.untried:
+        _say(f"not tried here, but by each worker that loads it: {', '.join(pushed.untried)}")
+    _say(f"A tier whose model.name is {' or '.join([model.name, *(f'{model.name}@{tag}' for tag in tags)])} takes it")
+    _say(f"by itself. Others serve it with: --set tiers.TIER.model.name={model.reference}")
+
+
+def show_models(models: Sequence[Mapping[str, Any]], as_json: bool) -> None:
+    """Print models as a table."""
+    if as_json:
+        _print_json(models)
+        return
+    names = ("model", "also called", "pushed (UTC)", "size", "classes", "variants", "used by")
+    table = Table(*names, box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table.columns[0].no_wrap = True
+    for model in models:
+        name = model["reference"].partition("@")[0]
+        also = [*([name] if model["latest"] else []), *(f"{name}@{tag}" for tag in model["tags"])]
+        pushed = str(model["pushed_at"])[:16].replace("T", " ")
+        cells = (_size(model["bytes"]), str(model["classes"]), _variants(model), ", ".join(model["used_by"]))
+        table.add_row(*map(cell, (model["reference"], ", ".join(also), pushed, *cells)))
+    Console().print(table)
+
+
+def show_model(model: Mapping[str, Any], as_json: bool) -> None:
+    """Print one model as JSON, or what most people want to know of it."""
+    if as_json:
+        _print_json(model)
+        return
+    show_models([model], as_json=False)
+    table = Table("variant", "file", "size", "top-1", "agreement", "sha256", box=SIMPLE_HEAD, pad_edge=False)
+    for variant in model["record"]["variants"]:
+        measured = variant["measured"]
+        top1 = "" if measured["top1"] is None else f"{measured['top1']:.1%}"
+        cells = (variant["file"], _size(variant["bytes"]), top1, f"{measured['agreement']:.1%}", variant["sha256"][:12])
+        table.add_row(*map(cell, (f"{variant['runtime']}/{variant['name']}", *cells)))
+    Console().print(table)
+    _say(f"digest: {model['digest']}")
+
+
+def show_tagged(model: Mapping[str, Any], tag: str, as_json: bool) -> None:
+    """Print what a tag points to now."""
+    if as_json:
+        _print_json(model)
+    else:
+        print(visible(f"{model['reference'].partition('@')[0]}@{tag} is {model['reference']}"))  # noqa: T201
+
+
+def show_removed(reference: str, answer: Mapping[str, Any], as_json: bool) -> None:
+    """Print that a model is gone."""
+    if as_json:
+        _print_json(answer)
+    else:
+        _say(f"{reference} is removed. Its files go within two hours, unless another model has them.")
+
+
+def show_pulled(folder: Path, new: bool, as_json: bool) -> None:
+    """Print where a model lies now."""
+    if as_json:
+        _print_json({"folder": str(folder), "new": new})
+    else:
+        print(visible(f"{folder} {'is there now' if new else 'was there already'}"))  # noqa: T201
+
+
+def _variants(model: Mapping[str, Any]) -> str:
+    return ", ".join(f"{variant['runtime']}/{variant['name']}" for variant in model["variants"])
+
+
+def _size(size: float) -> str:
+    return f"{size / 1e6:.1f} MB"
+
+
+def _path(reference: str) -> str:
+    return f"{MODELS}/{quote(reference, safe='@')}"
+
+
+def _print_json(told: Any) -> None:
+    print(json.dumps(told, indent=2))  # noqa: T201
+
+
+def _say(sentence: str) -> None:
+    print(visible(sentence), file=sys.stderr)  # noqa: T201
+
+
+def show_rolled_back(tier: str, answer: Mapping[str, Any], as_json: bool) -> None:
+    """Print what a tier serves after a rollback."""
+    if as_json:
+        _print_json(answer)
+        return
+    print(visible(f"{tier} serves {answer['main']}"))  # noqa: T201
+    if instead_of := answer["instead_of"]:
+        _say(f"It does so in place of {instead_of}, until its settings name another model.")
+        _say(f"To serve {instead_of} again: tierserve model rollback {tier} --undo")
