@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import model.fetch
-from model.description import Model, ModelError, find_model
+from model.description import Model, ModelError, find_model, read_model
 from model.fetch import ENDING, Fetch, Interrupted, ServerAway, Wanted
 from tests.faults.small_disk import small_disk
 from tests.model.model_server import (
@@ -89,6 +89,15 @@ def test_a_model_comes_whole_and_nothing_is_left_of_it(store: Store, flowers: Mo
         f"/work/models/{flowers.reference}",
         f"/work/model-files/{flowers.variants[0].sha256}",
     ]
+
+
+def test_of_several_files_only_the_one_of_the_variant_comes(store: Store, models: Path, place: Path) -> None:
+    lite0 = read_model(models / "tf_efficientnet_lite0")
+    int8 = lite0.variant("onnx", "int8")
+    store.put(lite0, (lite0.path / int8.file).read_bytes())
+    with Fetch(store.url, lambda: TOKEN, Wanted(lite0.reference, lite0.digest, "onnx", "int8")) as fetch:
+        assert [path.name for path in fetch.model().path.iterdir()] == [int8.file]
+    assert store.asked == [f"/work/models/{lite0.reference}", f"/work/model-files/{int8.sha256}"]
 
 
 @pytest.mark.parametrize(
