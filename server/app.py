@@ -83,9 +83,9 @@ def local_workers(state: Path, models: Path) -> Workers:
     }
     tokens = WorkerTokens(secrets.token_bytes(32))  # need not outlive this process: local workers end with it
     try:
-        return Workers(LocalEngine(base, tokens.mint, state / "logs", ROOT), tokens, models=models)
+        return Workers(LocalEngine(base, tokens.mint, state / "logs", state / "tmp", ROOT), tokens, models=models)
     except OSError as error:
-        raise CannotServe(f"{error.filename} cannot be used for logs: {error.strerror}") from error
+        raise CannotServe(f"{error.filename} cannot be used for workers: {error.strerror}") from error
 
 
 def cluster_workers(live: Live, server_url: str, models: Path | None) -> Workers:

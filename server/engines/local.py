@@ -1,7 +1,8 @@
 """Jobs as subprocesses of this machine, from the manifests that Kubernetes would get.
 
 The container's command, arguments and environment, the Job's deadline and grace and the tier's quota are obeyed; image,
-volumes and security context have no meaning here. ``base`` takes the place of the image's own environment.
+security context and most volumes have no meaning here. ``base`` takes the place of the image's own environment, and a
+folder of its own (``TMPDIR``), which goes when the Job ends, the place of its ``/tmp``.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from server.engines.base import Engine, Job, NoRoom, Phase, Pod, Room, fit, needs
-from server.files import open_file, open_folder
+from server.files import FOLDER_MODE, open_file, open_folder
 from server.settings.manifests import BadManifest, Manifest
 from server.settings.quantity import parse_quantity
 from server.settings.records import Tier
@@ -39,6 +40,7 @@ class _Process:
     needs: Mapping[str, str]
     popen: subprocess.Popen[bytes]
     output: Path
+    tmp: Path
     grace: float
     deadline: float
     ttl: float
@@ -49,20 +51,25 @@ class _Process:
 
 
 class LocalEngine(Engine):
-    """``token(tier, job)`` mints what a Job shows the server; ``clock`` is monotonic, in seconds."""
+    """``token(tier, job)`` mints what a Job shows the server; ``clock`` is monotonic, in seconds.
+
+    The folder ``tmp`` has that of each Job. It belongs to one engine at a time, which empties it.
+    """
 
     def __init__(
         self,
         base: Mapping[str, str],
         token: Callable[[str, str], str],
         logs: Path,
+        tmp: Path,
         workdir: Path,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Raises ``OSError`` when the folder ``logs`` cannot be used."""
+        """Raises ``OSError`` when the folder ``logs`` or ``tmp`` cannot be used."""
         self._base = base
         self._token = token
         self._logs = logs
+        self._tmp = tmp
         self._workdir = workdir
         self._clock = clock
         self._lock = threading.Lock()
@@ -70,7 +77,10 @@ class LocalEngine(Engine):
         # The kernel takes the end of the thread that started a process for the end of its parent (``prctl(2)``), so
         # this one lives until ``close`` has ended them all.
         self._parent = ThreadPoolExecutor(1, "parent")
-        os.close(open_folder(logs))
+        for folder in (logs, tmp):
+            os.close(open_folder(folder))
+        for left in tmp.iterdir():  # by the Jobs of a server that was killed
+            _remove(left)
 
     def check(self, manifest: Manifest) -> None:
         """Whether this machine has the container's program."""
@@ -106,12 +116,15 @@ class LocalEngine(Engine):
             raise NoRoom(room.reason)
         container = _container(manifest)
         command = [*container["command"], *container.get("args", [])]
-        environment = {**self._base, "TIERSERVE_TOKEN": self._token(tier.name, name)}
+        tmp = self._tmp / name
+        environment = {**self._base, "TIERSERVE_TOKEN": self._token(tier.name, name), "TMPDIR": str(tmp)}
         environment |= {pair["name"]: pair["value"] for pair in container.get("env", [])}
         output = self._logs / f"{name}.log"
         try:
+            tmp.mkdir(FOLDER_MODE, exist_ok=True)
             popen = self._parent.submit(self._spawn, command, environment, output).result()
         except OSError as error:
+            _remove(tmp)
             raise BadManifest(f"cannot start {command[0]}: {error.strerror}") from error
         process = _Process(
             tier=tier.name,
@@ -119,6 +132,7 @@ class LocalEngine(Engine):
             needs=needs(manifest),
             popen=popen,
             output=output,
+            tmp=tmp,
             grace=manifest["spec"]["template"]["spec"]["terminationGracePeriodSeconds"],
             deadline=self._clock() + manifest["spec"]["activeDeadlineSeconds"],
             ttl=manifest["spec"]["ttlSecondsAfterFinished"],
@@ -197,7 +211,9 @@ class LocalEngine(Engine):
                 if process.kill_at is not None and process.kill_at <= now:
                     os.killpg(process.popen.pid, signal.SIGKILL)
                 continue
-            process.ended_at = now if process.ended_at is None else process.ended_at
+            if process.ended_at is None:
+                process.ended_at = now
+                _remove(process.tmp)
             if process.forgotten or now - process.ended_at >= process.ttl:
                 del self._processes[name]
 
@@ -211,6 +227,14 @@ def _dies_with_parent() -> list[str]:
     """A prefix that has the kernel kill the process when the server dies, however it dies (Linux)."""
     setpriv = shutil.which("setpriv")
     return [setpriv, "--pdeathsig", "KILL", "--"] if setpriv else []
+
+
+def _remove(path: Path) -> None:
+    """Delete a file or a folder with what is in it, as far as that is possible."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _container(manifest: Manifest) -> Mapping[str, Any]:

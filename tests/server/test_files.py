@@ -71,7 +71,7 @@ def test_everything_that_is_made_is_for_this_user_alone(tmp_path: Path, umask: i
             blobs = open_blobs(str(state / "data" / "blobs"))
             blobs.put("p1", [[b"x"]])
             blobs.close()
-            LocalEngine({}, lambda tier, job: "", state / "logs", tmp_path).close()
+            LocalEngine({}, lambda tier, job: "", state / "logs", state / "tmp", tmp_path).close()
             assert database.clock() > 0
             made = [state.parent, state, *state.rglob("*")]
             assert len(made) >= 9
@@ -276,4 +276,6 @@ def test_a_server_whose_state_others_can_change_does_not_start(tmp_path: Path) -
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode == 1
     assert "Traceback" not in ended.stderr
-    assert f"{tmp_path}/logs cannot be used for logs: other users can change it (mode 0777): chmod go-w" in ended.stderr
+    assert (
+        f"{tmp_path}/logs cannot be used for workers: other users can change it (mode 0777): chmod go-w" in ended.stderr
+    )

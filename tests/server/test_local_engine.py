@@ -61,7 +61,7 @@ def clock() -> HandClock:
 @pytest.fixture
 def engine(tmp_path: Path, clock: HandClock) -> Iterator[LocalEngine]:
     base = {"PATH": os.environ["PATH"], "GIVEN": "by the base"}
-    found = LocalEngine(base, lambda tier, job: f"{tier}/{job}", tmp_path / "logs", tmp_path, clock)
+    found = LocalEngine(base, lambda tier, job: f"{tier}/{job}", tmp_path / "logs", tmp_path / "tmp", tmp_path, clock)
     yield found
     clock.now += 1000
     found.close()
@@ -81,6 +81,36 @@ def test_command_arguments_and_environment_are_the_manifests(engine: LocalEngine
     engine.start(FREE, manifest("a", script))
     reaches(engine, Phase.SUCCEEDED)
     assert (tmp_path / "seen").read_text() == "by the manifest free/tierserve-free-a"
+
+
+WRITES = "import os, pathlib; pathlib.Path(os.environ['TMPDIR'], 'model').write_text('large')"
+
+
+def test_a_job_has_a_folder_of_its_own_which_goes_with_it(engine: LocalEngine, tmp_path: Path) -> None:
+    sleep = "import time; pathlib.Path('written-' + os.environ['TMPDIR'][-1]).touch(); time.sleep(60)"
+    for run in "ab":
+        engine.start(FREE, manifest(run, f"{WRITES}; {sleep}"))
+        eventually((tmp_path / f"written-{run}").exists, 20, "the Job has written")
+    assert sorted(path.parent.name for path in tmp_path.glob("tmp/*/model")) == ["tierserve-free-a", "tierserve-free-b"]
+    engine.stop("tierserve-free-a")
+    eventually(lambda: len(engine.pods([FREE])), 20, "one Job is left", lambda seen: seen == 1)
+    assert [path.name for path in (tmp_path / "tmp").iterdir()] == ["tierserve-free-b"]
+    engine.close()
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def test_what_a_killed_server_left_of_its_jobs_is_deleted(tmp_path: Path) -> None:
+    left, elsewhere = tmp_path / "tmp" / "tierserve-free-a", tmp_path / "elsewhere"
+    left.mkdir(parents=True)
+    elsewhere.mkdir()
+    for folder in (left, elsewhere):
+        (folder / "model").touch()
+    (left.parent / "link").symlink_to(elsewhere)
+    (left.parent / "file").touch()
+    (tmp_path / "tmp").chmod(0o700)
+    LocalEngine({}, lambda tier, job: "", tmp_path / "logs", tmp_path / "tmp", tmp_path).close()
+    assert list((tmp_path / "tmp").iterdir()) == []
+    assert (elsewhere / "model").exists()
 
 
 def test_the_same_job_starts_once(engine: LocalEngine) -> None:
