@@ -99,11 +99,11 @@ def _work(options: argparse.Namespace) -> int:
         return error.status if isinstance(error, _CannotBegin) else 1
     from model.channel import RequestRejected
     from model.decoder import DecoderUnavailable
-    from model.desk import Terms
     from model.line import ServerGone
+    from model.terms import Terms
     from model.worker import Worker
 
-    terms = Terms(options.idle, options.max_predictions, options.max_pixels)
+    terms = Terms(options.idle, options.max_predictions, options.max_pixels, options.batch)
     try:
         log.info("ended: %s", Worker(server, token, model, runtime, terms).run())
     except (RequestRejected, DecoderUnavailable) as error:

@@ -59,11 +59,12 @@ class DecoderUnavailable(Exception):
 class Decoder:
     """Decodes pictures for one model, each within ``seconds``. Only ``interrupt`` may be called from another thread.
 
-    The thread that decodes must not end before ``close``: the kernel would end the child with it.
+    The thread that decodes must not end before ``close``: the kernel would end the child with it. The memory that the
+    container has left is divided among ``beside`` decoders.
     """
 
-    def __init__(self, how: Preprocessing, max_pixels: int, seconds: float) -> None:
-        self._how, self._max_pixels, self._seconds = how, max_pixels, seconds
+    def __init__(self, how: Preprocessing, max_pixels: int, seconds: float, beside: int = 1) -> None:
+        self._how, self._max_pixels, self._seconds, self._beside = how, max_pixels, seconds, beside
         self._plain_pixels = PLAIN_WHOLE_PIXELS if decodes_whole(how) else PLAIN_PIXELS
         self._lock = threading.Lock()
         self._interrupted = False
@@ -76,10 +77,22 @@ class Decoder:
         Raises ``ImageError`` also with the code ``image_too_slow``, when the picture takes longer than ``seconds``;
         ``DecodingStopped``; and ``DecoderUnavailable``.
         """
+        return self.load_here(data) if self.is_plain(data) else self.load_apart(data)
+
+    def is_plain(self, data: bytes) -> bool:
+        """Tell whether this process may decode a picture itself. Any thread may ask."""
+        return is_plain(data, self._plain_pixels)
+
+    def load_here(self, data: bytes) -> NDArray[np.float32]:
+        """As ``load``, of a picture that is plain. Any number of threads may do so at once."""
         if self._interrupted:
             raise DecodingStopped
-        if is_plain(data, self._plain_pixels):
-            return load(data, self._how, self._max_pixels)
+        return load(data, self._how, self._max_pixels)
+
+    def load_apart(self, data: bytes) -> NDArray[np.float32]:
+        """As ``load``, in the child."""
+        if self._interrupted:
+            raise DecodingStopped
         done, body = self._ask(data)
         if not done:
             raise ImageError(**json.loads(body))
@@ -157,15 +170,9 @@ class Decoder:
 
     def _memory(self, size: int) -> int:
         """Return how many bytes the child may have: what the largest picture needs, or what the container has left."""
-        whole = decodes_whole(self._how)
-        most = BYTES_PER_PIXEL[whole] * self._max_pixels + SPARE_BYTES + 2 * size
-        if whole:  # scaled across, and then down, at 4 bytes a pixel
-            most += 8 * most_scaled(self._how)
-        for file in CGROUP_LIMITS:
-            with suppress(OSError, ValueError):  # no such file, or "max"
-                left = int(Path(file).read_text()) - _status_bytes("RssAnon") - MARGIN_BYTES
-                return max(0, min(most, left))
-        return most
+        most = largest_need(self._how, self._max_pixels) + 2 * size
+        left = memory_left()
+        return most if left is None else max(0, min(most, left // self._beside))
 
     def _end(self, patience: float = 0.0) -> int | None:
         """Return the status with which the child ends within ``patience`` seconds; otherwise kill it, return None."""
@@ -180,6 +187,21 @@ class Decoder:
             child.kill()
             child.wait()
             return None
+
+
+def largest_need(how: Preprocessing, max_pixels: int) -> int:
+    """Return how many bytes a child may need for a picture of ``max_pixels``, beside the picture's own."""
+    whole = decodes_whole(how)
+    need = BYTES_PER_PIXEL[whole] * max_pixels + SPARE_BYTES
+    return need + 8 * most_scaled(how) if whole else need  # scaled across, and then down, at 4 bytes a pixel
+
+
+def memory_left() -> int | None:
+    """Return how many bytes the container's limit leaves beside what this process has; None without a limit."""
+    for file in CGROUP_LIMITS:
+        with suppress(OSError, ValueError):  # no such file, or "max"
+            return int(Path(file).read_text()) - _status_bytes("RssAnon") - MARGIN_BYTES
+    return None
 
 
 def _receive(connection: socket.socket, size: int, end: float | None = None) -> bytearray:

@@ -7,31 +7,18 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from model.messages import Lease, News
+from model.terms import AHEAD_SECONDS, HELD_MOST, Terms
 
 log = logging.getLogger(__name__)
 
-# How much is granted ahead. More would be held back from other workers, less would cost a message per picture.
-AHEAD_SECONDS, AHEAD_MOST = 0.15, 8
-GATHER_SECONDS = 0.05
 AGAIN_SECONDS = 1.0  # the pause before a result is sent again that the server could not keep
-UNSETTLED_MOST = 32  # with so many results without an outcome nothing more is granted; a message names 64 at most
 RENEW_SECONDS = 20.0  # until the server says how often
 RETIRED = "its tier serves another model"
 
 Completion = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """When a worker ends: after ``idle`` seconds without work, or ``max_predictions``; and its largest picture."""
-
-    idle: float
-    max_predictions: int
-    max_pixels: int
 
 
 class Desk:
@@ -76,7 +63,7 @@ class Desk:
                 if self.done:
                     return None
                 idle_left = self._last_work + self._terms.idle - self._clock()
-                if idle_left <= 0 and self._online and not self._again:
+                if idle_left <= 0 and self._online and not self._again and not self._held:
                     self._stop(f"idle for {self._terms.idle:g} s")
                 else:
                     self._work.wait(idle_left if idle_left > 0 else AGAIN_SECONDS)
@@ -90,7 +77,7 @@ class Desk:
             self._unsettled[completion["id"]] = completion
             if not self._finished:
                 self._ready_since = self._last_work
-                if self._todo:  # else it is sent at once
+                if self._has_more():  # else it is sent at once
                     self._due.notify()
             self._finished.append(completion)
             self._pace += (completion["predict_ms"] / 1000 - self._pace) / 4  # a moving average
@@ -139,8 +126,8 @@ class Desk:
     def message(self) -> dict[str, Any]:
         """Return what is to be sent now; empty when nothing is due.
 
-        While more predictions wait on the desk, results are gathered for ``GATHER_SECONDS``, or until more predictions
-        are asked for: a message costs the server time.
+        While more predictions wait on the desk, results are gathered for a moment, or until more predictions are asked
+        for: a message costs the server time.
         """
         message: dict[str, Any] = {}
         with self._lock:
@@ -171,8 +158,8 @@ class Desk:
             while not self._ended:
                 now = self._clock()
                 left = self._last_beat + self.renew - now
-                if self._finished and self._todo:
-                    left = min(left, self._ready_since + GATHER_SECONDS - now)
+                if self._finished and self._has_more():
+                    left = min(left, self._ready_since + self._terms.gather - now)
                 if self._again:
                     left = min(left, self._again_since + AGAIN_SECONDS - now)
                 if self._online and left <= 0:
@@ -263,24 +250,30 @@ class Desk:
     def _leaves(self) -> bool:
         return self._closed or (self._stopping and not self._held and bool(self._unsettled))
 
-    def _results_due(self, now: float) -> bool:
-        return bool(self._finished) and (not self._todo or now - self._ready_since >= GATHER_SECONDS)
+    def _has_more(self) -> bool:
+        return bool(self._held if self._terms.batches else self._todo)
 
-    def _ahead(self) -> int:
-        return min(AHEAD_MOST, int(AHEAD_SECONDS / self._pace) - 1)
+    def _results_due(self, now: float) -> bool:
+        return bool(self._finished) and (not self._has_more() or now - self._ready_since >= self._terms.gather)
 
     def _used(self) -> int:
         # A slow model takes nothing while it has anything: another worker could begin it.
-        return self._granted + len(self._todo if self._ahead() > 0 else self._held)
+        one_by_one = not self._terms.batches and self._terms.ahead(self._pace) > 0
+        return self._granted + len(self._todo if one_by_one else self._held)
 
     def _room_is_used_up(self) -> bool:
         # Refilled only when half is used up, so that one message brings several predictions.
-        return 2 * self._used() < max(1, self._ahead()) and self._missing() > 0
+        half = (max(1, self._terms.ahead(self._pace)) - (not self._terms.batches)) // 2
+        return self._used() <= half and self._missing() > 0
 
     def _missing(self) -> int:
-        if self.done or self._stopping or len(self._unsettled) >= UNSETTLED_MOST:
+        if self.done or self._stopping or len(self._unsettled) >= self._terms.unsettled:
             return 0
-        return min(max(1, self._ahead()) - self._used(), self._terms.max_predictions - self._taken - self._granted)
+        return min(
+            max(1, self._terms.ahead(self._pace)) - self._used(),
+            self._terms.max_predictions - self._taken - self._granted,
+            HELD_MOST - len(self._held) - len(self._unsettled) - self._granted,
+        )
 
     def _grant(self, message: dict[str, Any]) -> None:
         missing = self._missing()

@@ -1,26 +1,31 @@
-"""A worker: it takes predictions ahead, classifies one after another, sends the results and ends when idle.
+"""A worker: it takes predictions ahead, classifies them, sends the results and ends when idle.
 
 Three threads share a ``Desk`` and a ``Line``: the receiver puts on the desk what the server sends, the main thread
-classifies and sends the results, and a third renews the leases. A prediction waits only for those before it, never for
-a batch to fill.
+classifies and sends the results, and a third renews the leases. The main thread classifies one prediction after
+another, or ``Batches`` of their pictures. A prediction waits only for those before it, never for a batch to fill.
 """
 
 from __future__ import annotations
 
-import math
 import signal
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
+from model.batches import Batches
 from model.channel import REPLY_SECONDS, Dismissed, RequestRejected
 from model.decoder import Decoder, DecoderUnavailable, DecodingStopped
-from model.desk import Completion, Desk, Terms
+from model.decoders import Decoders, processors
+from model.desk import Completion, Desk
 from model.images import ImageError
 from model.line import GONE_SECONDS, Line, ServerGone
 from model.messages import Lease
-from model.runtimes.base import Model, Runtime, top
+from model.results import completion, labelled, unreadable
+from model.runtimes.base import Model, Runtime
+from model.terms import Terms
 
 PICTURE_SECONDS = 20.0  # the longest that decoding one picture may take
 LAST_SECONDS = 5.0  # how long a worker that was told to end may take for what it has begun
@@ -30,10 +35,20 @@ class Worker:
     """The worker of one Job. ``server`` is the URL of the server's internal port, ``token`` returns the Job's token."""
 
     def __init__(self, server: str, token: Callable[[], str], model: Model, runtime: Runtime, terms: Terms) -> None:
+        if not runtime.batches:
+            terms = replace(terms, batch=1)
         self._model, self._runtime = model, runtime
-        self._decoder = Decoder(model.preprocessing, terms.max_pixels, PICTURE_SECONDS)
         self._desk = Desk(terms)
         self._line = Line(server, token, self._desk)
+        self._decoder: Decoder | Decoders
+        if not terms.batches:
+            self._decoder = Decoder(model.preprocessing, terms.max_pixels, PICTURE_SECONDS)
+            self._work = self._predict
+        else:
+            threads = min(processors(), terms.batch)
+            self._decoder = Decoders(model.preprocessing, terms.max_pixels, PICTURE_SECONDS, threads)
+            batches = Batches(self._desk, model, runtime, self._decoder, threads, terms.batch)
+            self._work = partial(batches.run, self._line.tell)
         self._failures: list[ServerGone | RequestRejected | DecoderUnavailable] = []
         self._idle = threading.Event()  # nothing more is begun
 
@@ -48,7 +63,7 @@ class Worker:
         renewer = threading.Thread(target=self._renew, name="renewer", daemon=True)
         receiver.start()
         renewer.start()
-        self._guarded(self._predict)
+        self._guarded(self._work)
         self._idle.set()
         self._decoder.close()
         self._desk.close()
@@ -93,7 +108,7 @@ class Worker:
             self._desk.stop(str(error), hand_back=True)
 
 
-def predict(lease: Lease, model: Model, runtime: Runtime, decoder: Decoder) -> Completion:
+def predict(lease: Lease, model: Model, runtime: Runtime, decoder: Decoder | Decoders) -> Completion:
     """Classify every picture of a prediction; the result of a picture that cannot be classified is an error.
 
     Raises ``DecodingStopped`` and ``DecoderUnavailable``.
@@ -104,18 +119,8 @@ def predict(lease: Lease, model: Model, runtime: Runtime, decoder: Decoder) -> C
         try:
             array = decoder.load(bytes(picture))
         except ImageError as error:
-            results.append({"error": {"code": error.code, "detail": error.detail}})
+            results.append(unreadable(error))
             continue
         (probabilities,) = runtime.predict([array])
-        if math.isfinite(probabilities.sum()):
-            best = top(probabilities, model.labels, lease.top_k)
-            results.append({"labels": [{"label": label, "score": round(score, 6)} for label, score in best]})
-        else:  # NaN is no JSON, and a worker that sent it would be ended
-            results.append({"error": {"code": "model_failed", "detail": "The model's scores for it are not numbers."}})
-    return {
-        "id": lease.id,
-        "token": lease.token,
-        "model": model.reference,
-        "results": results,
-        "predict_ms": round(1000 * (time.perf_counter() - began), 3),
-    }
+        results.append(labelled(probabilities, model, lease.top_k))
+    return completion(lease, model, results, began)

@@ -14,6 +14,9 @@ __all__ = ["Model", "ModelError", "Runtime", "Variant", "read_model", "softmax",
 class Runtime(ABC):
     """Runs one model: call ``setup`` once, then ``predict`` as often as there are pictures."""
 
+    batches = False
+    """Whether several pictures at once may take less time than one after another."""
+
     @abstractmethod
     def setup(self, model: Model, variant: str, device: str = "cpu") -> None:
         """Load the model's ``variant`` (``fp32`` or ``int8``) on ``device`` (``cpu`` or ``cuda``).

@@ -27,6 +27,8 @@ _ABOUT = (bool, int, torch.Size, torch.dtype, torch.device)  # what a call retur
 class TimmRuntime(Runtime):
     """Runs ``model.safetensors`` (``fp32``) on ``cpu``, with one thread, or on ``cuda``."""
 
+    batches = True
+
     def setup(self, model: Model, variant: str, device: str = "cpu") -> None:
         """Load the network, simplify it and move it to the device."""
         if device == "cpu":

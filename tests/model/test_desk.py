@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from model.desk import AHEAD_MOST, GATHER_SECONDS, UNSETTLED_MOST, Desk, Terms
+from model.desk import Desk
 from model.messages import Lease, News
+from model.terms import AHEAD_MOST, BATCH_GATHER_SECONDS, GATHER_SECONDS, HELD_MOST, UNSETTLED_MOST, Terms
 from tests.waiting import eventually
 
 TERMS = Terms(idle=30, max_predictions=1000, max_pixels=1000)
@@ -283,3 +285,58 @@ def test_nothing_is_sent_without_a_channel_and_all_of_it_with_the_next(desk: Des
     assert message["renew"] == [["p1", "t1"], ["p2", "t2"]]
     assert ids(message) == ["p1"]
     assert desk.message() == {}
+
+
+@pytest.fixture
+def batching(clock: Clock) -> Desk:
+    return Desk(replace(TERMS, batch=4), clock)
+
+
+def test_a_worker_of_batches_asks_for_two_of_them_and_anew_when_one_is_done(batching: Desk) -> None:
+    assert batching.open()["credits"] == 8
+    batching.take(arrived(*range(8)))
+    begun = [begin(batching) for _ in range(8)]
+    for one in begun[:3]:
+        batching.finish(result(one))
+    assert batching.message() == {}
+    batching.finish(result(begun[3]))
+    message = batching.message()
+    assert message["credits"] == 4
+    assert ids(message) == ["p0", "p1", "p2", "p3"]
+
+
+def test_results_of_a_batch_wait_for_others_but_only_for_a_moment(batching: Desk, clock: Clock) -> None:
+    batching.open()
+    batching.take(arrived(*range(8)))
+    batching.finish(result(begin(batching)))
+    assert batching.message() == {}
+    clock.now += BATCH_GATHER_SECONDS
+    assert ids(batching.message()) == ["p0"]
+
+
+def test_the_last_results_of_batches_are_sent_at_once(batching: Desk) -> None:
+    batching.open()
+    batching.take(arrived(1, 2))
+    for one in [begin(batching), begin(batching)]:
+        batching.finish(result(one))
+    assert ids(batching.message()) == ["p1", "p2"]
+
+
+def test_the_largest_batches_ask_for_what_a_worker_may_hold(clock: Clock) -> None:
+    desk = Desk(replace(TERMS, batch=256), clock)
+    assert desk.open()["credits"] == HELD_MOST
+
+
+def test_a_worker_whose_batch_takes_long_is_not_idle(batching: Desk, clock: Clock) -> None:
+    batching.open()
+    batching.take(arrived(1))
+    one = begin(batching)
+    clock.now = 31
+    with ThreadPoolExecutor(1) as pool:
+        taken = pool.submit(batching.next)  # as the feeder, while the batch is classified
+        eventually(taken.running, 20, "it waits")
+        assert batching.done == ""
+        batching.finish(result(one))
+        clock.now = 100
+        assert taken.result(timeout=10) is None
+    assert batching.done == "idle for 30 s"

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from model.channel import Dismissed, RequestRejected
-from model.desk import Completion, Desk, Terms
+from model.desk import Completion, Desk
 from model.line import Line, ServerGone
+from model.terms import Terms
 from tests.model.channel_server import Visit, frame, serving
 from tests.waiting import eventually
 
