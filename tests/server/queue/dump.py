@@ -13,13 +13,15 @@ from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from server.queue import Status, TierView
+from server.queue import Measured, Served, Serving, Status, StoredFile, StoredModel, TierView
 from server.queue.store.migrations import VERSION
 from tests.postgres import programs
 from tests.server.queue.queue_world import PostgresWorld, World, pairs
 
 DUMPS = Path(__file__).with_name("dumps")
-KEYS = [f"p{number:034}" for number in range(9)]
+KEYS = [f"p{number:034}" for number in range(11)]
+SERVED = Served("flowers@11111111", "1" * 64, "onnx", "int8", 1_800_000_000.0)
+MODEL = StoredModel("flowers", "11111111", "1" * 64, "{}", (StoredFile("a" * 64, 5),), 0.0)
 
 
 def fill(world: World) -> None:
@@ -44,8 +46,20 @@ def fill(world: World) -> None:
     world.queue.cancel(released.id).result()
     world.queue.end_job("crashed", "exit code 1").result()
     assert world.get(lost.id).reason == "exit code 1"
-    assert {world.status(key) for key in KEYS[4:]} == {Status.QUEUED, Status.FAILED, Status.CANCELED}
+    assert {world.status(key) for key in KEYS[4:9]} == {Status.QUEUED, Status.FAILED, Status.CANCELED}
     world.queue.report("free", TierView(running=1, healthy=True, reason="")).result()
+    models(world)
+
+
+def models(world: World) -> None:
+    """Write what version 7 brought."""
+    world.job("canary", "served", SERVED.key)
+    for key in KEYS[9:]:
+        world.submit(id=key, tier="served", canary=True)
+    assert len(world.lease("canary", most=1, tier="served", canary=True)) == 1
+    world.queue.add_model(MODEL, ["best"]).result()
+    world.queue.serve("served", Serving(canary=SERVED, percent=5.0)).result()
+    world.queue.measure([("served", SERVED.key, Measured(1, 1, 0, 1, {12: 1}))]).result()
 
 
 def sqlite_dump(directory: Path) -> str:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from server.queue import Queue, Status
+from server.queue import Lane, Measured, Queue, Status
 from server.queue.store import triggers
 from server.queue.store.migrations import STEPS, VERSION, Step
-from tests.server.queue.dump import DUMPS, KEYS
+from tests.server.queue.dump import DUMPS, KEYS, MODEL, SERVED
 from tests.server.queue.queue_world import RESULTS, PostgresWorld, World, completion
 from tests.server.queue.schema import postgresql_schema, sqlite_schema
 
@@ -19,7 +20,7 @@ KINDS: dict[str, type[World]] = {"sqlite": World, "postgresql": PostgresWorld}
 RELEASED = [f"sqlite-{number}" for number in range(1, VERSION + 1)]
 RELEASED += [f"postgresql-{number}" for number in range(2, VERSION + 1)]  # PostgreSQL came with version 2
 
-TURNS = 6  # the version that brought them
+TURNS, MODELS = 6, 7  # the versions that brought them
 
 
 @pytest.fixture(params=RELEASED)
@@ -95,6 +96,29 @@ def test_what_waited_before_there_were_turns_comes_first(world: World) -> None:
     found = [world.queue.position(key).result() for key in (*waiting, *ids)]
     assert [one and one.position for one in found] == [1, 2, 3, 4]
     assert [one.id for one in world.lease()] == [*waiting, *ids]
+
+
+@pytest.mark.parametrize("world", [name for name in RELEASED if int(name.partition("-")[2]) < MODELS], indirect=True)
+def test_what_came_before_there_were_canaries_goes_to_the_main_model(world: World) -> None:
+    assert {world.get(key).canary for key in KEYS[:5]} == {False}
+    assert world.queue.depths().result()["free"].canary is None
+    assert {row.model for row in world.queue.jobs().result()} == {""}
+    one = world.submit(canary=True)
+    assert world.lease()
+    assert world.queue.depths().result()["free"].canary == Lane(1, 0, world.clock.now)
+    assert world.queue.end_canary("free").result() == 1
+    assert [leased.id for leased in world.lease()] == [one]
+
+
+@pytest.mark.parametrize("world", [name for name in RELEASED if int(name.partition("-")[2]) >= MODELS], indirect=True)
+def test_models_and_canaries_are_still_there(world: World) -> None:
+    assert world.queue.depths().result()["served"].canary == Lane(1, 1, 1_800_000_000.0)
+    kept = replace(MODEL, record="", tags=("best",), latest=True, pushed_at=1_800_000_000.0)
+    assert world.queue.models().result() == [kept]
+    assert world.queue.serving().result()["served"].canary == SERVED
+    assert world.queue.measured().result()["served", SERVED.key] == Measured(1, 1, 0, 1, {12: 1})
+    assert SERVED.key in {row.model for row in world.queue.jobs().result()}
+    assert [one.id for one in world.lease("canary", tier="served", canary=True)] == [KEYS[10]]
 
 
 def test_it_is_brought_up_once(world: World) -> None:
