@@ -2,7 +2,8 @@
 
 Run: python -m benchmarks.queue_cycles [--postgresql URL | --postgresql here] [--waiting 1000 1000000 ...]
 
-A cycle is a submit, a lease and a complete. Each caller has 100 waiting predictions. On SQLite every commit is on disk
+A cycle is a submit, a lease and a complete. What waits is of the main model; a cycle of a canary goes by its lane, in
+which nothing else waits. Each caller has 100 waiting predictions. On SQLite every commit is on disk
 (WAL, synchronous=FULL), also on the bare side, which is one table with one index and the five statements that no queue
 can do without. A tick is what the leader asks each second. The ratios hold for any machine, but the figures only for
 the one that ran it.
@@ -88,7 +89,7 @@ def bare(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def submission(store: Store) -> Submission:
+def submission(store: Store, *, canary: bool = False) -> Submission:
     """A submission of one picture, by one of the callers."""
     owner = f"owner{random.randrange(store.callers)}"
     return Submission(
@@ -104,22 +105,23 @@ def submission(store: Store) -> Submission:
         fingerprint=None,
         owner=owner,
         caller=f"owner:{owner}",
+        canary=canary,
     )
 
 
-def submit(store: Store, size: int) -> None:
+def submit(store: Store, size: int, *, canary: bool = False) -> None:
     """Submit so many at once."""
     queue = Queue(store.database)
-    for future in [queue.submit(submission(store), 1 << 30) for _ in range(size)]:
+    for future in [queue.submit(submission(store, canary=canary), 1 << 30) for _ in range(size)]:
         future.result()
 
 
-def cycle(store: Store, size: int, spent: Counter[str] | None = None) -> None:
+def cycle(store: Store, size: int, spent: Counter[str] | None = None, *, canary: bool = False) -> None:
     """Make ``size`` submits at once, then one lease and one completion of them all; ``spent`` gets the seconds."""
     queue, moments = Queue(store.database), [time.perf_counter()]
-    submit(store, size)
+    submit(store, size, canary=canary)
     moments.append(time.perf_counter())
-    leased = queue.lease(TIER, JOB, size, 1 << 40, 30.0).result().leased
+    leased = queue.lease(TIER, JOB, size, 1 << 40, 30.0, canary=canary).result().leased
     moments.append(time.perf_counter())
     done = [Completion(id=one.id, token=one.token, results=RESULTS, error=None, predict_ms=8.0) for one in leased]
     queue.complete(JOB, done).result()
@@ -127,6 +129,13 @@ def cycle(store: Store, size: int, spent: Counter[str] | None = None) -> None:
     if spent is not None:
         spent.update(dict(zip(PARTS, (after - before for before, after in pairwise(moments)), strict=True)))
         spent.update(cycles=size)
+
+
+def end_canary(store: Store, size: int) -> None:
+    """Submit so many to a canary, then move them to the main model: what its end costs, and the submits."""
+    submit(store, size, canary=True)
+    while Queue(store.database).end_canary(TIER).result():
+        pass
 
 
 def tick(store: Store) -> None:
@@ -165,6 +174,10 @@ def measure(stores: dict[int, Store], figures: Figures) -> None:
             for part in PARTS:
                 figures.setdefault((f"{part}, {size} at a time", waiting), []).append(spent[part] / spent["cycles"])
     for waiting, store in stores.items():
+        took = seconds_each(partial(cycle, store, 1, canary=True))
+        figures.setdefault(("cycle of a canary", waiting), []).append(took)
+        took = seconds_each(partial(end_canary, store, PAGE), PAGE)
+        figures.setdefault(("submit, moved to main", waiting), []).append(took)
         figures.setdefault(("tick", waiting), []).append(seconds_each(partial(tick, store)))
     for waiting, store in stores.items():
         figures.setdefault(("list of an owner", waiting), []).append(seconds_each(partial(page, store)))
@@ -177,7 +190,7 @@ def measure(stores: dict[int, Store], figures: Figures) -> None:
 def nth(store: Store, share: float) -> str:
     """The id of the prediction before which so large a share of the tier waits."""
     depth = Queue(store.database).depths().result()[TIER].queued
-    asked = sa.select(_p.id).where(_p.tier == TIER, _p.status == "queued").order_by(*ORDER)
+    asked = sa.select(_p.id).where(_p.tier == TIER, ~_p.canary, _p.status == "queued").order_by(*ORDER)
     found = store.database.read(lambda tx: tx.first(asked.limit(1).offset(int((depth - 1) * share)))).result()
     if found is None:
         raise RuntimeError("nothing waits")
