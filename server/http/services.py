@@ -25,7 +25,7 @@ from server.intake.capacity import Capacity
 from server.intake.memory import Memory
 from server.intake.pictures import Pictures
 from server.intake.submissions import Submissions
-from server.lobby import Handout, Lobby
+from server.lobby import Handout, LaneOf, Lobby, waiting_of
 from server.metrics import Metrics
 from server.models import Catalog, Record, ServingView, Store
 from server.queue import (
@@ -150,13 +150,12 @@ class Services:
 
         depths, pictures = Recent(queue.depths, recent_seconds), Pictures(blobs, disk, capacity)
         uploads, metrics = Memory(upload_bytes), Metrics(version("tierserve"), sorted(FINAL), monotonic)
-        lobby = Lobby(queue, pictures, disk, lambda: live.current.settings, clock, metrics.ended)
+        lobby = Lobby(queue, pictures, disk, lambda: live.current.settings, clock, metrics.ended, serving.of)
 
         allowances = Allowances(queue, clock, lobby.book.of_caller, recent_seconds)
 
-        async def waiting(tier: str) -> int:
-            depth = lobby.depths(await depths.get()).get(tier)
-            return depth.queued if depth else 0
+        async def waiting(lane: LaneOf) -> int:
+            return waiting_of(lane, lobby.depths(await depths.get()))
 
         return cls(
             live=live,
@@ -172,7 +171,7 @@ class Services:
             wrong_keys=Rates(WRONG_KEYS, WRONG_KEYS / 60, monotonic),
             wakeups=Wakeups(),
             lobby=lobby,
-            handout=Handout(queue, lobby, lambda: live.current.settings, waiting),
+            handout=Handout(queue, lobby, lambda: live.current.settings, waiting, serving.of),
             table_depths=depths,
             views=Recent(queue.views, recent_seconds),
             paces=RecentByName(queue.pace, shown_seconds),
@@ -213,6 +212,7 @@ class Services:
                 loop.call_soon_threadsafe(self.pictures.forget_soon, [one.id for one in ended])
 
         self.queue.listen(hear)
+        self.serving.changed = lambda: loop.call_soon_threadsafe(self.handout.served_changed)
         Lookout(self.wakeups, self.queue.ended).start()
         self.allowances.start()
         # Own commits only, so that the sum over all servers counts each end once, and one of them deletes each blob.

@@ -71,11 +71,13 @@ class Submissions:
         request: Request,
         wishes: Wishes,
         refusal: Problem | None = None,
+        *,
+        canary: bool,
     ) -> Prediction:
         """The prediction, once it is durable; an older one where its idempotency key says so.
 
-        ``refusal`` is raised unless there is an older one. Raises ``Problem`` with 429 too, ``BlobError`` and what the
-        queue raises: nothing is kept then, unless it is ``OutcomeUnknown``.
+        ``canary`` is its lane. ``refusal`` is raised unless there is an older one. Raises ``Problem`` with 429 too,
+        ``BlobError`` and what the queue raises: nothing is kept then, unless it is ``OutcomeUnknown``.
         """
         key = wishes.idempotency_key
         fingerprint = None if key is None else await self._fingerprint(request)
@@ -86,7 +88,7 @@ class Submissions:
                 return known
         if refusal is not None:
             raise refusal
-        submission = described(prediction_id, caller, tier, request, wishes, fingerprint)
+        submission = described(prediction_id, caller, tier, request, wishes, fingerprint, canary=canary)
         await self._allowances.take(caller, tier, submission.images)
         kept = False
         try:
@@ -140,7 +142,14 @@ class Submissions:
 
 
 def described(
-    prediction_id: str, caller: Caller, tier: Tier, request: Request, wishes: Wishes, fingerprint: str | None = None
+    prediction_id: str,
+    caller: Caller,
+    tier: Tier,
+    request: Request,
+    wishes: Wishes,
+    fingerprint: str | None = None,
+    *,
+    canary: bool,
 ) -> Submission:
     """What the queue is told of a request."""
     sizes = [sum(map(len, chunks)) for chunks in request.pictures]
@@ -158,6 +167,7 @@ def described(
         owner=caller.owner,
         caller=caller.name,
         weight=caller.weight,
+        canary=canary,
     )
 
 

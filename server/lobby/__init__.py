@@ -3,9 +3,9 @@
 On the event loop only. All that others need is imported from here.
 """
 
-from server.lobby.entries import Entry
+from server.lobby.entries import Entry, LaneOf, waiting_of
 from server.lobby.handout import Handout
 from server.lobby.lobby import Lobby
 from server.lobby.seats import Handed, Peer
 
-__all__ = ["Entry", "Handed", "Handout", "Lobby", "Peer"]
+__all__ = ["Entry", "Handed", "Handout", "LaneOf", "Lobby", "Peer", "waiting_of"]

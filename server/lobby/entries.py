@@ -7,12 +7,16 @@ import bisect
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum, auto
+from typing import TypeAlias
 
 from server.blobs import Piece
 from server.intake.memory import Held
-from server.queue import Arrival, Beside, Depth, Hold, Place, Prediction, Submission
+from server.queue import Arrival, Beside, Depth, Hold, Lane, Place, Prediction, Submission
+
+LaneOf: TypeAlias = tuple[str, bool]
+"""A tier, and whether it is the lane of its canary."""
 
 
 class State(Enum):
@@ -34,7 +38,8 @@ class Entry:
 
     ``outcome`` is then its prediction, final or in the table; or the error that says that nothing of it was kept. It
     stays None for an entry that was withdrawn. ``due_from`` is the moment of the event loop from which
-    ``lobbySeconds`` count. The whole part of ``start`` is its turn.
+    ``lobbySeconds`` count. The whole part of ``start`` is its turn. ``lane`` is that of the submission, until the tier
+    has no canary any more.
     """
 
     submission: Submission
@@ -52,19 +57,24 @@ class Entry:
     step: asyncio.Future[None] | None = field(default=None)
     """Done when the writing that is under way has ended."""
     place: Place = field(init=False)
-    """Where it stands in the order of its tier."""
+    """Where it stands in the order of its lane."""
+    lane: LaneOf = field(init=False)
 
     def __post_init__(self) -> None:
+        self.lane = self.submission.tier, self.submission.canary
         self.place = self.submission.priority, math.floor(self.start), self.accepted_at
 
     @property
     def arrival(self) -> Arrival:
         """What the queue is told of it."""
-        return Arrival(self.submission, self.accepted_at, self.start, self.hold)
+        submission, canary = self.submission, self.lane[1]
+        if submission.canary != canary:
+            submission = replace(submission, canary=canary)
+        return Arrival(submission, self.accepted_at, self.start, self.hold)
 
 
 class Line:
-    """The entries of one tier that wait, in their order."""
+    """The entries of one lane that wait, in their order."""
 
     def __init__(self) -> None:
         self._entries: list[Entry] = []
@@ -105,45 +115,55 @@ class Book:
     """All entries, by where they stand. An entry that is being written stays counted until it has left."""
 
     def __init__(self) -> None:
-        self.lines: defaultdict[str, Line] = defaultdict(Line)
+        self.lines: defaultdict[LaneOf, Line] = defaultdict(Line)
         self.worked_on: dict[str, Entry] = {}
         self.keeping: dict[str, Entry] = {}
         self.count = 0
-        self._queued: defaultdict[str, int] = defaultdict(int)
-        self._leased: defaultdict[str, int] = defaultdict(int)
+        self._queued: defaultdict[LaneOf, int] = defaultdict(int)
+        self._leased: defaultdict[LaneOf, int] = defaultdict(int)
         self._bytes: defaultdict[str, int] = defaultdict(int)
         self._of_callers: dict[tuple[str, str], tuple[int, int]] = {}  # how many wait, and their bytes
 
     def add(self, entry: Entry) -> None:
         """An entry begins to wait."""
-        tier = entry.submission.tier
         self.count += 1
         self._count_waiting(entry, 1)
-        self._bytes[tier] += entry.submission.size
-        self.lines[tier].add(entry)
+        self._bytes[entry.submission.tier] += entry.submission.size
+        self.lines[entry.lane].add(entry)
 
     def work_on(self, entry: Entry, hold: Hold) -> None:
         """A worker got a waiting entry."""
-        tier = entry.submission.tier
-        self.lines[tier].remove(entry)
+        self.lines[entry.lane].remove(entry)
         self._count_waiting(entry, -1)
-        self._leased[tier] += 1
+        self._leased[entry.lane] += 1
         entry.state, entry.hold = State.WORKED_ON, hold
         self.worked_on[entry.submission.id] = entry
 
     def wait_again(self, entry: Entry) -> None:
         """A worker hands an entry back, which stands where it stood."""
-        tier = entry.submission.tier
         del self.worked_on[entry.submission.id]
-        self._leased[tier] -= 1
+        self._leased[entry.lane] -= 1
         self._count_waiting(entry, 1)
         entry.state, entry.hold, entry.lost = State.WAITING, None, ""
-        self.lines[tier].add(entry)
+        self.lines[entry.lane].add(entry)
+
+    def end_canary(self, tier: str) -> None:
+        """The tier has no canary any more: its entries are main's, and those that wait stand there where they stood."""
+        main, canary = (tier, False), (tier, True)
+        waiting = list(self.lines.pop(canary, ()))
+        for entry in (*waiting, *self.worked_on.values(), *self.keeping.values()):
+            if entry.lane == canary:
+                counts = self._queued if entry.hold is None else self._leased
+                counts[canary] -= 1
+                counts[main] += 1
+                entry.lane = main
+        for entry in waiting:
+            self.lines[main].add(entry)
 
     def write(self, entry: Entry, state: State) -> None:
         """The writing of an entry begins: for keeping or for settling."""
         if entry.state is State.WAITING:
-            self.lines[entry.submission.tier].remove(entry)
+            self.lines[entry.lane].remove(entry)
         else:
             del self.worked_on[entry.submission.id]
         entry.state, entry.step = state, asyncio.get_running_loop().create_future()
@@ -155,7 +175,7 @@ class Book:
         del self.keeping[entry.submission.id]
         if entry.hold is None:
             entry.state = State.WAITING
-            self.lines[entry.submission.tier].add(entry)
+            self.lines[entry.lane].add(entry)
         else:
             entry.state = State.WORKED_ON
             self.worked_on[entry.submission.id] = entry
@@ -163,16 +183,15 @@ class Book:
 
     def leave(self, entry: Entry, outcome: Prediction | Exception | None) -> None:
         """An entry leaves, and its caller is told."""
-        tier = entry.submission.tier
         if entry.state is State.WAITING:
-            self.lines[tier].remove(entry)
+            self.lines[entry.lane].remove(entry)
         self.keeping.pop(entry.submission.id, None)
         self.count -= 1
         if entry.hold is None:
             self._count_waiting(entry, -1)
         else:
-            self._leased[tier] -= 1
-        self._bytes[tier] -= entry.submission.size
+            self._leased[entry.lane] -= 1
+        self._bytes[entry.submission.tier] -= entry.submission.size
         entry.state, entry.outcome, entry.pictures = State.GONE, outcome, []
         entry.held.release()
         self._end_step(entry)
@@ -180,8 +199,18 @@ class Book:
 
     def depth(self, tier: str) -> Depth:
         """How much of a tier is here. May be called from any thread."""
-        line = self.lines.get(tier)
-        return Depth(self._queued[tier], self._leased[tier], line.oldest if line else None, self._bytes[tier])
+        lane = tier, False
+        line = self.lines.get(lane)
+        main = Depth(self._queued[lane], self._leased[lane], line.oldest if line else None, self._bytes[tier])
+        return main if (canary := self._canary(tier)) is None else _with_canary(main, canary)
+
+    def _canary(self, tier: str) -> Lane | None:
+        lane = tier, True
+        queued, leased = self._queued.get(lane, 0), self._leased.get(lane, 0)
+        if not (queued or leased):
+            return None
+        line = self.lines.get(lane)
+        return Lane(queued, leased, line.oldest if line else None)
 
     def bytes_of(self, tier: str) -> int:
         """The bytes of all entries of a tier."""
@@ -204,7 +233,7 @@ class Book:
 
     def _count_waiting(self, entry: Entry, more: int) -> None:
         one = entry.submission
-        self._queued[one.tier] += more
+        self._queued[entry.lane] += more
         key = one.tier, one.caller
         many, size = self._of_callers.get(key, (0, 0))
         if many + more:
@@ -219,6 +248,16 @@ class Book:
             entry.step = None
 
 
+def waiting_of(lane: LaneOf, depths: Mapping[str, Depth]) -> int:
+    """How many wait in a lane, when this much is alive of each tier."""
+    tier, is_canary = lane
+    depth = depths.get(tier)
+    if depth is None:
+        return 0
+    canary = depth.canary.queued if depth.canary else 0
+    return canary if is_canary else depth.queued - canary
+
+
 def _place(entry: Entry) -> Place:
     return entry.place
 
@@ -226,6 +265,19 @@ def _place(entry: Entry) -> Place:
 def _sum(one: Depth | None, other: Depth) -> Depth:
     if one is None:
         return other
-    moments = [at for at in (one.oldest, other.oldest) if at is not None]
-    oldest = min(moments, default=None)
-    return Depth(one.queued + other.queued, one.leased + other.leased, oldest, one.bytes + other.bytes)
+    lanes = [lane for lane in (one.canary, other.canary) if lane]
+    canary = None
+    if lanes:
+        first = _first(*(lane.oldest for lane in lanes))
+        canary = Lane(sum(lane.queued for lane in lanes), sum(lane.leased for lane in lanes), first)
+    first = _first(one.oldest, other.oldest)
+    return Depth(one.queued + other.queued, one.leased + other.leased, first, one.bytes + other.bytes, canary)
+
+
+def _with_canary(main: Depth, canary: Lane) -> Depth:
+    queued, leased = main.queued + canary.queued, main.leased + canary.leased
+    return Depth(queued, leased, _first(main.oldest, canary.oldest), main.bytes, canary)
+
+
+def _first(*moments: float | None) -> float | None:
+    return min((at for at in moments if at is not None), default=None)

@@ -9,7 +9,7 @@ from concurrent.futures import Executor, Future
 
 from server.blobs import BlobError
 from server.intake.pictures import Pictures
-from server.lobby.entries import Book, Entry, State
+from server.lobby.entries import Book, Entry, LaneOf, State
 from server.lobby.shares import Shares
 from server.points import Point, reached
 from server.queue import ATTEMPTS, FINAL, Kept, OutcomeUnknown, Prediction, Queue, QueueError, Status, asked, chained
@@ -33,9 +33,9 @@ class Keeping:
         shares: Shares,
         settings: Callable[[], Settings],
         ended: Callable[[str, Status], None],
-        waits: Callable[[str], None],
+        waits: Callable[[LaneOf], None],
     ) -> None:
-        """``waits`` is told of a tier in which an entry waits again, as it could not be kept."""
+        """``waits`` is told of a lane in which an entry waits again, as it could not be kept."""
         self._queue, self._pictures, self._disk = queue, pictures, disk
         self._book, self._shares = book, shares
         self._settings, self._ended, self._waits = settings, ended, waits
@@ -71,7 +71,7 @@ class Keeping:
                 entry.due_from = asyncio.get_running_loop().time()
                 self._book.not_written(entry)
                 if entry.state is State.WAITING:
-                    self._waits(entry.submission.tier)
+                    self._waits(entry.lane)
             return
         reached(Point.LOBBY_KEPT)
         if prediction.status in FINAL:

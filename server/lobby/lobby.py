@@ -11,7 +11,7 @@ from server.access.workers import Worker
 from server.blobs import Piece
 from server.intake.memory import Held
 from server.intake.pictures import Pictures
-from server.lobby.entries import Book, Entry, State
+from server.lobby.entries import Book, Entry, LaneOf, State
 from server.lobby.keeping import Keeping
 from server.lobby.settling import Settling
 from server.lobby.shares import Shares
@@ -24,6 +24,7 @@ from server.queue import (
     Place,
     Prediction,
     Queue,
+    Serving,
     Status,
     Submission,
     asked,
@@ -37,7 +38,10 @@ LARGEST_BYTES = 8 * 1024 * 1024  # larger ones are streamed to workers from wher
 
 
 class Lobby:
-    """The entries of one server. ``ended`` is told of each prediction that ends here, for counting."""
+    """The entries of one server. ``ended`` is told of each prediction that ends here, for counting.
+
+    ``serving`` says what a tier serves, and never waits.
+    """
 
     def __init__(
         self,
@@ -47,13 +51,14 @@ class Lobby:
         settings: Callable[[], Settings],
         clock: Callable[[], float],
         ended: Callable[[str, Status], None],
+        serving: Callable[[str], Serving],
     ) -> None:
-        self._queue, self._settings, self._clock = queue, settings, clock
+        self._queue, self._settings, self._clock, self._serving = queue, settings, clock, serving
         self.book, self.shares = Book(), Shares(self._now)
         self._settling = Settling(queue, self.book, ended)
-        self.arrived: Callable[[str], None] = lambda _: None  # told of a tier in which an entry waits (again)
+        self.arrived: Callable[[LaneOf], None] = lambda _: None  # told of a lane in which an entry waits (again)
         here = self.book, self.shares
-        self._keeping = Keeping(queue, pictures, disk, *here, settings, ended, lambda tier: self.arrived(tier))
+        self._keeping = Keeping(queue, pictures, disk, *here, settings, ended, lambda lane: self.arrived(lane))
 
     def has_place(self, submission: Submission, stored: int) -> bool:
         """Whether a request may come in, while ``stored`` predictions of its tier wait in the table.
@@ -79,10 +84,12 @@ class Lobby:
         """
         start = self.shares.start(submission)
         entry = Entry(submission, start, self._clock(), pictures, held, changed, self._now())
+        if entry.lane[1] and not self._has_canary(submission.tier):  # since the lane was chosen it has ended
+            entry.lane = submission.tier, False
         self.book.add(entry)
         self._keeping.watch()
         reached(Point.LOBBY_ENTERED)
-        self.arrived(submission.tier)
+        self.arrived(entry.lane)
         return entry
 
     def withdraw(self, entry: Entry) -> None:
@@ -111,14 +118,22 @@ class Lobby:
 
     def ahead_of(self, tier: str, place: Place) -> int:
         """How many entries of a tier wait here before a place."""
-        return self.book.lines[tier].ahead_of(place)
+        lines = self.book.lines
+        ahead = lines[tier, False].ahead_of(place)
+        return ahead + lines[canary].ahead_of(place) if (canary := (tier, True)) in lines else ahead
 
-    def lease(self, entry: Entry, job: str) -> Leased:
-        """Give a waiting entry to a worker."""
+    def end_canaries(self) -> None:
+        """Give main what is here of canaries that get no predictions any more."""
+        for tier in [tier for tier, canary in self.book.lines if canary and not self._has_canary(tier)]:
+            self.book.end_canary(tier)
+            self.arrived((tier, False))
+
+    def lease(self, entry: Entry, job: str, *, reaches: bool) -> Leased:
+        """Give a waiting entry to a worker. ``reaches``: the tier has then reached its turn."""
         entry.due_from = self._now()
         self.book.work_on(entry, Hold(job, token := new_token(job), self._clock()))
         one = entry.submission
-        self.shares.handed(one, entry.start)
+        self.shares.handed(one, entry.start, reaches=reaches)
         return Leased(one.id, token, one.images, one.size, one.top_k, attempt=1, solo=False)
 
     async def take_up(self, worker: Worker, leases: Sequence[tuple[str, str]], seconds: float) -> list[Leased]:
@@ -135,23 +150,25 @@ class Lobby:
                 self._hand_back(entry)
         return await asked(self._queue.take_up(worker.tier, worker.job, leases, seconds))
 
-    async def complete(self, worker: Worker, completions: Sequence[Completion], attempts: int) -> list[str]:
+    async def complete(
+        self, worker: Worker, completions: Sequence[Completion], attempts: int, model: str = ""
+    ) -> list[str]:
         """Take results; answers for each what ``Queue.complete`` answers, and waits only for those of the table.
 
-        ``attempts`` is how many leases of a prediction may be lost. Raises what the queue raises when it could not
-        store those.
+        ``attempts`` is how many leases of a prediction may be lost, ``model`` the one that results must name. Raises
+        what the queue raises when it could not store those.
         """
-        outcomes = self._complete(worker, completions)
+        outcomes = self._complete(worker, completions, model)
         if "" not in outcomes:
             return outcomes
         rest = [index for index, outcome in enumerate(outcomes) if not outcome]
         for index in rest:
             await self._until_written([completions[index].id])
-            (outcomes[index],) = self._complete(worker, [completions[index]])  # it may have come back
+            (outcomes[index],) = self._complete(worker, [completions[index]], model)  # it may have come back
         rest = [index for index in rest if not outcomes[index]]
         if rest:
             of_table = [completions[index] for index in rest]
-            answers = await asked(self._queue.complete(worker.job, of_table, attempts))
+            answers = await asked(self._queue.complete(worker.job, of_table, attempts, model))
             for index, answer in zip(rest, answers, strict=True):
                 outcomes[index] = answer
         return outcomes
@@ -174,19 +191,23 @@ class Lobby:
         if of_table:
             await asked(self._queue.release(worker.job, of_table))
 
+    def _has_canary(self, tier: str) -> bool:
+        serving = self._serving(tier)
+        return serving.canary is not None and serving.percent > 0
+
     def _held(self, worker: Worker, key: str, token: str) -> Entry | None:
         entry = self.book.worked_on.get(key)
         hold = entry.hold if entry else None
         return entry if hold and (hold.job, hold.token) == (worker.job, token) else None
 
-    def _complete(self, worker: Worker, completions: Sequence[Completion]) -> list[str]:
+    def _complete(self, worker: Worker, completions: Sequence[Completion], model: str) -> list[str]:
         """The outcome of each result; empty for one that is none of an entry that is worked on."""
         outcomes, results = [], []
         for completion in completions:
             entry = self._held(worker, completion.id, completion.token)
             if entry is None:
                 outcomes.append("")
-            elif why := _fault(entry, completion):
+            elif why := _fault(entry, completion, model):
                 entry.lost = f"its worker handed in what cannot be its result: {why}"
                 self._keeping.keep_soon(entry)
                 outcomes.append("invalid")
@@ -200,7 +221,7 @@ class Lobby:
 
     def _hand_back(self, entry: Entry) -> None:
         self.book.wait_again(entry)
-        self.arrived(entry.submission.tier)
+        self.arrived(entry.lane)
 
     async def _until_written(self, keys: Sequence[str]) -> None:
         """Return when none of these is being kept: each is in the table then, or where it was."""
@@ -212,6 +233,6 @@ class Lobby:
         return asyncio.get_running_loop().time()
 
 
-def _fault(entry: Entry, completion: Completion) -> str:
+def _fault(entry: Entry, completion: Completion, model: str) -> str:
     one = entry.submission
-    return fault(one.images, one.top_k, completion, json.dumps(completion.results))
+    return fault(one.images, one.top_k, completion, json.dumps(completion.results), model)

@@ -60,9 +60,10 @@ class Shares:
         share.finish = start + submission.cost
         return start
 
-    def handed(self, submission: Submission, start: float) -> None:
-        """An entry of the lobby was given to a worker."""
-        self.served(submission.tier, math.floor(start))
+    def handed(self, submission: Submission, start: float, *, reaches: bool = True) -> None:
+        """An entry of the lobby was given to a worker. ``reaches``: its tier has then reached its turn."""
+        if reaches:
+            self.served(submission.tier, math.floor(start))
         share = self._of(submission)
         share.used = max(share.used, start + submission.cost)
 

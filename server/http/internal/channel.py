@@ -24,14 +24,14 @@ from server.http.connections import Exchange
 from server.http.internal import wire
 from server.http.internal.delivery import Delivery
 from server.http.internal.frames import Outcomes, message
-from server.http.internal.handshake import PROTOCOL, check_upgrade
+from server.http.internal.handshake import PROTOCOL, check_upgrade, model_of
 from server.http.internal.messages import BIG_BYTES, MESSAGE, MESSAGE_LEAST, completed, longest_message, pairs
 from server.http.internal.wire import Refused, Wire
 from server.intake.memory import Held
 from server.lobby import Handed
 from server.points import Point, reached
 from server.problems import Problem
-from server.queue import ATTEMPTS, Completion, Leased, QueueError, UnknownJob, asked
+from server.queue import ATTEMPTS, Completion, Leased, QueueError, UnknownJob
 
 log = logging.getLogger(__name__)
 
@@ -39,10 +39,11 @@ MOST_CREDITS = MOST_OUTCOMES = 64
 
 
 class ChannelHandler(BaseHandler, WebSocketHandler):
-    """The channel of one worker; ``worker`` is what its token proves. It is a ``Peer`` of the handout."""
+    """The channel of one worker: a ``Peer`` of the handout. ``worker`` is what its token proves."""
 
     callers = Workers()
     worker: Worker
+    model: str
     _wire: Wire | None = None
     _left = True
 
@@ -54,9 +55,7 @@ class ChannelHandler(BaseHandler, WebSocketHandler):
             raise Problem(unavailable, "stopping", "this server is about to stop", retry_after=1)
         origins.check_site(self.request)
         check_upgrade(self.request)
-        jobs = await asked(self.services.queue.jobs())
-        if not any((job.name, job.tier) == (self.worker.job, self.worker.tier) for job in jobs):
-            raise Problem(HTTPStatus.GONE, "unknown_job", str(UnknownJob(self.worker.job)))
+        self.model = await model_of(self.worker, self.services)
 
     def check_origin(self, origin: str) -> bool:
         """As Tornado's; ``admit`` has checked it."""
@@ -117,6 +116,10 @@ class ChannelHandler(BaseHandler, WebSocketHandler):
     def stopping(self) -> None:
         """As ``Peer.stopping``."""
         self._try_to_say({"stopping": True})
+
+    def retire(self) -> None:
+        """As ``Peer.retire``."""
+        self._try_to_say({"retire": True})
 
     # What a delivery asks of its line.
 
@@ -228,7 +231,8 @@ class ChannelHandler(BaseHandler, WebSocketHandler):
         worker, tier = self.worker, self.services.settings.tiers.get(self.worker.tier)
         try:
             attempts = tier.limits.attempts if tier else ATTEMPTS
-            outcomes = await self.services.lobby.complete(worker, completions, attempts)
+            reference = self.model.partition(" ")[0]  # of its key
+            outcomes = await self.services.lobby.complete(worker, completions, attempts, reference)
         except QueueError as error:
             log.debug("results of %s are asked for again: %s", worker.job, error)
             outcomes = ["again"] * len(completions)

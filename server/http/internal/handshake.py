@@ -5,14 +5,20 @@ The routes of version 1 are here too, which tell an older worker so.
 
 from __future__ import annotations
 
+import asyncio
 import re
+from contextlib import suppress
 from http import HTTPStatus
 
 from tornado.httputil import HTTPServerRequest
 
+from server.access.workers import Worker
 from server.http.base import BaseHandler
 from server.http.callers import Anyone
+from server.http.services import Services
+from server.models import lane
 from server.problems import Problem
+from server.queue import UnknownJob, asked
 
 PROTOCOL = "tierserve.work.2"
 MOST_BYTES = 8 * 1024 * 1024  # of a body of version 1; nothing of it is kept
@@ -48,6 +54,21 @@ def check_upgrade(request: HTTPServerRequest) -> None:
         raise _other_protocol(HTTPStatus.BAD_REQUEST, "it without the upgrade to a WebSocket")
     if headers.get("Sec-WebSocket-Version") != "13" or not _KEY.fullmatch(headers.get("Sec-WebSocket-Key", "")):
         raise _other_protocol(HTTPStatus.BAD_REQUEST, "it over a WebSocket that is not of RFC 6455")
+
+
+async def model_of(worker: Worker, services: Services) -> str:
+    """The model of a worker's Job (``Served.key``); empty where its row names none.
+
+    Raises ``Problem`` with 410 when there is no such Job, and what the queue raises.
+    """
+    rows = await asked(services.queue.jobs())
+    found = [row.model for row in rows if (row.name, row.tier) == (worker.job, worker.tier)]
+    if not found:
+        raise Problem(HTTPStatus.GONE, "unknown_job", str(UnknownJob(worker.job)))
+    if lane(found[0], services.serving.of(worker.tier)) is None:  # or nobody has told this server of its model yet
+        with suppress(TimeoutError):
+            await asyncio.to_thread(services.serving.refresh)
+    return found[0]
 
 
 def _other_protocol(status: HTTPStatus, asked_for: str) -> Problem:

@@ -78,8 +78,9 @@ class ClassifyHandler(UploadHandler):
         services = self.services
         prediction_id = self._prediction_id = services.queue.ids.new(services.clock, self.caller.owner)
         request, held = self.take_pictures(self.get_query_argument("top_k", None))
-        if seconds > 0 and self.wishes.idempotency_key is None and services.handout.has_workers(self.tier.name):
-            submission = described(prediction_id, self.caller, self.tier, request, self.wishes)
+        lane = self.tier.name, services.serving.is_canary(self.tier.name, prediction_id)
+        if seconds > 0 and self.wishes.idempotency_key is None and services.handout.has_workers(lane):
+            submission = described(prediction_id, self.caller, self.tier, request, self.wishes, canary=lane[1])
             if services.lobby.has_place(submission, services.gate.stored(self.tier)):
                 try:
                     await services.gate.enter_beside(self.caller, self.tier, self.body.announced, submission)
@@ -87,14 +88,16 @@ class ClassifyHandler(UploadHandler):
                     held.release()
                     raise
                 return await self._wait_in_lobby(submission, request, held, seconds)
-        kept = self._keep(prediction_id, request, held)  # begins in ``until_final``, which listens for the end before
+        kept = self._keep(
+            prediction_id, request, held, lane[1]
+        )  # begins in ``until_final``, which listens for the end before
         return await until_final(prediction_id, kept, seconds, services)
 
-    async def _keep(self, prediction_id: str, request: Request, held: Held) -> Prediction:
+    async def _keep(self, prediction_id: str, request: Request, held: Held, canary: bool) -> Prediction:
         """Return the accepted prediction. Its pictures are on disk by then, so their memory is free while it waits."""
         try:
             asking = (prediction_id, self.caller, self.tier, request, self.wishes, self.refusal)
-            return await self.services.submissions.submit(*asking)
+            return await self.services.submissions.submit(*asking, canary=canary)
         finally:
             held.release()
 

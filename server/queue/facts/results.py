@@ -10,14 +10,16 @@ from server.queue.facts.records import Completion
 RESULT_BYTES, LABEL_BYTES = 4096, 512
 
 
-def fault(images: int, top_k: int, completion: Completion, results: str) -> str:
+def fault(images: int, top_k: int, completion: Completion, results: str, model: str = "") -> str:
     """Why a worker's results are none for a prediction of so many pictures and labels each; empty if they are.
 
-    ``results`` are those of the completion as JSON.
+    ``results`` are those of the completion as JSON. ``model`` is NAME@VERSION of the worker's Job, if that is known.
     """
     given = completion.results
     if given is None:
         return ""
+    if model and completion.model != model:
+        return f"it names the model {completion.model}, its Job has {model}"
     if len(given) != images:
         return f"it has {len(given)} results for {images} pictures"
     labels = [result.get("labels", ()) for result in given]

@@ -183,14 +183,15 @@ class Leases(Operations):
 
     @write
     def complete(
-        self, tx: Transaction, job: str, completions: Sequence[Completion], attempts: int = ATTEMPTS
+        self, tx: Transaction, job: str, completions: Sequence[Completion], attempts: int = ATTEMPTS, model: str = ""
     ) -> list[str]:
         """Finish predictions; answers for each ``accepted``, ``duplicate``, ``final``, ``unknown`` or ``invalid``.
 
         A late result of a lost lease is accepted while the prediction is not final, also when it waits again or another
         worker has it: the work is done, whoever did it. ``duplicate``: this very lease had finished it. ``final``: it
         ended otherwise. ``unknown``: no such prediction, or never leased by this Job with this token. ``invalid``: it
-        cannot be the result of this prediction; the lease is lost, and the prediction fails after ``attempts``.
+        cannot be the result of this prediction, or names another model than ``model``, which is empty where the Job's
+        is not known; the lease is lost, and the prediction fails after ``attempts``.
         """
         rows = {row.id: row for row in tx.rows(_FINISHING, ids=[completion.id for completion in completions])}
         moves, answers, finished, lost = Moves(tx), [], dict[str, str](), set[str]()
@@ -204,7 +205,7 @@ class Leases(Operations):
                 answers.append("duplicate" if row.token == completion.token else "final")
             elif completion.id in lost:
                 answers.append("invalid")
-            elif why := fault(row.images, row.top_k, completion, text := json.dumps(completion.results)):
+            elif why := fault(row.images, row.top_k, completion, text := json.dumps(completion.results), model):
                 answers.append("invalid")
                 if _holds(row, job, completion.token):
                     lost.add(completion.id)

@@ -198,7 +198,7 @@ def test_a_worker_that_hung_up_while_it_waited_gets_nothing(site: Site) -> None:
 
 def no_channel_is_left(site: Site) -> None:
     def seats() -> list[object]:
-        return site.call(lambda: [seat for seats in site.services.handout._seats.values() for seat in seats])
+        return site.call(lambda: list(site.services.handout._seats))
 
     eventually(seats, ANSWER_SECONDS, "no worker is connected", lambda found: not found)
 

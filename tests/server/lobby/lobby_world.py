@@ -19,7 +19,7 @@ from server.blobs import BlobError, DirectoryBlobs, Piece
 from server.intake.capacity import Capacity
 from server.intake.memory import Memory
 from server.intake.pictures import Pictures
-from server.lobby import Entry, Handed, Handout, Lobby
+from server.lobby import Entry, Handed, Handout, LaneOf, Lobby, waiting_of
 from server.queue import (
     Anything,
     Available,
@@ -33,6 +33,8 @@ from server.queue import (
     Queue,
     QueueError,
     Recent,
+    Served,
+    Serving,
     Status,
     Submission,
     asked,
@@ -140,12 +142,13 @@ class Client:
 class Hand:
     """A worker that is connected: a ``Peer`` that keeps what it was given. While ``slow``, its frames are not sent."""
 
-    def __init__(self, world: LobbyWorld, job: str, tier: str) -> None:
-        self.world, self.worker = world, Worker(tier, job)
+    def __init__(self, world: LobbyWorld, job: str, tier: str, model: str = "") -> None:
+        self.world, self.worker, self.model = world, Worker(tier, job), model
         self.frames: list[list[Handed]] = []
         self.holds: dict[str, Leased] = {}
         self.dismissed: tuple[int, str] | None = None
         self.stopped = self.slow = False
+        self.retired = 0
         self.sent: asyncio.Future[None] | None = None
 
     def deliver(self, handed: Sequence[Handed]) -> Awaitable[None] | None:
@@ -160,6 +163,9 @@ class Hand:
 
     def stopping(self) -> None:
         self.stopped = True
+
+    def retire(self) -> None:
+        self.retired += 1
 
     @property
     def ids(self) -> list[str]:
@@ -226,7 +232,7 @@ class Hand:
 
     def again(self, *known: str) -> Hand:
         """The same worker with a new connection; it knows only these of what it was given."""
-        other = Hand(self.world, self.worker.job, self.worker.tier)
+        other = Hand(self.world, self.worker.job, self.worker.tier, self.model)
         other.holds = {one: self.holds[one] for one in known}
         other.come()
         return other
@@ -252,11 +258,13 @@ class LobbyWorld:
         self.pictures = Pictures(self.blobs, self.disk, Capacity(self.queue, self.blobs))
         self.memory = Memory(1 << 28)
         self.settings = replace(default_settings(), lobby_seconds=LOBBY_SECONDS)
+        self.serving: dict[str, Serving] = {}
+        serving = lambda tier: self.serving.get(tier, Serving())  # noqa: E731
         self.ended: list[tuple[str, Status]] = []
         count = lambda tier, status: self.ended.append((tier, status))  # noqa: E731
-        self.lobby = Lobby(self.queue, self.pictures, self.disk, lambda: self.settings, self.clock, count)
+        self.lobby = Lobby(self.queue, self.pictures, self.disk, lambda: self.settings, self.clock, count, serving)
         self._table = Recent(self.queue.depths, 0.0)
-        self.handout = Handout(self.queue, self.lobby, lambda: self.settings, self._waiting)
+        self.handout = Handout(self.queue, self.lobby, lambda: self.settings, self._waiting, serving)
         self.queue.listen(lambda news: self._tell(self.hear, news))
 
     @property
@@ -264,9 +272,8 @@ class LobbyWorld:
         """How often the table was asked for work."""
         return self.queue.leases
 
-    async def _waiting(self, tier: str) -> int:
-        depth = self.lobby.depths(await self._table.get()).get(tier)
-        return depth.queued if depth else 0
+    async def _waiting(self, lane: LaneOf) -> int:
+        return waiting_of(lane, self.lobby.depths(await self._table.get()))
 
     def _tell(self, hear: Callable[..., None], *given: Any) -> None:
         if not self.loop.is_closed():
@@ -348,10 +355,15 @@ class LobbyWorld:
         self.passes(LOBBY_SECONDS)
         self.passes(LOBBY_SECONDS / 4)
 
-    def hand(self, job: str = "job", wants: int = 0, tier: str = "free") -> Hand:
+    def serve(self, main: str = "", canary: str = "", tier: str = "free", *, calm: bool = True) -> None:
+        """The tier serves these models from now on, and this server has heard so."""
+        self.serving[tier] = Serving(served(main) if main else None, served(canary) if canary else None, 50.0)
+        self.do(self.handout.served_changed, calm=calm)
+
+    def hand(self, job: str = "job", wants: int = 0, tier: str = "free", model: str = "") -> Hand:
         """A worker that comes, and grants credits."""
         self.base.job(job, tier)
-        hand = Hand(self, job, tier)
+        hand = Hand(self, job, tier, served(model).key if model else "")
         hand.come()
         return hand.grant(wants) if wants else hand
 
@@ -407,6 +419,11 @@ class LobbyWorld:
         finally:
             release.set()
             held.result(REAL_SECONDS)
+
+
+def served(reference: str) -> Served:
+    """A model that a tier serves."""
+    return Served(reference, "0" * 64, "onnx", "int8", 0.0)
 
 
 KINDS: list[type[World]] = [World, PostgresWorld]

@@ -297,9 +297,9 @@ def test_a_job_that_is_over_is_dismissed_when_it_asks(world: LobbyWorld) -> None
     assert hand.dismissed is not None
     assert hand.dismissed[0] == UNKNOWN_JOB
     assert other.grant(1).ids == [stored]
-    assert world.handout.has_workers("free")
+    assert world.handout.has_workers(("free", False))
     other.leave()
-    assert not world.handout.has_workers("free")
+    assert not world.handout.has_workers(("free", False))
 
 
 def test_an_entry_that_finds_no_worker_is_told_of(small: LobbyWorld) -> None:
@@ -318,7 +318,7 @@ def test_when_it_has_stopped_nothing_more_is_handed_out(world: LobbyWorld) -> No
     first = world.enter()
     world.do(world.handout.stop)
     assert (hand.stopped, waiting.stopped) == (True, True)
-    assert not world.handout.has_workers("free")
+    assert not world.handout.has_workers(("free", False))
     client, stored = world.enter(), world.submit()
     late = world.hand("late", wants=2)
     assert late.stopped
