@@ -30,7 +30,7 @@ from server.http.services import PUSHES, Services
 from server.intake.capacity import LOOK_SECONDS, Capacity
 from server.leader.leader import Leader
 from server.leader.loop import Loop
-from server.models import Catalog, Models, NoModel
+from server.models import Catalog, Models, NoModel, Orphans
 from server.queue import Anything, Available, KeysChanged, ModelsChanged, News, PepperDiffers, Queue, QueueError
 from server.settings.live import Live
 from server.settings.records import Settings
@@ -178,7 +178,8 @@ class Server:
         catalog = workers.catalog(queue)  # of its own: what the leader uses shall not push out what readers use
         if workers.server_url is None:
             _look_for_models(catalog, settings)
-        self._leader = Leader(live, queue, blobs, workers.engine, url, catalog, clock, self.services.lobby.depths)
+        orphans, alive = Orphans(queue, self._storage.files), self.services.lobby.depths
+        self._leader = Leader(live, queue, blobs, workers.engine, url, catalog, orphans, clock, alive)
 
     @property
     def url(self) -> str:

@@ -14,7 +14,7 @@ from server.leader.starting import Alive, Starting
 from server.leader.sweeping import Sweeping
 from server.leader.term import Term
 from server.leader.upkeep import Upkeep
-from server.models import Catalog
+from server.models import Catalog, Orphans
 from server.queue import Queue
 from server.settings.live import Live
 
@@ -39,13 +39,14 @@ class Leader:
         engine: Engine,
         server_url: str,
         catalog: Catalog,
+        orphans: Orphans,
         clock: Callable[[], float] = time.time,
         alive: Alive = dict,
     ) -> None:
         self._live, self._queue, self._engine, self._clock = live, queue, engine, clock
         self.starting = Starting(live, queue, engine, server_url, clock, alive, catalog)
         self.upkeep = Upkeep(live, queue, engine, clock)
-        self.sweeping = Sweeping(live, queue, blobs)
+        self.sweeping = Sweeping(live, queue, blobs, orphans)
         self._term: Term | None = None
         self._stopping = threading.Event()
         self._asking = Loop("asking who leads", self.ask, self._tick)

@@ -1,4 +1,4 @@
-"""Removes what nobody needs any more: old results, and pictures that a crash has left behind."""
+"""Removes what nobody needs any more: old results, pictures that a crash has left behind, files that no model has."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from server.blobs import Blobs
 from server.leader.answers import answer
 from server.leader.paging import pages
 from server.leader.term import Term
+from server.models import Orphans
 from server.queue import Queue, Visited
 from server.settings.live import Live
 
@@ -22,8 +23,8 @@ MOST_SUSPECTS = 200_000  # some 20 MB; what is found beyond them waits for a lat
 class Sweeping:
     """Works for one thread, for as long as it takes; it stops between two pages once the term is over."""
 
-    def __init__(self, live: Live, queue: Queue, blobs: Blobs) -> None:
-        self._live, self._queue, self._blobs = live, queue, blobs
+    def __init__(self, live: Live, queue: Queue, blobs: Blobs, orphans: Orphans) -> None:
+        self._live, self._queue, self._blobs, self._orphans = live, queue, blobs, orphans
         self._suspects: set[str] = set()
 
     def step(self, term: Term) -> None:
@@ -39,6 +40,7 @@ class Sweeping:
             if not gone:
                 break
         self._sweep_blobs(term)
+        self._orphans.step(lambda: term.over)
 
     @staticmethod
     def _walk(forget: Callable[[Visited | None], Future[Visited | None]], term: Term) -> None:

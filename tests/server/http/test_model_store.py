@@ -19,7 +19,7 @@ from server.blobs import BlobError, BlobsFull
 from server.queue import ConnectionLost, OutcomeUnknown, Served, Serving
 from tests.running import Answer
 from tests.server.http.http_site import ADMIN_TOKEN, ANSWER_SECONDS, Site, assert_problem, running, settings_with
-from tests.server.http.pushed_models import Pusher, digest_as_built, record, sha256, variant
+from tests.server.pushed_models import Pusher, digest_as_built, record, sha256, variant
 from tests.waiting import eventually
 
 MIB = 1024 * 1024

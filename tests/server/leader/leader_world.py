@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from server.blobs import Blobs, DirectoryBlobs
+from server.blobs import Blobs, DirectoryBlobs, DirectoryFiles
 from server.engines.base import Engine, EngineError, Job, NoRoom, Phase, Pod, Room
 from server.leader.leader import Leader
 from server.leader.term import Term
-from server.models import DEFAULTS, Catalog, Models
+from server.models import DEFAULTS, Catalog, Models, Orphans
 from server.queue import Completion, Leased, Prediction, Queue, SQLite, TierView, new_id
 from server.settings.judging import judge
 from server.settings.live import Live
@@ -103,6 +103,7 @@ class World:
         self.database = SQLite.open(folder / "data", self.clock)
         self.queue = Queue(self.database)
         self.blobs = blobs or DirectoryBlobs(folder / "blobs")
+        self.files = DirectoryFiles(folder / "store")
         self.engine = engine
         self.models = folder / "models"
         for name in DEFAULTS:
@@ -116,7 +117,8 @@ class World:
         """A new leader, as of a server that has just started."""
         asked = queue or self.queue
         catalog = Catalog(asked, Models(self.models))
-        return Leader(self.live, asked, self.blobs, self.engine, "http://127.0.0.1:1", catalog, self.clock)
+        orphans = Orphans(asked, self.files)
+        return Leader(self.live, asked, self.blobs, self.engine, "http://127.0.0.1:1", catalog, orphans, self.clock)
 
     def submit(self, tier: str = "free", deadline: float = 3000) -> str:
         key = new_id(self.clock)

@@ -1,4 +1,4 @@
-"""Models of few bytes, which an operator pushes to a site: their files hold anything."""
+"""Models of few bytes, which an operator pushes: their files hold anything."""
 
 from __future__ import annotations
 
