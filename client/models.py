@@ -90,8 +90,9 @@ def show_pushed(pushed: Pushed, tags: Sequence[str], as_json: bool) -> None:
         print(visible(f"{model.name}@{tag} is {model.reference}"))  # noqa: T201
     if pushed.untried:
         _say(f"not tried here, but by each worker that loads it: {', '.join(pushed.untried)}")
-    _say(f"A tier whose model.name is {' or '.join([model.name, *(f'{model.name}@{tag}' for tag in tags)])} takes it")
-    _say(f"by itself. Others serve it with: --set tiers.TIER.model.name={model.reference}")
+    names = " or ".join([model.name, *(f"{model.name}@{tag}" for tag in tags)])
+    _say(f"Tiers whose model.name is {names} serve it from now on; others do with:")
+    _say(f"--set tiers.TIER.model.name={model.reference} (make run ARGS='...', or helm upgrade ...)")
 
 
 def show_models(models: Sequence[Mapping[str, Any]], as_json: bool) -> None:
@@ -100,13 +101,14 @@ def show_models(models: Sequence[Mapping[str, Any]], as_json: bool) -> None:
         _print_json(models)
         return
     names = ("model", "also called", "pushed (UTC)", "size", "classes", "variants", "used by")
-    table = Table(*names, box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    table.columns[0].no_wrap = True
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for heading in names:
+        table.add_column(heading, no_wrap=heading in ("model", "size"), overflow="fold")
     for model in models:
-        name = model["reference"].partition("@")[0]
-        also = [*([name] if model["latest"] else []), *(f"{name}@{tag}" for tag in model["tags"])]
+        also = [*([model["name"]] if model["latest"] else []), *(f"@{tag}" for tag in model["tags"])]
         pushed = str(model["pushed_at"])[:16].replace("T", " ")
-        cells = (_size(model["bytes"]), str(model["classes"]), _variants(model), ", ".join(model["used_by"]))
+        variants = ", ".join(f"{variant['runtime']}/{variant['name']}" for variant in model["variants"])
+        cells = (_size(model["bytes"]), str(model["classes"]), variants, ", ".join(model["used_by"]))
         table.add_row(*map(cell, (model["reference"], ", ".join(also), pushed, *cells)))
     Console().print(table)
 
@@ -149,10 +151,6 @@ def show_pulled(folder: Path, new: bool, as_json: bool) -> None:
         _print_json({"folder": str(folder), "new": new})
     else:
         print(visible(f"{folder} {'is there now' if new else 'was there already'}"))  # noqa: T201
-
-
-def _variants(model: Mapping[str, Any]) -> str:
-    return ", ".join(f"{variant['runtime']}/{variant['name']}" for variant in model["variants"])
 
 
 def _size(size: float) -> str:

@@ -16,6 +16,7 @@ from urllib.parse import quote
 from client.client import ClientError
 from client.directory import RECORD, Described, ModelFile, described, read
 from client.operators import Operator, Refused, insist
+from client.together import together
 from client.trials import try_all
 
 MODELS, FILES = "/v1/models", "/v1/model-files"
@@ -62,14 +63,14 @@ async def push(operator: Operator, directory: Path, tags: Sequence[str], only: S
     if before := await _is_there(operator, model):
         await _announce(operator, model, directory, tags, shown)
         return Pushed(model, before, 0, ())
-    trial = asyncio.create_task(try_all(directory, variants))
-    upload = asyncio.create_task(_upload(operator, model.distinct, directory, shown))
-    try:
-        missing, sent = await asyncio.gather(trial, upload)
-    finally:
-        trial.cancel()
-        upload.cancel()
-        await asyncio.gather(trial, upload, return_exceptions=True)
+    sent = 0
+
+    async def upload() -> tuple[str, ...]:
+        nonlocal sent
+        sent = await _upload(operator, model.distinct, directory, shown)
+        return ()
+
+    missing, _ = await together(try_all(directory, variants), upload())
     await _announce(operator, model, directory, tags, shown)
     untried = tuple(name for name in model.variants if name not in variants or name in missing)
     return Pushed(model, before, sent, untried)

@@ -7,9 +7,11 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from client.client import ClientError
+from client.together import together
 
 TRIAL_SECONDS = 180.0  # the import of torch and timm alone takes ten on a busy machine
 AT_ONCE = 2
@@ -32,13 +34,7 @@ async def try_all(directory: Path, variants: Sequence[str]) -> tuple[str, ...]:
         async with slots:
             return await _tried(directory, variant)
 
-    tasks = [asyncio.create_task(one(variant)) for variant in variants]
-    try:
-        done = await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    done = await together(*map(one, variants))
     missing = tuple(variant for variant, tried in zip(variants, done, strict=True) if not tried)
     if len(missing) == len(variants):
         raise ClientError(
@@ -68,13 +64,22 @@ async def _tried(directory: Path, variant: str) -> bool:
         ) from error
     finally:
         if process.returncode is None:
-            process.kill()
-            await process.wait()
+            await _kill(process)
     if process.returncode == NOT_INSTALLED:
         return False
     if process.returncode:
         raise ClientError(f"{variant} was tried as a worker runs it, and {_ended(process.returncode)}{said}")
     return True
+
+
+async def _kill(process: asyncio.subprocess.Process) -> None:
+    """End a process, and return when it has ended, also if this task is cancelled meanwhile."""
+    process.kill()
+    # Until its pipe is closed, too, which wait() does not wait for.
+    ended = asyncio.ensure_future(process.communicate())
+    while not ended.done():
+        with suppress(asyncio.CancelledError):
+            await asyncio.shield(ended)
 
 
 async def _said(process: asyncio.subprocess.Process) -> str:
