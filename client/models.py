@@ -17,7 +17,7 @@ from rich.table import Table
 
 from client.console import cell, visible
 from client.operators import Operator
-from client.transfer import MODELS, Pushed, pull, push
+from client.transfer import MODELS, Pushed, path_of, pull, push
 
 
 class Models(Operator):
@@ -35,20 +35,20 @@ class Models(Operator):
 
     def models(self) -> list[dict[str, Any]]:
         """All models of the store."""
-        found: list[dict[str, Any]] = self.ask("GET", MODELS)["models"]
+        found: list[dict[str, Any]] = asyncio.run(self.look(MODELS, "limit_bytes"))["models"]
         return found
 
     def model(self, reference: str) -> dict[str, Any]:
         """The model that NAME, NAME@VERSION or NAME@TAG names, with its record."""
-        return self.ask("GET", _path(reference))
+        return asyncio.run(self.look(path_of(reference), "record"))
 
     def tag(self, reference: str, tag: str) -> dict[str, Any]:
         """Point NAME@TAG to a model."""
-        return self.ask("PUT", f"{_path(reference)}/tags/{quote(tag, safe='')}")
+        return self.ask("PUT", f"{path_of(reference)}/tags/{quote(tag, safe='')}")
 
     def remove(self, reference: str) -> dict[str, Any]:
         """Remove a model that no tier uses."""
-        return self.ask("DELETE", _path(reference))
+        return self.ask("DELETE", path_of(reference))
 
     def rollback(self, tier: str, undo: bool) -> dict[str, Any]:
         """Have a tier serve the model that it served before, or (``undo``) what its settings name."""
@@ -157,10 +157,6 @@ def _size(size: float) -> str:
     return f"{size / 1e6:.1f} MB"
 
 
-def _path(reference: str) -> str:
-    return f"{MODELS}/{quote(reference, safe='@')}"
-
-
 def _print_json(told: Any) -> None:
     print(json.dumps(told, indent=2))  # noqa: T201
 
@@ -174,7 +170,7 @@ def show_rolled_back(tier: str, answer: Mapping[str, Any], as_json: bool) -> Non
     if as_json:
         _print_json(answer)
         return
-    print(visible(f"{tier} serves {answer['main']}"))  # noqa: T201
+    print(visible(f"{tier} serves {answer['main'] or 'no model yet'}"))  # noqa: T201
     if instead_of := answer["instead_of"]:
         _say(f"It does so in place of {instead_of}, until its settings name another model.")
         _say(f"To serve {instead_of} again: tierserve model rollback {tier} --undo")

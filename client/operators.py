@@ -62,6 +62,13 @@ class Operator:
         )
         return self._read(response)
 
+    async def look(self, path: str, mark: str) -> dict[str, Any]:
+        """The answer to GET, which has the field ``mark`` on the internal port: the public one has like routes."""
+        answer = await self.answer("GET", path)
+        if mark not in answer:
+            raise ClientError(f"{self._url} is not the internal port of a server of this release. {HELP}")
+        return answer
+
     async def has(self, path: str) -> bool:
         """Whether there is something at this path."""
         response = await self._fetch("HEAD", path, {})

@@ -81,7 +81,7 @@ async def pull(operator: Operator, reference: str, folder: Path, shown: Shown) -
 
     The link ``folder/NAME`` is made where there is none. Raises ``ClientError``.
     """
-    answer = await operator.answer("GET", f"{MODELS}/{quote(reference, safe='@')}")
+    answer = await operator.look(path_of(reference), "record")
     try:
         model = described(answer["record"])
     except (ValueError, TypeError, LookupError) as error:
@@ -101,6 +101,11 @@ async def pull(operator: Operator, reference: str, folder: Path, shown: Shown) -
     return target, new
 
 
+def path_of(reference: str) -> str:
+    """The path of the model that NAME, NAME@VERSION or NAME@TAG names."""
+    return f"{MODELS}/{quote(reference, safe='@')}"
+
+
 def _chosen(model: Described, only: Sequence[str]) -> tuple[str, ...]:
     if unknown := [name for name in only if name not in model.variants]:
         raise ClientError(f"{model.reference} has no variant {unknown[0]}; it has {', '.join(model.variants)}")
@@ -108,13 +113,8 @@ def _chosen(model: Described, only: Sequence[str]) -> tuple[str, ...]:
 
 
 async def _is_there(operator: Operator, model: Described) -> bool:
-    try:
-        known = await operator.answer("GET", f"{MODELS}/{model.reference}")
-    except Refused as refused:
-        if refused.code == "no_such_model":
-            return False
-        raise
-    return bool(known["digest"] == model.digest)
+    known = (await operator.look(MODELS, "limit_bytes"))["models"]
+    return any((one["reference"], one["digest"]) == (model.reference, model.digest) for one in known)
 
 
 async def _announce(

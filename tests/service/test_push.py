@@ -199,6 +199,7 @@ def test_what_goes_wrong_names_the_next_step(
         (("push", made, "--url", "http://127.0.0.1:1", *state), "make run"),
         (("push", made, "--url", f"http://127.0.0.1:{served.port}", *state), "--admin-token-file"),
         (("list", "--url", "http://127.0.0.1:1", *state), "make run"),
+        (("list", "--url", f"http://127.0.0.1:{served.port}", *state), "--admin-token-file"),
         (("list", "--models", tmp_path, "--json"), "leave out --models"),
         (("show", "tulips", *state), "tierserve model list"),
         (("show", "flowers@nix", *state), made.name),
