@@ -1,11 +1,13 @@
 # The targets are server, worker (ONNX Runtime) and worker-timm (torch). The default is server.
 #
 #   BASE=python:3.11-slim@$(docker buildx imagetools inspect python:3.11-slim --format '{{.Manifest.Digest}}')
-#   docker build --build-arg BASE_IMAGE=$BASE --target server -t tierserve-server:0.1.0 .
+#   docker build --build-arg BASE_IMAGE=$BASE --target server -t tierserve-server:0.1.0 \
+#     --build-context models=.tierserve/models .
 #   docker build --build-arg BASE_IMAGE=$BASE --target worker -t tierserve-worker:0.1.0 \
 #     --build-context models=.tierserve/models .
 #
-# Models: `make models` fills .tierserve/models. Without --build-context models=DIR the stage `models` builds the models. It
+# Models: `make models` fills .tierserve/models. The server's image has their records, so that the server knows which models the
+# workers' image has. Without --build-context models=DIR the stage `models` builds the models. It
 # installs torch for that, several GB that stay in that stage.
 # Base image: any image with Python 3.11 or later, its venv module and ca-certificates. It is named by its digest, which the
 # build records, because a tag names another image every few weeks; only an image of this machine (localhost/...) needs none.
@@ -98,6 +100,11 @@ COPY model/*.py model/
 COPY model/runtimes/ model/runtimes/
 RUN python3 -m compileall -q --invalidation-mode unchecked-hash model
 
+FROM tools AS model-records
+COPY docker/pick_variants.py ./
+COPY --from=models / /models
+RUN python3 pick_variants.py records /models /records
+
 FROM tools AS picked-models
 COPY docker/pick_variants.py ./
 COPY --from=models / /models
@@ -149,8 +156,10 @@ CMD ["python", "-m", "model", "work", "--help"]
 FROM runtime AS server
 LABEL org.opencontainers.image.title=tierserve-server \
       org.opencontainers.image.description="Queues pictures in tiers and starts the Kubernetes Jobs that classify them"
+ENV TIERSERVE_MODELS=/srv/tierserve/models
 COPY --from=server-packages /opt/tierserve /opt/tierserve
 COPY --from=server-files /srv/tierserve /srv/tierserve
+COPY --from=model-records /records models
 EXPOSE 8080 8081
 ENTRYPOINT ["python", "-m", "server"]
 CMD ["--help"]

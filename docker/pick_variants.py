@@ -1,7 +1,8 @@
 """Copy models with the variants of one runtime only, and say so in their records: ``pick_variants.py RUNTIME FROM TO``.
 
-An image carries the files that its runtime loads, and a record may name no file that is not there. A model that has no
-variant for the runtime is left out. Links, which are the names and tags of models, are copied as links.
+An image of workers carries the files that its runtime loads, and a record may name no file that is not there. A model
+that has no variant for the runtime is left out. Links, which are the names and tags of models, are copied as links.
+``pick_variants.py records FROM TO`` copies the records alone, as they are: the server reads no more of a model.
 """
 
 import json
@@ -9,10 +10,16 @@ import shutil
 import sys
 from pathlib import Path
 
+RECORDS = "records"
+
 
 def pick(runtime: str, model: Path, output: Path) -> bool:
     """Copy the directory ``model`` to ``output``, less the variants that are not for ``runtime``; False if none is."""
     record = json.loads((model / "model.json").read_bytes())
+    if runtime == RECORDS:
+        output.mkdir(parents=True)
+        shutil.copyfile(model / "model.json", output / "model.json")
+        return True
     record["variants"] = [variant for variant in record["variants"] if variant["runtime"] == runtime]
     if not record["variants"]:
         print(f"{model.name} has no variant for the runtime {runtime}, so it was left out")

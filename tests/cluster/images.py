@@ -24,7 +24,6 @@ from tests.running import models_directory
 DEFAULT = ["server", "worker"]
 TARGETS = [*DEFAULT, "worker-timm"]
 VERSION = "0.1.0"
-MODELS = {"worker", "worker-timm"}
 CERTIFICATES = "/etc/ssl/certs"
 INDEX_SETTINGS = {"index-url", "extra-index-url", "trusted-host", "timeout"}
 UNUSED_SECONDS = 3600
@@ -50,7 +49,7 @@ def build(target: str, models: Path | None = None, base_name: str | None = None,
     """
     base.require_tools()
     models = models or models_directory()
-    if target in MODELS and not list(models.glob("*/model.json")):
+    if not list(models.glob("*/model.json")):
         raise ClusterError(f"there is no model in {models}; make the default ones with: make models")
     bottom = base.base_image(say) if base_name is None else None
     key = _key(target, models, base_name or str(bottom))
@@ -95,9 +94,8 @@ def _key(target: str, models: Path, bottom: str) -> str:
     digest = hashlib.sha256(f"{target} {bottom}".encode())
     for path in _context():
         digest.update(f"{path.relative_to(ROOT)} {path.stat().st_size}\n".encode() + path.read_bytes())
-    if target in MODELS:
-        for record in sorted(models.glob("*/model.json")):  # it contains the checksums of the other files
-            digest.update(record.parent.name.encode() + record.read_bytes())
+    for record in sorted(models.glob("*/model.json")):  # it contains the checksums of the other files
+        digest.update(record.parent.name.encode() + record.read_bytes())
     return digest.hexdigest()[:12]
 
 

@@ -45,6 +45,20 @@ def test_models_keep_their_names_and_lose_what_is_for_other_runtimes(tmp_path: P
     assert (tmp_path / "timm" / "birds" / "model.safetensors").is_file()
 
 
+def test_the_server_gets_the_whole_records_and_no_weights(tmp_path: Path) -> None:
+    source, target = tmp_path / "models", tmp_path / "records"
+    source.mkdir()
+    make(source / "flowers@3f9a2c81", ("onnx", "model.onnx"), ("timm", "model.safetensors"))
+    make(source / "birds@00000001", ("timm", "model.safetensors"))
+    (source / "flowers").symlink_to("flowers@3f9a2c81")
+    assert pick("records", source, target).returncode == 0
+    assert sorted(path.name for path in target.iterdir()) == ["birds@00000001", "flowers", "flowers@3f9a2c81"]
+    assert (target / "flowers").readlink() == Path("flowers@3f9a2c81")
+    for model in ("flowers@3f9a2c81", "birds@00000001"):
+        assert [path.name for path in (target / model).iterdir()] == ["model.json"]
+        assert (target / model / "model.json").read_bytes() == (source / model / "model.json").read_bytes()
+
+
 def test_a_folder_without_models_ends_the_build_of_the_image(tmp_path: Path) -> None:
     done = pick("onnx", tmp_path, tmp_path / "picked")
     assert done.returncode == 1
