@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 
 from server.leader.answers import answer
@@ -15,6 +16,7 @@ from server.settings.records import Settings, Tier
 log = logging.getLogger(__name__)
 
 UNKNOWN = Serving()
+TRIES = 3
 
 
 class Deciding:
@@ -51,29 +53,33 @@ class Deciding:
         return {name: self._decide(tier) for name, tier in tiers.items()}
 
     def _decide(self, tier: Tier) -> Serving:
-        before = self._stored.get(tier.name, UNKNOWN)
-        now = decide(tier.model, before, partial(self._catalog.usable, tier), self._clock())
-        if (now.main, now.canary, now.previous, now.instead_of) != (
-            before.main,
-            before.canary,
-            before.previous,
-            before.instead_of,
-        ):
-            self._store(tier.name, now)
-        return now
+        for _ in range(TRIES):
+            before = self._stored.get(tier.name, UNKNOWN)
+            now = decide(tier.model, before, partial(self._catalog.usable, tier), self._clock())
+            if _choice(now) == _choice(before) or self._store(tier.name, now):
+                return now
+            self._stored = answer(self._queue.serving())  # an operator has rolled it back meanwhile
+        return self._stored.get(tier.name, UNKNOWN)
 
     def settle(self, tier: Tier, serving: Serving, obstacle: str) -> Serving:
         """What ``step`` decided, once its Jobs were looked at: without an ``obstacle`` its canary gets predictions."""
         settled = with_canary(serving, tier.model, obstacle)
         if settled != self._stored.get(tier.name, UNKNOWN):
-            self._store(tier.name, settled)
+            self._store(tier.name, settled)  # if an operator was faster, the next step begins with what he did
         return settled
 
-    def _store(self, tier: str, serving: Serving) -> None:
+    def _store(self, tier: str, serving: Serving) -> bool:
         before = self._stored.get(tier, UNKNOWN)
-        answer(self._queue.serve(tier, serving))
+        if not answer(self._queue.serve(tier, serving, before)):
+            return False
         self._stored[tier] = serving
         if serving.main != before.main and serving.main is not None:
             log.info("tier %s serves %s from now on", tier, serving.main.key)
         if serving.problem != before.problem:
             log.warning("tier %s: %s", tier, serving.problem or "it serves what its settings say")
+        return True
+
+
+def _choice(serving: Serving) -> Serving:
+    """Without what only a look at the Jobs tells."""
+    return replace(serving, percent=0.0, problem="")

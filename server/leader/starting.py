@@ -77,7 +77,7 @@ class Starting:
         self._jobs, self._deciding = Jobs(queue, engine, clock), Deciding(queue, catalog, clock)
         self._term: Term | None = None
         self._reports = Reports(queue, clock)
-        self._pace: dict[tuple[str, bool], int] = {}
+        self._pace: dict[tuple[str, bool], tuple[str, int]] = {}  # a new model begins slowly
         self._made_room: dict[str, float] = {}
         self._odd: dict[str, str] = {}
         self._samples: dict[str, tuple[Blueprints, Manifest]] = {}
@@ -143,8 +143,7 @@ class Starting:
         main = Demand(
             depth=lanes(depth)[0],
             room=room,
-            **self._of_model(tier, served, crews.main),
-            pace=self._pace.get((tier.name, False), 1),
+            **self._of_model(tier, served, crews.main, canary=False),
             remedy=_remedy(tier, serving, served),
             canary=self._canary(tier, crews.canary, depth, room, serving),
         )
@@ -156,14 +155,22 @@ class Starting:
         return Demand(
             depth=lanes(depth)[1],
             room=room,
-            **self._of_model(tier, serving.canary, crew),
-            pace=self._pace.get((tier.name, True), 1),
+            **self._of_model(tier, serving.canary, crew, canary=True),
             proving=not serving.percent,
         )
 
-    def _of_model(self, tier: Tier, model: Served, crew: Crew) -> dict[str, Any]:
-        strikes = answer(self._queue.strikes(tier.name, model.key))
-        return {"strikes": strikes, "running": crew.running, "starting": crew.starting, "held_up": crew.held_up}
+    def _of_model(self, tier: Tier, model: Served, crew: Crew, *, canary: bool) -> dict[str, Any]:
+        return {
+            "strikes": answer(self._queue.strikes(tier.name, model.key)),
+            "running": crew.running,
+            "starting": crew.starting,
+            "held_up": crew.held_up,
+            "pace": self._pace_of(tier, model, canary=canary),
+        }
+
+    def _pace_of(self, tier: Tier, model: Served, *, canary: bool) -> int:
+        of, pace = self._pace.get((tier.name, canary), ("", 1))
+        return pace if of == model.key else 1
 
     def _end_canary(self, tier: Tier, depth: Depth, part: Lane, term: Term) -> Depth:
         """Give what waits for a canary that gets no predictions to the main model."""
@@ -208,11 +215,14 @@ class Starting:
         """Start Jobs with one of the tier's models until one cannot be started."""
         model, started = serving.canary if canary else serving.main, 0
         problem: str | None = None
-        while model is not None and started < planned.starts and not problem:
+        if model is None:
+            return 0, planned.reason
+        while started < planned.starts and not problem:
             problem = self._of_tier(tier, partial(self._start_one, tier, blueprints, model))
             started += not problem
         kept_up = planned.healthy and 0 < started == planned.starts
-        self._pace[tier.name, canary] = 2 * self._pace.get((tier.name, canary), 1) if kept_up else 1
+        pace = 2 * self._pace_of(tier, model, canary=canary) if kept_up else 1
+        self._pace[tier.name, canary] = model.key, pace
         return started, problem or planned.reason
 
     def _make_room(self, tier: Tier, youngest: str) -> None:

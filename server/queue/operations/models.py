@@ -40,6 +40,7 @@ _MOVE_TAG = sa.update(model_tags).where(_t.name == bind("of"), _t.tag == bind("w
 _ADD_TAG = sa.insert(model_tags).values(name=bind("of"), tag=bind("word"), version=bind("to"))
 _REMOVE_TAGS = sa.delete(model_tags).where(_t.name == bind("of"), _t.version == bind("at"))
 _SERVING = sa.select(_s.tier, _s.state).order_by(_s.tier)
+_SERVED = sa.select(_s.state).where(_s.tier == bind("of")).with_for_update()
 _SERVE = sa.update(serving).where(_s.tier == bind("of")).values(state=bind("now_state"), at=bind("now"))
 _SERVE_FIRST = sa.insert(serving).values(tier=bind("of"), state=bind("now_state"), at=bind("now"))
 _FORGET = sa.delete(serving).where(_s.tier == bind("of"))
@@ -120,12 +121,19 @@ class Models(Operations):
         return {row.tier: _serving(json.loads(row.state)) for row in tx.rows(_SERVING)}
 
     @write
-    def serve(self, tx: Transaction, tier: str, now: Serving) -> None:
-        """Store what a tier serves, in place of what it served before."""
+    def serve(self, tx: Transaction, tier: str, now: Serving, before: Serving | None = None) -> bool:
+        """Store what a tier serves, in place of what it served ``before``; False: that is not what it serves by now.
+
+        Nothing changes then. Without ``before``, it takes the place of anything.
+        """
+        row = None if before is None else tx.first(_SERVED, of=tier)
+        if before not in (None, _serving(json.loads(row.state)) if row else Serving()):
+            return False
         values = {"of": tier, "now_state": json.dumps(asdict(now)), "now": tx.now}
         if tx.change(_SERVE, values) == 0:
             tx.change(_SERVE_FIRST, values)
         _changed(tx)
+        return True
 
     @write
     def forget_serving(self, tx: Transaction, tier: str) -> None:

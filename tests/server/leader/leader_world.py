@@ -120,10 +120,10 @@ class World:
         orphans = Orphans(asked, self.files)
         return Leader(self.live, asked, self.blobs, self.engine, "http://127.0.0.1:1", catalog, orphans, self.clock)
 
-    def submit(self, tier: str = "free", deadline: float = 3000) -> str:
+    def submit(self, tier: str = "free", deadline: float = 3000, *, canary: bool = False) -> str:
         key = new_id(self.clock)
         size = self.blobs.put(key, [[b"picture"]])
-        asked = submission(self.clock, id=key, tier=tier, size=size, deadline=deadline)
+        asked = submission(self.clock, id=key, tier=tier, size=size, deadline=deadline, canary=canary)
         self.queue.submit(asked, 1000).result(10)
         return key
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from server.engines.base import Room
-from server.leader.planning import Demand, Plan, breaker_seconds, plan
-from server.queue import Depth, Strikes
+from server.leader.planning import Demand, Plan, breaker_seconds, lanes, obstacle, plan
+from server.queue import Depth, Lane, Strikes
 
 NOW = 100.0
 FULL = "quota cpu: 2 of 2 used, a worker takes 1"
 WELL = Strikes(0, "", None)
+STRUCK = Strikes(3, "no model", NOW - 1)
 
 
 def demand(
@@ -23,6 +26,8 @@ def demand(
     pace: int = 1,
     strikes: Strikes = WELL,
     held_up: str = "",
+    *,
+    proving: bool = False,
 ) -> Demand:
     depth = Depth(queued, leased, NOW - waited if queued else None)
     return Demand(
@@ -33,6 +38,7 @@ def demand(
         starting=starting,
         held_up=held_up,
         pace=pace,
+        proving=proving,
     )
 
 
@@ -117,3 +123,70 @@ def test_several_tiers(demands: dict[str, Demand], starts: dict[str, int]) -> No
 
 def test_breaker_seconds_are_bounded() -> None:
     assert [breaker_seconds(strikes) for strikes in (0, 2, 3, 4, 50)] == [0, 0, 10, 20, 300]
+
+
+@pytest.mark.parametrize(
+    ("case", "main", "beside", "starts", "crowded"),
+    [
+        ("nothing waits", demand(), demand(), (0, 0), False),
+        ("each for its own", demand(1), demand(1), (1, 1), False),
+        ("a first worker shows that it works", demand(), demand(proving=True), (0, 1), False),
+        ("one is enough for that", demand(), demand(proving=True, running=1, starting=1), (0, 0), False),
+        ("the main one first", demand(1, room=1), demand(1, room=1), (1, 0), False),
+        ("a place is kept", demand(9, 3, running=3, room=2, pace=4), demand(room=2), (1, 0), False),
+        ("and used", demand(9, 3, running=3, room=2, pace=4), demand(1, room=2), (1, 1), False),
+        ("none is kept for two", demand(9, 3, running=3, room=2, pace=4), demand(running=1, room=2), (2, 0), False),
+        (
+            "nor while it rests",
+            demand(9, 3, running=3, room=2, pace=4),
+            demand(1, room=2, strikes=STRUCK),
+            (2, 0),
+            False,
+        ),
+        ("one of two makes room", demand(9, 2, running=2, room=0), demand(1, room=0), (0, 0), True),
+        ("also for a proof", demand(9, 2, running=2, room=0), demand(room=0, proving=True), (0, 0), True),
+        ("not the only one", demand(9, 1, running=1, room=0), demand(1, room=0), (0, 0), False),
+        ("not for nothing", demand(9, 2, running=2, room=0), demand(room=0), (0, 0), False),
+        ("not for a second", demand(9, 2, running=2, room=0), demand(2, 1, running=1, room=0), (0, 0), False),
+        ("nor while it rests", demand(9, 2, running=2, room=0), demand(1, room=0, strikes=STRUCK), (0, 0), False),
+    ],
+)
+def test_two_models_share_the_room(
+    case: str, main: Demand, beside: Demand, starts: tuple[int, int], crowded: bool
+) -> None:
+    planned = plan(NOW, {"free": replace(main, canary=beside)})["free"]
+    assert planned.canary is not None
+    assert (planned.starts, planned.canary.starts) == starts, case
+    assert planned.crowded is crowded, case
+
+
+@pytest.mark.parametrize(
+    ("beside", "said"),
+    [
+        (demand(1), ""),
+        (demand(proving=True, running=1), ""),
+        (demand(proving=True), "no worker of it has asked for work yet"),
+        (
+            demand(proving=True, running=1, starting=1, held_up="no node"),
+            "no worker of it has asked for work yet: no node",
+        ),
+        (demand(1, strikes=STRUCK), "the last 3 workers ended without taking work; the last one said: no model"),
+        (demand(1, strikes=STRUCK, running=1), ""),
+        (demand(1, room=0), "there is no room for a worker of it"),
+        (demand(1, room=0, running=1, starting=1), ""),
+    ],
+)
+def test_why_a_canary_gets_nothing(beside: Demand, said: str) -> None:
+    assert obstacle(beside) == said
+
+
+def test_what_waits_is_split_by_model() -> None:
+    whole = Depth(5, 3, 10.0, 1000, Lane(2, 1, 12.0))
+    assert lanes(whole) == (Depth(3, 2, 10.0), Depth(2, 1, 12.0))
+    assert lanes(replace(whole, oldest=12.0))[0].oldest is None, "of the two the table tells one"
+    assert lanes(replace(whole, canary=None)) == (replace(whole, canary=None), Depth(0, 0, None))
+
+
+def test_a_tier_whose_workers_are_of_no_use_tells_what_helps() -> None:
+    asked = replace(demand(1, strikes=STRUCK), remedy="tierserve model rollback free")
+    assert plan(NOW, {"free": asked})["free"].reason.endswith("said: no model; tierserve model rollback free")
