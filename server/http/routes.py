@@ -18,6 +18,7 @@ from server.http.internal.handshake import RetiredHandler
 from server.http.internal.keys import KeyHandler, KeysHandler, RotateHandler
 from server.http.internal.metrics import MetricsHandler
 from server.http.internal.models import StoredFileHandler, StoredModelHandler, StoredModelsHandler, TagHandler
+from server.http.internal.rollback import RollbackHandler
 from server.http.listener import Listener
 from server.http.public.base import NotFoundHandler
 from server.http.public.classify import ClassifyHandler
@@ -61,6 +62,7 @@ INTERNAL: Mapping[str, type[BaseHandler]] = {
     "/v1/models": StoredModelsHandler,
     "/v1/models/{reference}": StoredModelHandler,
     "/v1/models/{reference}/tags/{tag}": TagHandler,
+    "/v1/tiers/{tier}/rollback": RollbackHandler,
     "/metrics": MetricsHandler,
     # Here too, for the kubelet: whatever happens on the public port, it must not take the server for dead.
     "/healthz": HealthHandler,

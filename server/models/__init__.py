@@ -4,6 +4,7 @@ from server.models.catalog import Catalog
 from server.models.deciding import decide, roll_back, startable, with_canary
 from server.models.folder import DEFAULTS, RECORD, RECORD_BYTES, Models, NoModel, Record, Variant
 from server.models.orphans import Orphans
+from server.models.rollback import rolled_back
 from server.models.serving import ServingView
 from server.models.split import is_canary, lane
 from server.models.store import Store
@@ -24,6 +25,7 @@ __all__ = [
     "is_canary",
     "lane",
     "roll_back",
+    "rolled_back",
     "startable",
     "with_canary",
 ]
