@@ -12,6 +12,7 @@ from server.settings.quantity import Usage, parse_quantity
 from server.settings.records import Tier
 
 UNLIMITED = 1000
+GPUS = "gpus"  # as quotas name them in the values; Kubernetes names them as ``job.gpuResource`` says
 ROUNDING = 1e-9  # (2 - 1.1) / 0.9 is less than 1 in floats, and one more Job of 0.9 fits
 
 
@@ -105,9 +106,12 @@ class Engine(ABC):
 
 
 def needs(manifest: Manifest) -> dict[str, str]:
-    """What one Job takes of a quota: the requests of its container, and one pod."""
+    """What one Job takes of a tier's quota: the requests of its container, and one pod.
+
+    The only devices that a Job may request are GPUs.
+    """
     requests = manifest["spec"]["template"]["spec"]["containers"][0]["resources"]["requests"]
-    return {**requests, "pods": "1"}
+    return {"pods": "1", **{GPUS if "/" in name else name: value for name, value in requests.items()}}
 
 
 def fit(hard: Mapping[str, float], used: Mapping[str, float], needed: Mapping[str, str]) -> Room:

@@ -68,7 +68,7 @@ class KubernetesEngine(Engine):
                 return Room(0, f"the LimitRange {what} allows {reason}", {})
         with self._lock:
             podless = sum(not known.had_pod for known in self._known.get(tier.name, {}).values())
-        return quotas.room(self._cluster.quotas(tier.namespace), manifest, podless)
+        return quotas.room(self._cluster.quotas(tier.namespace), manifest, podless, tier.job.gpu_resource)
 
     def jobs(self, tier: Tier) -> Sequence[Job]:
         """List by label; ask for pods and events only of Jobs that make no progress, or have failed."""

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from server.engines.base import Room, fit
+from server.engines.base import GPUS, Room, fit
 from server.engines.cluster import Object
 from server.settings.manifests import Manifest
 from server.settings.quantity import parse_quantity
 
 
-def room(quotas: Iterable[Object], manifest: Manifest, podless: int) -> Room:
-    """Return the room for more Jobs like ``manifest``, less what ``podless`` of them that have no pod yet will take."""
+def room(quotas: Iterable[Object], manifest: Manifest, podless: int, gpu_resource: str) -> Room:
+    """Return the room for more Jobs like ``manifest``, less what ``podless`` of them that have no pod yet will take.
+
+    In a quota, ``gpu_resource`` is the name of GPUs.
+    """
     needed = _needs(manifest)
+    needed[GPUS] = needed.get(gpu_resource, "0")
     hard: dict[str, float] = {}
     used: dict[str, float] = {}
     for quota in quotas:
@@ -22,6 +26,7 @@ def room(quotas: Iterable[Object], manifest: Manifest, podless: int) -> Room:
             # A Job without a pod is counted as a Job already, and as nothing else yet.
             ahead = 0.0 if resource.startswith("count/jobs") else podless * _number(needed.get(resource))
             name = resource.removeprefix("requests.").removeprefix("limits.")  # the two are equal in our Jobs
+            name = GPUS if name == gpu_resource else name
             if name not in hard or most - taken - ahead < hard[name] - used[name]:
                 hard[name], used[name] = most, taken + ahead
     return fit(hard, used, needed)

@@ -13,6 +13,8 @@ LABEL_MANAGED_BY = "app.kubernetes.io/managed-by"
 LABEL_TIER = "tierserve.dev/tier"
 LABEL_RUN = "tierserve.dev/run"
 APP = "tierserve"
+SERVER_LABELS = frozenset({LABEL_NAME, LABEL_MANAGED_BY, LABEL_TIER, LABEL_RUN})
+"""Only the server sets these labels of a Job."""
 SERVICE_ACCOUNT = "tierserve-worker"
 
 

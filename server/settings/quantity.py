@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from decimal import Decimal
@@ -36,3 +37,13 @@ def parse_quantity(text: str) -> Decimal:
         raise ValueError(f'"{text:.40}" is not a quantity such as "900m" or "2Gi"')
     number, exponent, suffix = match.groups()
     return Decimal(number).scaleb(int(exponent)) if exponent else Decimal(number) * _SUFFIXES[suffix or ""]
+
+
+def sum_of_bytes(*texts: str) -> str:
+    """Return the sum of these quantities as a quantity, rounded up to a byte: ``64Mi`` and ``1Gi`` are ``1088Mi``.
+
+    Raises ``ValueError`` when one of them is not a Kubernetes quantity.
+    """
+    total = math.ceil(sum(map(parse_quantity, texts)))
+    mebibytes, rest = divmod(total, 1024**2)
+    return str(total) if rest else f"{mebibytes}Mi"

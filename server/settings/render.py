@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from server.settings import documents
-from server.settings.documents import Document, DocumentError, Finding, pointer
-from server.settings.manifests import SERVICE_ACCOUNT, Manifest, NamedModel, WhichModel, job_labels, job_name
-from server.settings.quantity import parse_quantity
+from server.settings.documents import Document, DocumentError, Finding
+from server.settings.manifests import Manifest, NamedModel, WhichModel, job_name
+from server.settings.policy import stamped
+from server.settings.quantity import sum_of_bytes
 from server.settings.records import Tier
 from server.settings.sources import Templates, read_templates
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 MAX_BYTES = 1 << 16
 STEPS = ("parameters", "template", "yaml", "schema", "invariants")
+
+TMP_STORAGE, LOG_STORAGE = "64Mi", "64Mi"  # for pictures that a worker decodes, and for what it prints
 
 SAMPLE_RUN = "sample"
 SAMPLE_URL = "http://127.0.0.1:8081"
@@ -97,7 +100,9 @@ class Renderer:
         if findings := documents.validate(document, "job"):
             raise RenderError(findings)
         passed("schema")
-        manifest = _stamped(document, tier, run)
+        manifest, findings = stamped(document, tier, run)
+        if findings:
+            raise RenderError(findings)
         passed("invariants")
         return manifest
 
@@ -181,9 +186,17 @@ def _parameters(tier: Tier, run: str, server_url: str, model: WhichModel) -> dic
         "image_pull_policy": tier.job.image_pull_policy,
         "node_selector": dict(tier.job.node_selector),
         "tolerations": [dict(toleration) for toleration in tier.job.tolerations],
+        "affinity": dict(tier.job.affinity),
         "priority_class_name": tier.job.priority_class_name,
+        "runtime_class_name": tier.job.runtime_class_name,
+        "labels": dict(tier.job.labels),
+        "annotations": dict(tier.job.annotations),
+        "env": dict(tier.job.env),
+        "tmp_storage": sum_of_bytes(TMP_STORAGE, tier.job.model_storage),
+        "ephemeral_storage": sum_of_bytes(TMP_STORAGE, LOG_STORAGE, tier.job.model_storage),
         "server_url": server_url,
         "gpus": tier.job.gpus,
+        "gpu_resource": tier.job.gpu_resource,
         "batch": tier.job.batch,
     }
     findings = documents.validate(Document(parameters, f"parameters of the tier {tier.name!r}", {}), "job-parameters")
@@ -224,52 +237,3 @@ def _environment(templates: Templates) -> Environment:
     )
     environment.filters["tojson"] = tojson
     return environment
-
-
-def _stamped(document: Document, tier: Tier, run: str) -> dict[str, Any]:
-    """Return the manifest with the server's fields. Raises ``RenderError`` if the template contradicts them."""
-    # The three keys come first in the order in which people expect them; all have values by then.
-    manifest: dict[str, Any] = {"apiVersion": None, "kind": None, "metadata": {}} | document.value
-    labels = job_labels(tier.name, run)
-    pod = ("spec", "template")
-    stamps: dict[tuple[str, ...], Any] = {
-        ("metadata", "name"): job_name(tier.name, run),
-        ("metadata", "namespace"): tier.namespace,
-        **{("metadata", "labels", key): value for key, value in labels.items()},
-        ("spec", "activeDeadlineSeconds"): tier.job.deadline,
-        ("spec", "ttlSecondsAfterFinished"): tier.job.ttl,
-        **{(*pod, "metadata", "labels", key): value for key, value in labels.items()},
-        (*pod, "spec", "serviceAccountName"): SERVICE_ACCOUNT,
-        (*pod, "spec", "terminationGracePeriodSeconds"): tier.job.grace,
-    }
-    findings = _against_policy(document, tier)
-    for keys, value in stamps.items():
-        holder = manifest
-        for key in keys[:-1]:
-            holder = holder.setdefault(key, {})
-        if holder.setdefault(keys[-1], value) != value:
-            message = f'is "{value}" by the server\'s decision: leave it out of the template'
-            findings.append(document.finding(pointer(*keys), "stamp", message))
-    if findings:
-        raise RenderError(findings)
-    return manifest
-
-
-def _against_policy(document: Document, tier: Tier) -> list[Finding]:
-    """Check what the schema cannot: the image is the configured one, requests equal limits, a Job fits the quota."""
-    at = "/spec/template/spec/containers/0"
-    container = document.value["spec"]["template"]["spec"]["containers"][0]
-    requests, limits = container["resources"]["requests"], container["resources"]["limits"]
-    findings = []
-    if container["image"] != tier.job.image:
-        message = f'must be the configured "{tier.job.image}", not "{container["image"]}"'
-        findings.append(document.finding(f"{at}/image", "image", message))
-    for key, limit in limits.items():
-        if parse_quantity(requests[key]) != parse_quantity(limit):  # ``engines.quotas`` relies on it
-            message = f"must equal the limit {limit}, not {requests[key]}"
-            findings.append(document.finding(f"{at}/resources/requests/{key}", "resources", message))
-        # A quota of 0 pauses the tier; its template is right.
-        if key in tier.quota and parse_quantity(limit) > parse_quantity(tier.quota[key]) > 0:
-            message = f"{limit} is more than the tier's quota of {tier.quota[key]}"
-            findings.append(document.finding(f"{at}/resources/limits/{key}", "quota", message))
-    return findings

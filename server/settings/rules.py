@@ -10,8 +10,11 @@ from dataclasses import dataclass
 from ipaddress import ip_network
 
 from server.settings.documents import pointer
+from server.settings.manifests import SERVER_LABELS
 from server.settings.quantity import parse_quantity
 from server.settings.records import Settings
+
+RESERVED = "TIERSERVE_"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +64,35 @@ def jobs_fit_quotas(settings: Settings) -> Iterator[Broken]:
         if parse_quantity(tier.job.memory) < parse_quantity("64Mi"):
             message = f"{tier.job.memory} is too little for a worker: at least 64Mi"
             yield Broken((f"{at}/job/memory",), "job", message)
-        for key, wanted in {"cpu": tier.job.cpu, "memory": tier.job.memory}.items():
+        taken = {"cpu": tier.job.cpu, "memory": tier.job.memory, "gpus": str(tier.job.gpus)}
+        for key, wanted in taken.items():
             quota = tier.quota.get(key)
             if quota is not None and parse_quantity(wanted) > parse_quantity(quota) > 0:
                 message = f"a Job takes {wanted} of {key}, the tier's quota is {quota}: no Job could ever start"
                 yield Broken((f"{at}/job/{key}", f"{at}/quota/{key}"), "quota", message)
+
+
+def gpus_need_pytorch(settings: Settings) -> Iterator[Broken]:
+    """Jobs with GPUs, and batches of more than one picture, need the runtime `timm`."""
+    for tier in settings.tiers.values():
+        at = pointer("tiers", tier.name)
+        for key, more in {"gpus": tier.job.gpus > 0, "batch": tier.job.batch > 1}.items():
+            if more and tier.model.runtime != "timm":
+                message = f"needs the runtime timm, not {tier.model.runtime}"
+                yield Broken((f"{at}/job/{key}", f"{at}/model/runtime"), key, message)
+
+
+def names_are_free(settings: Settings) -> Iterator[Broken]:
+    """A tier sets no label of its Jobs that the server sets, and no environment variable `TIERSERVE_...`."""
+    for tier in settings.tiers.values():
+        at = pointer("tiers", tier.name, "job")
+        for label in sorted(SERVER_LABELS & tier.job.labels.keys()):
+            message = f"the server sets the label {label} of a Job: leave it out"
+            yield Broken((f"{at}/labels{pointer(label)}",), "labels", message)
+        for name in tier.job.env:
+            if name.startswith(RESERVED):
+                message = f"variables {RESERVED}... are the server's own: leave it out"
+                yield Broken((f"{at}/env{pointer(name)}",), "env", message)
 
 
 def waits_agree(settings: Settings) -> Iterator[Broken]:
@@ -114,6 +141,8 @@ CHECKS: tuple[Callable[[Settings], Iterator[Broken]], ...] = (
     heartbeat_within_lease,
     namespaces_differ,
     jobs_fit_quotas,
+    gpus_need_pytorch,
+    names_are_free,
     waits_agree,
     requests_fit_queues,
     variants_run,

@@ -5,7 +5,7 @@ The schema ``values`` checks each value, and ``rules`` what must hold between va
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from decimal import Decimal
 from functools import reduce
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 
 from server.settings import documents
 from server.settings.documents import Document, DocumentError, Finding, pointer
+from server.settings.manifests import SERVER_LABELS
 from server.settings.overrides import override
 from server.settings.records import (
     Access,
@@ -148,10 +149,19 @@ def _access(access: Mapping[str, Any]) -> Access:
     return Access(anonymous=bool(access["anonymous"]), limits=limits)
 
 
+def _image(own: Mapping[str, str], common: Mapping[str, str]) -> str:
+    if not own["repository"]:
+        return f"{common['repository']}:{own['tag'] or common['tag']}"
+    return f"{own['repository']}:{own['tag'] or common['tag'].partition('@')[0]}"  # a digest is of one image
+
+
+def _without(labels: Mapping[str, str], keys: Collection[str]) -> dict[str, str]:
+    return {key: value for key, value in labels.items() if key not in keys}
+
+
 def _job(job: Mapping[str, Any], image: Mapping[str, str], labels: Mapping[str, str]) -> JobShape:
-    own = job["image"]
     return JobShape(
-        image=f"{own['repository'] or image['repository']}:{own['tag'] or image['tag']}",
+        image=_image(job["image"], image),
         image_pull_policy=image["pullPolicy"],
         cpu=_quantity(job["cpu"]),
         memory=_quantity(job["memory"]),
@@ -164,7 +174,7 @@ def _job(job: Mapping[str, Any], image: Mapping[str, str], labels: Mapping[str, 
         priority_class_name=job["priorityClassName"],
         affinity=MappingProxyType(dict(job["affinity"])),
         runtime_class_name=job["runtimeClassName"],
-        labels=MappingProxyType({**labels, **job["labels"]}),
+        labels=MappingProxyType({**_without(labels, SERVER_LABELS), **job["labels"]}),
         annotations=MappingProxyType(dict(job["annotations"])),
         env=MappingProxyType(dict(job["env"])),
         model_storage=_quantity(job["modelStorage"]),

@@ -132,6 +132,16 @@ def test_the_quota_is_the_room(engine: LocalEngine) -> None:
         engine.start(FREE, wanted)
 
 
+def test_gpus_are_counted_like_everything_else(engine: LocalEngine) -> None:
+    wanted = manifest("a", SLEEP)
+    for resources in wanted["spec"]["template"]["spec"]["containers"][0]["resources"].values():
+        resources["nvidia.com/gpu"] = "2"
+    tier = replace(FREE, quota={"gpus": "3"})
+    assert engine.room(tier, wanted).jobs == 1
+    engine.start(tier, wanted)
+    assert engine.room(tier, wanted).reason == "quota gpus: 2 of 3 used, a worker takes 2"
+
+
 def test_a_start_keeps_to_the_quota_that_nobody_asked_for_before(engine: LocalEngine) -> None:
     with pytest.raises(NoRoom, match="quota cpu: 0 of 2 used, a worker takes 3"):
         engine.start(FREE, manifest("a", SLEEP, cpu="3"))

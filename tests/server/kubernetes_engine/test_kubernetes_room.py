@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from server.engines.cluster import Object
 from server.engines.kubernetes import KubernetesEngine
+from server.settings.quantity import Usage
+from server.settings.render import Renderer
 from tests.server.kubernetes_engine.api_server import FREE, JOB, FakeCluster, job, quota
 
 
@@ -18,7 +22,7 @@ from tests.server.kubernetes_engine.api_server import FREE, JOB, FakeCluster, jo
         ([quota({"limits.cpu": "2"}, {"limits.cpu": "1800m"})], 0, "quota cpu: 1.8 of 2 used, a worker takes 0.9"),
         ([quota({"pods": "3"}, {"pods": "5"})], 0, "quota pods: 5 of 3 used, a worker takes 1"),
         ([quota({"count/jobs.batch": "4"}, {"count/jobs.batch": "4"})], 0, "quota count/jobs.batch: 4 of 4 used"),
-        ([quota({"requests.ephemeral-storage": "1Gi"}, {"requests.ephemeral-storage": "0"})], 8, "ephemeral-storage"),
+        ([quota({"requests.ephemeral-storage": "1Gi"}, {"requests.ephemeral-storage": "0"})], 1, "ephemeral-storage"),
         ([quota({"requests.nvidia.com/gpu": "0"}, {"requests.nvidia.com/gpu": "0"})], 1000, ""),
         # A quota that is not counted yet is full, because the API server refuses then too.
         ([quota({"pods": "9"}, {}, {})], 0, "quota pods: 9 of 9 used"),
@@ -37,6 +41,22 @@ def test_room_is_what_every_quota_leaves(
     room = engine.room(FREE, JOB)
     assert room.jobs == jobs
     assert reason in room.reason
+
+
+@pytest.mark.parametrize("resource", ["nvidia.com/gpu", "amd.com/gpu"])
+def test_gpus_are_counted_by_their_name_in_kubernetes_and_told_of_by_ours(
+    engine: KubernetesEngine, cluster: FakeCluster, resource: str
+) -> None:
+    tier = replace(FREE, job=replace(FREE.job, gpus=2, gpu_resource=resource))
+    wanted = Renderer().job(tier, "abc", "http://server:8081")
+    cluster.answers["quotas"] = [quota({f"requests.{resource}": "5"}, {f"requests.{resource}": "2"})]
+    room = engine.room(tier, wanted)
+    assert (room.jobs, room.quota) == (1, {"gpus": Usage(5, 2)})
+    engine.start(tier, wanted)  # it has no pod yet
+    room = engine.room(tier, wanted)
+    assert (room.jobs, room.reason) == (0, "quota gpus: 4 of 5 used, a worker takes 2")
+    cluster.answers["quotas"] = [quota({"requests.example.com/gpu": "0"}, {"requests.example.com/gpu": "0"})]
+    assert engine.room(tier, wanted).jobs == 1000
 
 
 @pytest.mark.parametrize(

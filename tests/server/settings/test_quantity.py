@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.settings import documents
-from server.settings.quantity import parse_quantity
+from server.settings.quantity import parse_quantity, sum_of_bytes
 
 
 @pytest.mark.parametrize(
@@ -87,3 +87,18 @@ def test_the_schemas_accept_exactly_what_is_parsed(text: str) -> None:
         assert not re.fullmatch(pattern, text)
     else:
         assert re.fullmatch(pattern, text)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "total"),
+    [
+        ("64Mi", "512Mi", "576Mi"),
+        ("64Mi", "1Gi", "1088Mi"),
+        ("1Ki", "1", "1025"),
+        ("0.5", "0.6", "2"),
+        ("0", "0", "0Mi"),
+    ],
+)
+def test_the_sum_of_two_sizes_is_a_size(one: str, other: str, total: str) -> None:
+    assert sum_of_bytes(one, other) == total
+    assert parse_quantity(total) >= parse_quantity(one) + parse_quantity(other)

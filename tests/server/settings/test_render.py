@@ -92,19 +92,83 @@ def test_a_job_is_what_its_tier_says(tier: Tier) -> None:
         "MALLOC_ARENA_MAX": "1",
     }
     assert worker["resources"]["requests"] == worker["resources"]["limits"]
-    assert worker["resources"]["limits"] == {"cpu": "900m", "memory": "512Mi", "ephemeral-storage": "128Mi"}
+    assert worker["resources"]["limits"] == {"cpu": "900m", "memory": "512Mi", "ephemeral-storage": "640Mi"}
+
+
+def shaped(**changes: Any) -> Tier:
+    return dataclasses.replace(FREE, job=dataclasses.replace(FREE.job, **changes))
+
+
+def pod_of(tier: Tier) -> Any:
+    return Renderer().job(tier, RUN, URL)["spec"]["template"]["spec"]
 
 
 def test_a_worker_is_told_of_its_gpu_and_of_its_batches() -> None:
-    def arguments(**changes: Any) -> list[str]:
-        tier = dataclasses.replace(FREE, job=dataclasses.replace(FREE.job, **changes))
-        args: list[str] = Renderer().job(tier, RUN, URL)["spec"]["template"]["spec"]["containers"][0]["args"]
-        return args
+    def arguments(**changes: Any) -> Any:
+        return pod_of(shaped(**changes))["containers"][0]["args"]
 
     plain = arguments()
     assert arguments(gpus=2, batch=32) == [*plain, "--device", "cuda", "--batch", "32"]
     assert arguments(gpus=1) == [*plain, "--device", "cuda"]
     assert arguments(batch=2) == [*plain, "--batch", "2"]
+
+
+def test_a_job_has_the_gpus_of_its_tier() -> None:
+    (worker,) = pod_of(shaped(gpus=2, gpu_resource="amd.com/gpu"))["containers"]
+    assert worker["resources"]["limits"]["amd.com/gpu"] == worker["resources"]["requests"]["amd.com/gpu"] == "2"
+
+
+def test_a_job_has_what_its_tier_gives_it() -> None:
+    affinity: dict[str, Any] = {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []}}
+    labels, annotations = {"team": "vision", "example.org/a": ""}, {"example.org/owner": 'a "b"'}
+    env = {"CUDA_MODULE_LOADING": "LAZY", "EMPTY": ""}
+    given = {"affinity": affinity, "labels": labels, "annotations": annotations, "env": env}
+    job = Renderer().job(shaped(runtime_class_name="nvidia", **given), RUN, URL)
+    kubernetes_validate.validate(job, "1.37", strict=True)
+    pod = job["spec"]["template"]
+    assert (pod["spec"]["runtimeClassName"], pod["spec"]["affinity"]) == ("nvidia", affinity)
+    assert job["metadata"]["labels"] == pod["metadata"]["labels"] == labels | job_labels("free", RUN)
+    assert pod["metadata"]["annotations"].items() > annotations.items()
+    names = [variable["name"] for variable in pod["spec"]["containers"][0]["env"]]
+    assert names == ["TIERSERVE_SERVER", "TIERSERVE_TOKEN_FILE", "OMP_NUM_THREADS", "MALLOC_ARENA_MAX", *env]
+
+
+@pytest.mark.parametrize(("room", "tmp", "disk"), [("2Gi", "2112Mi", "2176Mi"), ("1", "67108865", "134217729")])
+def test_a_worker_has_disk_for_the_model_that_it_gets(room: str, tmp: str, disk: str) -> None:
+    pod = pod_of(shaped(model_storage=room))
+    assert pod["volumes"][0]["emptyDir"]["sizeLimit"] == tmp
+    assert pod["containers"][0]["resources"]["limits"]["ephemeral-storage"] == disk
+
+
+def test_a_tiers_annotation_takes_the_place_of_its_templates() -> None:
+    evict, disrupt = "cluster-autoscaler.kubernetes.io/safe-to-evict", "karpenter.sh/do-not-disrupt"
+    for template, key in (("free.yaml.j2", evict), ("premium.yaml.j2", evict), ("premium.yaml.j2", disrupt)):
+        tier = dataclasses.replace(shaped(annotations={key: "mine"}), template=template)
+        assert Renderer().job(tier, RUN, URL)["spec"]["template"]["metadata"]["annotations"][key] == "mine"
+
+
+def test_what_a_tier_sets_and_its_template_sets_too_is_refused(templates: Path) -> None:
+    (line,) = refused(templates, shaped(env={"OMP_NUM_THREADS": "4"}))
+    says = "OMP_NUM_THREADS is set twice: by the template, and once more by it or by job.env (env)"
+    assert line == f'rendered | - name: "OMP_NUM_THREADS" | {WORKER}/env/4/name: {says}'
+    (line,) = refused(templates, shaped(annotations={"kubectl.kubernetes.io/default-container": "x"}))
+    assert line.endswith('the key "kubectl.kubernetes.io/default-container" is there twice (yaml)')
+    (line, _) = refused(templates, shaped(labels={"tierserve.dev/tier": "gold"}))
+    assert 'is "free" by the server\'s decision' in line
+
+
+def test_a_template_that_has_other_gpus_than_its_tier_is_refused(templates: Path) -> None:
+    base = templates / "base.yaml.j2"
+    text = base.read_text()
+    base.write_text(text.replace("{{ gpus | string | tojson }}", '"2"'))
+    found = refused(templates, shaped(gpus=1))
+    says = "must have 1 of nvidia.com/gpu, as job.gpus says, not 2 of nvidia.com/gpu (gpus)"
+    assert [line.partition(" | /")[2] for line in found] == [
+        f"{WORKER[1:]}/resources/{kind}: {says}" for kind in ("requests", "limits")
+    ]
+    base.write_text(text.replace("{% if gpus %}", "{% if not gpus %}"))
+    assert all("not none (gpus)" in line for line in refused(templates, shaped(gpus=1)))
+    assert all("as job.gpus says, not 0 of nvidia" in line for line in refused(templates))
 
 
 @pytest.mark.parametrize("tier", TIERS.values(), ids=list(TIERS))

@@ -59,14 +59,14 @@ legal_tiers = st.builds(
             max_size=2,
         ),
         priority_class_name=st.sampled_from(["", "system-cluster-critical"]),
-        affinity=st.just({}),
-        runtime_class_name=st.just(""),
-        labels=st.just({}),
-        annotations=st.just({}),
-        env=st.just({}),
-        model_storage=st.just("512Mi"),
+        affinity=st.sampled_from([{}, {"podAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []}}]),
+        runtime_class_name=st.sampled_from(["", "nvidia"]),
+        labels=st.dictionaries(st.sampled_from(["team", "a.b/c"]), names("[a-z]{0,63}", 63)),
+        annotations=st.dictionaries(st.sampled_from(["team", "a.b/c"]), st.text(max_size=50)),
+        env=st.dictionaries(st.sampled_from(["A", "b_1"]), st.text(max_size=50)),
+        model_storage=st.sampled_from(["0", "512Mi", "1e9", "0.5"]),
         gpus=st.integers(0, 16),
-        gpu_resource=st.just("nvidia.com/gpu"),
+        gpu_resource=st.sampled_from(["nvidia.com/gpu", "amd.com/gpu"]),
         batch=st.integers(1, 256),
     ),
     limits=st.builds(
@@ -109,8 +109,18 @@ CHANGES: Mapping[str, Callable[[str], Tier]] = {
     "variant": lambda text: dataclasses.replace(FREE, model=dataclasses.replace(FREE.model, variant=text)),
     "image": lambda text: dataclasses.replace(FREE, job=dataclasses.replace(FREE.job, image=text)),
     "cpu": lambda text: dataclasses.replace(FREE, job=dataclasses.replace(FREE.job, cpu=text)),
+    "annotation": lambda text: dataclasses.replace(FREE, job=dataclasses.replace(FREE.job, annotations={"key": text})),
+    "label": lambda text: dataclasses.replace(FREE, job=dataclasses.replace(FREE.job, labels={"key": text})),
+    "variable": lambda text: dataclasses.replace(FREE, job=dataclasses.replace(FREE.job, env={"KEY": text})),
+    "gpu": lambda text: dataclasses.replace(FREE, job=dataclasses.replace(FREE.job, gpus=1, gpu_resource=text)),
 }
-HARMLESS = {"name": "a", "namespace": "a", "model": "a", "variant": "fp32", "image": "a:1", "cpu": "1"}
+HARMLESS = {
+    **dict.fromkeys(("name", "namespace", "model", "annotation", "label", "variable"), "a"),
+    "variant": "fp32",
+    "image": "a:1",
+    "cpu": "1",
+    "gpu": "a.b/c",
+}
 hostile = st.text("a0-._:/ \n\t\"'\\{}[]#&*!|>%@`\x00\x7f\x85\u2028\ufeff\U0001f600", max_size=30) | st.sampled_from(
     [
         'x", privileged: true, y: "',
@@ -135,13 +145,14 @@ def test_no_text_of_a_tier_gets_around_the_parameters(field: str, text: str) -> 
         assert error.findings
     else:
         harmless = RENDERER.job(CHANGES[field](HARMLESS[field]), RUN, URL)
-        assert shape(job) == shape(harmless)
+        assert shape(job, text) == shape(harmless, HARMLESS[field])
 
 
-def shape(value: Any) -> Any:
+def shape(value: Any, given: str) -> Any:
+    """Types in the place of values; the keys, but for the one that is ``given``."""
     if isinstance(value, dict):
-        return {key: shape(item) for key, item in value.items()}
-    return [shape(item) for item in value] if isinstance(value, list) else type(value)
+        return {"given" if key == given else key: shape(item, given) for key, item in value.items()}
+    return [shape(item, given) for item in value] if isinstance(value, list) else type(value)
 
 
 @given(hostile | st.text())

@@ -70,6 +70,30 @@ def test_the_defaults() -> None:
     )
 
 
+def test_common_labels_are_on_jobs_too_but_for_those_that_the_server_sets(tmp_path: Path) -> None:
+    common = {"team": "vision", "stage": "trial", "tierserve.dev/tier": "x", "app.kubernetes.io/name": "y"}
+    (tmp_path / "my.yaml").write_text(json.dumps({"commonLabels": common}))
+    settings = load(tmp_path / "my.yaml", overrides=["tiers.free.job.labels.stage=live"])
+    assert settings.tiers["free"].job.labels == {"team": "vision", "stage": "live"}
+    assert settings.tiers["premium"].job.labels == {"team": "vision", "stage": "trial"}
+
+
+@pytest.mark.parametrize(
+    ("own", "image"),
+    [
+        ({}, f"worker:1@sha256:{'0' * 64}"),
+        ({"tag": "2"}, "worker:2"),
+        ({"repository": "timm"}, "timm:1"),  # a digest is of one image
+        ({"repository": "timm", "tag": "2"}, "timm:2"),
+    ],
+)
+def test_a_tiers_image_is_its_own_or_that_of_all_workers(own: dict[str, str], image: str) -> None:
+    common = ["worker.image.repository=worker", f"worker.image.tag=1@sha256:{'0' * 64}"]
+    settings = load(overrides=[*common, *(f"tiers.free.job.image.{key}={value}" for key, value in own.items())])
+    assert settings.tiers["free"].job.image == image
+    assert settings.tiers["premium"].job.image == f"worker:1@sha256:{'0' * 64}"
+
+
 @pytest.mark.parametrize(
     "name", ["m", "flowers@3f9a2c81", "tf_efficientnet_lite0.in1k@best-of_3", 60 * "m" + "@" + 60 * "t"]
 )
