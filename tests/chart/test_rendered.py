@@ -110,11 +110,37 @@ def test_no_list_has_a_key_twice(chart: Chart, case: str) -> None:
 def test_the_server_takes_what_helm_merged_and_renders_every_tiers_job(chart: Chart, case: str, tmp_path: Path) -> None:
     objects = chart.case(case)
     found, folder = settings(objects, tmp_path)
-    assert set(yaml.safe_load((folder / "values.yaml").read_text())) == {"server", "worker", "tiers"}
+    assert set(yaml.safe_load((folder / "values.yaml").read_text())) == {"server", "worker", "tiers", "commonLabels"}
     for tier in found.tiers.values():
         job = Renderer(read_templates(folder)).job(tier, "run", "http://tierserve-internal:8081")
         kubernetes_validate.validate(job, schemas.VERSIONS[-1], strict=True)
         assert only(objects, "ServiceAccount", SERVICE_ACCOUNT, tier.namespace)["automountServiceAccountToken"] is False
+
+
+def test_common_labels_reach_every_job(chart: Chart, tmp_path: Path) -> None:
+    found, folder = settings(chart.case("extras"), tmp_path)
+    for tier in found.tiers.values():
+        job = Renderer(read_templates(folder)).job(tier, "run", "http://tierserve-internal:8081")
+        for holder in (job, job["spec"]["template"]):
+            assert holder["metadata"]["labels"]["team"] == "vision"
+
+
+def test_a_tier_on_gpus_has_its_own_image_and_a_quota_of_gpus(chart: Chart, tmp_path: Path) -> None:
+    objects = chart.case("gpu")
+    found, folder = settings(objects, tmp_path)
+    quota = only(objects, "ResourceQuota", namespace="tierserve-premium")["spec"]["hard"]
+    assert (quota["requests.nvidia.com/gpu"], "limits.nvidia.com/gpu" in quota) == (
+        "2",
+        False,
+    )  # Kubernetes has no limits
+    job = Renderer(read_templates(folder)).job(found.tiers["premium"], "run", "http://tierserve-internal:8081")
+    pod = job["spec"]["template"]["spec"]
+    (worker,) = pod["containers"]
+    assert (pod["runtimeClassName"], worker["image"]) == ("nvidia", "tierserve-worker-timm:0.1.0")
+    assert worker["resources"]["limits"]["nvidia.com/gpu"] == "1"
+    assert worker["args"][-4:] == ["--device", "cuda", "--batch", "32"]
+    free = Renderer(read_templates(folder)).job(found.tiers["free"], "run", "http://tierserve-internal:8081")
+    assert "--device" not in free["spec"]["template"]["spec"]["containers"][0]["args"]
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -173,6 +199,9 @@ LIVE: list[list[str | Path]] = [
     ["--set", "server.trustedProxies={10.0.0.0/8}"],
     ["--set", "access.test.secretName=mine"],
     ["--set", "tiers.free.quota.cpu=3"],
+    ["--set", "tiers.free.quota.gpus=3"],
+    ["--set", "tiers.free.model.name=flowers@3f9a2c81"],
+    ["--set", "tiers.free.job.labels.a=b"],
     ["--set", "tiers.premium=null"],
     ["--values", CASES["extra-tier"]],
     ["--values", CASES["existing-namespaces"]],
