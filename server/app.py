@@ -171,7 +171,7 @@ class Server:
         with suppress(QueueError, TimeoutError):  # the first predictions shall go where the last ones went
             self.services.serving.refresh()
         self._serving = Loop(
-            "reading what the tiers serve", self.services.serving.refresh, lambda: SERVING_SECONDS, daemon=True
+            "reading what the tiers serve", self.services.look_at_models, lambda: SERVING_SECONDS, daemon=True
         )
         self.internal_url = f"http://{_reachable(settings.host)}:{_port(self._internal_sockets)}"
         url = workers.server_url or self.internal_url

@@ -1,11 +1,13 @@
 """All metrics: the counters of this process, and gauges of figures that the caller gives at each scrape.
 
-The values of labels are routes, methods, statuses, problem codes, tiers and resources that the server knows, and the
-names of the ten busiest owners. What a client sends never becomes one, as it could make any number of time series.
+The values of labels are routes, methods, statuses, problem codes, tiers, resources and models that the server knows,
+and the names of the ten busiest owners. What a client sends never becomes one, as it could make any number of time
+series.
 """
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import Counter as Counts
@@ -14,7 +16,7 @@ from dataclasses import dataclass
 
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, CollectorRegistry, Counter, Histogram, ProcessCollector
 from prometheus_client.exposition import generate_latest
-from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 OTHER = "other"
@@ -46,6 +48,31 @@ class TierFigures:
     report_age: float | None
 
 
+@dataclass(frozen=True, slots=True)
+class ModelFigures:
+    """What this server counted of a model in a tier: predictions, and their pictures.
+
+    ``seconds`` is the sum of the times of the predictions, and ``within`` has, for some times in seconds, how many
+    predictions took at most so long: ascending, the last time is infinite.
+    """
+
+    tier: str
+    model: str
+    variant: str
+    predictions: int
+    pictures: int
+    failed: int
+    unsure: int
+    seconds: float
+    within: Sequence[tuple[float, int]]
+
+
+MODEL_COUNTERS: tuple[tuple[str, str, Callable[[ModelFigures], int]], ...] = (
+    ("tierserve_model_predictions", "Predictions that a model has classified.", lambda one: one.predictions),
+    ("tierserve_model_pictures", "Pictures of these predictions.", lambda one: one.pictures),
+    ("tierserve_model_failed_pictures", "Pictures that the model could not classify.", lambda one: one.failed),
+    ("tierserve_model_unsure_pictures", "Pictures whose best score is below 0.5.", lambda one: one.unsure),
+)
 TIER_GAUGES: tuple[tuple[str, str, Callable[[TierFigures], float | None]], ...] = (
     ("tierserve_predictions_queued", "Predictions that wait for a worker.", lambda tier: tier.queued),
     ("tierserve_predictions_leased", "Predictions that a worker holds.", lambda tier: tier.leased),
@@ -135,7 +162,13 @@ class Metrics:
         self._invalid.labels(tier).inc(count)
 
     def exposition(
-        self, tiers: Mapping[str, TierFigures] | None, disks: Mapping[str, int], *, in_force: bool, accepting: bool
+        self,
+        tiers: Mapping[str, TierFigures] | None,
+        disks: Mapping[str, int],
+        models: Sequence[ModelFigures] = (),
+        *,
+        in_force: bool,
+        accepting: bool,
     ) -> bytes:
         """Return all metrics in the format ``CONTENT_TYPE``; ``tiers`` is None when the queue could not be read.
 
@@ -162,6 +195,7 @@ class Metrics:
             ),
             _labelled("tierserve_build_info", "The server's version.", "version", {self._version: 1}),
             *_of_tiers(tiers or {}),
+            *_of_models(models),
         ]
         return generate_latest(_Scrape(self._registry, gauges))
 
@@ -239,3 +273,19 @@ def _of_tiers(tiers: Mapping[str, TierFigures]) -> Iterator[Metric]:
             used.add_metric([tier, resource], now)
     yield hard
     yield used
+
+
+def _of_models(models: Sequence[ModelFigures]) -> Iterator[Metric]:
+    labels = ["tier", "model", "variant"]
+    for name, documentation, read in MODEL_COUNTERS:
+        counter = CounterMetricFamily(name, documentation, labels=labels)
+        for one in models:
+            counter.add_metric([one.tier, one.model, one.variant], read(one))
+        yield counter
+    times = HistogramMetricFamily(
+        "tierserve_model_predict_seconds", "How long a worker took for a prediction.", labels=labels
+    )
+    for one in models:
+        buckets = [("+Inf" if limit == math.inf else f"{limit:g}", many) for limit, many in one.within]
+        times.add_metric([one.tier, one.model, one.variant], buckets, one.seconds)
+    yield times

@@ -27,12 +27,13 @@ from server.intake.pictures import Pictures
 from server.intake.submissions import Submissions
 from server.lobby import Handout, LaneOf, Lobby, waiting_of
 from server.metrics import Metrics
-from server.models import Catalog, Record, ServingView, Store
+from server.models import Catalog, Measures, Record, ServingView, Store
 from server.queue import (
     FINAL,
     Anything,
     Available,
     Depth,
+    Measured,
     Moved,
     News,
     Pace,
@@ -62,7 +63,8 @@ class Services:
     ``token_checks`` says how many each address may cause, ``wrong_keys`` how many wrong keys each may send.
     ``uploads`` counts the pictures of requests that are not accepted yet, ``work`` what workers send, and ``frames``
     the pictures on their way to workers, with the copies that are made of them. ``serving`` is what the tiers serve,
-    ``models`` the records of that, by NAME@VERSION, and ``catalog`` finds any model. ``internal_url`` is where workers
+    ``models`` the records of that, by NAME@VERSION, and ``catalog`` finds any model. ``measures`` counts how the models
+    do, and ``measured`` is what all servers have counted. ``internal_url`` is where workers
     of a cluster find the server, and empty on a laptop.
     ``underway`` are the requests that have no answer yet. ``big_json`` lets one long text be parsed at a time.
     ``store`` has the models that were pushed; it is used in the threads of ``store_pool``, of which those that receive
@@ -91,6 +93,8 @@ class Services:
     models: Recent[Mapping[str, Record]]
     serving: ServingView
     catalog: Catalog
+    measures: Measures
+    measured: Recent[dict[tuple[str, str], Measured]]
     gate: Gate
     allowances: Allowances
     uploads: Memory
@@ -180,6 +184,8 @@ class Services:
             models=Recent(records, shown_seconds),
             serving=serving,
             catalog=known,
+            measures=Measures(queue.measure, serving.of),
+            measured=Recent(queue.measured, shown_seconds),
             gate=Gate(depths, capacity, uploads, lobby.book.depth, allowances),
             allowances=allowances,
             uploads=uploads,
@@ -225,6 +231,11 @@ class Services:
                 self.handout.available(one.tier)
             elif isinstance(one, Anything):
                 self.handout.look()
+
+    def look_at_models(self) -> None:
+        """Read what the tiers serve, and write how that did. Blocks. Raises what the queue raises."""
+        self.serving.refresh()
+        self.measures.flush()
 
     async def depths(self) -> dict[str, Depth]:
         """How much of each tier is alive, in the table and in the lobby. Raises what the queue raises."""

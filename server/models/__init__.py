@@ -3,6 +3,7 @@
 from server.models.catalog import Catalog
 from server.models.deciding import decide, roll_back, startable, with_canary
 from server.models.folder import DEFAULTS, RECORD, RECORD_BYTES, Models, NoModel, Record, Variant
+from server.models.measures import Measures, shown
 from server.models.orphans import Orphans
 from server.models.rollback import rolled_back
 from server.models.serving import ServingView
@@ -14,6 +15,7 @@ __all__ = [
     "RECORD",
     "RECORD_BYTES",
     "Catalog",
+    "Measures",
     "Models",
     "NoModel",
     "Orphans",
@@ -26,6 +28,7 @@ __all__ = [
     "lane",
     "roll_back",
     "rolled_back",
+    "shown",
     "startable",
     "with_canary",
 ]

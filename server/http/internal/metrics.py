@@ -30,7 +30,8 @@ class MetricsHandler(BaseHandler):
         self.set_header("Content-Type", CONTENT_TYPE)
         capacity, in_force = services.capacity, not services.live.problem
         accepting = capacity.obstacle is None
-        body = services.metrics.exposition(tiers, capacity.free_bytes, in_force=in_force, accepting=accepting)
+        models = services.measures.figures(services.settings.tiers)
+        body = services.metrics.exposition(tiers, capacity.free_bytes, models, in_force=in_force, accepting=accepting)
         self.finish(body)
 
     async def _tiers(self) -> dict[str, TierFigures]:

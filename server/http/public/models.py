@@ -21,7 +21,8 @@ class ModelsHandler(PublicHandler):
         """One object a model."""
         services = self.services
         tiers = services.settings.tiers
-        return served_models(tiers, {name: services.serving.of(name) for name in tiers}, await services.models.get())
+        serving = {name: services.serving.of(name) for name in tiers}
+        return served_models(tiers, serving, await services.models.get(), await services.measured.get())
 
 
 class ModelHandler(ModelsHandler):

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from server.models import Record
-from server.queue import Served, Serving
+from server.models import Record, shown
+from server.queue import Measured, Served, Serving
 from server.settings.records import Tier
 
+Measures = Mapping[tuple[str, str], Measured]  # by tier and ``Served.key``
 
-def model_of(tier: Tier, serving: Serving, records: Mapping[str, Record]) -> dict[str, Any]:
+
+def model_of(tier: Tier, serving: Serving, records: Mapping[str, Record], measures: Measures) -> dict[str, Any]:
     """The model of a tier: what its settings name, what it serves of that, and its canary."""
     choice, canary = tier.model, serving.canary
     return {
@@ -18,12 +20,14 @@ def model_of(tier: Tier, serving: Serving, records: Mapping[str, Record]) -> dic
         "variant": choice.variant,
         "runtime": choice.runtime,
         **_version(serving.main, records),
+        "measured": _measured(tier.name, serving.main, measures),
         "canary": choice.canary
         and {
             "name": choice.canary.name,
             "percent": choice.canary.percent,
             "live": canary is not None and serving.percent > 0,
             **_version(canary, records),
+            "measured": _measured(tier.name, canary, measures),
         },
         "previous": [model.reference for model in serving.previous],
         "instead_of": serving.instead_of or None,
@@ -41,8 +45,12 @@ def _version(model: Served | None, records: Mapping[str, Record]) -> dict[str, A
     }
 
 
+def _measured(tier: str, model: Served | None, measures: Measures) -> dict[str, Any] | None:
+    return shown(measures.get((tier, model.key))) if model else None
+
+
 def served_models(
-    tiers: Mapping[str, Tier], serving: Mapping[str, Serving], records: Mapping[str, Record]
+    tiers: Mapping[str, Tier], serving: Mapping[str, Serving], records: Mapping[str, Record], measures: Measures
 ) -> list[dict[str, Any]]:
     """Each model that a tier serves, in the order of the tiers; a main model before its canary."""
     found: dict[str, dict[str, Any]] = {}
@@ -51,7 +59,10 @@ def served_models(
         for model, lane, percent in ((of.main, "main", 100 - of.percent), (of.canary, "canary", of.percent)):
             if model is not None:
                 told = found.setdefault(model.reference, _model(model, records.get(model.reference)))
-                told["tiers"].append({"name": name, "lane": lane, "percent": percent, **_run(model)})
+                measured = _measured(name, model, measures)
+                told["tiers"].append(
+                    {"name": name, "lane": lane, "percent": percent, **_run(model), "measured": measured}
+                )
     return list(found.values())
 
 

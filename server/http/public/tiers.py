@@ -32,7 +32,9 @@ class TiersHandler(PublicHandler):
         pace = await services.paces.get(tier.name)
         return {
             "name": tier.name,
-            "model": model_of(tier, services.serving.of(tier.name), await services.models.get()),
+            "model": model_of(
+                tier, services.serving.of(tier.name), await services.models.get(), await services.measured.get()
+            ),
             "queued": depth.queued if depth else 0,
             "predicting": depth.leased if depth else 0,
             "queue_bytes": depth.bytes if depth else 0,

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from server.models import Models
-from server.queue import Served, Serving
+from server.queue import Completion, Served, Serving
 from server.settings.live import Live
 from server.settings.sources import Files
 from tests.server.http.http_site import Site, assert_problem, running
@@ -25,6 +25,14 @@ CANARY = (
     "tiers.free.model.canary.name=flowers@new",
     "tiers.free.model.canary.percent=5",
 )
+NOTHING = {
+    "predictions": 0,
+    "pictures": 0,
+    "failed": 0,
+    "low_confidence": None,
+    "p50_ms": None,
+    "p95_ms": None,
+}
 
 
 @pytest.fixture
@@ -59,6 +67,7 @@ def test_a_tier_tells_what_it_serves(florist: Site) -> None:
         "classes": 3,
         "since": 5.0,
         "labels": LABELS,
+        "measured": NOTHING,
         "canary": {
             "name": "flowers@new",
             "percent": 5.0,
@@ -67,6 +76,7 @@ def test_a_tier_tells_what_it_serves(florist: Site) -> None:
             "version": "0f1e2d3c",
             "classes": 2,
             "since": 7.0,
+            "measured": NOTHING,
         },
         "previous": [],
         "instead_of": None,
@@ -107,12 +117,53 @@ def test_each_model_that_a_tier_serves_is_told_with_its_tiers(florist: Site) -> 
         "input": {"width": 224, "height": 224},
         "variants": [{"runtime": "onnx", "name": "int8", "bytes": 1000, "measured": MEASURED}],
         "tiers": [
-            {"name": "free", "lane": "main", "percent": 95.0, "runtime": "onnx", "variant": "int8", "since": 5.0}
+            {
+                "name": "free",
+                "lane": "main",
+                "percent": 95.0,
+                "runtime": "onnx",
+                "variant": "int8",
+                "since": 5.0,
+                "measured": NOTHING,
+            }
         ],
     }
     lanes = [(tier["name"], tier["lane"], tier["percent"]) for tier in new["tiers"]]
     assert lanes == [("free", "canary", 5), ("premium", "main", 100)]
     assert florist.get("/v1/models/flowers@3f9a2c81").json == {**old, "labels": LABELS}
+
+
+def test_main_model_and_canary_are_measured_apart(florist: Site) -> None:
+    florist.serve("free", Serving(OLD, NEW, 5))
+    sure, unsure, failed = (
+        {"labels": [{"label": "rose", "score": 0.9}]},
+        {"labels": [{"label": "rose", "score": 0.4}]},
+        {"error": {"code": "model_failed", "detail": "It failed."}},
+    )
+    for served, results, took in ((OLD, [sure], 8.0), (OLD, [sure, unsure], 8.0), (NEW, [failed], 1000.0)):
+        florist.services.measures.add("free", served.key, Completion("p", "t", results, None, took, served.reference))
+    florist.services.look_at_models()
+    told = model(florist)
+    assert told["measured"] == {
+        "predictions": 2,
+        "pictures": 3,
+        "failed": 0,
+        "low_confidence": 0.3333,
+        "p50_ms": 7.3,
+        "p95_ms": 7.3,
+    }
+    assert told["canary"]["measured"] == {
+        "predictions": 1,
+        "pictures": 1,
+        "failed": 1,
+        "low_confidence": 0.0,
+        "p50_ms": 939.0,
+        "p95_ms": 939.0,
+    }
+    of_models = {one["reference"]: one["tiers"][0]["measured"] for one in florist.get("/v1/models").json["models"]}
+    assert of_models == {OLD.reference: told["measured"], NEW.reference: told["canary"]["measured"]}
+    florist.serve("premium", Serving(OLD))
+    assert model(florist, "premium")["measured"] == NOTHING
 
 
 def test_a_model_that_no_tier_serves_is_told_with_those_that_are_served(florist: Site) -> None:
