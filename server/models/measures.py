@@ -33,6 +33,19 @@ class Counts:
     seconds: float = 0.0
     milliseconds: Counter[int] = field(default_factory=Counter)
 
+    def add(self, completion: Completion) -> None:
+        """Count one more."""
+        took, results = completion.predict_ms or 0.0, completion.results or ()
+        self.predictions += 1
+        self.pictures += len(results)
+        for result in results:
+            if labels := result.get("labels"):
+                self.unsure += labels[0]["score"] < UNSURE
+            elif "error" in result:
+                self.failed += result["error"]["code"] == FAILED
+        self.seconds += took / 1000
+        self.milliseconds[class_of(took)] += 1
+
     def copy(self) -> Counts:
         """One that does not change."""
         times = Counter(self.milliseconds)
@@ -63,25 +76,16 @@ class Measures:
         self._counts: dict[Pair, Counts] = {}
         self._written: dict[Pair, Counts] = {}
 
-    def add(self, tier: str, key: str, completion: Completion) -> None:
-        """Count a result that was accepted, of a worker that runs the model ``key``."""
-        took = completion.predict_ms or 0.0
-        results = completion.results or ()
-        failed = unsure = 0
-        for result in results:
-            if labels := result.get("labels"):
-                unsure += labels[0]["score"] < UNSURE
-            elif "error" in result:
-                failed += result["error"]["code"] == FAILED
+    def add(self, tier: str, key: str, completions: Sequence[Completion], outcomes: Sequence[str]) -> None:
+        """Count results of a worker that runs the model ``key``, those that were accepted; none if that is empty."""
+        accepted = [one for one, outcome in zip(completions, outcomes, strict=True) if outcome == "accepted"]
+        if not key or not accepted:
+            return
         with self._lock:
             if (counts := self._counts.get((tier, key))) is None:
                 counts = self._counts[tier, key] = Counts()
-            counts.predictions += 1
-            counts.pictures += len(results)
-            counts.failed += failed
-            counts.unsure += unsure
-            counts.seconds += took / 1000
-            counts.milliseconds[class_of(took)] += 1
+            for one in accepted:
+                counts.add(one)
 
     def flush(self) -> None:
         """Write what was added since the last one. Blocks. Raises what the queue raises, and ``TimeoutError``.

@@ -91,6 +91,29 @@ def test_a_classified_picture_is_counted(measured: Service) -> None:
     assert 0 < after - (before.of("http_request_duration_seconds_sum", route=CLASSIFY) or 0) < 60
 
 
+def test_what_a_model_has_done_is_counted_and_told(measured: Service) -> None:
+    assert is_cat(measured.post("free", CAT))
+    told = measured.get("/v1/tiers/free").json["model"]
+    labels = {"tier": "free", "model": told["reference"], "variant": "onnx/int8"}
+    before = series(measured)
+    assert is_cat(measured.post("free", CAT))
+    for name in ("predictions_total", "pictures_total", "predict_seconds_count"):
+        grown(before, measured, 1, f"model_{name}", **labels)
+    found = series(measured)
+    assert found.of("model_failed_pictures_total", **labels) == 0
+    assert found.of("model_predict_seconds_bucket", **labels, le="65.536") == found.of(
+        "model_predictions_total", **labels
+    )
+    assert 0 < (found.of("model_predict_seconds_sum", **labels) or 0) < 60
+    counted = found.of("model_predictions_total", **labels)
+    eventually(
+        lambda: measured.get("/v1/tiers/free").json["model"]["measured"]["predictions"],
+        20,
+        "the tier tells as many",
+        lambda many: many == counted,
+    )
+
+
 def test_the_tiers_are_shown(measured: Service) -> None:
     assert is_cat(measured.post("free", CAT))
     expected = {

@@ -239,6 +239,7 @@ class ChannelHandler(BaseHandler, WebSocketHandler):
         reached(Point.RESULT_KEPT)
         told = [(one.id, outcome) for one, outcome in zip(completions, outcomes, strict=True)]
         self._outcomes += told
+        self.services.measures.add(worker.tier, self.model, completions, outcomes)
         self.services.handout.finished(self, [key for key, outcome in told if outcome != "again"])
         if invalid := [key for key, outcome in told if outcome == "invalid"]:
             log.warning("Job %s handed in what cannot be the results of %s", worker.job, ", ".join(invalid))

@@ -8,7 +8,7 @@ import pytest
 
 from server.blobs import BlobError, pack_header
 from server.http.internal import delivery, wire
-from server.queue import ConnectionLost
+from server.queue import ConnectionLost, Served
 from tests.running import MODEL
 from tests.server.http.http_site import (
     ANSWER_SECONDS,
@@ -284,3 +284,14 @@ def test_a_server_that_ends_closes_its_channels_in_words(tmp_path: Path) -> None
         site.end_connections()
         closed = channel.ended()
         assert (closed.code, closed.reason) == (wire.STOPS, "this server stops")
+
+
+def test_what_a_worker_has_done_counts_for_its_model(site: Site) -> None:
+    served = Served(MODEL, "0" * 64, "onnx", "int8", 0.0)
+    token = site.job(model=served.key)
+    site.submit()
+    (one,) = site.lease(token)
+    assert site.complete(one, token) == ["accepted"]
+    assert site.complete(one, token) == ["duplicate"]
+    (counted,) = site.services.measures.counts().items()
+    assert (counted[0], counted[1].predictions, counted[1].pictures) == (("free", served.key), 1, 1)

@@ -141,7 +141,8 @@ def test_main_model_and_canary_are_measured_apart(florist: Site) -> None:
         {"error": {"code": "model_failed", "detail": "It failed."}},
     )
     for served, results, took in ((OLD, [sure], 8.0), (OLD, [sure, unsure], 8.0), (NEW, [failed], 1000.0)):
-        florist.services.measures.add("free", served.key, Completion("p", "t", results, None, took, served.reference))
+        done = Completion("p", "t", results, None, took, served.reference)
+        florist.services.measures.add("free", served.key, [done], ["accepted"])
     florist.services.look_at_models()
     told = model(florist)
     assert told["measured"] == {

@@ -67,9 +67,21 @@ def completion(*results: dict[str, object], took: float = 10.0) -> Completion:
     return Completion("p", "t", list(results), None, took, OLD.reference)
 
 
+def accept(measures: Measures, key: str, one: Completion) -> None:
+    measures.add("free", key, [one], ["accepted"])
+
+
+def test_only_accepted_results_of_known_models_count(measures: Measures) -> None:
+    outcomes = ["accepted", "duplicate", "invalid", "again", "unknown", "final"]
+    measures.add("free", OLD.key, [completion(result(0.9))] * 6, outcomes)
+    measures.add("free", NEW.key, [completion(result(0.9))] * 5, outcomes[1:])
+    measures.add("free", "", [completion(result(0.9))], ["accepted"])
+    assert {pair: one.predictions for pair, one in measures.counts().items()} == {("free", OLD.key): 1}
+
+
 def test_a_result_counts_its_pictures_failures_and_low_scores(book: Book, measures: Measures) -> None:
     results = [result(0.9), result(0.499), result(None), result(None, "image_broken"), result(0.5)]
-    measures.add("free", OLD.key, completion(*results, took=8))
+    accept(measures, OLD.key, completion(*results, took=8))
     measures.flush()
     assert book.sums == {("free", OLD.key): Counts(1, 5, 1, 1, 0.0, Counter({12: 1}))}
     assert measures.counts()["free", OLD.key].seconds == 0.008
@@ -77,8 +89,8 @@ def test_a_result_counts_its_pictures_failures_and_low_scores(book: Book, measur
 
 def test_each_flush_writes_only_what_is_new(book: Book, measures: Measures) -> None:
     for _ in range(3):
-        measures.add("free", OLD.key, completion(result(0.9)))
-        measures.add("free", NEW.key, completion(result(0.1)))
+        accept(measures, OLD.key, completion(result(0.9)))
+        accept(measures, NEW.key, completion(result(0.1)))
         measures.flush()
         measures.flush()
     assert {key: one.predictions for (_, key), one in book.sums.items()} == {OLD.key: 3, NEW.key: 3}
@@ -86,11 +98,11 @@ def test_each_flush_writes_only_what_is_new(book: Book, measures: Measures) -> N
 
 
 def test_what_the_database_could_not_take_comes_with_the_next_flush(book: Book, measures: Measures) -> None:
-    measures.add("free", OLD.key, completion(result(0.9)))
+    accept(measures, OLD.key, completion(result(0.9)))
     book.away = True
     with pytest.raises(QueueError):
         measures.flush()
-    measures.add("free", OLD.key, completion(result(0.9)))
+    accept(measures, OLD.key, completion(result(0.9)))
     book.away = False
     measures.flush()
     assert book.sums["free", OLD.key].predictions == 2
@@ -98,8 +110,8 @@ def test_what_the_database_could_not_take_comes_with_the_next_flush(book: Book, 
 
 def test_models_that_are_served_no_more_are_forgotten_once_they_are_written(book: Book, measures: Measures) -> None:
     for number in range(100):
-        measures.add("free", f"flowers@{number:08} onnx/int8", completion(result(0.9)))
-    measures.add("free", OLD.key, completion(result(0.9)))
+        accept(measures, f"flowers@{number:08} onnx/int8", completion(result(0.9)))
+    accept(measures, OLD.key, completion(result(0.9)))
     measures.flush()
     assert len(measures.counts()) == 101
     measures.flush()
@@ -111,7 +123,7 @@ def test_models_that_are_served_no_more_are_forgotten_once_they_are_written(book
     measures.flush()
     assert measures.counts() == {}
     assert sum(one.predictions for one in book.sums.values()) == 101
-    measures.add("free", OLD.key, completion(result(0.9)))  # a late one
+    accept(measures, OLD.key, completion(result(0.9)))  # a late one
     measures.flush()
     assert book.sums["free", OLD.key].predictions == 2
 
@@ -134,7 +146,7 @@ def test_a_quantile_is_within_nine_percent(times: list[float], part: float) -> N
 
 def test_what_is_told(measures: Measures) -> None:
     for took in range(1, 101):
-        measures.add("free", OLD.key, completion(result(0.9 if took > 10 else 0.2), took=took))
+        accept(measures, OLD.key, completion(result(0.9 if took > 10 else 0.2), took=took))
     told = shown(measures.counts()["free", OLD.key].since(Counts()))
     assert told["predictions"] == told["pictures"] == 100
     assert told["failed"] == 0
