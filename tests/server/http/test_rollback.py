@@ -16,8 +16,8 @@ from server.settings.live import Live
 from server.settings.sources import Files
 from tests.running import Answer
 from tests.server.http.http_site import ADMIN_TOKEN, Site, assert_problem, failed, running
-from tests.server.http.pushed_models import Pusher
 from tests.server.models.model_folder import write
+from tests.server.pushed_models import Pusher
 
 V1, V2, V3 = (f"flowers@0000000{number}" for number in (1, 2, 3))
 
