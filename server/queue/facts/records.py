@@ -103,7 +103,7 @@ Place: TypeAlias = tuple[int, int, float]
 class Granted:
     """What a worker was given, and the place of the first prediction of its lane that was left; None: none waits.
 
-    ``turn`` is the latest turn among what was given; 0 if nothing was.
+    ``turn`` is the turn that its tier has reached with what was given; 0 if that says nothing of it.
     """
 
     leased: list[Leased]

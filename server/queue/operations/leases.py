@@ -15,7 +15,7 @@ from server.queue.facts.records import ATTEMPTS, Beside, Completion, Granted, Le
 from server.queue.facts.results import fault
 from server.queue.facts.states import FINAL, Status
 from server.queue.facts.tokens import mark, new_token
-from server.queue.operations.intake import READ, prediction_of
+from server.queue.operations.intake import READ, oldest, prediction_of
 from server.queue.operations.moves import (
     FINISH,
     HAND_BACK,
@@ -106,10 +106,11 @@ class Leases(Operations):
         """Take up to ``most`` predictions of one lane, ``most_bytes`` in all (but always one), for ``seconds`` at most.
 
         By (priority, turn, time of acceptance); nothing that stands after ``until``. The tier has then reached the turn
-        of what was leased. A solo prediction (one of which a lease was lost) is leased alone: only to a Job that holds
-        nothing else, ``beside`` the table too, which then gets nothing more until it has finished it. It is never
-        overtaken: while it is the first in the lane, a Job that holds others gets nothing. A Job holds at most 64
-        predictions, and beyond the second at most 64 MB. Raises ``UnknownJob``: the worker should exit.
+        of what was leased, unless that is of the canary's lane and others wait. A solo prediction (one of which a lease
+        was lost) is leased alone: only to a Job that holds nothing else, ``beside`` the table too, which then gets
+        nothing more until it has finished it. It is never overtaken: while it is the first in the lane, a Job that
+        holds others gets nothing. A Job holds at most 64 predictions, and beyond the second at most 64 MB. Raises
+        ``UnknownJob``: the worker should exit.
         """
         holder = tx.first(HOLDER, job=job)
         if holder is None or holder.tier != tier:
@@ -134,7 +135,7 @@ class Leases(Operations):
         place = None if after is None else _place(after)
         if chosen and place is not None:  # the news that brought this worker woke no other one, and some work is left
             tx.tell(Available(tier))
-        return Granted(leased, place, max((row.turn for row in chosen), default=0))
+        return Granted(leased, place, _reached(tx, tier, chosen, canary=canary))
 
     @write
     def take_up(
@@ -226,6 +227,18 @@ class Leases(Operations):
             moves.add(rows[key], HAND_BACK, Status.QUEUED)
         moves.run()
         return moves.counts[Status.QUEUED]
+
+
+def _reached(tx: Transaction, tier: str, leased: Sequence[Row], *, canary: bool) -> int:
+    """The turn that the tier has reached with these; 0 if they say nothing of it.
+
+    While some wait for the main model, those of the canary say nothing. Otherwise a caller whose part of the canary is
+    done early would make newcomers wait for all its other predictions.
+    """
+    turn = max((row.turn for row in leased), default=0)
+    if not canary or not leased:
+        return turn
+    return 0 if oldest(tx, tier, canary=False) is not None else reach(tx, tier, turn)
 
 
 def _place(row: Row) -> Place:

@@ -107,7 +107,8 @@ reports = sa.Table(
 )
 
 # Kept by triggers. A tier's depth is the sum over its slots, and the turn that it has reached their highest one: the
-# turn of what was leased last. What is of the canary's lane is counted in ``queued`` and ``leased``, too.
+# turn of what was leased last, see ``operations.leases`` for the canary's. What is of the canary's lane is counted in
+# ``queued`` and ``leased``, too.
 depths = sa.Table(
     "depths",
     metadata,

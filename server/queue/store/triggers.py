@@ -1,9 +1,9 @@
 """The triggers that count what is alive, for each database. Every migration makes them anew: no step names them.
 
 Counting 10,000 waiting rows takes 0.4 ms, twice as long as a whole submit: hence two tables of counts. ``depths`` says
-how much of each tier is alive, how much of that is of the canary's lane, and which turn was leased last. ``waiting``
-says how many wait of each 1024 turns, of each turn, and of each moment of a turn, which gives positions. A row that is
-inserted in a final state costs nothing.
+how much of each tier is alive, how much of that is of the canary's lane, and which turn of main's lane was leased
+last. ``waiting`` says how many wait of each 1024 turns, of each turn, and of each moment of a turn, which gives
+positions. A row that is inserted in a final state costs nothing.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ CREATE = {
             INSERT INTO depths (tier, slot, queued, leased, bytes, turn, canary_queued, canary_leased)
             VALUES (
                 new.tier, 0, new.status = 'queued', new.status = 'leased', new.size,
-                iif(new.status = 'leased', new.turn, 0),
+                iif(new.status = 'leased' AND NOT new.canary, new.turn, 0),
                 new.canary AND new.status = 'queued', new.canary AND new.status = 'leased'
             )
             ON CONFLICT (tier, slot) DO UPDATE SET
@@ -71,7 +71,7 @@ CREATE = {
                 queued = queued - (old.status = 'queued') + (new.status = 'queued'),
                 leased = leased - (old.status = 'leased') + (new.status = 'leased'),
                 bytes = bytes - iif(new.status IN ('queued', 'leased'), 0, old.size),
-                turn = max(turn, iif(new.status = 'leased', new.turn, 0)),
+                turn = max(turn, iif(new.status = 'leased' AND NOT new.canary, new.turn, 0)),
                 canary_queued = canary_queued + new.canary * ((new.status = 'queued') - (old.status = 'queued')),
                 canary_leased = canary_leased + new.canary * ((new.status = 'leased') - (old.status = 'leased'))
             WHERE tier = new.tier;
@@ -122,7 +122,7 @@ CREATE = {
             INSERT INTO depths AS d (tier, slot, queued, leased, bytes, turn, canary_queued, canary_leased)
             VALUES (
                 of_tier, of_slot, more_queued, more_leased, more_bytes,
-                CASE is_now WHEN 'leased' THEN of_turn ELSE 0 END,
+                CASE WHEN is_now = 'leased' AND is_canary = '' THEN of_turn ELSE 0 END,
                 (is_canary = 'queued')::int - (was_canary = 'queued')::int,
                 (is_canary = 'leased')::int - (was_canary = 'leased')::int
             )

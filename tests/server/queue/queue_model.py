@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from server.queue import FINAL, Status, Submission
@@ -87,6 +88,13 @@ class Model:
         self.reached[tier] = max(self.reached.get(tier, 0), turn)
         return self.reached[tier]
 
+    def reached_with(self, tier: str, leased: Sequence[Entry], *, canary: bool) -> int:
+        """What a lease of these says of the tier's turn: of the canary's, nothing while others wait."""
+        turn = max((one.turn for one in leased), default=0)
+        if not canary or not leased:
+            return turn
+        return 0 if self.waiting(tier, canary=False) else self.reach(tier, turn)
+
     def forget_shares(self) -> None:
         """Who comes after a long time, when nothing of his waits any more, stands where a new caller stands."""
         busy = {
@@ -122,7 +130,8 @@ class Model:
     def lease(self, entry: Entry, job: str, token: str, seconds: float) -> None:
         entry.status, entry.job, entry.token, entry.started = Status.LEASED, job, token, True
         entry.tokens.add(token)
-        self.reach(entry.submission.tier, entry.turn)
+        if not entry.canary:
+            self.reach(entry.submission.tier, entry.turn)
         entry.attempts += 1
         entry.lease_until = min(self.now + seconds, entry.deadline_at)
 

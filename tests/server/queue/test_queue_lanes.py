@@ -34,6 +34,31 @@ def test_each_lane_is_leased_in_its_own_order(world: World) -> None:
     assert [one.id for one in world.lease()] == [ids[7]]
 
 
+def test_a_newcomer_waits_for_no_turns_that_only_a_canary_has_done(world: World) -> None:
+    """A backlog of one caller: its part of the canary is done, most of the rest waits."""
+    ids = [world.submit(canary=number % 2 == 1, caller="anna") for number in range(20)]
+    granted = world.queue.lease("free", "canary", 10, MANY, 30.0, canary=True).result()
+    assert ([one.id for one in granted.leased], granted.turn) == (ids[1::2], 0)
+    assert [one.id for one in world.lease(most=2)] == [ids[0], ids[2]]
+    newcomer = world.submit(caller="ben")
+    assert [one.id for one in world.lease(most=2)] == [newcomer, ids[4]]
+    last = world.submit(canary=True, caller="ben")
+    assert [one.id for one in world.lease("canary", canary=True)] == [last]
+
+
+def test_a_canary_that_has_all_predictions_brings_the_tier_from_turn_to_turn(world: World) -> None:
+    for _ in range(5):
+        world.submit(canary=True, caller="anna")
+    (first, *_) = world.lease("canary", 3, canary=True)
+    assert world.get(first.id).turn == 1
+    assert world.get(world.submit(canary=True, caller="ben")).turn == 4
+    world.job("other", "premium")
+    for _ in range(2):
+        world.submit(tier="premium", caller="anna", canary=True)
+    granted = world.queue.lease("premium", "other", 2, MANY, 30.0, canary=True).result()
+    assert granted.turn == 2
+
+
 def test_a_lease_tells_what_is_left_of_its_lane_only(world: World) -> None:
     for canary in (True, False, False):
         world.submit(canary=canary)

@@ -103,7 +103,7 @@ class QueueMachine(RuleBasedStateMachine):
         assert [(one.id, one.attempt, one.solo) for one in leased] == [
             (entry.submission.id, entry.attempts + 1, entry.solo) for entry in expected
         ]
-        assert granted.turn == max((entry.turn for entry in expected), default=0)
+        assert granted.turn == self.model.reached_with(tier, expected, canary=canary)
         first = (left[0].submission.priority, left[0].turn, left[0].accepted_at) if left else None
         assert granted.next == first
         for one, entry in zip(leased, expected, strict=True):

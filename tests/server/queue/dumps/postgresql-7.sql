@@ -18,7 +18,7 @@ CREATE FUNCTION predictions_counted() RETURNS trigger
             INSERT INTO depths AS d (tier, slot, queued, leased, bytes, turn, canary_queued, canary_leased)
             VALUES (
                 of_tier, of_slot, more_queued, more_leased, more_bytes,
-                CASE is_now WHEN 'leased' THEN of_turn ELSE 0 END,
+                CASE WHEN is_now = 'leased' AND is_canary = '' THEN of_turn ELSE 0 END,
                 (is_canary = 'queued')::int - (was_canary = 'queued')::int,
                 (is_canary = 'leased')::int - (was_canary = 'leased')::int
             )
@@ -214,16 +214,16 @@ ALTER TABLE ONLY predictions ALTER COLUMN seq SET DEFAULT nextval('predictions_s
 
 INSERT INTO changes VALUES ('models', 2);
 
-INSERT INTO depths VALUES ('premium', 23, 1, 0, 1000, 0, 0, 0);
-INSERT INTO depths VALUES ('free', 23, 2, 1, 3000, 2, 0, 0);
-INSERT INTO depths VALUES ('ended', 23, 2, 0, 2000, 3, 0, 0);
-INSERT INTO depths VALUES ('served', 23, 1, 1, 2000, 1, 1, 1);
+INSERT INTO depths VALUES ('served', 48, 1, 1, 2000, 1, 1, 1);
+INSERT INTO depths VALUES ('premium', 48, 1, 0, 1000, 0, 0, 0);
+INSERT INTO depths VALUES ('free', 48, 2, 1, 3000, 2, 0, 0);
+INSERT INTO depths VALUES ('ended', 48, 2, 0, 2000, 3, 0, 0);
 
 INSERT INTO jobs VALUES ('job', 'free', 'run-job', 1800000000, 1800000000, 1800000000, NULL, '', false, 1800000000, '');
 INSERT INTO jobs VALUES ('crashed', 'ended', 'run-crashed', 1800000000, 1800000000, 1800000000, 1800000000, 'exit code 1', true, 1800000000, '');
 INSERT INTO jobs VALUES ('canary', 'served', 'run-canary', 1800000000, 1800000000, 1800000000, NULL, '', false, 1800000000, 'flowers@11111111 onnx/int8');
 
-INSERT INTO measures VALUES ('served', 'flowers@11111111 onnx/int8', 23, 1, 1, 0, 1, '{"12": 1}', 1800000000);
+INSERT INTO measures VALUES ('served', 'flowers@11111111 onnx/int8', 48, 1, 1, 0, 1, '{"12": 1}', 1800000000);
 
 INSERT INTO model_tags VALUES ('flowers', 'best', '11111111');
 
@@ -232,54 +232,54 @@ INSERT INTO models VALUES ('flowers', '11111111', '11111111111111111111111111111
 INSERT INTO predictions VALUES (3, 'p0000000000000000000000000000000002', 'free', 'lite0', 'queued', 1, 1000, 5, 0, 3, 'anna', 'owner:anna', 'k2', 'f2', 1800000000, 1800000600, NULL, NULL, 0, false, NULL, NULL, '', NULL, NULL, NULL, NULL, '', false);
 INSERT INTO predictions VALUES (4, 'p0000000000000000000000000000000003', 'free', 'lite0', 'queued', 1, 1000, 5, 0, 4, 'anna', 'owner:anna', 'k3', 'f3', 1800000000, 1800000600, NULL, NULL, 0, false, NULL, NULL, '', NULL, NULL, NULL, NULL, '', false);
 INSERT INTO predictions VALUES (5, 'p0000000000000000000000000000000004', 'premium', 'lite0', 'queued', 1, 1000, 5, 0, 1, 'anna', 'owner:anna', NULL, NULL, 1800000000, 1800000600, NULL, NULL, 0, false, NULL, NULL, '', NULL, NULL, NULL, NULL, '', false);
-INSERT INTO predictions VALUES (2, 'p0000000000000000000000000000000001', 'free', 'lite0', 'leased', 1, 1000, 5, 0, 2, 'anna', 'owner:anna', 'k1', 'f1', 1800000000, 1800000600, 1800000000, NULL, 1, false, 'job', '5e8c9902a9d8bd0ef0c69c24cb6ea6b6', '', 1800000030, NULL, NULL, NULL, '', false);
-INSERT INTO predictions VALUES (1, 'p0000000000000000000000000000000000', 'free', 'lite0', 'succeeded', 1, 1000, 5, 0, 1, 'anna', 'owner:anna', 'k0', 'f0', 1800000000, 1800000600, 1800000000, 1800000000, 1, false, 'job', '5e8c9902abcecf8a3fbd02f5e3b1fff1', '5e8c9902abcecf8a3fbd02f5e3b1fff1 ', NULL, '[{"index": 0, "labels": [{"label": "tabby", "score": 0.9}]}]', NULL, 8, '', false);
+INSERT INTO predictions VALUES (2, 'p0000000000000000000000000000000001', 'free', 'lite0', 'leased', 1, 1000, 5, 0, 2, 'anna', 'owner:anna', 'k1', 'f1', 1800000000, 1800000600, 1800000000, NULL, 1, false, 'job', '5e8c99021aa6f028633c9ad9350171ac', '', 1800000030, NULL, NULL, NULL, '', false);
+INSERT INTO predictions VALUES (1, 'p0000000000000000000000000000000000', 'free', 'lite0', 'succeeded', 1, 1000, 5, 0, 1, 'anna', 'owner:anna', 'k0', 'f0', 1800000000, 1800000600, 1800000000, 1800000000, 1, false, 'job', '5e8c990220675585dc4edf674cafd810', '5e8c990220675585dc4edf674cafd810 ', NULL, '[{"index": 0, "labels": [{"label": "tabby", "score": 0.9}]}]', NULL, 8, '', false);
 INSERT INTO predictions VALUES (9, 'p0000000000000000000000000000000008', 'ended', 'lite0', 'queued', 1, 1000, 5, 0, 4, 'anna', 'owner:anna', NULL, NULL, 1800000000, 1800000600, NULL, NULL, 0, false, NULL, NULL, '', NULL, NULL, NULL, NULL, '', false);
-INSERT INTO predictions VALUES (6, 'p0000000000000000000000000000000005', 'ended', 'lite0', 'failed', 1, 1000, 5, 0, 1, 'anna', 'owner:anna', NULL, NULL, 1800000000, 1800000600, 1800000000, 1800000000, 1, false, 'crashed', 'ff42dd0dfc0a7ff9ffa55b933661489e', 'ff42dd0dfc0a7ff9ffa55b933661489e ', NULL, '[{"index": 0, "labels": [{"label": "tabby", "score": 0.9}]}]', '{"code": "bad_image", "detail": "no picture"}', 8, '', false);
-INSERT INTO predictions VALUES (7, 'p0000000000000000000000000000000006', 'ended', 'lite0', 'canceled', 1, 1000, 5, 0, 2, 'anna', 'owner:anna', NULL, NULL, 1800000000, 1800000600, 1800000000, 1800000000, 0, false, NULL, NULL, 'ff42dd0da8fa2ba83e886ffb4ba6739f ', NULL, NULL, NULL, NULL, '', false);
-INSERT INTO predictions VALUES (8, 'p0000000000000000000000000000000007', 'ended', 'lite0', 'queued', 1, 1000, 5, 0, 3, 'anna', 'owner:anna', NULL, NULL, 1800000000, 1800000600, 1800000000, NULL, 1, true, NULL, NULL, 'ff42dd0d1279286ff79073e0aca317e5 ', NULL, NULL, NULL, NULL, 'exit code 1', false);
+INSERT INTO predictions VALUES (6, 'p0000000000000000000000000000000005', 'ended', 'lite0', 'failed', 1, 1000, 5, 0, 1, 'anna', 'owner:anna', NULL, NULL, 1800000000, 1800000600, 1800000000, 1800000000, 1, false, 'crashed', 'ff42dd0dda143c933443f428f2d6cbb9', 'ff42dd0dda143c933443f428f2d6cbb9 ', NULL, '[{"index": 0, "labels": [{"label": "tabby", "score": 0.9}]}]', '{"code": "bad_image", "detail": "no picture"}', 8, '', false);
+INSERT INTO predictions VALUES (7, 'p0000000000000000000000000000000006', 'ended', 'lite0', 'canceled', 1, 1000, 5, 0, 2, 'anna', 'owner:anna', NULL, NULL, 1800000000, 1800000600, 1800000000, 1800000000, 0, false, NULL, NULL, 'ff42dd0d778cbac53d68965881f8be49 ', NULL, NULL, NULL, NULL, '', false);
+INSERT INTO predictions VALUES (8, 'p0000000000000000000000000000000007', 'ended', 'lite0', 'queued', 1, 1000, 5, 0, 3, 'anna', 'owner:anna', NULL, NULL, 1800000000, 1800000600, 1800000000, NULL, 1, true, NULL, NULL, 'ff42dd0dfe2456fbb61ab03039af7635 ', NULL, NULL, NULL, NULL, 'exit code 1', false);
 INSERT INTO predictions VALUES (11, 'p0000000000000000000000000000000010', 'served', 'lite0', 'queued', 1, 1000, 5, 0, 2, 'anna', 'owner:anna', NULL, NULL, 1800000000, 1800000600, NULL, NULL, 0, false, NULL, NULL, '', NULL, NULL, NULL, NULL, '', true);
-INSERT INTO predictions VALUES (10, 'p0000000000000000000000000000000009', 'served', 'lite0', 'leased', 1, 1000, 5, 0, 1, 'anna', 'owner:anna', NULL, NULL, 1800000000, 1800000600, 1800000000, NULL, 1, false, 'canary', 'e100fbce4b96fe6b76f25d990d480322', '', 1800000030, NULL, NULL, NULL, '', true);
+INSERT INTO predictions VALUES (10, 'p0000000000000000000000000000000009', 'served', 'lite0', 'leased', 1, 1000, 5, 0, 1, 'anna', 'owner:anna', NULL, NULL, 1800000000, 1800000600, 1800000000, NULL, 1, false, 'canary', 'e100fbcedf8b1c22e91492e00f7c2df1', '', 1800000030, NULL, NULL, NULL, '', true);
 
 INSERT INTO reports VALUES ('free', '{"running": 1, "starting": 0, "room": 0, "quota": {}, "healthy": true, "reason": "", "caution": ""}', 1800000000);
 
 INSERT INTO schema_version VALUES (7);
 
-INSERT INTO secrets VALUES ('ids', '071645391704fe0ec9cb0ec285791cb0d414a5a1e1d707e673b5c61b53cfcaf2');
+INSERT INTO secrets VALUES ('ids', '25b90c72450f7032687cc2be0c7ee0b506cf92b1b076eba58d9948e0a84df478');
 
 INSERT INTO serving VALUES ('served', '{"main": null, "canary": {"reference": "flowers@11111111", "digest": "1111111111111111111111111111111111111111111111111111111111111111", "runtime": "onnx", "variant": "int8", "since": 1800000000.0}, "percent": 5.0, "previous": [], "instead_of": "", "problem": ""}', 1800000000);
 
-INSERT INTO shares VALUES ('free', 'owner:anna', 23, 5, 4, 0, 1800000000);
-INSERT INTO shares VALUES ('premium', 'owner:anna', 23, 2, 1, 0, 1800000000);
-INSERT INTO shares VALUES ('ended', 'owner:anna', 23, 5, 4, 0, 1800000000);
-INSERT INTO shares VALUES ('served', 'owner:anna', 23, 3, 2, 0, 1800000000);
+INSERT INTO shares VALUES ('free', 'owner:anna', 48, 5, 4, 0, 1800000000);
+INSERT INTO shares VALUES ('premium', 'owner:anna', 48, 2, 1, 0, 1800000000);
+INSERT INTO shares VALUES ('ended', 'owner:anna', 48, 5, 4, 0, 1800000000);
+INSERT INTO shares VALUES ('served', 'owner:anna', 48, 3, 2, 0, 1800000000);
 
-INSERT INTO waiting VALUES ('free', 1, 0, 3, 0, 23, 1);
-INSERT INTO waiting VALUES ('free', 2, 0, 3, 28800000000, 23, 1);
-INSERT INTO waiting VALUES ('free', 1, 0, 4, 0, 23, 1);
-INSERT INTO waiting VALUES ('free', 2, 0, 4, 28800000000, 23, 1);
-INSERT INTO waiting VALUES ('premium', 0, 0, 0, 0, 23, 1);
-INSERT INTO waiting VALUES ('premium', 1, 0, 1, 0, 23, 1);
-INSERT INTO waiting VALUES ('premium', 2, 0, 1, 28800000000, 23, 1);
-INSERT INTO waiting VALUES ('free', 1, 0, 1, 0, 23, 0);
-INSERT INTO waiting VALUES ('free', 2, 0, 1, 28800000000, 23, 0);
-INSERT INTO waiting VALUES ('free', 0, 0, 0, 0, 23, 2);
-INSERT INTO waiting VALUES ('free', 1, 0, 2, 0, 23, 0);
-INSERT INTO waiting VALUES ('free', 2, 0, 2, 28800000000, 23, 0);
-INSERT INTO waiting VALUES ('ended', 1, 0, 4, 0, 23, 1);
-INSERT INTO waiting VALUES ('ended', 2, 0, 4, 28800000000, 23, 1);
-INSERT INTO waiting VALUES ('ended', 1, 0, 1, 0, 23, 0);
-INSERT INTO waiting VALUES ('ended', 2, 0, 1, 28800000000, 23, 0);
-INSERT INTO waiting VALUES ('ended', 1, 0, 2, 0, 23, 0);
-INSERT INTO waiting VALUES ('ended', 2, 0, 2, 28800000000, 23, 0);
-INSERT INTO waiting VALUES ('ended', 0, 0, 0, 0, 23, 2);
-INSERT INTO waiting VALUES ('ended', 1, 0, 3, 0, 23, 1);
-INSERT INTO waiting VALUES ('ended', 2, 0, 3, 28800000000, 23, 1);
-INSERT INTO waiting VALUES ('served', 1, 0, 2, 0, 23, 1);
-INSERT INTO waiting VALUES ('served', 2, 0, 2, 28800000000, 23, 1);
-INSERT INTO waiting VALUES ('served', 0, 0, 0, 0, 23, 1);
-INSERT INTO waiting VALUES ('served', 1, 0, 1, 0, 23, 0);
-INSERT INTO waiting VALUES ('served', 2, 0, 1, 28800000000, 23, 0);
+INSERT INTO waiting VALUES ('free', 1, 0, 3, 0, 48, 1);
+INSERT INTO waiting VALUES ('free', 2, 0, 3, 28800000000, 48, 1);
+INSERT INTO waiting VALUES ('free', 1, 0, 4, 0, 48, 1);
+INSERT INTO waiting VALUES ('free', 2, 0, 4, 28800000000, 48, 1);
+INSERT INTO waiting VALUES ('premium', 0, 0, 0, 0, 48, 1);
+INSERT INTO waiting VALUES ('premium', 1, 0, 1, 0, 48, 1);
+INSERT INTO waiting VALUES ('premium', 2, 0, 1, 28800000000, 48, 1);
+INSERT INTO waiting VALUES ('free', 1, 0, 1, 0, 48, 0);
+INSERT INTO waiting VALUES ('free', 2, 0, 1, 28800000000, 48, 0);
+INSERT INTO waiting VALUES ('free', 0, 0, 0, 0, 48, 2);
+INSERT INTO waiting VALUES ('free', 1, 0, 2, 0, 48, 0);
+INSERT INTO waiting VALUES ('free', 2, 0, 2, 28800000000, 48, 0);
+INSERT INTO waiting VALUES ('ended', 1, 0, 4, 0, 48, 1);
+INSERT INTO waiting VALUES ('ended', 2, 0, 4, 28800000000, 48, 1);
+INSERT INTO waiting VALUES ('ended', 1, 0, 1, 0, 48, 0);
+INSERT INTO waiting VALUES ('ended', 2, 0, 1, 28800000000, 48, 0);
+INSERT INTO waiting VALUES ('ended', 1, 0, 2, 0, 48, 0);
+INSERT INTO waiting VALUES ('ended', 2, 0, 2, 28800000000, 48, 0);
+INSERT INTO waiting VALUES ('ended', 0, 0, 0, 0, 48, 2);
+INSERT INTO waiting VALUES ('ended', 1, 0, 3, 0, 48, 1);
+INSERT INTO waiting VALUES ('ended', 2, 0, 3, 28800000000, 48, 1);
+INSERT INTO waiting VALUES ('served', 1, 0, 2, 0, 48, 1);
+INSERT INTO waiting VALUES ('served', 2, 0, 2, 28800000000, 48, 1);
+INSERT INTO waiting VALUES ('served', 0, 0, 0, 0, 48, 1);
+INSERT INTO waiting VALUES ('served', 1, 0, 1, 0, 48, 0);
+INSERT INTO waiting VALUES ('served', 2, 0, 1, 28800000000, 48, 0);
 
 SELECT pg_catalog.setval('predictions_seq_seq', 11, true);
 
