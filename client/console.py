@@ -128,9 +128,43 @@ def tiers(target: Target, as_json: bool) -> None:
             "" if wait is None else f"{wait:.2f} s",
         )
     _print(table)
+    _print_canaries(found)
     for tier in found:
-        if tier["reason"]:
-            Console().print(cell(f"{tier['name']}: {tier['reason']}"), soft_wrap=True)
+        for sentence in (tier["reason"], *_of_model(tier["name"], tier["model"])):
+            if sentence:
+                Console().print(cell(f"{tier['name']}: {sentence}"), soft_wrap=True)
+
+
+def _print_canaries(tiers: Sequence[dict[str, Any]]) -> None:
+    """Print how the models of the tiers with a canary did, one below the other."""
+    names = ("tier", "model", "part", "pictures", "failed", "unsure", "p50 ms", "p95 ms")
+    table = Table(*names, box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for tier in tiers:
+        if (canary := tier["model"].get("canary")) is None:
+            continue
+        part = canary["percent"] if canary["live"] else 0
+        for name, model, percent in ((tier["name"], tier["model"], 100 - part), ("", canary, part)):
+            how = model["measured"] or {}
+            unsure = how.get("low_confidence")
+            _add(
+                table,
+                name,
+                model["reference"] or model["name"],
+                f"{percent:g} %",
+                *(str(how.get(key, "")) for key in ("pictures", "failed")),
+                "" if unsure is None else f"{unsure:.1%}",
+                *("" if how.get(key) is None else f"{how[key]:.3g}" for key in ("p50_ms", "p95_ms")),
+            )
+    if table.rows:
+        _print(table)
+
+
+def _of_model(tier: str, model: dict[str, Any]) -> tuple[str | None, ...]:
+    """What is to be said of a tier's model: that it was rolled back, and what is wrong."""
+    named = model.get("instead_of")
+    undo = f"tierserve model rollback {tier} --undo"
+    back = f"it was rolled back to {model['reference']}. To serve {named} again: {undo}" if named else None
+    return back, model.get("problem")
 
 
 def predictions(target: Target, limit: int, asked: Mapping[str, str], as_json: bool) -> None:
@@ -156,9 +190,8 @@ async def _predictions(target: Target, limit: int, asked: Mapping[str, str]) -> 
 
 
 def _reference(model: dict[str, Any]) -> str:
-    """``NAME@VERSION``, or what the settings name where the server does not see the model."""
-    name, version = model["name"], model["version"]
-    return f"{name.partition('@')[0]}@{version}" if version else str(name)
+    """``NAME@VERSION``, or what the settings name as long as nothing is served."""
+    return str(model["reference"] or model["name"])
 
 
 def _kind(model: dict[str, Any]) -> str:

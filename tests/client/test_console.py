@@ -101,21 +101,52 @@ def test_a_problem_and_the_name_of_a_file_are_shown_as_they_are(
     assert f"image_broken: {STRANGE} {SHOWN_ESCAPES}" in shown
 
 
-def test_a_tier_s_words_are_shown_as_they_are(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
-    tier = {
-        "name": "free",
-        "model": {"name": "flowers", "version": "3f9a2c81", "variant": "int8", "classes": 3},
+def tier(name: str, model: dict[str, Any], reason: str | None = None) -> dict[str, Any]:
+    plain = {"name": "flowers", "reference": "flowers@3f9a2c81", "variant": "int8", "classes": 3}
+    none = {"canary": None, "instead_of": None, "problem": None}
+    return {
+        "name": name,
+        "model": {**plain, **none, **model},
         "queued": 0,
         "workers": 0,
         "room": 0,
         "quota": {},
         "wait_seconds": {"p50": None},
-        "reason": f"{STRANGE} {ESCAPES}",
+        "reason": reason,
     }
-    server.answer = {"tiers": [tier]}
+
+
+def shown_tiers(server: Server, capsys: pytest.CaptureFixture[str], *tiers: dict[str, Any]) -> str:
+    server.answer = {"tiers": list(tiers)}
     console.tiers(Target(server.url), as_json=False)
-    shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
-    assert f"{STRANGE} {SHOWN_ESCAPES}" in shown
+    return " ".join(capsys.readouterr().out.replace("│", " ").split())
+
+
+def test_a_tier_s_words_are_shown_as_they_are(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    words = f"{STRANGE} {ESCAPES}"
+    shown = shown_tiers(server, capsys, tier("free", {}, words), tier("premium", {"problem": f"nothing: {words}"}))
+    assert f"free: {STRANGE} {SHOWN_ESCAPES}" in shown
+    assert f"premium: nothing: {STRANGE} {SHOWN_ESCAPES}" in shown
+    assert "flowers@3f9a2c81" in shown
+
+
+def test_a_tier_that_was_rolled_back_says_how_to_undo_it(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    shown = shown_tiers(server, capsys, tier("free", {"instead_of": "flowers@aaaaaaaa"}), tier("premium", {}))
+    assert "free: it was rolled back to flowers@3f9a2c81. To serve flowers@aaaaaaaa again: " in shown
+    assert "tierserve model rollback free --undo" in shown
+    assert "rollback premium" not in shown
+
+
+def test_a_canary_is_shown_below_the_model_of_its_tier(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    measured = {"pictures": 950, "failed": 2, "low_confidence": 0.125, "p50_ms": 8.0, "p95_ms": 12.34}
+    nothing = {"pictures": 0, "failed": 0, "low_confidence": None, "p50_ms": None, "p95_ms": None}
+    canary = {"name": "flowers@new", "reference": "flowers@aaaaaaaa", "percent": 5, "live": True, "measured": nothing}
+    shown = shown_tiers(server, capsys, tier("free", {"canary": canary, "measured": measured}), tier("premium", {}))
+    assert "free flowers@3f9a2c81 95 % 950 2 12.5% 8 12.3 flowers@aaaaaaaa 5 % 0 0" in shown
+    canary |= {"live": False, "reference": None, "measured": None}
+    shown = shown_tiers(server, capsys, tier("free", {"canary": canary, "measured": measured}))
+    assert "flowers@3f9a2c81 100 % 950" in shown
+    assert "flowers@new 0 %" in shown
 
 
 def prediction(key: str, **changes: Any) -> dict[str, Any]:
