@@ -242,3 +242,37 @@ def test_a_model_that_is_too_large_is_refused_with_the_limit(models: Path, tmp_p
         assert "model_too_large" in said
         assert "1000000" in said
         assert listed(small) == []
+
+
+def test_a_tier_follows_its_tag_and_is_rolled_back_and_forth(models: Path, tmp_path: Path) -> None:
+    first, second = (pushable(models / LITE0, tmp_path / label, label=label) for label in ("rose", "tulip"))
+    with service(models, tmp_path / "state", [*PAUSED, "tiers.free.model.name=flowers@stable"]) as found:
+        state = ("--state", found.state)
+
+        def serves(reference: str) -> None:
+            def now() -> bool:
+                return bool(found.get("/v1/tiers/free").json["model"]["reference"] == reference)
+
+            eventually(now, 30, f"the tier serves {reference}")
+
+        assert "there is no tier 'gold'; the tiers are free, premium" in run("rollback", "gold", *state, status=1)[1]
+        run("push", first, "--tag", "stable", *state)
+        serves(first.name)
+        assert "no model that the tier served before is left" in run("rollback", "free", *state, status=1)[1]
+        assert "was not rolled back" in run("rollback", "free", "--undo", *state, status=1)[1]
+        run("push", second, *state)
+        serves(first.name)
+        run("tag", "flowers", "stable", *state)
+        serves(second.name)
+        told, said = run("rollback", "free", *state)
+        assert told == f"free serves {first.name}\n"
+        assert f"in place of {second.name}" in said
+        assert "tierserve model rollback free --undo" in said
+        serves(first.name)
+        for reference in (first.name, second.name):
+            said = run("rm", reference, *state, status=1)[1]
+            assert f"model_in_use: {reference} is used by free" in said
+        assert run("rollback", "free", "--undo", *state) == (f"free serves {second.name}\n", "")
+        serves(second.name)
+        run("rm", first.name, *state)
+        assert first.name not in run("list", *state)[0]
