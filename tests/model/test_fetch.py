@@ -106,16 +106,16 @@ def test_of_several_files_only_the_one_of_the_variant_comes(store: Store, models
         [BUSY],
         [refused(429, "too many tokens of this address wait to be checked"), None, BUSY],
         [hang_up],
-        [cut],
+        [cut] * 4,
         [changed],
         [None, hang_up],
-        [None, cut],
+        [None, cut] * 4,
         [None, changed],
         [None, longer],
         [None, cut, None, BUSY, None, changed, hang_up],
     ],
 )
-def test_whatever_fails_once_is_asked_for_again(
+def test_what_fails_is_asked_for_again(
     store: Store, flowers: Model, place: Path, faults: list[Fault | None]
 ) -> None:
     store.faults.extend(faults)
