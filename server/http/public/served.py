@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from server.access.keys import time_text
 from server.models import Record, shown
 from server.queue import Measured, Served, Serving
 from server.settings.records import Tier
@@ -41,7 +42,7 @@ def _version(model: Served | None, records: Mapping[str, Record]) -> dict[str, A
         "reference": model and model.reference,
         "version": model and model.reference.partition("@")[2],
         "classes": record and len(record.labels),
-        "since": model and model.since,
+        "since": time_text(model.since if model else None),
     }
 
 
@@ -67,7 +68,7 @@ def served_models(
 
 
 def _run(model: Served) -> dict[str, Any]:
-    return {"runtime": model.runtime, "variant": model.variant, "since": model.since}
+    return {"runtime": model.runtime, "variant": model.variant, "since": time_text(model.since)}
 
 
 def _model(model: Served, record: Record | None) -> dict[str, Any]:

@@ -65,7 +65,7 @@ def test_a_tier_tells_what_it_serves(florist: Site) -> None:
         "reference": "flowers@3f9a2c81",
         "version": "3f9a2c81",
         "classes": 3,
-        "since": 5.0,
+        "since": "1970-01-01T00:00:05.000Z",
         "labels": LABELS,
         "measured": NOTHING,
         "canary": {
@@ -75,7 +75,7 @@ def test_a_tier_tells_what_it_serves(florist: Site) -> None:
             "reference": "flowers@0f1e2d3c",
             "version": "0f1e2d3c",
             "classes": 2,
-            "since": 7.0,
+            "since": "1970-01-01T00:00:07.000Z",
             "measured": NOTHING,
         },
         "previous": [],
@@ -123,7 +123,7 @@ def test_each_model_that_a_tier_serves_is_told_with_its_tiers(florist: Site) -> 
                 "percent": 95.0,
                 "runtime": "onnx",
                 "variant": "int8",
-                "since": 5.0,
+                "since": "1970-01-01T00:00:05.000Z",
                 "measured": NOTHING,
             }
         ],
