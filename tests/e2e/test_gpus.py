@@ -131,8 +131,8 @@ def test_a_tiers_workers_have_its_image_labels_annotations_and_variables(deploym
         free_has(deployment, "hard", 1)
         with deployment.watching("free") as watch, deployment.watching("free", "jobs") as jobs:
             assert is_cat(deployment.post("free", CAT))
-            for each in (watch, jobs):
-                each.settled("its worker was seen", lambda found: found[0])
+            for seen in (watch, jobs):
+                seen.settled("its worker was seen", lambda found: found[0])
             (pod,), (job,) = watch.last.values(), jobs.last.values()
         for each in (pod, job):
             labels = each["metadata"]["labels"]

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 from server.settings import documents
@@ -17,9 +18,25 @@ from server.settings.quantity import parse_quantity
 CLUSTER = documents.read(config.ROOT / "eksctl-config.yaml")
 VALUES_FILE = config.ROOT / "chart" / "ci" / "eks-values.yaml"
 GUIDE = config.ROOT / "docs" / "eks.md"
-VALUES = documents.filled(
-    documents.merge(documents.read(config.DEFAULT_VALUES), documents.read(VALUES_FILE)).value, "values"
-)
+GPU_FILE = config.ROOT / "chart" / "ci" / "eks-gpu-values.yaml"
+
+
+def merged(*files: Path) -> Any:
+    """The chart's values with these files over them, one after the other."""
+    whole = documents.read(config.DEFAULT_VALUES)
+    for file in files:
+        whole = documents.merge(whole, documents.read(file))
+    return documents.filled(whole.value, "values")
+
+
+def with_gpus() -> documents.Document:
+    """The cluster, with the node group for GPUs, which is commented out."""
+    before, begin, group = (config.ROOT / "eksctl-config.yaml").read_text().partition("  # - name: gpu\n")
+    lines = (begin + group).splitlines()
+    return documents.parse(before + "\n".join(line.replace("  # ", "  ", 1) for line in lines), "eksctl-config.yaml")
+
+
+VALUES = merged(VALUES_FILE)
 RELEASE_NAMESPACE = "tierserve"
 
 Values = Mapping[str, Any]
@@ -38,6 +55,7 @@ class InstanceType:
     gibibytes: int
     pods: int
     vnni: bool
+    gpus: int = 0
 
 
 # From EC2's DescribeInstanceTypes. Intel has VNNI since Ice Lake, AMD since Zen 4.
@@ -50,6 +68,8 @@ INSTANCE_TYPES = {
     "c6in.xlarge": InstanceType(cpus=4, gibibytes=8, pods=58, vnni=True),
     "c7a.xlarge": InstanceType(cpus=4, gibibytes=8, pods=58, vnni=True),
     "c7i.xlarge": InstanceType(cpus=4, gibibytes=8, pods=58, vnni=True),
+    "g4dn.xlarge": InstanceType(cpus=4, gibibytes=16, pods=29, vnni=True, gpus=1),
+    "g5.xlarge": InstanceType(cpus=4, gibibytes=16, pods=58, vnni=False, gpus=1),
     "m7i.xlarge": InstanceType(cpus=4, gibibytes=16, pods=58, vnni=True),
 }
 # What nodeadm of the EKS image reserves: a part of each of the first CPUs, 255Mi and 11Mi a pod, and 100Mi below which
@@ -68,13 +88,15 @@ def room(instance_type: InstanceType) -> dict[str, Decimal]:
     """How much the pods of a tier can request in all on one node."""
     memory = instance_type.gibibytes * 1024 * (1 - MEMORY_OVERHEAD) - (255 + 11 * instance_type.pods) - 100
     cpu = instance_type.cpus - sum(RESERVED_CPU[: instance_type.cpus], Decimal())
-    return {"cpu": cpu - DAEMONS_CPU, "memory": memory * MEBIBYTE - DAEMONS_MEMORY}
+    gpus = Decimal(instance_type.gpus)
+    return {"cpu": cpu - DAEMONS_CPU, "memory": memory * MEBIBYTE - DAEMONS_MEMORY, "gpus": gpus}
 
 
 def jobs_per_node(group: Group, job: Mapping[str, Any]) -> int:
     """How many Jobs the smallest node of the group holds."""
     rooms = [room(INSTANCE_TYPES[name]) for name in group["instanceTypes"]]
-    return min(int(space[key] // parse_quantity(str(job[key]))) for space in rooms for key in ("cpu", "memory"))
+    wanted = {key: parse_quantity(str(job[key])) for key in ("cpu", "memory", "gpus")}
+    return min(int(space[key] // one) for space in rooms for key, one in wanted.items() if one)
 
 
 def jobs_allowed(tier: Values) -> int:
@@ -146,7 +168,7 @@ def capacious(cluster: Values, values: Values) -> Iterator[str]:
             yield f"{name}: not one Job fits a node of {group['name']}"
         if allowed > here * group["maxSize"]:
             yield f"{name}: the quota allows {allowed} Jobs, {group['name']} holds {here * group['maxSize']}"
-        for key in ("cpu", "memory"):
+        for key in ("cpu", "memory", "gpus"):
             most = group["maxSize"] * min(room(INSTANCE_TYPES[type_])[key] for type_ in group["instanceTypes"])
             if key in tier["quota"] and parse_quantity(str(tier["quota"][key])) > most:
                 yield f"{name}: the quota's {key} is more than {group['name']} can have"
@@ -242,6 +264,10 @@ def pullable(cluster: Values, values: Values) -> Iterator[str]:
         repository = values[name]["image"]["repository"]
         if repository != f"{registry}/tierserve-{name}":
             yield f"{name}: {repository} is not in {registry}"
+    for name, tier in values["tiers"].items():
+        own = tier["job"]["image"]["repository"]
+        if own and own != f"{registry}/tierserve-worker-timm":
+            yield f"{name}: {own} is not in {registry}"
 
 
 Check = Callable[[Values, Values], Iterator[str]]

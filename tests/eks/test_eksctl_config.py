@@ -16,6 +16,7 @@ from server.settings.render import Renderer
 from tests.eks.eks_rules import (
     CHECKS,
     CLUSTER,
+    GPU_FILE,
     GUIDE,
     VALUES,
     VALUES_FILE,
@@ -24,11 +25,13 @@ from tests.eks.eks_rules import (
     groups_of,
     identified,
     jobs_per_node,
+    merged,
     networked,
     placed,
     pullable,
     scalable,
     tolerates,
+    with_gpus,
     zoned,
 )
 
@@ -93,8 +96,8 @@ def test_a_key_of_ones_own_for_secrets_is_allowed() -> None:
 
 
 def test_the_values_are_what_the_charts_schema_says() -> None:
-    merged = documents.merge(documents.read(config.DEFAULT_VALUES), documents.read(VALUES_FILE))
-    assert documents.validate(merged, "values") == []
+    whole = documents.merge(documents.read(config.DEFAULT_VALUES), documents.read(VALUES_FILE))
+    assert documents.validate(whole, "values") == []
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
@@ -224,6 +227,30 @@ def test_a_job_reaches_the_nodes_of_its_tier(name: str) -> None:
     assert not any(tolerates(pod, other) for other in others)
     assert pod["containers"][0]["image"] == "111122223333.dkr.ecr.us-east-2.amazonaws.com/tierserve-worker:0.1.0"
     kubernetes_validate.validate(job, CLUSTER.value["metadata"]["version"], strict=True)
+
+
+def test_the_cluster_can_run_a_tier_on_gpus_with_the_group_that_is_commented_out() -> None:
+    cluster, values = with_gpus(), merged(VALUES_FILE, GPU_FILE)
+    assert documents.validate(cluster, "eksctl-config") == []
+    assert [group["name"] for group in cluster.value["managedNodeGroups"]] == ["system", "premium", "free", "gpu"]
+    assert [finding for check in CHECKS for finding in check(cluster.value, values)] == []
+    assert list(placed(CLUSTER.value, values)) == ["gpu selects 0 node groups"]
+
+
+@pytest.mark.parametrize(
+    ("check", "path", "new", "finding"),
+    [
+        (capacious, "quota", {"gpus": "2"}, "gpu: the quota allows 2 Jobs, gpu holds 1"),
+        (capacious, "quota", {"gpus": "2"}, "gpu: the quota's gpus is more than gpu can have"),
+        (capacious, "job.gpus", 2, "gpu: not one Job fits a node of gpu"),
+        (placed, "job.tolerations", [], "gpu does not bear the taints of gpu"),
+        (pullable, "job.image.repository", "tierserve-worker-timm", "gpu: tierserve-worker-timm is not in"),
+    ],
+)
+def test_a_broken_tier_on_gpus_is_found(check: Check, path: str, new: Any, finding: str) -> None:
+    values = changed(merged(VALUES_FILE, GPU_FILE), f"tiers.gpu.{path}", new)
+    found = list(check(with_gpus().value, values))
+    assert any(finding in each for each in found), found
 
 
 def test_what_the_guide_sets_can_run_too() -> None:
