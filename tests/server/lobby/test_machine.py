@@ -1,4 +1,6 @@
-"""After any mix of requests, results, lost connections, ends of Jobs and time, lobby and table are as a model says."""
+"""After any mix of requests, results, lost connections, ends of Jobs, changes of models and time, lobby and table are
+as a model says.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +13,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from server.models import lane
 from server.queue import FINAL, Place, Prediction, Status
 from tests.server.lobby.lobby_world import LOBBY_SECONDS, LOOK_SECONDS, Client, Hand, LobbyWorld
 from tests.server.queue.queue_world import PostgresWorld, World
@@ -23,6 +26,7 @@ LEASE = 30.0
 ATTEMPTS = {"free": 3, "premium": 3}
 WEIGHTS = {"anna": 1.0, "ben": 1.0, "carla": 2.5}
 CALLERS = st.sampled_from(sorted(WEIGHTS))
+MODELS = ["flowers@11111111", "flowers@22222222", "flowers@33333333"]
 
 
 class LobbyMachine(RuleBasedStateMachine):
@@ -41,7 +45,10 @@ class LobbyMachine(RuleBasedStateMachine):
         self.places: dict[str, Place] = {}
         self.callers: dict[str, str] = {}
         self.jobs = 0
-        self.hands: list[Hand] = [self.new_hand() for _ in range(3)]
+        self.seen: dict[Hand, int] = {}  # how much of what a worker was given has been looked at
+        self.main, self.canary = MODELS[0], MODELS[1]
+        self.world.serve(self.main, self.canary)
+        self.hands: list[Hand] = [self.new_hand(MODELS[0]), self.new_hand(MODELS[0]), self.new_hand(MODELS[1])]
 
     def teardown(self) -> None:
         if not hasattr(self, "home"):
@@ -52,22 +59,36 @@ class LobbyMachine(RuleBasedStateMachine):
             self.world.close()
             self.home.cleanup()
 
-    def new_hand(self) -> Hand:
+    def new_hand(self, model: str) -> Hand:
         self.jobs += 1
-        return self.world.hand(f"job-{self.jobs}")
+        return self.world.hand(f"job-{self.jobs}", model=model)
 
-    @rule(caller=CALLERS, priority=st.integers(-1, 1), size=st.sampled_from([108, 4_000_008]))
-    def enter(self, caller: str, priority: int, size: int) -> None:
+    @rule(main=st.sampled_from(MODELS), canary=st.sampled_from([*MODELS, ""]))
+    def serve(self, main: str, canary: str) -> None:
+        self.main, self.canary = main, canary if canary != main else ""
+        self.world.serve(self.main, self.canary)
+
+    @rule()
+    def end_canary(self) -> None:
+        """As the leader does it."""
+        if not self.canary:
+            self.world.queue.end_canary("free").result()
+            self.world.calm()
+
+    @rule(caller=CALLERS, priority=st.integers(-1, 1), size=st.sampled_from([108, 4_000_008]), canary=st.booleans())
+    def enter(self, caller: str, priority: int, size: int, canary: bool) -> None:
         before = self.latest_turn_of(caller)
-        client = self.world.enter(priority=priority, size=size, caller=caller, weight=WEIGHTS[caller])
+        # The lane may have been chosen just before the canary ended.
+        weight = WEIGHTS[caller]
+        client = self.world.enter(priority=priority, size=size, caller=caller, weight=weight, canary=canary)
         self.clients[client.id], self.callers[client.id] = client, caller
         self.places[client.id] = client.entry.place
         self.its_turn_is_right(client.id, before)
 
-    @rule(caller=CALLERS, priority=st.integers(-1, 1))
-    def submit(self, caller: str, priority: int) -> None:
+    @rule(caller=CALLERS, priority=st.integers(-1, 1), canary=st.booleans())
+    def submit(self, caller: str, priority: int, canary: bool) -> None:
         before = self.latest_turn_of(caller)
-        key = self.world.submit(priority=priority, caller=caller, weight=WEIGHTS[caller])
+        key = self.world.submit(priority=priority, caller=caller, weight=WEIGHTS[caller], canary=canary)
         self.promised.add(key)
         row = self.world.get(key)
         self.places[key], self.callers[key] = (priority, row.turn, row.accepted_at), caller
@@ -75,15 +96,21 @@ class LobbyMachine(RuleBasedStateMachine):
 
     def latest_turn_of(self, caller: str) -> int:
         """Of all that a caller has sent and not taken back."""
-        sent = (key for key, one in self.callers.items() if one == caller and key not in self.gone)
-        return max((self.places[key][1] for key in sent), default=0)
+        return self.latest_turn([key for key, one in self.callers.items() if one == caller and key not in self.gone])
+
+    def latest_turn(self, keys: list[str]) -> int:
+        return max((self.places[key][1] for key in keys), default=0)
 
     def its_turn_is_right(self, new: str, before: int) -> None:
-        """It stands behind its caller's others, and as much further as they have cost; or one turn from now."""
+        """It stands behind its caller's others, and as much further as they have cost; or one turn from now.
+
+        What was taken back while others waited has cost its turns.
+        """
         (_, turn, _), caller = self.places[new], self.callers[new]
         now = self.world.lobby.shares.turn("free")
+        sent = self.latest_turn([key for key, one in self.callers.items() if one == caller and key != new])
         assert turn >= before
-        assert turn <= max(before + 1 / WEIGHTS[caller], now) + 1
+        assert turn <= max(sent + 1 / WEIGHTS[caller], now) + 1
         of_turn = [key for key, place in self.places.items() if place[1] == turn and self.callers[key] == caller]
         assert len(set(of_turn) - self.gone) <= WEIGHTS[caller] + 1
 
@@ -95,7 +122,7 @@ class LobbyMachine(RuleBasedStateMachine):
         # What is alone may go to this worker later, and what has just come back may stand before what it was given.
         given = [self.places[one] for one in hand.ids[before:]]
         assert given == sorted(given)
-        waiting = [self.places[one] for one in self.waiting()]
+        waiting = [self.places[one] for one in self.waiting() if self.is_canary(one) == self.lane_of(hand)]
         assert not given or not waiting or max(given) <= min(waiting)
 
     @rule(job=JOBS, which=st.integers(0, 9), lies=st.booleans())
@@ -125,13 +152,13 @@ class LobbyMachine(RuleBasedStateMachine):
         hand.leave()
         self.hands[job] = hand.again(*sorted(hand.holds)[::share])
 
-    @rule(job=JOBS, blame=st.booleans())
-    def end_job(self, job: int, blame: bool) -> None:
+    @rule(job=JOBS, blame=st.booleans(), canary=st.booleans())
+    def end_job(self, job: int, blame: bool, canary: bool) -> None:
         hand = self.hands[job]
         hand.leave()
         self.world.queue.end_job(hand.worker.job, "it ended", blame=blame).result()
         self.world.calm()
-        self.hands[job] = self.new_hand()
+        self.hands[job] = self.new_hand(self.canary if canary and self.canary else self.main)
 
     @rule(seconds=st.sampled_from([LOBBY_SECONDS / 3, LOBBY_SECONDS, LOOK_SECONDS, LEASE / 2]))
     def time_passes(self, seconds: float) -> None:
@@ -162,6 +189,7 @@ class LobbyMachine(RuleBasedStateMachine):
     def all_is_well(self) -> None:
         self.nothing_is_lost_that_was_promised()  # first, as it sees what has been promised
         self.nothing_is_given_to_two_workers()
+        self.everything_is_given_to_a_worker_of_its_lane()
         self.lobby_and_table_are_counted()
         self.a_solo_prediction_is_alone()
 
@@ -185,6 +213,22 @@ class LobbyMachine(RuleBasedStateMachine):
         held = [one for hand in self.hands for one in self.really_held(hand)]
         assert len(held) == len(set(held))
 
+    def everything_is_given_to_a_worker_of_its_lane(self) -> None:
+        for hand in self.hands:
+            given = hand.ids[self.seen.get(hand, 0) :]
+            self.seen[hand] = len(hand.ids)
+            assert not given or not hand.retired
+            assert {self.is_canary(one) for one in given} <= {self.lane_of(hand)}
+
+    def lane_of(self, hand: Hand) -> bool | None:
+        return None if hand.retired else lane(hand.model, self.world.serving["free"])
+
+    def is_canary(self, one: str) -> bool:
+        client = self.clients.get(one)
+        if client is not None and client.told == 0:
+            return client.entry.lane[1]
+        return self.world.get(one).canary
+
     def lobby_and_table_are_counted(self) -> None:
         depth = self.world.lobby.depths(self.world.queue.depths().result()).get("free")
         here = [one for one in self.clients.values() if one.told == 0]
@@ -192,6 +236,9 @@ class LobbyMachine(RuleBasedStateMachine):
         alive = [row for row in rows if row.status not in FINAL]
         if depth is not None:
             assert depth.queued + depth.leased == len(here) + len(alive)
+            assert self.canary or not any(one.entry.lane[1] for one in here)
+            of_canary = sum(one.entry.lane[1] for one in here) + sum(row.canary for row in alive)
+            assert (depth.canary.queued + depth.canary.leased if depth.canary else 0) == of_canary
             assert depth.bytes == sum(one.entry.submission.size for one in here) + sum(row.size for row in alive)
         assert self.world.memory.used() == sum(one.entry.submission.size for one in here)
         waiting = Counter(one.entry.submission.caller for one in here if one.entry.hold is None)
@@ -227,6 +274,12 @@ class LobbyMachine(RuleBasedStateMachine):
 
     def work_all_off(self) -> None:
         """Everything that was not withdrawn ends, and nothing stays in memory."""
+        self.canary = ""
+        self.world.serve(self.main)
+        for number, hand in enumerate(self.hands):
+            if hand.retired:
+                hand.finish()
+                self.end_job(number, blame=False, canary=False)
         for _ in range(len(self.places) * 4 + 10):
             for hand in self.hands:
                 if hand.holds:
@@ -234,6 +287,7 @@ class LobbyMachine(RuleBasedStateMachine):
                 hand.grant(1)
             if not self.world.lobby.book.count and not self.world.queue.alive(sorted(self.promised)).result():
                 break
+            self.end_canary()
             self.world.passes(LEASE)
             self.world.passes(LOOK_SECONDS)
             self.world.queue.reclaim(ATTEMPTS).result()
