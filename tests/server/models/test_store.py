@@ -112,6 +112,15 @@ def test_files_that_no_model_has_go_at_the_second_look(world: World) -> None:
     assert world.left() == [sha256(b"1")]
 
 
+def test_a_push_has_hours_for_bringing_its_files(world: World) -> None:
+    world.bring(b"1")
+    world.look(int(2 * TRUSTED_SECONDS / LOOK_SECONDS) - 1)
+    assert world.left() == [sha256(b"1")]
+    world.bring(b"1")
+    world.look(int(2 * TRUSTED_SECONDS / LOOK_SECONDS) - 1)
+    assert world.left() == [sha256(b"1")], "a file that is brought again is as good as a new one"
+
+
 def test_files_of_a_removed_model_go_but_those_of_others_stay(world: World) -> None:
     world.bring(b"1", b"2")
     old = world.push("flowers", b"1", b"2")
