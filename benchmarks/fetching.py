@@ -32,7 +32,7 @@ LIMITS = {"start": 0.3, "push": 3.0}  # seconds
 SETTINGS = [
     f"tiers.{tier}.{setting}"
     for tier in ("free", "premium")
-    for setting in ("model.variant=fp32", "quota.pods=1", "waits.idleSeconds=1")
+    for setting in ("model.variant=fp32", "quota.pods=2", "waits.idleSeconds=1")
 ] + [f"tiers.free.model.name={NETWORK}", "tiers.premium.model.name=flowers", "tiers.premium.access.anonymous=true"]
 
 
