@@ -115,9 +115,7 @@ def test_of_several_files_only_the_one_of_the_variant_comes(store: Store, models
         [None, cut, None, BUSY, None, changed, hang_up],
     ],
 )
-def test_what_fails_is_asked_for_again(
-    store: Store, flowers: Model, place: Path, faults: list[Fault | None]
-) -> None:
+def test_what_fails_is_asked_for_again(store: Store, flowers: Model, place: Path, faults: list[Fault | None]) -> None:
     store.faults.extend(faults)
     assert fetched(store, wanted(flowers)) == WEIGHTS
     assert list(place.iterdir()) == []
