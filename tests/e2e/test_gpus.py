@@ -10,7 +10,6 @@ import json
 import operator
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -25,6 +24,7 @@ from tests.waiting import eventually
 
 pytestmark = pytest.mark.cluster
 
+QUEUE = 777  # by which the values of this test are told apart
 NODE, RESOURCE = "n2", "nvidia.com/gpu"
 OWN_IMAGE = "localhost/tierserve-worker-gpu:own"
 RUNTIME_CLASS = "{apiVersion: node.k8s.io/v1, kind: RuntimeClass, metadata: {name: gpu}, handler: runc}"
@@ -35,6 +35,7 @@ FREE = {
     "job": {"cpu": "400m", "gpus": 1, "batch": 4, "labels": {"accelerator": "gpu"}, "runtimeClassName": "gpu"}
     | {"annotations": {"example.org/owner": "vision"}, "env": {"GREETING": "hello: world"}}
     | {"image": {"repository": OWN_IMAGE.split(":")[0], "tag": "own"}},
+    "limits": {"queue": QUEUE},
     "waits": {"idleSeconds": 3},
 }
 
@@ -95,14 +96,16 @@ def submit_slow(deployment: Deployment, count: int) -> list[str]:
     return [answer.json["id"] for answer in answers]
 
 
-def free_has(deployment: Deployment, what: str, wanted: Any) -> dict[str, Any]:
-    """Wait until the server tells that the quota of free is this, by ``hard`` or ``used``."""
-    return eventually(
-        lambda: deployment.tier("free"),
-        90,
-        f"{what} of the quota of GPUs is {wanted}",
-        lambda tier: tier["quota"].get("gpus", {}).get(what) == wanted,
-    )
+def taken_up(deployment: Deployment) -> None:
+    """Return when the server goes by the values of this test, and not only the quota."""
+    what = "the server has the changed values"
+    eventually(lambda: deployment.tier("free")["limits"]["queued"], 90, what, lambda found: found == QUEUE)
+
+
+def gpus(deployment: Deployment, hard: int) -> None:
+    """Return when the server tells of this quota of GPUs."""
+    what = f"the quota of GPUs is {hard}"
+    eventually(lambda: deployment.tier("free")["quota"]["gpus"]["hard"], 30, what, lambda found: found == hard)
 
 
 @pytest.mark.usefixtures("offered")
@@ -110,14 +113,15 @@ def test_a_tiers_jobs_go_where_the_gpus_are_as_many_as_its_quota_lets_them(
     deployment: Deployment, values: Path
 ) -> None:
     with deployment.changed(values=values):
-        free_has(deployment, "hard", 1)
+        taken_up(deployment)
+        gpus(deployment, 1)
         with deployment.watching("free") as watch:
             keys = submit_slow(deployment, 20)
             said = "quota gpus: 1 of 1 used, a worker takes 1"
             eventually(lambda: deployment.tier("free")["reason"], 60, said, lambda reason: said in reason)
             assert watch.most == 1
             deployment.upgrade("tiers.free.quota.gpus=2", values=values)
-            free_has(deployment, "hard", 2)
+            gpus(deployment, 2)
             assert [deployment.ended(key)["status"] for key in keys] == ["succeeded"] * 20
             assert watch.most == 2
             assert {pod["spec"]["nodeName"] for pod in watch.last.values()} == {NODE}
@@ -128,7 +132,7 @@ def test_a_tiers_jobs_go_where_the_gpus_are_as_many_as_its_quota_lets_them(
 @pytest.mark.usefixtures("offered")
 def test_a_tiers_workers_have_its_image_labels_annotations_and_variables(deployment: Deployment, values: Path) -> None:
     with deployment.changed(values=values):
-        free_has(deployment, "hard", 1)
+        taken_up(deployment)
         with deployment.watching("free") as watch, deployment.watching("free", "jobs") as jobs:
             assert is_cat(deployment.post("free", CAT))
             for seen in (watch, jobs):
@@ -156,7 +160,7 @@ def test_without_a_node_that_offers_gpus_jobs_wait_and_their_reason_is_told(
     deployment: Deployment, values: Path
 ) -> None:
     with deployment.changed("tiers.free.waits.startSeconds=300", values=values):
-        free_has(deployment, "hard", 1)
+        taken_up(deployment)
         key = deployment.submit("free", CAT)
         said = f"Insufficient {RESOURCE}"
         eventually(lambda: deployment.tier("free")["reason"], 90, said, lambda reason: said in reason)
