@@ -32,7 +32,7 @@ DEFAULT = "tf_efficientnet_lite0"
 SPREAD_SECONDS = 120.0
 BEFORE = 20  # answers before each change under load
 ROUNDS = 5
-SETS = ("tiers.free.waits.idleSeconds=5", "tiers.free.quota.pods=2")
+SETS = ("tiers.free.waits.idleSeconds=5", "tiers.free.quota.pods=2", "tiers.free.job.ttlSeconds=5")
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +177,9 @@ def test_a_model_that_no_worker_can_load_opens_the_breaker_and_rollback_brings_t
 
 
 def test_from_a_push_to_the_first_label(there: Site, tmp_path: Path) -> None:
+    there.models.run("push", str(relabelled(there.source, tmp_path, "fresh", "before", unlike).path))
     there.deployment.upgrade("tiers.free.model.variant=fp32", "tiers.free.model.name=fresh")
+    eventually(there.model, SPREAD_SECONDS, "free serves what is fresh", lambda one: one["name"] == "fresh")
     seconds, fetched = [], []
     for turn in range(ROUNDS):
         fresh = relabelled(there.source, tmp_path, "fresh", f"turn{turn}", unlike)
