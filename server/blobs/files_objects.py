@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 REQUEST = timedelta(seconds=30)
 PART_BYTES = 8 * 1024 * 1024  # S3 takes 10,000 parts of 5 MiB or more
-PARTS_AT_ONCE = 2
-READ_BYTES = 4 * 1024 * 1024
+PARTS_AT_ONCE = 1  # as each is in memory
+READ_BYTES = 2 * 1024 * 1024
 
 
 class ObjectFiles(Files):

@@ -52,8 +52,8 @@ TOKEN_CHECKS, TOKEN_CHECKS_PER_SECOND = 50, 5  # of one address; a worker needs 
 WRONG_KEYS = 10  # of one address in a minute
 # With what the server takes at rest and with blobs in memory, all of them stay below 400 MB.
 UPLOAD_BYTES, WORK_BYTES, FRAME_BYTES = 192 * 1024 * 1024, 16 * 1024 * 1024, 48 * 1024 * 1024
-# Files of models that come and go at once. Each takes up to 5 MiB of memory, 24 MiB on its way into a bucket.
-PUSHES, SENDS = 4, 32
+# Files of models that come and go at once. Each takes up to 5 MiB of memory; on its way into a bucket 20 MiB.
+PUSHES, SENDS = 3, 16
 
 
 @dataclass(frozen=True, slots=True)

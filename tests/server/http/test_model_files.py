@@ -16,6 +16,7 @@ import pytest
 
 from server.blobs import BlobError, BlobsFull
 from server.http.internal.funnel import PIECE_BYTES, PIECES
+from server.http.services import PUSHES, SENDS
 from tests.running import Answer
 from tests.server.http.http_site import (
     ADMIN_TOKEN,
@@ -61,7 +62,7 @@ def test_two_pushes_at_once_are_one_model(site: Site) -> None:
 def test_more_files_at_once_than_may_come_are_told_to_wait(site: Site) -> None:
     data = bytes(MIB)
     head = {"Content-Length": len(data)}
-    slow = [connected(site, "PUT", f"model-files/{sha256(data)}", head) for _ in range(4)]
+    slow = [connected(site, "PUT", f"model-files/{sha256(data)}", head) for _ in range(PUSHES)]
     eventually(site.services.pushes.locked, ANSWER_SECONDS, "all places are taken")
     answer = pusher(site).ask("PUT", f"model-files/{sha256(b'x')}", b"x")
     assert_problem(answer, 503, "busy")
@@ -156,7 +157,7 @@ def test_more_readers_at_once_than_may_be_are_told_to_wait(site: Site) -> None:
     data = bytes(32 * MIB)
     pusher(site).push("flowers", data)
     head = {"Accept": "*/*"}
-    slow = [connected(site, "GET", f"model-files/{sha256(data)}", head) for _ in range(32)]
+    slow = [connected(site, "GET", f"model-files/{sha256(data)}", head) for _ in range(SENDS)]
     eventually(site.services.sends.locked, ANSWER_SECONDS, "all places are taken")
     assert_problem(pusher(site).ask("GET", f"model-files/{sha256(data)}"), 503, "busy")
     for connection in slow:
