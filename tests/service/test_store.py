@@ -1,4 +1,4 @@
-"""Models in the store of a real server that is killed, and one whose disk is nearly full. Workers are not needed."""
+"""Models in the store of real servers: one is killed, one has a small disk, and two share a database and a bucket."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ import http.client
 import json
 import random
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from tests.faults.small_disk import small_disk
+from tests.postgres import Postgres, need_postgres
 from tests.running import Client, Service, lacking, service
+from tests.server.object_store import running
 from tests.server.pushed_models import Pusher, record, sha256
 from tests.service.conftest import PAUSED
 from tests.service.pictures import CAT
@@ -85,3 +88,24 @@ def test_a_push_does_not_fill_the_disk_of_the_pictures(narrow: Service) -> None:
     assert [path.name for path in store(narrow).iterdir()] == [sha256(first)]
     assert narrow.post("free", CAT, {"Prefer": "respond-async"}).status == 202
     assert references(narrow) == [operator(narrow).ask("GET", "models/first").json["reference"]]
+
+
+def test_what_one_of_two_servers_is_given_the_other_has(models: Path, tmp_path: Path) -> None:
+    need_postgres()
+    data = random.Random(6).randbytes(9 * MIB)
+    with Postgres() as postgres, running(tmp_path / "s3.log") as proxy, ExitStack() as stack:
+        place = proxy.place()
+        options = ["--database", postgres.url, "--blobs", f"s3://{place}"]
+        first, second = (
+            operator(stack.enter_context(service(models, tmp_path / name, PAUSED, options=options)))
+            for name in ("first", "second")
+        )
+        first.send(data)
+        answer = second.ask("POST", "models", {"record": record("flowers", data), "tags": ["best"]})
+        assert answer.status == 201
+        assert first.ask("GET", "models").json == second.ask("GET", "models").json
+        assert [model["tags"] for model in first.ask("GET", "models").json["models"]] == [["best"]]
+        assert second.ask("GET", f"model-files/{sha256(data)}").body == data
+        assert proxy.names(place) == [f"models/{sha256(data)}"]
+        assert first.ask("DELETE", f"models/{answer.json['reference']}").status == 200
+        assert second.ask("GET", "models").json["models"] == []
