@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import stat
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -199,6 +201,26 @@ def test_an_object_that_is_put_is_young(files: Files) -> None:
     found = files.find(put(files, b"x"))
     assert found is not None
     assert -1 <= found.age < 60
+
+
+def test_a_file_is_on_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files, name = DirectoryFiles(tmp_path), digest(b"weights")
+    done: list[tuple[str, bool]] = []
+
+    def watch(call: str) -> None:
+        real: Callable[..., None] = getattr(os, call)
+
+        def watched(*given: Any, **more: Any) -> None:
+            real(*given, **more)
+            of_folder = call == "fsync" and stat.S_ISDIR(os.fstat(given[0]).st_mode)
+            done.append((f"{call} folder" if of_folder else call, (tmp_path / name).exists()))
+
+        monkeypatch.setattr(os, call, watched)
+
+    watch("fsync")
+    watch("rename")
+    put(files, b"weights")
+    assert done == [("fsync", False), ("rename", True), ("fsync folder", True)]
 
 
 def test_what_a_killed_server_left_behind_goes_when_it_is_old(tmp_path: Path) -> None:

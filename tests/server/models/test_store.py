@@ -172,6 +172,19 @@ def test_a_push_that_stood_still_for_hours_leaves_no_broken_model(world: World) 
     assert (world.store.models(), world.left()) == ([], [])
 
 
+def test_a_model_whose_file_is_gone_is_whole_again_after_a_push(world: World) -> None:
+    world.bring(b"1")
+    model = world.push("flowers", b"1")
+    world.files.delete(sha256(b"1"))
+    with pytest.raises(Problem) as refused:
+        world.push("flowers", b"1")
+    assert refused.value.body["missing"] == [sha256(b"1")]
+    assert [one.reference for one in world.store.models()] == [model.reference], "it is still there for others to see"
+    world.bring(b"1")
+    world.push("flowers", b"1")
+    assert world.broken() == []
+
+
 class Machine(RuleBasedStateMachine):
     """Pushes, removals, waiting and looks in any order, also within a push."""
 
