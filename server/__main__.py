@@ -122,7 +122,7 @@ def _judged(files: Path | None, overrides: tuple[str, ...]) -> InForce:
 @click.option(
     "--admin-token-file",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="File with the token for tierserve keys. [default: STATE/admin-token]",
+    help="File with the token for tierserve keys and model. [default: STATE/admin-token]",
 )
 @click.option(
     "--keys-file",
@@ -189,7 +189,7 @@ def _tell_url(state: Path, server: Server) -> None:
     try:
         tell_url(state, server.internal_url)
     except OSError as error:
-        logging.getLogger("server").info("tierserve keys needs --url here: %s", error)
+        logging.getLogger("server").info("tierserve keys and model need --url here: %s", error)
 
 
 def _log_to_stderr(*urls: str) -> None:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +118,17 @@ def test_a_file_that_the_server_has_is_not_sent_again(
         (first.name, False),
         (second.name, True),
     ]
+
+
+def test_two_pushes_of_one_model_at_once_make_one_model(
+    served: Service, state: tuple[str, str], models: Path, tmp_path: Path
+) -> None:
+    made = pushable(models / LITE0, tmp_path, "twins", change=lambda graph: graph + b"\x32\x04twin")  # a doc_string
+    with ThreadPoolExecutor(2) as pool:
+        told = list(pool.map(lambda tag: run("push", made, "--tag", tag, *state), ("left", "right")))
+    assert all(f"{made.name} " in out for out, _ in told)
+    (model,) = listed(served)
+    assert (model["reference"], model["tags"]) == (made.name, ["left", "right"])
 
 
 def test_only_the_named_variants_are_tried_and_the_others_are_told(
