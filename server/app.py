@@ -30,7 +30,7 @@ from server.http.services import PUSHES, Services
 from server.intake.capacity import LOOK_SECONDS, Capacity
 from server.leader.leader import Leader
 from server.leader.loop import Loop
-from server.models import Catalog, Models, NoModel, Orphans
+from server.models import Catalog, Models, Orphans, unserved
 from server.queue import Anything, Available, KeysChanged, ModelsChanged, News, PepperDiffers, Queue, QueueError
 from server.settings.live import Live
 from server.settings.records import Settings
@@ -177,7 +177,7 @@ class Server:
         url = workers.server_url or self.internal_url
         catalog = workers.catalog(queue)  # of its own: what the leader uses shall not push out what readers use
         if workers.server_url is None:
-            _look_for_models(catalog, settings)
+            _tell_of_models(queue, catalog, settings)
         orphans, alive = Orphans(queue, self._storage.files), self.services.lobby.depths
         self._leader = Leader(live, queue, blobs, workers.engine, url, catalog, orphans, clock, alive)
 
@@ -266,22 +266,17 @@ def _keyring(queue: Queue, access: Access, clock: Callable[[], float]) -> Keyrin
     return keyring
 
 
-def _look_for_models(catalog: Catalog, settings: Settings) -> None:
-    """Tell what the tiers lack. Raises ``CannotServe`` if none has a usable model."""
-    lacking: dict[str, list[str]] = {}
+def _tell_of_models(queue: Queue, catalog: Catalog, settings: Settings) -> None:
+    """Tell what the tiers lack. Raises ``CannotServe`` if none of them can serve anything."""
     try:
-        catalog.refresh()
-        for name, tier in settings.tiers.items():
-            try:
-                catalog.usable(tier, tier.model.name)
-            except NoModel as error:
-                lacking.setdefault(str(error), []).append(name)
+        lacking = unserved(queue, catalog, settings.tiers)
     except (QueueError, TimeoutError) as error:
         raise CannotServe(f"the models cannot be read: {error}") from error
-    if sum(map(len, lacking.values())) == len(settings.tiers):
-        raise CannotServe("\n".join(lacking))
-    for sentence, tiers in lacking.items():
-        log.error("%s. Until then the tier %s has only a model that it served before", sentence, ", ".join(tiers))
+    if len(lacking) == len(settings.tiers) and not any(instead for _, instead in lacking.values()):
+        raise CannotServe("\n".join(dict.fromkeys(why for why, _ in lacking.values())))
+    for name, (why, instead) in lacking.items():
+        until = f"the tier {name} goes on with {instead}" if instead else f"no worker can start for the tier {name}"
+        log.error("%s. Until then %s", why, until)
 
 
 def _bind(port: int, host: str, key: str) -> list[socket.socket]:

@@ -181,7 +181,7 @@ class Services:
             paces=RecentByName(queue.pace, shown_seconds),
             strikes=RecentByName(queue.strikes, shown_seconds),
             pods=Recent(pods, shown_seconds),
-            models=Recent(records, shown_seconds),
+            models=Recent(records, recent_seconds),
             serving=serving,
             catalog=known,
             measures=Measures(queue.measure, serving.of),

@@ -3,9 +3,9 @@
 from server.models.catalog import Catalog
 from server.models.deciding import decide, roll_back, startable, with_canary
 from server.models.folder import DEFAULTS, RECORD, RECORD_BYTES, Models, NoModel, Record, Variant
+from server.models.lives import rolled_back, unserved
 from server.models.measures import Measures, shown
 from server.models.orphans import Orphans
-from server.models.rollback import rolled_back
 from server.models.serving import ServingView
 from server.models.split import is_canary, lane
 from server.models.store import Store
@@ -30,5 +30,6 @@ __all__ = [
     "rolled_back",
     "shown",
     "startable",
+    "unserved",
     "with_canary",
 ]
