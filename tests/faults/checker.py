@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from tests.faults.case import Case, by
 from tests.faults.clients import OUTCOME_UNKNOWN
 from tests.faults.history import FINAL, Op, Story
+from tests.faults.rules_of_models import answered_by_what_is_served, model_is_told, plain_label
 from tests.faults.rules_of_owners import (
     keys_open_and_close,
     limits_hold,
@@ -128,8 +129,9 @@ def right_result(case: Case) -> Iterator[str]:
             continue
         state, wanted = end.answer["state"], labels[first.call["picture"]]
         after = first.call.get("cancel_after")
-        if state == "succeeded" and (first.call["poison"] or end.answer.get("label") != wanted):
-            yield f"{key} is a {wanted}, and was called {end.answer.get('label')}"
+        label = plain_label(case, end)
+        if state == "succeeded" and (first.call["poison"] or label != wanted):
+            yield f"{key} is a {wanted}, and was called {label}"
         if state == "failed" and not (first.call["poison"] and end.answer["error"] == "attempts_exhausted"):
             yield f"{key} failed for no good reason: {end.answer['error']}"
         if state == "canceled" and not (key in cancels and cancels[key] < (end.ended or 0.0)):
@@ -272,6 +274,8 @@ RULES: tuple[Callable[[Case], Iterator[str]], ...] = (
     nothing_grows,
     answers_are_planned,
     answered_in_time,
+    model_is_told,
+    answered_by_what_is_served,
     strangers_see_nothing,
     owners_are_apart,
     lists_are_whole,

@@ -149,6 +149,7 @@ def facts(answer: Answer) -> dict[str, Any]:
         final = json.dumps([seen[key] for key in ("status", "results", "error", "completed_at")])
         noted["final"] = hashlib.sha256(final.encode()).hexdigest()[:16]
         noted["error"] = (seen["error"] or {}).get("code")
+        noted["model"] = seen["model"]
         best = next((result["labels"][0] for result in seen["results"] if result["labels"]), None)
         noted |= {"label": best["label"], "score": best["score"]} if best else {}
     return noted

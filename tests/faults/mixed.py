@@ -15,6 +15,7 @@ from typing import Any
 
 from tests.faults.checker import Violation, check
 from tests.faults.clients import Client, Habits, settle
+from tests.faults.curator import Curator, Versions, versions
 from tests.faults.databases import Database
 from tests.faults.evidence import Sampler, disk
 from tests.faults.fault import Fault, Scene
@@ -51,6 +52,18 @@ LOBBY_SECONDS = (0.05, 0.25)
 SETTLE_SECONDS = 120.0
 
 
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How a run goes: the least and the most seconds between two faults, and what clients do.
+
+    The servers break the promise that ``sabotage`` names, if any.
+    """
+
+    pause: tuple[float, float] = (0.2, 1.2)
+    habits: Habits = HABITS
+    sabotage: str = ""
+
+
 @dataclass(slots=True)
 class Figures:
     """What came of a run."""
@@ -60,6 +73,12 @@ class Figures:
     injected: Counter[str]
     skipped: dict[str, str]
     violations: list[Violation] = field(default_factory=list)
+
+    @property
+    def models(self) -> Counter[str]:
+        """How many predictions each model answered."""
+        found = {op.id: str(op.answer["model"]) for op in self.story.ops if op.answer.get("state") == "succeeded"}
+        return Counter(found.values())
 
     def table(self) -> str:
         """The figures as text, one a line, and the first violations."""
@@ -73,6 +92,8 @@ class Figures:
             "lives": len([event for event in story.told("life") if event["step"] == "start"]),
             "faults": ", ".join(f"{name} {count}" for name, count in sorted(self.injected.items())),
             "skipped": "; ".join(f"{name}: {why}" for name, why in self.skipped.items()) or "none",
+            "changes of the model": len(story.did("change")),
+            "models that answered": ", ".join(f"{name} {many}" for name, many in sorted(self.models.items())),
             "accepted / ended": f"{len(accepted)} / {len(accepted & ended)}",
             "most memory": f"{max((one['rss'] for one in samples), default=0) >> 20} MiB",
             "most descriptors": max((one["fds"] for one in samples), default=0),
@@ -92,23 +113,27 @@ def run(
     database: Database,
     names: Sequence[str] = tuple(FAULTS),
     progress: Callable[[str], None] = lambda line: None,
+    manner: Manner = Manner(),
 ) -> Figures:
     """Inject faults for some seconds, heal them, let everything settle, and judge. The history stays in the folder."""
     history, pictures = History(folder / "history.jsonl"), Pictures(models)
-    history.tell("run", seed=seed, database=database.name, **_terms(names, pictures))
+    made = versions(models, folder / "models")
+    history.tell("run", seed=seed, database=database.name, **_terms(names, pictures, made))
     injected: Counter[str] = Counter()
-    with _scene(folder, models, seed, database, history, pictures) as scene:
+    with _scene(folder, models, seed, database, history, pictures, manner.sabotage) as scene:
         world = scene.world
         skipped = {name: why for name in names if (why := FAULTS[name].missing(scene))}
         keeper, sampler = Keeper(world), Sampler(world, history)
         assert world.wait_up()
-        clients = _clients(scene, seed)
+        clients = _clients(scene, seed, manner.habits)
         issuer = Issuer(seed, world.service.port, world.operator, history, lambda: world.up.wait(0.5))
-        for actor in (keeper, sampler, issuer, *clients):
+        curator = Curator(seed, world, history, made, lambda: world.up.wait(0.5))
+        curator.push_all()
+        for actor in (keeper, sampler, issuer, curator, *clients):
             actor.start()
         chosen = [FAULTS[name] for name in names if name not in skipped]
-        _inject(scene, chosen, random.Random(seed), seconds, injected, clients, progress)
-        for actor in (issuer, *clients):
+        _inject(scene, chosen, random.Random(seed), seconds, injected, clients, progress, manner.pause)
+        for actor in (issuer, curator, *clients):
             actor.stop()
         history.tell("settling")
         settle(clients, SETTLE_SECONDS)
@@ -122,7 +147,7 @@ def run(
     return Figures(seed=seed, story=story, injected=injected, skipped=skipped, violations=check(story))
 
 
-def _terms(names: Sequence[str], pictures: Pictures) -> dict[str, Any]:
+def _terms(names: Sequence[str], pictures: Pictures, made: Versions) -> dict[str, Any]:
     """What the judge must know of the run to judge its history."""
     return {
         "mode": "mixed",
@@ -132,6 +157,8 @@ def _terms(names: Sequence[str], pictures: Pictures) -> dict[str, Any]:
         "faults": list(names),
         "labels": pictures.labels,
         "scores": pictures.scores,
+        "words": dict(made.words),
+        "first": [made.built],
         "lease_seconds": LEASE,
         "results_seconds": RESULTS_SECONDS,
         "quota": {"free": 2},
@@ -142,21 +169,29 @@ def _terms(names: Sequence[str], pictures: Pictures) -> dict[str, Any]:
 
 @contextmanager
 def _scene(
-    folder: Path, models: Path, seed: int, database: Database, history: History, pictures: Pictures
+    folder: Path,
+    models: Path,
+    seed: int,
+    database: Database,
+    history: History,
+    pictures: Pictures,
+    sabotage: str,
 ) -> Iterator[Scene]:
     """Everything that faults act on, for as long as the block lasts: a small disk, a server and a proxy before it."""
     with ExitStack() as stack:
         roomy = stack.enter_context(small_disk(folder / "world"))
-        zygote = stack.enter_context(Zygote(folder, secrets.token_bytes(32), ORPHAN_SECONDS))
+        zygote = stack.enter_context(Zygote(folder, secrets.token_bytes(32), ORPHAN_SECONDS, sabotage=sabotage))
         settings = (*SETTINGS, f"tiers.free.waits.resultsSeconds={RESULTS_SECONDS}")
-        world = stack.enter_context(World(folder / "world", models, zygote, history, settings, database))
+        values = folder / "values.yaml"
+        values.write_text("{}")
+        world = stack.enter_context(World(folder / "world", models, zygote, history, settings, database, values))
         proxy = stack.enter_context(Proxy(world.service.port, seed))
         yield Scene(
             world=world, zygote=zygote, proxy=proxy, history=history, pictures=pictures, lease=LEASE, roomy=roomy
         )
 
 
-def _clients(scene: Scene, seed: int) -> list[Client]:
+def _clients(scene: Scene, seed: int, habits: Habits) -> list[Client]:
     """Clients that ask through the proxy. One that got no answer waits until the server answers again."""
     address, up = ("127.0.0.1", scene.proxy.port), scene.world.up
 
@@ -166,7 +201,7 @@ def _clients(scene: Scene, seed: int) -> list[Client]:
 
     town, who = Town(), members(scene.world.operator, OWNERS)
     return [
-        Client(f"client-{number}", seed, address, scene.history, scene.pictures, HABITS, patience, member, town)
+        Client(f"client-{number}", seed, address, scene.history, scene.pictures, habits, patience, member, town)
         for number, member in enumerate(who)
     ]
 
@@ -190,6 +225,7 @@ def _inject(
     injected: Counter[str],
     clients: Sequence[Client],
     progress: Callable[[str], None],
+    pause: tuple[float, float],
 ) -> None:
     """Inject one fault after another, with at most ``AT_ONCE`` of them at a time. In the end all are healed."""
     began = time.monotonic()
@@ -210,7 +246,7 @@ def _inject(
                     under_way.append((now + fault.seconds, fault))
             for client in clients:
                 client.check()
-            time.sleep(chance.uniform(0.2, 1.2))
+            time.sleep(chance.uniform(*pause))
             told = sum(len(client.ended) for client in clients)
             progress(f"{now - began:5.0f} s  {sum(injected.values())} faults  {scene.world.lives} lives  {told} ended")
     finally:

@@ -30,4 +30,15 @@ def forget_limits() -> None:
     mock.patch.object(Caller, "limits", lambda self, tier: NO_LIMITS).start()
 
 
-SABOTAGES: Mapping[str, Callable[[], None]] = {"owners": forget_owners, "limits": forget_limits}
+def forget_versions() -> None:
+    """Every worker of a tier is given its predictions, whatever model it runs."""
+    from server.lobby.handout import Handout
+
+    mock.patch.object(Handout, "_lane_of", lambda self, peer: (peer.worker.tier, False)).start()
+
+
+SABOTAGES: Mapping[str, Callable[[], None]] = {
+    "owners": forget_owners,
+    "limits": forget_limits,
+    "versions": forget_versions,
+}

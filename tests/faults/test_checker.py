@@ -131,7 +131,25 @@ def leases(*jobs: str) -> Tale:
     return tale
 
 
+def changed(seconds: int, *seen: str) -> Tale:
+    """A tier comes to serve m@2 instead of m@1, each look sees one model more, and then so many seconds pass."""
+    tale = Tale().event("run", words={"m@1": "", "m@2": "red"}, first=["m@1"])
+    tale.call({"do": "served"}, {"status": 200, "models": ["m@1"]})
+    tale.call({"do": "change", "wanted": ["m@1", "m@2"]}, {"status": 200, "wanted": ["m@2"]})
+    for model in seen:
+        tale.call({"do": "served"}, {"status": 200, "models": [model]})
+    for _ in range(seconds):
+        tale.event("wait")
+    return tale
+
+
+RED = {"model": "m@2", "label": "red tabby"}
 HONEST = {
+    "answered by the new model": changed(9, "m@2").call(SUBMIT, DONE, **RED),
+    "answered by the new model before it is seen": changed(0, "m@1").call(SUBMIT, DONE, **RED),
+    "answered by the old model as long as it may be": changed(0, "m@2").call(SUBMIT, DONE, model="m@1"),
+    "answered by the old model as nothing has changed": changed(30, "m@1", "m@1").call(SUBMIT, DONE, model="m@1"),
+    "answered by a model that came back": changed(9, "m@2", "m@1").call(SUBMIT, DONE, model="m@1"),
     "done": worked().get().get().event("disk", **DISK).event("sample", **sample()),
     "retried": Tale().call(SUBMIT).call(SUBMIT, {"status": 503}).call(SUBMIT, QUEUED).get(score=0.75),
     "refused": Tale().call(SUBMIT, {"status": 413}),
@@ -237,6 +255,11 @@ BAD = [
     ("limits_hold", mine(7, owner="cedar")),
     ("limits_hold", mine(4, owner="dahlia")),
     ("order_is_kept", mine(2).call(LEASE, {"status": 200, "leases": [["p2", "t", "d1"]]}).call(LEASE, LEASED)),
+    ("model_is_told", changed(0).call(SUBMIT, DONE, model="m@3")),
+    ("right_result", changed(0).call(SUBMIT, DONE, model="m@2")),
+    ("right_result", changed(0).call(SUBMIT, DONE, **{**RED, "model": "m@1"})),
+    ("answered_by_what_is_served", changed(9, "m@2").call(SUBMIT, DONE, model="m@1")),
+    ("answered_by_what_is_served", changed(9, "m@2", "m@2").call(SUBMIT).get(model="m@1").call(SUBMIT, DONE)),
     ("answered_in_time", Tale().call(SUBMIT, {"error": "TimeoutError"})),
     ("answers_are_planned", Tale().call(SUBMIT, {"status": 500})),
 ]

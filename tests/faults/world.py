@@ -80,15 +80,24 @@ class Doors:
 class World:
     """A server that is started and killed again and again on the same data. ``up`` is set while it can be asked.
 
-    ``lobby_seconds`` is the setting of that name of the next servers, if it is not as in the other settings.
+    ``lobby_seconds`` is the setting of that name of the next servers, if it is not as in the other settings. ``values``
+    is a file of values that they read, if there is one.
     """
 
     def __init__(
-        self, folder: Path, models: Path, zygote: Zygote, history: History, settings: Sequence[str], database: Database
+        self,
+        folder: Path,
+        models: Path,
+        zygote: Zygote,
+        history: History,
+        settings: Sequence[str],
+        database: Database,
+        values: Path | None = None,
     ) -> None:
         self.folder, self.state, self.database = folder, folder / "state", database
         self.state.mkdir(parents=True, exist_ok=True)
-        self.service = Service(self.state, models, settings)
+        self.values = values
+        self.service = Service(self.state, models, settings, values)
         self.service.port, self.service.internal_port = lasting_port(), lasting_port()
         self.operator = Operator(self.service.internal_port, self.state / "admin-token")
         self.doors = Doors(folder)

@@ -1,0 +1,34 @@
+"""Versions of a model change at random while clients ask and processes die; a server that mixes them up is found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.faults.clients import Habits
+from tests.faults.databases import Database
+from tests.faults.mixed import Manner, run
+
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(400)]
+
+SECONDS = 40.0
+FAULTS = ("worker-kill", "worker-term", "server-kill")
+PAUSE = (4.0, 9.0)
+HABITS = Habits(slow=3)  # no picture kills a worker: else none would live for longer than its model is served
+
+
+def test_versions_that_change_while_workers_and_servers_die(
+    models: Path, tmp_path: Path, each_database: Database, seed: int
+) -> None:
+    figures = run(tmp_path, models, SECONDS, seed, each_database, FAULTS, manner=Manner(PAUSE, HABITS))
+    print(figures.table())  # noqa: T201
+    assert figures.violations == []
+    assert len(figures.story.did("change")) > 6
+    assert len({model for op in figures.story.did("served") for model in op.answer.get("models", ())}) > 1
+
+
+def test_a_server_that_gives_work_to_outdated_workers_is_found(models: Path, tmp_path: Path, seed: int) -> None:
+    figures = run(tmp_path, models, SECONDS, seed, Database(), ("liars",), manner=Manner(PAUSE, HABITS, "versions"))
+    print(figures.table())  # noqa: T201
+    assert {one.rule for one in figures.violations} == {"answered_by_what_is_served"}
