@@ -94,7 +94,7 @@ class Curator(Actor):
         self._chance = random.Random(f"{seed} {self.name}")
         self._world, self._history, self._patience = world, history, patience
         self._made, self._settings = made, Settings(made.built)
-        self._rest = 0.0
+        self._rest, self._changes = 0.0, 0
 
     def step(self) -> None:
         """Look at what is served; when it is time, change it."""
@@ -123,10 +123,13 @@ class Curator(Actor):
             self._push(model)
 
     def _change(self) -> None:
-        what = self._chance.choices(
-            (self._choose, self._tag, self._canary, self._push_again, self._remove, self._roll_back), (4, 4, 3, 2, 1, 2)
-        )
-        what[0]()
+        """Name another model, at the beginning and every other time; else do anything."""
+        others = (self._tag, self._canary, self._push_again, self._remove, self._roll_back)
+        self._changes += 1
+        if self._changes % 2:
+            self._choose()
+        else:
+            self._chance.choices(others, (4, 3, 2, 1, 2))[0]()
 
     def _choose(self) -> None:
         """Name another model in the values."""
