@@ -214,16 +214,16 @@ ALTER TABLE ONLY predictions ALTER COLUMN seq SET DEFAULT nextval('predictions_s
 
 INSERT INTO changes VALUES ('models', 2);
 
-INSERT INTO depths VALUES ('served', 48, 1, 1, 2000, 1, 1, 1);
-INSERT INTO depths VALUES ('premium', 48, 1, 0, 1000, 0, 0, 0);
-INSERT INTO depths VALUES ('free', 48, 2, 1, 3000, 2, 0, 0);
-INSERT INTO depths VALUES ('ended', 48, 2, 0, 2000, 3, 0, 0);
+INSERT INTO depths VALUES ('served', 6, 1, 1, 2000, 1, 1, 1);
+INSERT INTO depths VALUES ('premium', 6, 1, 0, 1000, 0, 0, 0);
+INSERT INTO depths VALUES ('free', 6, 2, 1, 3000, 2, 0, 0);
+INSERT INTO depths VALUES ('ended', 6, 2, 0, 2000, 3, 0, 0);
 
 INSERT INTO jobs VALUES ('job', 'free', 'run-job', 1800000000, 1800000000, 1800000000, NULL, '', false, 1800000000, '');
 INSERT INTO jobs VALUES ('crashed', 'ended', 'run-crashed', 1800000000, 1800000000, 1800000000, 1800000000, 'exit code 1', true, 1800000000, '');
 INSERT INTO jobs VALUES ('canary', 'served', 'run-canary', 1800000000, 1800000000, 1800000000, NULL, '', false, 1800000000, 'flowers@11111111 onnx/int8');
 
-INSERT INTO measures VALUES ('served', 'flowers@11111111 onnx/int8', 48, 1, 1, 0, 1, '{"12": 1}', 1800000000);
+INSERT INTO measures VALUES ('served', 'flowers@11111111 onnx/int8', 6, 1, 1, 0, 1, '{"12": 1}', 1800000000);
 
 INSERT INTO model_tags VALUES ('flowers', 'best', '11111111');
 
@@ -232,54 +232,54 @@ INSERT INTO models VALUES ('flowers', '11111111', '11111111111111111111111111111
 INSERT INTO predictions VALUES (3, 'p0000000000000000000000000000000002', 'free', 'lite0', 'queued', 1, 1000, 5, 0, 3, 'anna', 'owner:anna', 'k2', 'f2', 1800000000, 1800000600, NULL, NULL, 0, false, NULL, NULL, '', NULL, NULL, NULL, NULL, '', false);
 INSERT INTO predictions VALUES (4, 'p0000000000000000000000000000000003', 'free', 'lite0', 'queued', 1, 1000, 5, 0, 4, 'anna', 'owner:anna', 'k3', 'f3', 1800000000, 1800000600, NULL, NULL, 0, false, NULL, NULL, '', NULL, NULL, NULL, NULL, '', false);
 INSERT INTO predictions VALUES (5, 'p0000000000000000000000000000000004', 'premium', 'lite0', 'queued', 1, 1000, 5, 0, 1, 'anna', 'owner:anna', NULL, NULL, 1800000000, 1800000600, NULL, NULL, 0, false, NULL, NULL, '', NULL, NULL, NULL, NULL, '', false);
-INSERT INTO predictions VALUES (2, 'p0000000000000000000000000000000001', 'free', 'lite0', 'leased', 1, 1000, 5, 0, 2, 'anna', 'owner:anna', 'k1', 'f1', 1800000000, 1800000600, 1800000000, NULL, 1, false, 'job', '5e8c99021aa6f028633c9ad9350171ac', '', 1800000030, NULL, NULL, NULL, '', false);
-INSERT INTO predictions VALUES (1, 'p0000000000000000000000000000000000', 'free', 'lite0', 'succeeded', 1, 1000, 5, 0, 1, 'anna', 'owner:anna', 'k0', 'f0', 1800000000, 1800000600, 1800000000, 1800000000, 1, false, 'job', '5e8c990220675585dc4edf674cafd810', '5e8c990220675585dc4edf674cafd810 ', NULL, '[{"index": 0, "labels": [{"label": "tabby", "score": 0.9}]}]', NULL, 8, '', false);
+INSERT INTO predictions VALUES (2, 'p0000000000000000000000000000000001', 'free', 'lite0', 'leased', 1, 1000, 5, 0, 2, 'anna', 'owner:anna', 'k1', 'f1', 1800000000, 1800000600, 1800000000, NULL, 1, false, 'job', '5e8c990294cebdfa71f23c2cbe73f48d', '', 1800000030, NULL, NULL, NULL, '', false);
+INSERT INTO predictions VALUES (1, 'p0000000000000000000000000000000000', 'free', 'lite0', 'succeeded', 1, 1000, 5, 0, 1, 'anna', 'owner:anna', 'k0', 'f0', 1800000000, 1800000600, 1800000000, 1800000000, 1, false, 'job', '5e8c99020be6143eef32ce58325ef0c8', '5e8c99020be6143eef32ce58325ef0c8 ', NULL, '[{"index": 0, "labels": [{"label": "tabby", "score": 0.9}]}]', NULL, 8, '', false);
 INSERT INTO predictions VALUES (9, 'p0000000000000000000000000000000008', 'ended', 'lite0', 'queued', 1, 1000, 5, 0, 4, 'anna', 'owner:anna', NULL, NULL, 1800000000, 1800000600, NULL, NULL, 0, false, NULL, NULL, '', NULL, NULL, NULL, NULL, '', false);
-INSERT INTO predictions VALUES (6, 'p0000000000000000000000000000000005', 'ended', 'lite0', 'failed', 1, 1000, 5, 0, 1, 'anna', 'owner:anna', NULL, NULL, 1800000000, 1800000600, 1800000000, 1800000000, 1, false, 'crashed', 'ff42dd0dda143c933443f428f2d6cbb9', 'ff42dd0dda143c933443f428f2d6cbb9 ', NULL, '[{"index": 0, "labels": [{"label": "tabby", "score": 0.9}]}]', '{"code": "bad_image", "detail": "no picture"}', 8, '', false);
-INSERT INTO predictions VALUES (7, 'p0000000000000000000000000000000006', 'ended', 'lite0', 'canceled', 1, 1000, 5, 0, 2, 'anna', 'owner:anna', NULL, NULL, 1800000000, 1800000600, 1800000000, 1800000000, 0, false, NULL, NULL, 'ff42dd0d778cbac53d68965881f8be49 ', NULL, NULL, NULL, NULL, '', false);
-INSERT INTO predictions VALUES (8, 'p0000000000000000000000000000000007', 'ended', 'lite0', 'queued', 1, 1000, 5, 0, 3, 'anna', 'owner:anna', NULL, NULL, 1800000000, 1800000600, 1800000000, NULL, 1, true, NULL, NULL, 'ff42dd0dfe2456fbb61ab03039af7635 ', NULL, NULL, NULL, NULL, 'exit code 1', false);
+INSERT INTO predictions VALUES (6, 'p0000000000000000000000000000000005', 'ended', 'lite0', 'failed', 1, 1000, 5, 0, 1, 'anna', 'owner:anna', NULL, NULL, 1800000000, 1800000600, 1800000000, 1800000000, 1, false, 'crashed', 'ff42dd0dfaee8ad5cdf0df5445e6c125', 'ff42dd0dfaee8ad5cdf0df5445e6c125 ', NULL, '[{"index": 0, "labels": [{"label": "tabby", "score": 0.9}]}]', '{"code": "bad_image", "detail": "no picture"}', 8, '', false);
+INSERT INTO predictions VALUES (7, 'p0000000000000000000000000000000006', 'ended', 'lite0', 'canceled', 1, 1000, 5, 0, 2, 'anna', 'owner:anna', NULL, NULL, 1800000000, 1800000600, 1800000000, 1800000000, 0, false, NULL, NULL, 'ff42dd0d9fad9f688bd598e741886590 ', NULL, NULL, NULL, NULL, '', false);
+INSERT INTO predictions VALUES (8, 'p0000000000000000000000000000000007', 'ended', 'lite0', 'queued', 1, 1000, 5, 0, 3, 'anna', 'owner:anna', NULL, NULL, 1800000000, 1800000600, 1800000000, NULL, 1, true, NULL, NULL, 'ff42dd0d7329f049a6a51c500920b0ed ', NULL, NULL, NULL, NULL, 'exit code 1', false);
 INSERT INTO predictions VALUES (11, 'p0000000000000000000000000000000010', 'served', 'lite0', 'queued', 1, 1000, 5, 0, 2, 'anna', 'owner:anna', NULL, NULL, 1800000000, 1800000600, NULL, NULL, 0, false, NULL, NULL, '', NULL, NULL, NULL, NULL, '', true);
-INSERT INTO predictions VALUES (10, 'p0000000000000000000000000000000009', 'served', 'lite0', 'leased', 1, 1000, 5, 0, 1, 'anna', 'owner:anna', NULL, NULL, 1800000000, 1800000600, 1800000000, NULL, 1, false, 'canary', 'e100fbcedf8b1c22e91492e00f7c2df1', '', 1800000030, NULL, NULL, NULL, '', true);
+INSERT INTO predictions VALUES (10, 'p0000000000000000000000000000000009', 'served', 'lite0', 'leased', 1, 1000, 5, 0, 1, 'anna', 'owner:anna', NULL, NULL, 1800000000, 1800000600, 1800000000, NULL, 1, false, 'canary', 'e100fbce8e515bca9f62c8391b50efea', '', 1800000030, NULL, NULL, NULL, '', true);
 
 INSERT INTO reports VALUES ('free', '{"running": 1, "starting": 0, "room": 0, "quota": {}, "healthy": true, "reason": "", "caution": ""}', 1800000000);
 
 INSERT INTO schema_version VALUES (7);
 
-INSERT INTO secrets VALUES ('ids', '25b90c72450f7032687cc2be0c7ee0b506cf92b1b076eba58d9948e0a84df478');
+INSERT INTO secrets VALUES ('ids', '54ed9344e87b8473ea99a464abc2fe453da82be6c437883e09523c4ee130f7f4');
 
 INSERT INTO serving VALUES ('served', '{"main": null, "canary": {"reference": "flowers@11111111", "digest": "1111111111111111111111111111111111111111111111111111111111111111", "runtime": "onnx", "variant": "int8", "since": 1800000000.0}, "percent": 5.0, "previous": [], "instead_of": "", "problem": ""}', 1800000000);
 
-INSERT INTO shares VALUES ('free', 'owner:anna', 48, 5, 4, 0, 1800000000);
-INSERT INTO shares VALUES ('premium', 'owner:anna', 48, 2, 1, 0, 1800000000);
-INSERT INTO shares VALUES ('ended', 'owner:anna', 48, 5, 4, 0, 1800000000);
-INSERT INTO shares VALUES ('served', 'owner:anna', 48, 3, 2, 0, 1800000000);
+INSERT INTO shares VALUES ('free', 'owner:anna', 6, 5, 4, 0, 1800000000);
+INSERT INTO shares VALUES ('premium', 'owner:anna', 6, 2, 1, 0, 1800000000);
+INSERT INTO shares VALUES ('ended', 'owner:anna', 6, 5, 4, 0, 1800000000);
+INSERT INTO shares VALUES ('served', 'owner:anna', 6, 3, 2, 0, 1800000000);
 
-INSERT INTO waiting VALUES ('free', 1, 0, 3, 0, 48, 1);
-INSERT INTO waiting VALUES ('free', 2, 0, 3, 28800000000, 48, 1);
-INSERT INTO waiting VALUES ('free', 1, 0, 4, 0, 48, 1);
-INSERT INTO waiting VALUES ('free', 2, 0, 4, 28800000000, 48, 1);
-INSERT INTO waiting VALUES ('premium', 0, 0, 0, 0, 48, 1);
-INSERT INTO waiting VALUES ('premium', 1, 0, 1, 0, 48, 1);
-INSERT INTO waiting VALUES ('premium', 2, 0, 1, 28800000000, 48, 1);
-INSERT INTO waiting VALUES ('free', 1, 0, 1, 0, 48, 0);
-INSERT INTO waiting VALUES ('free', 2, 0, 1, 28800000000, 48, 0);
-INSERT INTO waiting VALUES ('free', 0, 0, 0, 0, 48, 2);
-INSERT INTO waiting VALUES ('free', 1, 0, 2, 0, 48, 0);
-INSERT INTO waiting VALUES ('free', 2, 0, 2, 28800000000, 48, 0);
-INSERT INTO waiting VALUES ('ended', 1, 0, 4, 0, 48, 1);
-INSERT INTO waiting VALUES ('ended', 2, 0, 4, 28800000000, 48, 1);
-INSERT INTO waiting VALUES ('ended', 1, 0, 1, 0, 48, 0);
-INSERT INTO waiting VALUES ('ended', 2, 0, 1, 28800000000, 48, 0);
-INSERT INTO waiting VALUES ('ended', 1, 0, 2, 0, 48, 0);
-INSERT INTO waiting VALUES ('ended', 2, 0, 2, 28800000000, 48, 0);
-INSERT INTO waiting VALUES ('ended', 0, 0, 0, 0, 48, 2);
-INSERT INTO waiting VALUES ('ended', 1, 0, 3, 0, 48, 1);
-INSERT INTO waiting VALUES ('ended', 2, 0, 3, 28800000000, 48, 1);
-INSERT INTO waiting VALUES ('served', 1, 0, 2, 0, 48, 1);
-INSERT INTO waiting VALUES ('served', 2, 0, 2, 28800000000, 48, 1);
-INSERT INTO waiting VALUES ('served', 0, 0, 0, 0, 48, 1);
-INSERT INTO waiting VALUES ('served', 1, 0, 1, 0, 48, 0);
-INSERT INTO waiting VALUES ('served', 2, 0, 1, 28800000000, 48, 0);
+INSERT INTO waiting VALUES ('free', 1, 0, 3, 0, 6, 1);
+INSERT INTO waiting VALUES ('free', 2, 0, 3, 28800000000, 6, 1);
+INSERT INTO waiting VALUES ('free', 1, 0, 4, 0, 6, 1);
+INSERT INTO waiting VALUES ('free', 2, 0, 4, 28800000000, 6, 1);
+INSERT INTO waiting VALUES ('premium', 0, 0, 0, 0, 6, 1);
+INSERT INTO waiting VALUES ('premium', 1, 0, 1, 0, 6, 1);
+INSERT INTO waiting VALUES ('premium', 2, 0, 1, 28800000000, 6, 1);
+INSERT INTO waiting VALUES ('free', 1, 0, 1, 0, 6, 0);
+INSERT INTO waiting VALUES ('free', 2, 0, 1, 28800000000, 6, 0);
+INSERT INTO waiting VALUES ('free', 0, 0, 0, 0, 6, 2);
+INSERT INTO waiting VALUES ('free', 1, 0, 2, 0, 6, 0);
+INSERT INTO waiting VALUES ('free', 2, 0, 2, 28800000000, 6, 0);
+INSERT INTO waiting VALUES ('ended', 1, 0, 4, 0, 6, 1);
+INSERT INTO waiting VALUES ('ended', 2, 0, 4, 28800000000, 6, 1);
+INSERT INTO waiting VALUES ('ended', 1, 0, 1, 0, 6, 0);
+INSERT INTO waiting VALUES ('ended', 2, 0, 1, 28800000000, 6, 0);
+INSERT INTO waiting VALUES ('ended', 1, 0, 2, 0, 6, 0);
+INSERT INTO waiting VALUES ('ended', 2, 0, 2, 28800000000, 6, 0);
+INSERT INTO waiting VALUES ('ended', 0, 0, 0, 0, 6, 2);
+INSERT INTO waiting VALUES ('ended', 1, 0, 3, 0, 6, 1);
+INSERT INTO waiting VALUES ('ended', 2, 0, 3, 28800000000, 6, 1);
+INSERT INTO waiting VALUES ('served', 1, 0, 2, 0, 6, 1);
+INSERT INTO waiting VALUES ('served', 2, 0, 2, 28800000000, 6, 1);
+INSERT INTO waiting VALUES ('served', 0, 0, 0, 0, 6, 1);
+INSERT INTO waiting VALUES ('served', 1, 0, 1, 0, 6, 0);
+INSERT INTO waiting VALUES ('served', 2, 0, 1, 28800000000, 6, 0);
 
 SELECT pg_catalog.setval('predictions_seq_seq', 11, true);
 

@@ -115,16 +115,16 @@ CREATE TABLE predictions (
 	CHECK ((lease_until IS NOT NULL) = (status = 'leased')), 
 	UNIQUE (id)
 );
-INSERT INTO "predictions" VALUES(1,'p0000000000000000000000000000000000','free','lite0','succeeded',1,1000,5,0,1,'anna','owner:anna','k0','f0',1800000000.0,1800000600.0,1800000000.0,1800000000.0,1,0,'job','5e8c99024aca5a4a254aa02fb02392b2','5e8c99024aca5a4a254aa02fb02392b2 ',NULL,'[{"index": 0, "labels": [{"label": "tabby", "score": 0.9}]}]',NULL,8.0,'',0);
-INSERT INTO "predictions" VALUES(2,'p0000000000000000000000000000000001','free','lite0','leased',1,1000,5,0,2,'anna','owner:anna','k1','f1',1800000000.0,1800000600.0,1800000000.0,NULL,1,0,'job','5e8c990253dbebc0e074d51697c41ad1','',1800000030.0,NULL,NULL,NULL,'',0);
+INSERT INTO "predictions" VALUES(1,'p0000000000000000000000000000000000','free','lite0','succeeded',1,1000,5,0,1,'anna','owner:anna','k0','f0',1800000000.0,1800000600.0,1800000000.0,1800000000.0,1,0,'job','5e8c99026f7dc928e797ccf0a561f250','5e8c99026f7dc928e797ccf0a561f250 ',NULL,'[{"index": 0, "labels": [{"label": "tabby", "score": 0.9}]}]',NULL,8.0,'',0);
+INSERT INTO "predictions" VALUES(2,'p0000000000000000000000000000000001','free','lite0','leased',1,1000,5,0,2,'anna','owner:anna','k1','f1',1800000000.0,1800000600.0,1800000000.0,NULL,1,0,'job','5e8c99026f4fa3b75c696404d8ca1a0b','',1800000030.0,NULL,NULL,NULL,'',0);
 INSERT INTO "predictions" VALUES(3,'p0000000000000000000000000000000002','free','lite0','queued',1,1000,5,0,3,'anna','owner:anna','k2','f2',1800000000.0,1800000600.0,NULL,NULL,0,0,NULL,NULL,'',NULL,NULL,NULL,NULL,'',0);
 INSERT INTO "predictions" VALUES(4,'p0000000000000000000000000000000003','free','lite0','queued',1,1000,5,0,4,'anna','owner:anna','k3','f3',1800000000.0,1800000600.0,NULL,NULL,0,0,NULL,NULL,'',NULL,NULL,NULL,NULL,'',0);
 INSERT INTO "predictions" VALUES(5,'p0000000000000000000000000000000004','premium','lite0','queued',1,1000,5,0,1,'anna','owner:anna',NULL,NULL,1800000000.0,1800000600.0,NULL,NULL,0,0,NULL,NULL,'',NULL,NULL,NULL,NULL,'',0);
-INSERT INTO "predictions" VALUES(6,'p0000000000000000000000000000000005','ended','lite0','failed',1,1000,5,0,1,'anna','owner:anna',NULL,NULL,1800000000.0,1800000600.0,1800000000.0,1800000000.0,1,0,'crashed','ff42dd0d920a7e5acd08c98ea455ec89','ff42dd0d920a7e5acd08c98ea455ec89 ',NULL,'[{"index": 0, "labels": [{"label": "tabby", "score": 0.9}]}]','{"code": "bad_image", "detail": "no picture"}',8.0,'',0);
-INSERT INTO "predictions" VALUES(7,'p0000000000000000000000000000000006','ended','lite0','canceled',1,1000,5,0,2,'anna','owner:anna',NULL,NULL,1800000000.0,1800000600.0,1800000000.0,1800000000.0,0,0,NULL,NULL,'ff42dd0d9476a218f22a6c956c1b7041 ',NULL,NULL,NULL,NULL,'',0);
-INSERT INTO "predictions" VALUES(8,'p0000000000000000000000000000000007','ended','lite0','queued',1,1000,5,0,3,'anna','owner:anna',NULL,NULL,1800000000.0,1800000600.0,1800000000.0,NULL,1,1,NULL,NULL,'ff42dd0dbe0abf9b10d652edc9ccfe1d ',NULL,NULL,NULL,NULL,'exit code 1',0);
+INSERT INTO "predictions" VALUES(6,'p0000000000000000000000000000000005','ended','lite0','failed',1,1000,5,0,1,'anna','owner:anna',NULL,NULL,1800000000.0,1800000600.0,1800000000.0,1800000000.0,1,0,'crashed','ff42dd0d2384e48ecef81831c5130466','ff42dd0d2384e48ecef81831c5130466 ',NULL,'[{"index": 0, "labels": [{"label": "tabby", "score": 0.9}]}]','{"code": "bad_image", "detail": "no picture"}',8.0,'',0);
+INSERT INTO "predictions" VALUES(7,'p0000000000000000000000000000000006','ended','lite0','canceled',1,1000,5,0,2,'anna','owner:anna',NULL,NULL,1800000000.0,1800000600.0,1800000000.0,1800000000.0,0,0,NULL,NULL,'ff42dd0db900946f03c661fc4a866777 ',NULL,NULL,NULL,NULL,'',0);
+INSERT INTO "predictions" VALUES(8,'p0000000000000000000000000000000007','ended','lite0','queued',1,1000,5,0,3,'anna','owner:anna',NULL,NULL,1800000000.0,1800000600.0,1800000000.0,NULL,1,1,NULL,NULL,'ff42dd0d620690a235562eb4d7be2e8a ',NULL,NULL,NULL,NULL,'exit code 1',0);
 INSERT INTO "predictions" VALUES(9,'p0000000000000000000000000000000008','ended','lite0','queued',1,1000,5,0,4,'anna','owner:anna',NULL,NULL,1800000000.0,1800000600.0,NULL,NULL,0,0,NULL,NULL,'',NULL,NULL,NULL,NULL,'',0);
-INSERT INTO "predictions" VALUES(10,'p0000000000000000000000000000000009','served','lite0','leased',1,1000,5,0,1,'anna','owner:anna',NULL,NULL,1800000000.0,1800000600.0,1800000000.0,NULL,1,0,'canary','e100fbce6f9245c43f0bdbc0b0fefbf8','',1800000030.0,NULL,NULL,NULL,'',1);
+INSERT INTO "predictions" VALUES(10,'p0000000000000000000000000000000009','served','lite0','leased',1,1000,5,0,1,'anna','owner:anna',NULL,NULL,1800000000.0,1800000600.0,1800000000.0,NULL,1,0,'canary','e100fbce3d424a2f2445727d7d044e78','',1800000030.0,NULL,NULL,NULL,'',1);
 INSERT INTO "predictions" VALUES(11,'p0000000000000000000000000000000010','served','lite0','queued',1,1000,5,0,2,'anna','owner:anna',NULL,NULL,1800000000.0,1800000600.0,NULL,NULL,0,0,NULL,NULL,'',NULL,NULL,NULL,NULL,'',1);
 CREATE TABLE reports (
 	tier TEXT NOT NULL, 
@@ -138,7 +138,7 @@ CREATE TABLE secrets (
 	value TEXT NOT NULL, 
 	PRIMARY KEY (name)
 );
-INSERT INTO "secrets" VALUES('ids','961b73d321b103180b47db87e447ce811031425de3d3c2ed7b719e1464da89de');
+INSERT INTO "secrets" VALUES('ids','a11a99a0e8c0d292bde55c410e7114f79dfe6b66acf5f4ac5b65f0444f60381b');
 CREATE TABLE serving (
 	tier TEXT NOT NULL, 
 	state TEXT NOT NULL, 
@@ -212,19 +212,19 @@ INSERT INTO "waiting" VALUES('served',1,0,1,0,0,0);
 INSERT INTO "waiting" VALUES('served',1,0,2,0,0,1);
 INSERT INTO "waiting" VALUES('served',2,0,1,28800000000,0,0);
 INSERT INTO "waiting" VALUES('served',2,0,2,28800000000,0,1);
-CREATE INDEX predictions_completed ON predictions (tier, completed_at) WHERE completed_at IS NOT NULL;
-CREATE INDEX predictions_holder ON predictions (job) WHERE status = 'leased';
 CREATE INDEX predictions_oldest ON predictions (tier, canary, accepted_at) WHERE status = 'queued';
 CREATE INDEX predictions_lease ON predictions (tier, lease_until) WHERE status = 'leased';
 CREATE UNIQUE INDEX predictions_key ON predictions (owner, idempotency_key, fingerprint) WHERE idempotency_key IS NOT NULL;
-CREATE INDEX predictions_listed ON predictions (owner, tier, status, accepted_at, seq) WHERE owner != 'anonymous';
 CREATE INDEX predictions_caller ON predictions (tier, caller, size) WHERE status = 'queued';
 CREATE INDEX predictions_queue ON predictions (tier, canary, priority, turn, accepted_at, seq, status) WHERE status = 'queued';
 CREATE INDEX predictions_deadline ON predictions (tier, deadline_at) WHERE status = 'queued';
-CREATE INDEX jobs_live ON jobs (opened_at) WHERE ended_at IS NULL;
+CREATE INDEX predictions_holder ON predictions (job) WHERE status = 'leased';
+CREATE INDEX predictions_completed ON predictions (tier, completed_at) WHERE completed_at IS NOT NULL;
+CREATE INDEX predictions_listed ON predictions (owner, tier, status, accepted_at, seq) WHERE owner != 'anonymous';
 CREATE INDEX jobs_model ON jobs (tier, model, ended_at);
-CREATE INDEX jobs_tier ON jobs (tier, ended_at);
+CREATE INDEX jobs_live ON jobs (opened_at) WHERE ended_at IS NULL;
 CREATE INDEX jobs_ended ON jobs (ended_at) WHERE ended_at IS NOT NULL;
+CREATE INDEX jobs_tier ON jobs (tier, ended_at);
 CREATE INDEX uses_until ON uses (until);
 CREATE TRIGGER predictions_inserted AFTER INSERT ON predictions WHEN new.completed_at IS NULL BEGIN
             INSERT INTO depths (tier, slot, queued, leased, bytes, turn, canary_queued, canary_leased)
