@@ -88,12 +88,15 @@ def site(cluster: Cluster, folder: Path, *sets: str) -> Iterator[Site]:
         found.remove()
 
 
-@pytest.fixture(scope="module", params=["one server on a volume", "two servers on PostgreSQL and S3"])
+ONE, TWO = "one server on a volume", "two servers on PostgreSQL and S3"
+
+
+@pytest.fixture(scope="module", params=[ONE, TWO])
 def there(
     request: pytest.FixtureRequest, own_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("models")
-    if request.param.startswith("one"):
+    if request.param == ONE:
         with site(own_cluster, folder) as found:
             yield found
     else:
@@ -176,6 +179,7 @@ def test_a_model_that_no_worker_can_load_opens_the_breaker_and_rollback_brings_t
     there.models.run("tag", there.first.reference, "live")
 
 
+@pytest.mark.parametrize("there", [ONE], indirect=True)
 def test_from_a_push_to_the_first_label(there: Site, tmp_path: Path) -> None:
     there.models.run("push", str(relabelled(there.source, tmp_path, "fresh", "before", unlike).path))
     there.deployment.upgrade("tiers.free.model.variant=fp32", "tiers.free.model.name=fresh")
