@@ -178,6 +178,20 @@ def test_what_a_tier_serves_is_kept(world: World) -> None:
     assert world.queue.serving().result() == {"free": Serving(CANARY)}
 
 
+def test_what_a_tier_serves_is_replaced_only_where_it_is_what_was_read(world: World) -> None:
+    first, second, third = Serving(SERVED), Serving(CANARY), Serving(SERVED, CANARY, 2.5)
+    assert not world.queue.serve("free", second, first).result()
+    assert world.queue.serving().result() == {}
+    changes = world.queue.models_changed().result()
+    assert world.queue.serve("free", first, Serving()).result(), "nothing was stored yet"
+    assert not world.queue.serve("free", third, second).result()
+    assert world.queue.serving().result() == {"free": first}
+    assert world.queue.models_changed().result() == changes + 1, "what changes nothing is no change"
+    assert world.queue.serve("free", second, first).result()
+    assert world.queue.serve("free", third).result()
+    assert world.queue.serving().result() == {"free": third}
+
+
 def test_what_a_server_of_another_version_wrote_is_read(world: World) -> None:
     """It may have fields that are not known here, and lack others."""
     main = {"reference": "a@1", "digest": "d", "runtime": "onnx", "variant": "int8", "since": 1.0, "colour": "red"}
