@@ -98,6 +98,23 @@ def test_a_model_that_is_built_anew_is_served_without_a_restart(models: Path, tm
         assert "exit code" not in found.log.read_text()
 
 
+def test_a_canary_answers_its_part_and_no_prediction_is_lost(models: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "models"
+    main, beside = build_like(models, folder), build_like(models, folder, "weeds", "Löwenzahn")
+    settings = [f"tiers.free.model.{key}" for key in ("name=flowers", "canary.name=weeds", "canary.percent=50")]
+    with service(folder, tmp_path / "state", settings) as found:
+        told = eventually(
+            lambda: found.get("/v1/tiers/free").json["model"]["canary"], 60, "it is live", lambda canary: canary["live"]
+        )
+        assert (told["reference"], told["percent"]) == (beside, 50)
+        answers = [found.post("free", CAT) for _ in range(24)]
+        assert [answer.status for answer in answers] == [200] * 24
+        # Of 24 ids none or all are the canary's once in 8,000,000 runs.
+        assert {answer.json["model"] for answer in answers} == {main, beside}
+        lanes = [(of["reference"], of["tiers"][0]["lane"]) for of in found.get("/v1/models").json["models"]]
+        assert lanes == [(main, "main"), (beside, "canary")]
+
+
 def test_a_variant_that_a_build_has_left_out_is_told_with_what_to_set(models: Path, tmp_path: Path) -> None:
     folder = tmp_path / "models"
     reference = build_like(models, folder)
