@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from model.description import RECORD, Model
 from tests.running import ROOT, Answer
@@ -43,10 +42,6 @@ class Models:
         command = [sys.executable, "-m", "server", "model", *words, *self._where]
         env = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
         return subprocess.run(command, env=env, capture_output=True, text=True, timeout=COMMAND_SECONDS, check=False)
-
-    def listed(self) -> dict[str, dict[str, Any]]:
-        """The models of the server, by reference."""
-        return {each["reference"]: each for each in json.loads(self.run("list", "--json"))["models"]}
 
 
 def push_untried(address: tuple[str, int], token: str, model: Model) -> None:
