@@ -2,22 +2,26 @@
 
 The worker is a process that gets its predictions over a channel, one picture each, from a server that always has more.
 The bare loop decodes the next batch in as many threads while the runtime classifies the one before; it has no channel,
-no leases and no JSON. Both take turns, so that what else the machine does meets both.
+no leases and no JSON. Both take turns, so that what else the machine does meets both. The processor time for a picture
+says more on a busy machine: the server's is not counted.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
+import json
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from statistics import median
 
+import psutil
 from websockets.exceptions import ConnectionClosed
 
 from benchmarks.picture import picture
@@ -27,6 +31,8 @@ WARM_UP_SECONDS = 3.0
 FRAME_PICTURES = 50  # of 150 KB each: a frame has at most 8 MiB
 TARGET = 0.85
 
+Figures = tuple[float, float]  # pictures per second, and seconds of processor time for a picture
+
 
 class Source:
     """Gives a worker as many predictions as it asks for, accepts all results, and counts them."""
@@ -34,13 +40,14 @@ class Source:
     def __init__(self, body: bytes, seconds: float) -> None:
         self._body, self._seconds = body, seconds
         self._numbers = itertools.count()
-        self.rate = 0.0
+        self.worker: psutil.Popen | None = None
+        self.figures: Figures = (0.0, 0.0)
 
     def visit(self, visit: Visit) -> None:
-        """Work until the time is over; then ``rate`` has the pictures per second after the warming up."""
+        """Work until the time is over; then ``figures`` has those after the warming up."""
         visit.say(renew=20, lost=[])
         self._give(visit, visit.first.get("credits", 0), [])
-        done, begin, end = 0, time.perf_counter() + WARM_UP_SECONDS, 0.0
+        done, begin, end, used = 0, time.perf_counter() + WARM_UP_SECONDS, 0.0, 0.0
         try:
             while True:
                 message = visit.hear()
@@ -50,14 +57,19 @@ class Source:
                     raise RuntimeError(f"a picture failed: {results}")
                 done += len(results) if end else 0
                 if not end and now >= begin and results:  # counting begins with an arrival, and ends with one
-                    begin, end = now, now + self._seconds
+                    begin, end, used = now, now + self._seconds, self._processor_time()
                 elif end and now >= end and results:
-                    self.rate = done / (now - begin)
+                    self.figures = done / (now - begin), (self._processor_time() - used) / done
                     visit.close(4410, "the measurement is over")
                     return
                 self._give(visit, message.get("credits", 0), [[one["id"], "accepted"] for one in results])
         except ConnectionClosed:
             return
+
+    def _processor_time(self) -> float:
+        assert self.worker is not None
+        times = self.worker.cpu_times()
+        return float(times.user + times.system)
 
     def _give(self, visit: Visit, many: int, outcomes: list[list[str]]) -> None:
         if not many and outcomes:
@@ -69,31 +81,33 @@ class Source:
             many, outcomes = many - some, []
 
 
-def through_worker(options: argparse.Namespace, body: bytes) -> float:
-    """Return the pictures per second of a worker process."""
+def through_worker(options: argparse.Namespace, body: bytes) -> Figures:
+    """Return the figures of a worker process."""
     source = Source(body, options.seconds)
     command = [sys.executable, "-m", "model", "work", "--model", options.model, "--runtime", "timm"]
     command += ["--device", options.device, "--batch", str(options.batch), "--models", str(options.models)]
     with serving(source.visit) as server:
         environment = {**os.environ, "TIERSERVE_SERVER": server.url, "TIERSERVE_TOKEN": "token"}
-        worker = subprocess.Popen([*command, "--max-predictions", "100000000"], env=environment)
+        worker = source.worker = psutil.Popen([*command, "--max-predictions", "100000000"], env=environment)
         try:
             server.results.get(timeout=options.seconds + 180)
             worker.wait(30)
         finally:
-            worker.kill()
-            worker.wait()
-    return source.rate
+            with suppress(psutil.NoSuchProcess):
+                worker.kill()
+                worker.wait()
+    return source.figures
 
 
-def bare_loop(options: argparse.Namespace, body: bytes) -> float:
-    """Return the pictures per second of a process that only decodes and classifies batches."""
+def bare_loop(options: argparse.Namespace, body: bytes) -> Figures:
+    """Return the figures of a process that only decodes and classifies batches."""
     command = [sys.executable, "-m", "benchmarks.batches", "--bare", *_arguments(options)]
     done = subprocess.run(command, input=body, stdout=subprocess.PIPE, check=True, timeout=options.seconds + 180)
-    return float(done.stdout)
+    rate, used = json.loads(done.stdout)
+    return rate, used
 
 
-def _bare(options: argparse.Namespace, body: bytes) -> float:
+def _bare(options: argparse.Namespace, body: bytes) -> Figures:
     from model.decoders import processors
     from model.images import load
     from model.runtimes.base import read_model
@@ -101,7 +115,7 @@ def _bare(options: argparse.Namespace, body: bytes) -> float:
 
     model, runtime = read_model(options.models / options.model), TimmRuntime()
     runtime.setup(model, "fp32", options.device)
-    done, begin, end = 0, time.perf_counter() + WARM_UP_SECONDS, 0.0
+    done, begin, end, used = 0, time.perf_counter() + WARM_UP_SECONDS, 0.0, 0.0
     with ThreadPoolExecutor(min(processors(), options.batch)) as pool:
 
         def decode() -> Iterator[object]:
@@ -113,9 +127,9 @@ def _bare(options: argparse.Namespace, body: bytes) -> float:
             done += len(runtime.predict(batch))  # type: ignore[arg-type]
             now = time.perf_counter()
             if not end and now >= begin:
-                done, begin, end = 0, now, now + options.seconds
+                done, begin, end, used = 0, now, now + options.seconds, time.process_time()
             elif end and now >= end:
-                return done / (now - begin)
+                return done / (now - begin), (time.process_time() - used) / done
 
 
 def _arguments(options: argparse.Namespace) -> list[str]:
@@ -135,15 +149,17 @@ def main() -> None:
     parser.add_argument("--bare", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.bare:
-        print(_bare(options, sys.stdin.buffer.read()))
+        print(json.dumps(_bare(options, sys.stdin.buffer.read())))
         return
-    body, ratios = picture(), []
-    print(f"{options.model}, timm on {options.device}, batches of {options.batch} at most, pictures/s")
+    body, ratios, times = picture(), [], []
+    print(f"{options.model}, timm on {options.device}, batches of {options.batch} at most")
     for _ in range(options.pairs):
-        bare, worker = bare_loop(options, body), through_worker(options, body)
+        (bare, bare_time), (worker, time_) = bare_loop(options, body), through_worker(options, body)
         ratios.append(worker / bare)
-        print(f"worker {worker:.1f}, bare loop {bare:.1f}, ratio {ratios[-1]:.2f}", flush=True)
-    print(f"median ratio {median(ratios):.2f}, target {TARGET}")
+        times.append(bare_time / time_)
+        print(f"pictures/s: worker {worker:.1f}, bare loop {bare:.1f}, ratio {ratios[-1]:.2f}; ", end="")
+        print(f"processor ms: {1000 * time_:.2f}, {1000 * bare_time:.2f}, ratio {times[-1]:.2f}", flush=True)
+    print(f"median ratio {median(ratios):.2f}, target {TARGET}; of processor times {median(times):.2f}")
 
 
 if __name__ == "__main__":
