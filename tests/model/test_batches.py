@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from model.batches import Batches
-from model.decoder import Decoder, DecoderUnavailable
+from model.decoder import Decoder, DecoderUnavailable, largest_need
 from model.decoders import Decoders, processors
 from model.desk import Desk
 from model.messages import Lease, News
@@ -156,14 +156,13 @@ def test_a_decoder_that_does_not_start_ends_the_batches(model: Model, monkeypatc
 
 
 def test_pictures_are_decoded_in_several_children_if_the_memory_holds_them(
-    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    limit = tmp_path / "memory.max"
-    monkeypatch.setattr("model.decoder.CGROUP_LIMITS", (str(limit),))
-    for gigabytes, children_most in ((100, 3), (2, 2), (0.1, 1)):
-        limit.write_text(str(int(gigabytes * 2**30)))
+    need = largest_need(model.preprocessing, 40_000_000)
+    for left, many in ((100 * need, 3), (5 * need // 2, 2), (need // 2, 1), (None, 3)):
+        monkeypatch.setattr("model.decoders.memory_left", lambda left=left: left)
         with closing(Decoders(model.preprocessing, 40_000_000, 20, threads=3)) as decoders:
-            assert len(decoders._all) == children_most
+            assert len(decoders._all) == many
 
 
 def test_a_container_with_fewer_processors_decodes_in_fewer_threads(
