@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 START_SECONDS = 60.0
 ANSWER_SECONDS = 60.0
-MODEL = "tf_efficientnet_lite0@0f1e2d3c"  # what a test in the place of a worker says it has loaded
+MODEL = "tf_efficientnet_lite0@0f1e2d3c"  # what a test in the place of a worker says, whose Job has no model
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +173,13 @@ def alive(pid: int) -> bool:
 def models_directory() -> Path:
     """The directory of the default models, whether they are built or not."""
     return Path(os.environ.get("TIERSERVE_MODELS", ROOT / ".tierserve" / "models"))
+
+
+@cache
+def default_model() -> str:
+    """``NAME@VERSION`` of what the tier free serves unless it is told otherwise, and so what its workers say."""
+    record = json.loads((models_directory() / "tf_efficientnet_lite0" / "model.json").read_bytes())
+    return f"{record['name']}@{record['version']}"
 
 
 def lacking(what: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from tests.channel import Channel, Lease, Refused
 from tests.e2e.deployment import RELEASE, Deployment
 from tests.e2e.pictures import CAT
-from tests.running import MODEL, Answer
+from tests.running import Answer, default_model
 
 LEASE_SECONDS = 60.0
 FORGED = {"labels": [{"label": "forged", "score": 1.0}]}
@@ -53,5 +53,5 @@ class Internal:
 
 def forged(held: Lease) -> dict[str, Any]:
     """A result for a leased prediction."""
-    named = {"id": held["id"], "token": held["token"], "model": MODEL}
+    named = {"id": held["id"], "token": held["token"], "model": default_model()}
     return {**named, "results": [FORGED], "predict_ms": 1}

@@ -10,7 +10,7 @@ from websockets.exceptions import WebSocketException
 
 from tests.channel import Channel, Closed, Refused
 from tests.faults.fault import Fault
-from tests.running import MODEL
+from tests.running import default_model
 
 LIARS = 8
 
@@ -105,5 +105,5 @@ class Forgery(Fault):
         facts = {"job": channel.token.split(".")[1], "id": prediction, "token": token, "score": 1.0, "forged": True}
         number = history.call("forger", "complete", **facts)
         result = {"id": prediction, "token": token, "results": [{"labels": [{"label": "forged", "score": 1.0}]}]}
-        outcome = channel.complete([{**result, "model": MODEL, "predict_ms": 1}])[0]
+        outcome = channel.complete([{**result, "model": default_model(), "predict_ms": 1}])[0]
         history.answer(number, status=200, outcome=outcome)

@@ -20,7 +20,7 @@ from tests.faults.actor import Actor
 from tests.faults.history import History
 from tests.faults.pictures import Pictures, digest
 from tests.faults.world import Doors
-from tests.running import MODEL
+from tests.running import default_model
 
 HELD_MOST = 8
 RENEW_SECONDS = 0.3  # a server hangs up on a worker that is silent for a lease's length, which is a second
@@ -218,7 +218,7 @@ class Hand(Actor):
     @staticmethod
     def _result(held: Held) -> dict[str, Any]:
         results = [{"labels": [{"label": held.label, "score": held.score}]}]
-        return {**held.pair, "results": results, "model": MODEL, "predict_ms": 1.0}
+        return {**held.pair, "results": results, "model": default_model(), "predict_ms": 1.0}
 
     def _call(self, what: str, held: Held, **facts: Any) -> int:
         return self._history.call(self.name, what, job=_job(held.worker), id=held.id, token=held.token, **facts)

@@ -17,6 +17,7 @@ from tests.faults.databases import Database
 from tests.faults.history import History
 from tests.faults.world import World
 from tests.faults.zygote import Zygote
+from tests.running import default_model
 from tests.server.http.http_site import completion
 from tests.service.pictures import CAT
 from tests.waiting import eventually
@@ -42,7 +43,7 @@ def test_33_a_result_of_fifty_megabytes_is_refused_and_the_lease_stays(begin: Be
     assert world.get(f"/v1/predictions/{key}").json["status"] == "leased"
     with Channel(channel_url(world), channel.token) as again:
         assert again.hold([lease]) == []
-        assert again.complete([completion(lease)]) == ["accepted"]
+        assert again.complete([completion(lease, model=default_model())]) == ["accepted"]
 
 
 def channel_url(world: World) -> str:

@@ -20,7 +20,7 @@ from tests.faults.conftest import Begin, work_in
 from tests.faults.evidence import disk
 from tests.faults.small_disk import small_disk
 from tests.faults.world import World
-from tests.running import Answer, Client, lacking
+from tests.running import Answer, Client, default_model, lacking
 from tests.server.http.http_site import assert_problem, completion
 from tests.service.pictures import CAT
 from tests.service.test_metrics import Series
@@ -105,7 +105,7 @@ def labelled(world: World) -> None:
     with work_in(world) as channel:
         channel.grant(1)
         (one,) = channel.lease()
-        assert channel.complete([completion(one)]) == ["accepted"]
+        assert channel.complete([completion(one, model=default_model())]) == ["accepted"]
 
 
 def blobs(world: World) -> set[str]:

@@ -27,7 +27,7 @@ from tests.faults.test_full_disk import unwritable
 from tests.faults.world import World
 from tests.faults.zygote import Zygote
 from tests.postgres import need_postgres
-from tests.running import Answer, Client, lacking
+from tests.running import Answer, Client, default_model, lacking
 from tests.server.http.http_site import completion
 from tests.service.pictures import CAT
 from tests.service.test_classify import is_cat
@@ -74,7 +74,7 @@ def channel_in(world: World) -> Channel:
 
 def finish(channel: Channel, count: int) -> None:
     leases = lease(channel, count)
-    assert channel.complete([completion(one) for one in leases]) == ["accepted"] * count
+    assert channel.complete([completion(one, model=default_model()) for one in leases]) == ["accepted"] * count
 
 
 def lease(channel: Channel, count: int) -> Sequence[Lease]:
@@ -121,13 +121,13 @@ def test_46_a_server_killed_with_a_full_lobby_forgets_what_it_promised_nobody(be
         world.end(signal.SIGKILL)
         assert all(broken(call) for call in calls)
     with pytest.raises(Closed):
-        channel.complete([completion(one) for one in held])
+        channel.complete([completion(one, model=default_model()) for one in held])
     channel.close()
     assert on_disk(world) == (1, 0)
     world.start(real=False)
     assert world.wait_up()
     with channel_in(world) as anew:
-        assert anew.complete([completion(one) for one in held]) == ["unknown"]
+        assert anew.complete([completion(one, model=default_model()) for one in held]) == ["unknown"]
     world.end(signal.SIGTERM)
     assert on_disk(world) == (2, 0)
 
@@ -145,7 +145,7 @@ def test_47_a_caller_that_hangs_up_in_the_lobby_is_not_worked_for(begin: Begin) 
         waiting(world, 0)
         channel.grant(5)
         assert channel.lease(5, 0.5) == []
-        assert channel.complete([completion(begun)]) == ["accepted"]
+        assert channel.complete([completion(begun, model=default_model())]) == ["accepted"]
         assert world.get(f"/v1/predictions/{begun['id']}").json["status"] == "succeeded"
     world.end(signal.SIGTERM)
     assert on_disk(world) == (2, 0)
@@ -159,7 +159,7 @@ def test_48_results_that_cannot_be_committed_are_told_and_leave_nothing(begin: B
     with channel_in(world) as channel, callers(world, 3) as calls:
         leases = lease(channel, 3)
         with unwritable(world, error):
-            assert channel.complete([completion(one) for one in leases]) == 3 * ["accepted"]
+            assert channel.complete([completion(one, model=default_model()) for one in leases]) == 3 * ["accepted"]
             for call in calls:
                 answer = call.result(SECONDS)
                 assert answer.status == 503
@@ -167,7 +167,7 @@ def test_48_results_that_cannot_be_committed_are_told_and_leave_nothing(begin: B
                 assert answer.json["code"] in ("storage_unavailable", "disk_full", "outcome_unknown")
         for one in leases:
             assert world.get(f"/v1/predictions/{one['id']}").status == 404
-        assert set(channel.complete([completion(one) for one in leases])) == {"unknown"}
+        assert set(channel.complete([completion(one, model=default_model()) for one in leases])) == {"unknown"}
         eventually(lambda: world.get("/readyz").status, SECONDS, "it has healed", lambda status: status == 200)
         with callers(world, 1) as (call,):
             finish(channel, 1)
@@ -196,7 +196,7 @@ def test_49_a_lobby_outlasts_a_database_that_is_away(models: Path, tmp_path: Pat
             where.server.start()
             ready(world, 200)
             leases += channel.lease(3 - len(leases))
-            assert channel.complete([completion(one) for one in leases]) == 3 * ["accepted"]
+            assert channel.complete([completion(one, model=default_model()) for one in leases]) == 3 * ["accepted"]
             ends = [call.result(SECONDS) for call in calls]
             assert [end.status for end in ends] == 3 * [200]
             for end in ends:
@@ -246,6 +246,6 @@ def test_51_a_channel_that_breaks_in_a_frame_costs_no_attempt(begin: Begin, seed
                 with work_in(world) as channel:
                     (one,) = lease(channel, 1)
                     assert len(one["blob"]) > len(LARGE)
-                    assert channel.complete([completion(one)]) == ["accepted"]
+                    assert channel.complete([completion(one, model=default_model())]) == ["accepted"]
                 answer = call.result(SECONDS)
     assert (answer.status, answer.json["attempts"]) == (200, 1)

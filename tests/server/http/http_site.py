@@ -404,10 +404,10 @@ def failed(error: QueueError) -> Future[Any]:
     return future
 
 
-def completion(prediction: dict[str, Any], results: Sequence[Any] = LABELS) -> dict[str, Any]:
-    """The results of a prediction, as a worker hands them in."""
+def completion(prediction: dict[str, Any], results: Sequence[Any] = LABELS, model: str = MODEL) -> dict[str, Any]:
+    """The results of a prediction, as a worker with this model hands them in."""
     named = {"id": prediction["id"], "token": prediction["token"]}
-    return {**named, "model": MODEL, "results": list(results), "predict_ms": 8}
+    return {**named, "model": model, "results": list(results), "predict_ms": 8}
 
 
 def assert_problem(answer: Answer, status: int, code: str) -> None:
