@@ -213,24 +213,8 @@ def test_values_that_the_api_server_refuses_are_not_taken_up(deployment: Deploym
     refused(deployment, pattern, *(f"tiers.free.job.tolerations[0].{pair}" for pair in toleration))
 
 
-def test_a_model_that_is_not_in_the_image(deployment: Deployment) -> None:
-    with deployment.changed("tiers.spare.model.name=none-such"):
-        eventually(
-            lambda: deployment.tier("spare")["model"]["name"],
-            SPREAD_SECONDS,
-            "the other model is in force",
-            lambda name: name == "none-such",
-        )
-        deployment.idle("spare")
-        with deployment.watching("spare", "jobs") as watch:
-            key = deployment.submit("spare", CAT)
-            reason = told(deployment, "spare", key, THREE_OR_MORE + r".*none-such")
-            began = counted(reason, watch)
-            tell(f"model none-such: {reason}")
-            work(deployment, *TIERS)
-        assert len(deployment.jobs("spare")) >= len(began), "failed ones can be looked at"
-    assert deployment.ended(key, MENDED_SECONDS)["status"] == "succeeded"
-    deployment.kubectl("delete", "jobs", "--all", namespace=namespace("spare"))
+def test_a_model_that_is_neither_in_the_store_nor_in_the_image_is_refused(deployment: Deployment) -> None:
+    refused(deployment, "tier spare cannot serve none-such: .*tierserve model push", "tiers.spare.model.name=none-such")
 
 
 def test_an_image_that_does_not_exist(deployment: Deployment) -> None:

@@ -185,12 +185,16 @@ def test_a_head_must_come_quickly_even_if_it_keeps_coming(site: Site, monkeypatc
 
 
 def dripped(connection: socket.socket) -> bytes:
-    """Send one more byte of a head, and return what the server has sent until now."""
-    connection.sendall(b"G")
+    """Return what the server has sent until now; if that is nothing, send one more byte of a head.
+
+    In this order: a byte that comes after the server has hung up resets the connection, and the next send would fail.
+    """
     connection.setblocking(False)
     try:
         return connection.recv(65536)
     except BlockingIOError:
+        connection.settimeout(ANSWER_SECONDS)
+        connection.sendall(b"G")
         return b""
     finally:
         connection.settimeout(ANSWER_SECONDS)
