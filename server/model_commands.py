@@ -38,6 +38,14 @@ def _asking(state: Path, url: str | None, admin_token_file: Path | None) -> Iter
         yield models
 
 
+def _interrupt(*_: object) -> None:
+    """Take SIGTERM for SIGINT, of which asyncio has a handler that ends its tasks in good order."""
+    handler = signal.getsignal(signal.SIGINT)
+    if not callable(handler):  # a shell that does not wait for the command has SIGINT ignored
+        raise KeyboardInterrupt
+    handler(signal.SIGINT, None)
+
+
 def _run(*words: str) -> NoReturn:
     """Become ``python -m model``: the server never imports what runs models."""
     # -P: no folder `model` of the caller's.
@@ -99,7 +107,7 @@ def push(
     from client.models import show_pushed
 
     _need("numpy", "runtime of models, with which a push tries them", "worker")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the trials end, too
+    signal.signal(signal.SIGTERM, _interrupt)  # so that the trials end, too
     with _asking(state, url, admin_token_file) as models:
         try:
             pushed = models.push(directory, tags, only)
@@ -120,7 +128,7 @@ def pull(
     """Download a model of the store into the folder of models DIR."""
     from client.models import show_pulled
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that nothing unfinished is left
+    signal.signal(signal.SIGTERM, _interrupt)  # so that nothing unfinished is left
     with _asking(state, url, admin_token_file) as models:
         show_pulled(*models.pull(reference, folder), as_json)
 
