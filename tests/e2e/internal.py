@@ -9,7 +9,7 @@ from typing import Any
 from tests.channel import Channel, Lease, Refused
 from tests.e2e.deployment import RELEASE, Deployment
 from tests.e2e.pictures import CAT
-from tests.running import Answer, default_model
+from tests.running import Answer
 
 LEASE_SECONDS = 60.0
 FORGED = {"labels": [{"label": "forged", "score": 1.0}]}
@@ -50,8 +50,7 @@ class Internal:
                 return found[0]
         raise AssertionError(f"nothing of {tier} was leased within {LEASE_SECONDS:g} s")
 
-
-def forged(held: Lease) -> dict[str, Any]:
-    """A result for a leased prediction."""
-    named = {"id": held["id"], "token": held["token"], "model": default_model()}
-    return {**named, "results": [FORGED], "predict_ms": 1}
+    def forged(self, tier: str, held: Lease) -> dict[str, Any]:
+        """A result for a prediction that was leased in the place of the tier's worker."""
+        named = {"id": held["id"], "token": held["token"], "model": self._deployment.tier(tier)["model"]["reference"]}
+        return {**named, "results": [FORGED], "predict_ms": 1}

@@ -13,7 +13,7 @@ from tests.cluster.cluster import Cluster
 from tests.e2e.clients import Clients, asking, at_work
 from tests.e2e.deployment import NAMESPACE, RELEASE, SERVERS, TIERS, Deployment, deploy
 from tests.e2e.figures import tell
-from tests.e2e.internal import Internal, forged
+from tests.e2e.internal import Internal
 from tests.e2e.kept import Crowd
 from tests.e2e.pictures import CAT
 from tests.e2e.processes import cut_off, send, stilled
@@ -141,7 +141,7 @@ def test_what_one_server_leased_out_another_takes_back(own_cluster: Cluster, dep
                 held = lender.leased("premium", channel)
             with taker.channel(token) as channel:
                 assert channel.hold([held]) == []
-                assert channel.complete([forged(held)]) == ["accepted"]
+                assert channel.complete([taker.forged("premium", held)]) == ["accepted"]
             assert deployment.ended(held["id"])["results"][0]["labels"][0]["label"] == "forged"
 
 

@@ -16,7 +16,7 @@ from tests.cluster.cluster import Cluster
 from tests.cluster.shell import ClusterError
 from tests.e2e.deployment import NAMESPACE, RELEASE, TIERS, Deployment, deploy
 from tests.e2e.figures import tell
-from tests.e2e.internal import Internal, forged
+from tests.e2e.internal import Internal
 from tests.e2e.pictures import CAT
 from tests.e2e.processes import send, stilled
 from tests.e2e.rights import Right, audited, granted, may, right
@@ -248,10 +248,10 @@ def test_a_worker_hands_in_for_its_own_tier_and_job_alone(
         held = internal.leased("premium", premium)
         assert free.hold([held]) == [held["id"]]
         free.release([held])
-        assert free.complete([forged(held)]) == ["unknown"]
+        assert free.complete([internal.forged("premium", held)]) == ["unknown"]
         found = deployment.prediction(held["id"])
         assert (found["status"], found["results"]) == ("leased", [])
-        assert premium.complete([forged(held)]) == ["accepted"]
+        assert premium.complete([internal.forged("premium", held)]) == ["accepted"]
     assert deployment.ended(held["id"])["results"][0]["labels"][0]["label"] == "forged"
 
 
