@@ -16,6 +16,7 @@ from server.access.operators import AdminToken
 from server.access.workers import Credentials
 from server.blobs import Blobs, Files
 from server.engines.base import Engine, Pod
+from server.http.crews import Crews
 from server.http.rates import Rates
 from server.http.silence import Silence
 from server.http.slow_bodies import SlowBodies
@@ -89,6 +90,7 @@ class Services:
     views: Recent[dict[str, TierView]]
     paces: RecentByName[Pace]
     strikes: RecentByName[Strikes]
+    crews: Crews
     pods: Recent[Sequence[Pod]]
     models: Recent[Mapping[str, Record]]
     serving: ServingView
@@ -180,6 +182,7 @@ class Services:
             views=Recent(queue.views, recent_seconds),
             paces=RecentByName(queue.pace, shown_seconds),
             strikes=RecentByName(queue.strikes, shown_seconds),
+            crews=Crews(queue, lobby.book.held, serving.of, clock, 2 * recent_seconds),
             pods=Recent(pods, shown_seconds),
             models=Recent(records, recent_seconds),
             serving=serving,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import astuple, dataclass, replace
 
 from server.engines.base import Room
-from server.queue import Depth, Strikes
+from server.queue import Breaker, Depth, Strikes
 
 HUNG_SECONDS = 1.0
 BREAKER_STRIKES = 3
@@ -53,6 +53,8 @@ class Plan:
     """Why a waiting prediction waits; empty when none does."""
     healthy: bool = True
     """Whether the latest Jobs were of use."""
+    breaker: Breaker | None = None
+    """None if they were."""
     canary: Plan | None = None
     crowded: bool = False
     """Whether the canary has no Job and gets none unless one of several main ones makes room."""
@@ -81,7 +83,7 @@ def _for_one(now: float, demand: Demand) -> Plan:
     canary, room = demand.canary, demand.room.jobs
     if canary is None:
         return _of_model(now, demand, room)
-    absent = canary.running == 0 and _rest(now, canary.strikes) <= 0
+    absent = canary.running == 0 and _rested_at(canary.strikes) <= now
     main = _of_model(now, demand, max(0, room - 1) if absent and demand.running else room)
     wanted = canary.proving or canary.depth.queued > 0
     second = _of_model(now, canary, room - main.starts)
@@ -94,13 +96,15 @@ def _of_model(now: float, demand: Demand, room: int) -> Plan:
     An idle Job takes a prediction within milliseconds. If one has waited for ``HUNG_SECONDS``, the Jobs that look idle
     hang, and are not counted on.
     """
-    healthy = not demand.resting
-    if not healthy and (seconds := _rest(now, demand.strikes)) > 0:
-        return Plan(0, _resting(demand, seconds), healthy)
+    healthy, breaker = not demand.resting, None
+    if not healthy:
+        breaker = Breaker(demand.strikes.count, _rested_at(demand.strikes))
+        if (seconds := breaker.retry_at - now) > 0:
+            return Plan(0, _resting(demand, seconds), healthy, breaker)
     depth, running, starting = demand.depth, demand.running, demand.starting
     proof = 1 if demand.proving and not running else 0
     if not depth.queued and not proof:
-        return Plan(0, "", healthy)
+        return Plan(0, "", healthy, breaker)
     waited = now - depth.oldest if depth.oldest is not None else 0.0
     # At least so many are idle: ``leased`` counts predictions, and a busy Job may hold several.
     idle = max(0, running - starting - depth.leased) if waited < HUNG_SECONDS else 0
@@ -111,7 +115,7 @@ def _of_model(now: float, demand: Demand, room: int) -> Plan:
     else:
         workers = f"{running} worker{'' if running == 1 else 's'} busy" if running else "no worker runs"
         reason = f"{workers}; {demand.room.reason}"
-    return Plan(starts, f"{reason}: {demand.held_up}" if demand.held_up else reason, healthy)
+    return Plan(starts, f"{reason}: {demand.held_up}" if demand.held_up else reason, healthy, breaker)
 
 
 def obstacle(canary: Demand) -> str:
@@ -137,8 +141,8 @@ def breaker_seconds(strikes: int) -> float:
     return 0.0 if strikes < BREAKER_STRIKES else min(BREAKER_MOST, BREAKER_FIRST * 2.0 ** (strikes - BREAKER_STRIKES))
 
 
-def _rest(now: float, strikes: Strikes) -> float:
-    return (strikes.last_ended_at or 0.0) + breaker_seconds(strikes.count) - now
+def _rested_at(strikes: Strikes) -> float:
+    return (strikes.last_ended_at or 0.0) + breaker_seconds(strikes.count)
 
 
 def _resting(demand: Demand, seconds: float) -> str:

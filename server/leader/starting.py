@@ -207,6 +207,7 @@ class Starting:
             room=room.jobs,
             quota=room.quota,
             healthy=planned.healthy,
+            breaker=planned.breaker,
             reason=reason,
             caution=self._of_tier(tier, lambda: self._engine.caution(tier)),
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import bisect
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
@@ -230,6 +230,11 @@ class Book:
         entries = (*self.worked_on.values(), *self.keeping.values())
         sizes = [one.submission.size for one in entries if one.hold and one.hold.job == job]
         return Beside(len(sizes), sum(sizes))
+
+    def held(self) -> Counter[str]:
+        """How many of the entries each Job holds."""
+        entries = (*self.worked_on.values(), *self.keeping.values())
+        return Counter(one.hold.job for one in entries if one.hold)
 
     def _count_waiting(self, entry: Entry, more: int) -> None:
         one = entry.submission

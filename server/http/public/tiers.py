@@ -6,12 +6,16 @@ from dataclasses import asdict
 from http import HTTPStatus
 from typing import Any
 
+from server.access.keys import time_text
 from server.engines.base import EngineError
+from server.http.crews import LiveJob
 from server.http.public.base import PublicHandler
 from server.http.public.served import model_of
 from server.problems import Problem
 from server.queue import NEVER_SEEN
 from server.settings.records import Tier
+
+JOBS = 100  # live ones of a tier that are told
 
 
 class TiersHandler(PublicHandler):
@@ -38,11 +42,15 @@ class TiersHandler(PublicHandler):
             "queued": depth.queued if depth else 0,
             "predicting": depth.leased if depth else 0,
             "queue_bytes": depth.bytes if depth else 0,
+            "oldest_at": time_text(depth.oldest if depth else None),
             "workers": view.running,
+            "starting": view.starting,
+            "jobs": [_job(one) for one in (await services.crews.get()).get(tier.name, ())[:JOBS]],
             "room": view.room,
             "quota": {name: asdict(usage) for name, usage in view.quota.items()},
             "reason": view.reason,
             "caution": view.caution,
+            "breaker": view.breaker and {"strikes": view.breaker.strikes, "retry_at": time_text(view.breaker.retry_at)},
             "wait_seconds": {"sample": pace.sample, "p50": pace.wait_p50, "p95": pace.wait_p95},
             "limits": {
                 "queued": tier.limits.queue,
@@ -55,6 +63,20 @@ class TiersHandler(PublicHandler):
             "waits": {"sync": tier.waits.sync, "queue": tier.waits.queue, "results": tier.waits.results},
             "url": f"/img-classification/{tier.name}",
         }
+
+
+def _job(job: LiveJob) -> dict[str, Any]:
+    return {
+        "name": job.name,
+        "state": job.state,
+        "stage": None,
+        "node": None,
+        "model": job.model.partition(" ")[0] or None,
+        "opened_at": time_text(job.opened_at),
+        "since": time_text(job.since),
+        "predictions": job.predictions,
+        "reason": job.reason,
+    }
 
 
 class TierHandler(TiersHandler):

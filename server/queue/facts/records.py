@@ -257,12 +257,21 @@ class Strikes:
 
 
 @dataclass(frozen=True, slots=True)
+class Breaker:
+    """How many of the latest Jobs in a row were of no use, and when the next one may start."""
+
+    strikes: int
+    retry_at: float
+
+
+@dataclass(frozen=True, slots=True)
 class TierView:
     """What the leader last saw of a tier.
 
     ``running`` counts its live Jobs, the ``starting`` ones among them, which have not asked for work yet; ``room`` says
     how many more the engine would take. ``quota`` is by resource. ``healthy`` tells whether Jobs could be started;
     ``reason`` says why not, or why a prediction waits. ``caution`` says what is wrong although Jobs can run.
+    ``breaker`` is None unless the latest Jobs of the main model were of no use.
     ``seen_at`` is when that was reported, None when it never was.
     """
 
@@ -273,6 +282,7 @@ class TierView:
     healthy: bool = False
     reason: str = "no server has looked at this tier yet"
     caution: str = ""
+    breaker: Breaker | None = None
     seen_at: float | None = None
 
 

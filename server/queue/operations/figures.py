@@ -8,7 +8,7 @@ from dataclasses import asdict
 
 import sqlalchemy as sa
 
-from server.queue.facts.records import Depth, Lane, Pace, TierView
+from server.queue.facts.records import Breaker, Depth, Lane, Pace, TierView
 from server.queue.facts.states import Status
 from server.queue.operations.intake import oldest, oldest_of
 from server.queue.operations.moves import bind
@@ -93,7 +93,8 @@ def _view(text: str, at: float) -> TierView:
     """Read only the fields that are known here: a server of another version may have written others."""
     told = {name: value for name, value in json.loads(text).items() if name in TierView.__slots__}
     quota = {name: Usage(of["hard"], of["used"]) for name, of in told.pop("quota", {}).items()}
-    return TierView(**told, quota=quota, seen_at=at)
+    breaker = told.pop("breaker", None)
+    return TierView(**told, quota=quota, breaker=breaker and Breaker(**breaker), seen_at=at)
 
 
 def quantile(values: Sequence[float], share: float) -> float | None:

@@ -18,6 +18,13 @@ STRIKES_READ = 100  # latest ended Jobs that are looked at: no breaker counts fu
 
 _p, _j = predictions.c, jobs.c
 _LIVE = sa.select(*(_j[field.name] for field in fields(JobRow))).where(_j.ended_at.is_(None)).order_by(_j.opened_at)
+_holds = (
+    sa.select(sa.func.count())
+    .where(_p.job == _j.name, _p.status == literal(Status.LEASED))
+    .correlate(jobs)
+    .scalar_subquery()
+)
+_LOADS = _LIVE.add_columns(_holds.label("held"))
 _given = [_j.name, _j.tier, _j.run, _j.model, _j.opened_at]
 # One statement looks and inserts; how many rows it wrote tells whether the name was free. An INSERT that the tables
 # refuse would undo the whole transaction, which other operations share.
@@ -84,6 +91,12 @@ class Jobs(Operations):
     def jobs(self, tx: Transaction) -> list[JobRow]:
         """The Jobs that are not over, oldest first."""
         return [JobRow(**row._asdict()) for row in tx.rows(_LIVE)]
+
+    @read
+    def loads(self, tx: Transaction) -> list[tuple[JobRow, int]]:
+        """The Jobs that are not over, oldest first, each with how many predictions of the table it holds."""
+        rows = [row._asdict() for row in tx.rows(_LOADS)]
+        return [(JobRow(**{name: value for name, value in row.items() if name != "held"}), row["held"]) for row in rows]
 
     @read
     def strikes(self, tx: Transaction, tier: str, model: str = "") -> Strikes:

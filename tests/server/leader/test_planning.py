@@ -8,7 +8,7 @@ import pytest
 
 from server.engines.base import Room
 from server.leader.planning import Demand, Plan, breaker_seconds, lanes, obstacle, plan
-from server.queue import Depth, Lane, Strikes
+from server.queue import Breaker, Depth, Lane, Strikes
 
 NOW = 100.0
 FULL = "quota cpu: 2 of 2 used, a worker takes 1"
@@ -87,13 +87,14 @@ def test_one_tier(
                 "the last 3 workers ended without taking work; the next one starts in 6 s; "
                 "the last one said: exit code 1",
                 healthy=False,
+                breaker=Breaker(3, NOW + 6),
             ),
         ),
         (  # after the rest one is tried
             demand(queued=9, pace=4, strikes=Strikes(3, "exit code 1", NOW - 10)),
-            Plan(1, "a worker is starting", healthy=False),
+            Plan(1, "a worker is starting", healthy=False, breaker=Breaker(3, NOW)),
         ),
-        (demand(strikes=Strikes(3, "exit code 1", NOW - 10)), Plan(0, "", healthy=False)),
+        (demand(strikes=Strikes(3, "exit code 1", NOW - 10)), Plan(0, "", healthy=False, breaker=Breaker(3, NOW))),
     ],
 )
 def test_why_it_waits_and_how_it_is(asked: Demand, planned: Plan) -> None:

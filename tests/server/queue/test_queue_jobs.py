@@ -39,6 +39,21 @@ def test_a_job_is_known_from_before_its_start_to_its_end(world: World) -> None:
     assert [row.name for row in world.queue.jobs().result()] == ["second"]
 
 
+def test_what_a_live_job_holds_is_counted(world: World) -> None:
+    world.job("idle")
+    world.job("over")
+    for _ in range(3):
+        world.submit()
+    first, _ = world.lease(most=2)
+    world.lease("over")
+    world.queue.end_job("over", "").result()
+    assert [(row.name, many) for row, many in world.queue.loads().result()] == [("job", 2), ("idle", 0)]
+    world.complete(first)
+    assert [(row, many) for row, many in world.queue.loads().result()] == [
+        (row, many) for row, many in zip(world.queue.jobs().result(), (1, 0), strict=True)
+    ]
+
+
 def test_a_job_row_tells_when_its_worker_asked_and_got_work(world: World) -> None:
     start = world.clock.now
     world.clock.advance(1)

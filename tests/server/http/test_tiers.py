@@ -1,0 +1,65 @@
+"""What is told of the tiers: their live Jobs, what waits, and their breakers."""
+
+from __future__ import annotations
+
+from server.access.keys import time_text
+from server.http.crews import BUSY_SECONDS, OUTDATED
+from server.queue import Breaker, Served, Serving, TierView
+from tests.server.http.http_site import ANSWER_SECONDS, Site
+
+SERVED = Served("flowers@11111111", "1" * 64, "onnx", "int8", 0.0)
+
+
+def test_the_tiers_tell_their_live_jobs(site: Site) -> None:
+    site.serve("free", Serving(main=SERVED))
+    site.job("new", model=SERVED.key)
+    working, old = site.job("working"), site.job("old", model="x@1 onnx/fp32")
+    opened = time_text(site.clock.now)
+    site.worker(old).hold()
+    site.clock.now += 1
+    for _ in range(3):
+        site.submit()
+    site.lease(working, most=2)
+    site.clock.now += 5
+    (free, premium) = site.get("/v1/tiers").json["tiers"]
+    told = {job["name"]: job for job in free["jobs"]}
+    assert (list(told), premium["jobs"]) == (["new", "working", "old"], [])
+    assert told["new"] == {
+        "name": "new",
+        "state": "starting",
+        "stage": None,
+        "node": None,
+        "model": SERVED.reference,
+        "opened_at": opened,
+        "since": opened,
+        "predictions": 0,
+        "reason": "",
+    }
+    assert (told["working"]["state"], told["working"]["predictions"], told["working"]["model"]) == ("busy", 2, None)
+    assert told["working"]["since"] == time_text(site.clock.now - 5)
+    assert (told["old"]["state"], told["old"]["reason"]) == ("leaving", OUTDATED)
+    assert free["oldest_at"] == time_text(site.clock.now - 5)
+    assert premium["oldest_at"] is None
+
+
+def test_a_worker_is_idle_a_moment_after_its_last_work(site: Site) -> None:
+    token = site.job()
+    site.submit()
+    (one,) = site.lease(token)
+    assert site.complete(one, token) == ["accepted"]
+
+    def state() -> str:
+        (job,) = site.get("/v1/tiers").json["tiers"][0]["jobs"]
+        return str(job["state"])
+
+    assert state() == "busy"
+    site.clock.now += BUSY_SECONDS
+    assert state() == "idle"
+
+
+def test_the_tiers_tell_when_a_breaker_lets_the_next_worker_start(site: Site) -> None:
+    view = TierView(running=2, starting=1, breaker=Breaker(3, site.clock.now + 10))
+    site.queue.report("free", view).result(ANSWER_SECONDS)
+    free, premium = site.get("/v1/tiers").json["tiers"]
+    assert free["breaker"] == {"strikes": 3, "retry_at": time_text(site.clock.now + 10)}
+    assert (free["starting"], premium["breaker"]) == (1, None)
