@@ -203,6 +203,7 @@ class Server:
         """Answer the waiting clients, end the workers, close everything. Nothing that was accepted is lost."""
         loop = asyncio.get_running_loop()
         self.services.wakeups.drain()
+        self.services.streams.drain()
         self.services.handout.stop()
         self._public.stop()
         self._leader.stop()

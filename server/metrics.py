@@ -169,10 +169,12 @@ class Metrics:
         *,
         in_force: bool,
         accepting: bool,
+        streams: int,
     ) -> bytes:
         """Return all metrics in the format ``CONTENT_TYPE``; ``tiers`` is None when the queue could not be read.
 
-        ``disks`` has the free bytes of each disk; ``accepting``: whether the storage takes new work.
+        ``disks`` has the free bytes of each disk; ``accepting``: whether the storage takes new work;
+        ``streams``: how many event streams are open.
         """
         for tier in tiers or ():
             self._accepted.labels(tier)
@@ -186,6 +188,7 @@ class Metrics:
             _gauge("tierserve_queue_readable", "1 when the queue's figures could be read.", tiers is not None),
             _gauge("tierserve_settings_in_force", "1 when the files as they are now are what counts.", in_force),
             _gauge("tierserve_storage_accepting", "1 when the storage takes new work.", accepting),
+            _gauge("tierserve_event_streams_open", "Event streams that are open.", streams),
             _labelled("tierserve_disk_free_bytes", "Bytes that a disk has left.", "disk", disks),
             _labelled(
                 "tierserve_busiest_owners_predictions",

@@ -33,6 +33,8 @@ HEAD_SECONDS = 5.0  # from the first byte of a head to its last
 TAKING_SECONDS = 60.0  # in which a client takes nothing of an answer that is being sent
 # A connection that is closed while its client still sends is reset, and the client may lose the answer.
 LINGER_SECONDS, LINGER_BYTES = 2.0, 1024 * 1024
+# The kernel keeps no more of an event stream for a reader that takes nothing; of its own accord it would keep MiB.
+STREAM_KERNEL_BYTES = 64 * 1024
 
 
 class Door(Protocol):
@@ -46,6 +48,9 @@ class Door(Protocol):
 
     def receiving(self, connection: Connection) -> None:
         """The body of a request is to come."""
+
+    def streaming(self, connection: Connection) -> None:
+        """The answer that is being sent has no end in sight, and is the last one."""
 
     async def took(self, size: int) -> None:
         """So many bytes of a body have been taken; return when others on the event loop have had their turn."""
@@ -151,6 +156,13 @@ class Exchange(HTTP1Connection):
         finally:
             self.connection.begin()
 
+    def last(self) -> None:
+        """The answer is an event stream, after which the connection is closed. Call it before the head is sent."""
+        self._disconnect_on_finish = True
+        self.stream.set_nodelay(True)
+        self.stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, STREAM_KERNEL_BYTES)
+        self.connection.stream_events()
+
     def detach(self) -> IOStream:
         """As Tornado's: from now on the connection is no longer one of HTTP, but it still counts as one of its port."""
         self.connection.is_upgraded = True
@@ -175,7 +187,7 @@ class Connection(HTTP1ServerConnection):
         self._door, self._waits = door, True
         self.address = getattr(context, "remote_ip", None) or ""
         self.begun_at: float | None = None
-        self.is_upgraded = False
+        self.is_upgraded = self._streams = False
         self.farewell: Callable[[], None] = lambda: None
         self._ended: Callable[[], None] | None = None
         stream.came = self._came
@@ -188,6 +200,11 @@ class Connection(HTTP1ServerConnection):
     def receive(self) -> None:
         """The body of a request is to come."""
         self._door.receiving(self)
+
+    def stream_events(self) -> None:
+        """The answer is an event stream."""
+        self._streams = True
+        self._door.streaming(self)
 
     async def took(self, size: int) -> None:
         """So many bytes of a body have been taken; return when more may be."""
@@ -267,6 +284,8 @@ class Connection(HTTP1ServerConnection):
             ended()
 
     def _came(self) -> None:
+        if self._streams:  # nothing that comes will be read, and it would be kept for as long as the stream is open
+            self.stream.io_loop.add_callback(self.stream.close)
         if self._waits:
             if self.begun_at is None:
                 self.begun_at = self.stream.moved_at

@@ -5,16 +5,19 @@ from __future__ import annotations
 import resource
 from dataclasses import dataclass
 
-# More connections than this would need more memory than the chart gives the server: each may hold a head of 16 KiB.
-MOST_FILES = 4096
 RESERVE, INTERNAL = 256, 512
+# More of them would need more memory than the chart gives the server: each may hold a head of 16 KiB.
+PUBLIC = 3328
+STREAMS = 5120
+MOST_FILES = RESERVE + INTERNAL + PUBLIC + STREAMS
 
 
 @dataclass(frozen=True, slots=True)
 class Shares:
-    """The most connections that each port may have at once."""
+    """The most connections that each port may have at once, and the most event streams, which come on top."""
 
     public: int
+    streams: int
     internal: int
 
 
@@ -34,4 +37,6 @@ def shares() -> Shares:
     soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     files = MOST_FILES if soft == resource.RLIM_INFINITY else min(soft, MOST_FILES)
     internal = min(INTERNAL, files // 8)
-    return Shares(public=files - internal - min(RESERVE, files // 4), internal=internal)
+    clients = files - internal - min(RESERVE, files // 4)
+    public = min(PUBLIC, clients - clients // 2)
+    return Shares(public=public, streams=clients - public, internal=internal)

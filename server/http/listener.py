@@ -131,6 +131,10 @@ class Listener(HTTPServer):
             if len(self._busy) > CROWDED_SHARE * self._most:
                 self._crowded()
 
+    def streaming(self, connection: Connection) -> None:
+        """As ``Door`` says. Event streams have a number of their own, so they take no room from requests."""
+        self._forget(connection)
+
     async def took(self, size: int) -> None:
         """As ``Door`` says."""
         if self._turn_left == TURN_BYTES:

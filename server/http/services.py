@@ -17,9 +17,11 @@ from server.access.workers import Credentials
 from server.blobs import Blobs, Files
 from server.engines.base import Engine, Pod
 from server.http.crews import Crews
+from server.http.descriptors import shares
 from server.http.rates import Rates
 from server.http.silence import Silence
 from server.http.slow_bodies import SlowBodies
+from server.http.streams import Streams
 from server.http.wakeups import Lookout, Wakeups
 from server.intake.admission import Gate
 from server.intake.capacity import Capacity
@@ -67,7 +69,8 @@ class Services:
     ``models`` the records of that, by NAME@VERSION, and ``catalog`` finds any model. ``measures`` counts how the models
     do, and ``measured`` is what all servers have counted. ``internal_url`` is where workers
     of a cluster find the server, and empty on a laptop.
-    ``underway`` are the requests that have no answer yet. ``big_json`` lets one long text be parsed at a time.
+    ``streams`` are the event streams that are open. ``underway`` are the requests whose answers have not ended.
+    ``big_json`` lets one long text be parsed at a time.
     ``store`` has the models that were pushed; it is used in the threads of ``store_pool``, of which those that receive
     a file wait for its sender. ``pushes`` and ``sends`` count the files that are received and sent.
     """
@@ -109,6 +112,7 @@ class Services:
     internal_url: str
     store: Store
     store_pool: Executor
+    streams: Streams
     pushes: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(PUSHES))
     sends: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(SENDS))
     underway: set[object] = field(default_factory=set)
@@ -201,6 +205,7 @@ class Services:
             internal_url=internal_url,
             store=Store(queue, files, lambda: live.current.settings.models),
             store_pool=store_pool,
+            streams=Streams(shares().streams),
         )
 
     def listen(self) -> None:

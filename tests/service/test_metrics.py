@@ -235,5 +235,5 @@ def test_the_page_names_what_is_exported(measured: Service) -> None:
 def test_two_servers_in_one_process_count_apart() -> None:
     one, other = Metrics("1", ["succeeded"]), Metrics("1", ["succeeded"])
     one.ended("free", "succeeded")
-    told = [Series(found.exposition({}, {}, in_force=True, accepting=True)) for found in (one, other)]
+    told = [Series(found.exposition({}, {}, in_force=True, accepting=True, streams=0)) for found in (one, other)]
     assert [found.of("predictions_ended_total", tier="free", status="succeeded") for found in told] == [1, None]

@@ -31,7 +31,14 @@ class MetricsHandler(BaseHandler):
         capacity, in_force = services.capacity, not services.live.problem
         accepting = capacity.obstacle is None
         models = services.measures.figures(services.settings.tiers)
-        body = services.metrics.exposition(tiers, capacity.free_bytes, models, in_force=in_force, accepting=accepting)
+        body = services.metrics.exposition(
+            tiers,
+            capacity.free_bytes,
+            models,
+            in_force=in_force,
+            accepting=accepting,
+            streams=services.streams.count,
+        )
         self.finish(body)
 
     async def _tiers(self) -> dict[str, TierFigures]:

@@ -241,6 +241,7 @@ class Site(Client):
         """Answer everybody who waits, check that nothing is left on the loop, and end it."""
         self.database.failure = None  # those who wait are answered from the database
         self.call(self.services.wakeups.drain)
+        self.call(self.services.streams.drain)
         self.callers.shutdown()
         for channel in self._channels:
             channel.break_off()

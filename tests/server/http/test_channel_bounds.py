@@ -283,7 +283,7 @@ def test_a_worker_that_hangs_up_before_it_is_recognized_leaves_nothing(tmp_path:
 
 @pytest.fixture
 def narrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    monkeypatch.setattr(routes, "shares", lambda: Shares(public=64, internal=PORT))
+    monkeypatch.setattr(routes, "shares", lambda: Shares(public=64, streams=64, internal=PORT))
     with running(tmp_path) as found:
         yield found
 

@@ -22,24 +22,26 @@ from server.http.descriptors import raise_limit, shares
 resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}))
 raise_limit()
 found = shares()
-print(*resource.getrlimit(resource.RLIMIT_NOFILE), found.public, found.internal)
+print(*resource.getrlimit(resource.RLIMIT_NOFILE), found.public, found.streams, found.internal)
 """
 GET = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 
 
 @pytest.mark.parametrize(
-    ("soft", "hard", "then", "public", "internal"),
+    ("soft", "hard", "then", "public", "streams", "internal"),
     [
-        (256, 256, 256, 160, 32),
-        (256, 1024, 1024, 640, 128),
-        (1024, 8192, MOST_FILES, 3328, 512),
-        (8192, 8192, 8192, 3328, 512),
+        (256, 256, 256, 80, 80, 32),
+        (256, 1024, 1024, 320, 320, 128),
+        (1024, 8192, 8192, 3328, 4096, 512),
+        (4096, 10000, MOST_FILES, 3328, 5120, 512),
     ],
 )
-def test_the_limit_is_raised_and_shared(soft: int, hard: int, then: int, public: int, internal: int) -> None:
+def test_the_limit_is_raised_and_shared(
+    soft: int, hard: int, then: int, public: int, streams: int, internal: int
+) -> None:
     code = LIMITED.format(soft=soft, hard=hard)
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert [int(word) for word in done.stdout.split()] == [then, hard, public, internal]
+    assert [int(word) for word in done.stdout.split()] == [then, hard, public, streams, internal]
 
 
 def test_without_a_file_to_open_accepting_rests_and_goes_on_afterwards() -> None:
