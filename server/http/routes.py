@@ -25,6 +25,7 @@ from server.http.public.classify import ClassifyHandler
 from server.http.public.health import HealthHandler, ReadyHandler
 from server.http.public.listing import PredictionsHandler
 from server.http.public.models import ModelHandler, ModelsHandler
+from server.http.public.page import DocumentHandler, PageFileHandler
 from server.http.public.predictions import PredictionHandler
 from server.http.public.tiers import ConfigHandler, TierHandler, TiersHandler
 from server.http.services import Services
@@ -36,6 +37,9 @@ log = logging.getLogger(__name__)
 UNBOUNDED = 1 << 40  # past its limit Tornado just says 400 and closes the connection; ``BaseHandler`` answers 413
 
 PUBLIC: Mapping[str, type[BaseHandler]] = {
+    "/": DocumentHandler,
+    "/watch": DocumentHandler,
+    "/page/{file}": PageFileHandler,
     "/img-classification/{tier}": ClassifyHandler,
     "/v1/predictions": PredictionsHandler,
     "/v1/predictions/{id}": PredictionHandler,

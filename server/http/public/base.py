@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from functools import cached_property
 from http import HTTPStatus
-from typing import NoReturn
+from typing import Any, ClassVar, NoReturn
 
 from server.access.callers import Caller
 from server.http import addresses
 from server.http.base import BaseHandler
-from server.http.callers import Anyone, Clients
+from server.http.callers import Anyone, Callers, Clients
 from server.problems import Problem
 from server.settings.records import Tier
 
@@ -17,7 +17,7 @@ from server.settings.records import Tier
 class PublicHandler(BaseHandler):
     """Clients may ask."""
 
-    callers = Clients()
+    callers: ClassVar[Callers[Any]] = Clients()
     caller: Caller
     about: Tier | None = None
     """The tier that the answer is about, if it is one."""

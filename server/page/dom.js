@@ -1,0 +1,55 @@
+// Makes elements. Whatever comes from outside becomes text, never HTML.
+
+/** An element: `attributes` are set as they are, those named on… are listeners, and null or false leaves one out. */
+export function h(name, attributes = {}, ...children) {
+  const [tag, ...classes] = name.split(".");
+  const made = document.createElement(tag);
+  if (classes.length) made.className = classes.join(" ");
+  for (const [key, value] of Object.entries(attributes)) {
+    if (key.startsWith("on")) made.addEventListener(key.slice(2), value);
+    else if (value !== null && value !== undefined && value !== false) made.setAttribute(key, value === true ? "" : value);
+  }
+  made.append(...children.filter((child) => child !== null && child !== undefined && child !== false));
+  return made;
+}
+
+/** Sets the text of an element if it differs, so that nothing is announced or selected anew. */
+export function setText(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
+/** Shows or hides an element. */
+export function show(element, shown) {
+  if (element.hidden === Boolean(shown)) element.hidden = !shown;
+}
+
+/** Has the children of `parent` be `wanted`, in that order. What is there already is not touched. */
+export function arrange(parent, wanted) {
+  const kept = new Set(wanted);
+  for (const child of [...parent.children]) if (!kept.has(child)) child.remove();
+  let next = parent.firstElementChild;
+  for (const child of wanted) {
+    if (child === next) next = next.nextElementSibling;
+    else parent.insertBefore(child, next);
+  }
+}
+
+/** Copies text; also where the page came over plain HTTP, and the browser's clipboard is closed to it. */
+export async function copy(text) {
+  if (navigator.clipboard) {
+    try {
+      return await navigator.clipboard.writeText(text);
+    } catch {
+      // The browser may forbid it; the old way often still works.
+    }
+  }
+  const area = h("textarea", { readonly: true, "aria-hidden": "true", class: "offscreen" });
+  const before = document.activeElement;
+  area.value = text;
+  (before?.closest("dialog") ?? document.body).append(area);
+  area.select();
+  const done = document.execCommand("copy");
+  area.remove();
+  before?.focus();
+  if (!done) throw new Error("The browser does not let this page copy. Select the text and copy it yourself.");
+}
