@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import cached_property, partial
 from http import HTTPStatus
 from typing import Any, ClassVar, NoReturn
@@ -38,15 +38,24 @@ class BaseHandler(RequestHandler):
 
     services: Services
     route: str
+    allow: Sequence[str]
     caller: Any
     body: Body
     request_id = ""
     counted = logged = False
     code = ""
 
-    def initialize(self, services: Services, route: str = OTHER) -> None:
-        """Called by Tornado for each request; ``route`` has names where its path has values."""
-        self.services, self.route = services, route
+    @classmethod
+    def methods(cls) -> frozenset[str]:
+        """What it answers: each method that it has, and ``HEAD`` where it has ``GET``."""
+        own = frozenset(
+            name for name in METHODS if getattr(cls, name.lower()) is not getattr(BaseHandler, name.lower())
+        )
+        return own | {"HEAD"} if "GET" in own else own
+
+    def initialize(self, services: Services, allow: Sequence[str], route: str = OTHER) -> None:
+        """Called by Tornado for each request; ``route`` has names where its path has values, ``allow`` its methods."""
+        self.services, self.allow, self.route = services, allow, route
         self.body = Body(self.request.headers)
         services.underway.add(self)
 
@@ -60,8 +69,7 @@ class BaseHandler(RequestHandler):
         try:
             refuse_key_in_url(self.request)
             origins.check(self.request, self.services)
-            method = (self.request.method or "").lower()
-            if getattr(type(self), method) is getattr(RequestHandler, method):
+            if self.request.method not in self.allow:
                 raise HTTPError(HTTPStatus.METHOD_NOT_ALLOWED)
             self.caller = await self.callers.recognize(self.request, self.address, self.services)
             self.body.expect(self.most_bytes())
@@ -77,6 +85,12 @@ class BaseHandler(RequestHandler):
             else:
                 # Tornado closes a connection whose request was answered before it had read all of it.
                 self._replace_method(partial(_raise, error))
+
+    async def head(self, *path_args: Any, **path_kwargs: Any) -> None:
+        """As ``GET``; Tornado sends no body."""
+        answered = self.get(*path_args, **path_kwargs)
+        if answered is not None:
+            await answered
 
     def _body_ended(self, _: asyncio.Future[None]) -> None:
         self.services.slow_bodies.end(self)
@@ -204,6 +218,8 @@ class BaseHandler(RequestHandler):
         self.set_header("Content-Length", len(data))
         if problem.status == HTTPStatus.UNAUTHORIZED:
             self.set_header("WWW-Authenticate", "Bearer")
+        if problem.status == HTTPStatus.METHOD_NOT_ALLOWED:
+            self.set_header("Allow", ", ".join(self.allow))
         if problem.retry_after is not None:
             self.set_header("Retry-After", str(max(1, round(problem.retry_after))))
         self.tell_limits()
@@ -238,7 +254,7 @@ class BaseHandler(RequestHandler):
             "route": self.route,
             "status": status or self.get_status(),
             "bytes_in": self.body.received,
-            "bytes_out": int(self._headers.get("Content-Length", 0)),
+            "bytes_out": 0 if self.request.method == "HEAD" else int(self._headers.get("Content-Length", 0)),
             "ms": round(1000 * self.request.request_time(), 1),
             "tier": self._tier_named(),
             "code": self.code,

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from http import HTTPStatus
+from typing import Any
 
+from tornado.httputil import HTTPServerRequest
+from tornado.routing import PathMatches, Rule
 from tornado.web import Application
 
 from server.http import access_log
@@ -26,6 +29,7 @@ from server.http.public.health import HealthHandler, ReadyHandler
 from server.http.public.listing import PredictionsHandler
 from server.http.public.models import ModelHandler, ModelsHandler
 from server.http.public.page import DocumentHandler, PageFileHandler
+from server.http.public.options import OptionsHandler
 from server.http.public.predictions import PredictionHandler
 from server.http.public.tiers import ConfigHandler, TierHandler, TiersHandler
 from server.http.services import Services
@@ -76,7 +80,7 @@ INTERNAL: Mapping[str, type[BaseHandler]] = {
 
 def public_server(services: Services) -> Listener:
     """What clients reach, once it has sockets."""
-    return _server(services, PUBLIC, shares().public, crowded=services.wakeups.hurry)
+    return _server(services, PUBLIC, shares().public, options=True, crowded=services.wakeups.hurry)
 
 
 def internal_server(services: Services) -> Listener:
@@ -88,13 +92,13 @@ def _server(
     services: Services,
     routes: Mapping[str, type[BaseHandler]],
     most_connections: int,
+    options: bool = False,
     crowded: Callable[[], None] = lambda: None,
 ) -> Listener:
-    given = {"services": services}
     application = Application(
-        [(re.sub(r"{\w+}", "([^/]+)", route), handler, {**given, "route": route}) for route, handler in routes.items()],
+        [rule for route, handler in routes.items() for rule in _rules(route, handler, services, options=options)],
         default_handler_class=NotFoundHandler,
-        default_handler_args=given,
+        default_handler_args={"services": services, "allow": sorted(NotFoundHandler.methods())},
         log_function=_log_request,
     )
 
@@ -108,6 +112,24 @@ def _server(
         )
 
     return Listener(application, most=most_connections, refused=refused, crowded=crowded, max_body_size=UNBOUNDED)
+
+
+class _Asked(PathMatches):
+    """Requests with ``OPTIONS`` for a path."""
+
+    def match(self, request: HTTPServerRequest) -> dict[str, Any] | None:
+        """As Tornado's."""
+        return super().match(request) if request.method == "OPTIONS" else None
+
+
+def _rules(route: str, handler: type[BaseHandler], services: Services, *, options: bool) -> Iterator[Rule]:
+    """What answers a route; with ``options``, ``OPTIONS`` too."""
+    path = re.sub(r"{\w+}", "([^/]+)", route)
+    allow = sorted(handler.methods() | OptionsHandler.methods() if options else handler.methods())
+    given = {"services": services, "allow": allow, "route": route}
+    if options:
+        yield Rule(_Asked(path), OptionsHandler, given)
+    yield Rule(PathMatches(path), handler, given)
 
 
 def _log_request(handler: BaseHandler) -> None:

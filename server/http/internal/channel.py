@@ -47,6 +47,11 @@ class ChannelHandler(BaseHandler, WebSocketHandler):
     _wire: Wire | None = None
     _left = True
 
+    @classmethod
+    def methods(cls) -> frozenset[str]:
+        """``GET`` alone: a channel has no head of its own."""
+        return frozenset({"GET"})
+
     async def admit(self) -> None:
         """Check what must hold before there is a channel. Raises ``Problem`` and ``QueueError``."""
         self.worker = self.caller

@@ -16,10 +16,10 @@ log = logging.getLogger(__name__)
 
 
 async def send_file(handler: BaseHandler, sha256: str, size: int) -> None:
-    """Answer with the file, which has ``size`` bytes; what goes wrong after its first piece breaks the answer off.
+    """Answer with the file, which has ``size`` bytes; to ``HEAD``, without reading it.
 
-    Raises ``Problem``, and ``BlobError`` before the first piece. Whoever takes nothing for a minute is hung up on, as
-    with any answer.
+    What goes wrong after its first piece breaks the answer off. Raises ``Problem``, and ``BlobError`` before the first
+    piece. Whoever takes nothing for a minute is hung up on, as with any answer.
     """
     services = handler.services
     if services.sends.locked():
@@ -31,9 +31,11 @@ async def send_file(handler: BaseHandler, sha256: str, size: int) -> None:
 
 async def _send(handler: BaseHandler, sha256: str, size: int) -> None:
     loop, services = asyncio.get_running_loop(), handler.services
-    pieces, sent = services.store.files.pieces(sha256), 0
     handler.set_header("Content-Type", "application/octet-stream")
     handler.set_header("Content-Length", size)
+    if handler.request.method == "HEAD":
+        return
+    pieces, sent = services.store.files.pieces(sha256), 0
     try:
         while piece := await loop.run_in_executor(services.store_pool, next, pieces, b""):
             handler.write(piece)

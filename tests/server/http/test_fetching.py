@@ -78,6 +78,10 @@ def test_a_worker_gets_the_record_and_the_file_of_its_model(site: Site, tmp_path
     assert (seen.status, seen.headers["Content-Length"]) == (200, str(len(WEIGHTS)))
     assert seen.body == WEIGHTS
     assert fetched(site, flowers, token) == WEIGHTS
+    asked = site.files.asked
+    seen = site.internal.ask("HEAD", file(flowers), headers=bearer(token))
+    assert (seen.status, seen.headers["Content-Length"], seen.body) == (200, str(len(WEIGHTS)), b"")
+    assert site.files.asked == asked
 
 
 def test_many_workers_get_their_models_at_once(site: Site, tmp_path: Path) -> None:
