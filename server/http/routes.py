@@ -28,8 +28,8 @@ from server.http.public.classify import ClassifyHandler
 from server.http.public.health import HealthHandler, ReadyHandler
 from server.http.public.listing import PredictionsHandler
 from server.http.public.models import ModelHandler, ModelsHandler
-from server.http.public.page import DocumentHandler, PageFileHandler
 from server.http.public.options import OptionsHandler
+from server.http.public.page import DocumentHandler, PageFileHandler
 from server.http.public.predictions import PredictionHandler
 from server.http.public.tiers import ConfigHandler, TierHandler, TiersHandler
 from server.http.services import Services

@@ -23,7 +23,7 @@ COMMANDS = {  # by Debian package, a command that it contains
     "buildah": "buildah",
 }
 POSTGRESQL = "postgresql"
-STRACE = "strace"
+PROGRAMS = {"strace": "strace", "chromium": "chromium", "default-jre-headless": "java"}  # other packages, as above
 POSTGRESQL_PROGRAMS = Path("/usr/lib/postgresql")
 POSTGRESQL_SETTINGS = Path("/etc/postgresql-common/createcluster.conf")
 
@@ -41,7 +41,7 @@ def missing() -> list[str]:
 def missing_elsewhere() -> list[str]:
     """The Debian packages that other tests need and that are not installed."""
     there = shutil.which("initdb") or any(POSTGRESQL_PROGRAMS.glob("*/bin/initdb"))
-    return ([] if there else [POSTGRESQL]) + ([] if shutil.which(STRACE) else [STRACE])
+    return ([] if there else [POSTGRESQL]) + [name for name, program in PROGRAMS.items() if not shutil.which(program)]
 
 
 def install(packages: list[str]) -> None:
