@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tests.hostile import attacks_of_bodies, attacks_of_connections, attacks_of_keys, attacks_of_pictures
+from tests.hostile import (
+    attacks_of_bodies,
+    attacks_of_connections,
+    attacks_of_keys,
+    attacks_of_pictures,
+    attacks_of_streams,
+)
 from tests.hostile.attack import Attack
 
 ATTACKS: Mapping[str, type[Attack]] = {
@@ -23,6 +29,12 @@ ATTACKS: Mapping[str, type[Attack]] = {
         attacks_of_connections.BadHeads,
         attacks_of_connections.Silence,
         attacks_of_connections.Crowds,
+        attacks_of_streams.Streams,
+        attacks_of_streams.DeafReaders,
+        attacks_of_streams.HangUpsOnStreams,
+        attacks_of_streams.OddStreams,
+        attacks_of_streams.Preflights,
+        attacks_of_streams.StaticPaths,
         attacks_of_keys.Guesses,
         attacks_of_pictures.Scans,
     )

@@ -7,13 +7,24 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 from tests.hostile.attack import APART, Attack
-from tests.hostile.attacks_of_bodies import BODY, FORM, form, upload_head
+from tests.hostile.attacks_of_bodies import BODY, FORM, UNKNOWN_ID, form, upload_head
 from tests.hostile.attacks_of_pictures import many_scans
-from tests.hostile.wire import Wire, chunk, head
+from tests.hostile.wire import Tally, Target, Wire, chunk, head
 
 SILENT, SILENT_INTERNAL = 1132, 300
 SPREAD_SECONDS = 1.5  # a thousand requests within a moment would just be more than the processors can answer
+NOTHING = f"/v1/predictions/{UNKNOWN_ID}"
 CHUNKED = {"Transfer-Encoding": "chunked"}
+
+
+async def waiting_path(target: Target, tally: Tally) -> str:
+    """The path of a prediction that keeps the only worker of the tier busy for some seconds; of nothing if refused."""
+    whole = b"".join(form(8, many_scans(40)))
+    with suppress(OSError, TimeoutError):
+        async with Wire(target.port, APART, tally) as wire:
+            await wire.send(upload_head(target.tier, FORM, len(whole)) + whole)
+            return await wire.location() or NOTHING
+    return NOTHING
 
 
 class Silence(Attack):
@@ -53,13 +64,7 @@ class Crowds(Attack):
     name = "crowds"
 
     async def run(self) -> None:
-        # It keeps the only worker of the tier busy for some seconds.
-        whole = b"".join(form(8, many_scans(40)))
-        self._path = "/nope"
-        with suppress(OSError, TimeoutError):
-            async with Wire(self.target.port, APART, self.tally) as wire:
-                await wire.send(upload_head(self.target.tier, FORM, len(whole)) + whole)
-                self._path = await wire.location() or self._path
+        self._path = await waiting_path(self.target, self.tally)
         await self.crowd(SILENT, self._once, pause=1.0, spread=SPREAD_SECONDS)
 
     async def _once(self, wire: Wire, index: int) -> None:

@@ -16,6 +16,7 @@ from tests.hostile.oddities import (
     NUMBERS,
     PATHS,
     SEGMENTS,
+    STATIC_PATHS,
     WAITS,
     changed,
     odd_json,
@@ -98,10 +99,30 @@ class Mutator:
                 of_id = changed(chance, of_id.encode()).decode("latin-1")
             query = f"?wait={chance.choice(WAITS)}" if chance.random() < 0.3 else ""
             return chance.choice(("GET", "GET", "DELETE")), f"/v1/predictions/{of_id}{query}", {}, self._rarely()
+        if route < 0.9:
+            return "GET", self._face(), {}, self._rarely()
         path = chance.choice(
             ("/healthz", "/readyz", "/v1/tiers", "/v1/predictions", "/config", "/metrics", "/work/channel", "/v1/keys")
         )
         return "GET", path, {}, self._rarely()
+
+    def _face(self) -> str:
+        """A path of the pages, of the viewer, of what tiers tell, or of an event stream."""
+        chance = self._chance
+        of_id = chance.choice(self.ids) if chance.random() < 0.7 else chance.choice(SEGMENTS)
+        several = "&".join(f"id={chance.choice(self.ids)}" for _ in range(chance.choice((1, 3, 100, 101))))
+        return chance.choice(
+            (
+                f"/v1/predictions/{of_id}/events",
+                f"/v1/predictions/events?{several}",
+                f"/v1/predictions/events?id={of_id}",
+                "/v1/tiers/events",
+                f"/v1/tiers/{chance.choice(TIERS)}/activity",
+                f"/v1/tiers/{chance.choice(SEGMENTS)}/activity",
+                chance.choice(("/", "/watch", "/docs", "/openapi.json", "/v1/models")),
+                chance.choice(STATIC_PATHS),
+            )
+        )
 
     def _rarely(self) -> bytes:
         return self._chance.randbytes(self._chance.choice((1, 100, 70_000))) if self._chance.random() < 0.05 else b""

@@ -96,7 +96,7 @@ class Sender(threading.Thread):
         if what := complaint(reply, sending.method):
             self._report.fail(what, said, reply)
         self._learn(reply)
-        return sending.whole and reply.headers.get("connection", "").lower() != "close"
+        return sending.whole and not reply.is_stream and reply.headers.get("connection", "").lower() != "close"
 
     def _learn(self, reply: Reply) -> None:
         if reply.status in (200, 202) and isinstance(reply.json, dict) and "urls" in reply.json:

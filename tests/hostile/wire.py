@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -86,6 +87,12 @@ class Wire:
                 if name.lower() == "location":
                     return value.strip()
         return ""
+
+    def deafen(self) -> None:
+        """Take nothing of what the server sends from now on, and have the kernel keep little of it."""
+        assert isinstance(self._writer.transport, asyncio.Transport)
+        self._writer.transport.pause_reading()
+        self._writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
 
     async def silence(self) -> None:
         """Say nothing until the server closes the connection."""
