@@ -12,6 +12,7 @@ from server.settings.quantity import Usage, parse_quantity
 from server.settings.records import Tier
 
 UNLIMITED = 1000
+TERMINATING = "Terminating"  # the status of a pod that was told to end
 GPUS = "gpus"  # as quotas name them in the values; Kubernetes names them as ``job.gpuResource`` says
 ROUNDING = 1e-9  # (2 - 1.1) / 0.9 is less than 1 in floats, and one more Job of 0.9 fits
 
@@ -52,15 +53,35 @@ class Room:
     quota: Mapping[str, Usage]
 
 
+class Stage(StrEnum):
+    """How far the pod of a Job has come that has not asked for work yet.
+
+    ``PENDING``: it has no node. ``SCHEDULED``: it has one. ``PULLING``: the node is pulling its image, or making
+    its container. ``LOADING``: its process runs.
+    """
+
+    PENDING = "pending"
+    SCHEDULED = "scheduled"
+    PULLING = "pulling"
+    LOADING = "loading"
+
+
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """One process of the service, in the words of Kubernetes."""
+    """One process of the service, in the words of Kubernetes.
+
+    ``job`` is the Job that it works for, None if it is the server's own. ``stage`` is None for such a pod, and for one
+    that has ended. ``reason`` says what keeps it from running; it is empty when nothing is known.
+    """
 
     node: str
     ip: str
     namespace: str
     name: str
     status: str
+    job: str | None = None
+    stage: Stage | None = None
+    reason: str = ""
 
 
 class Engine(ABC):

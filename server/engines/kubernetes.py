@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from server.engines import quotas
-from server.engines.base import Engine, EngineError, Job, NoRoom, Phase, Pod, Room
+from server.engines.base import TERMINATING, Engine, EngineError, Job, NoRoom, Phase, Pod, Room, Stage
 from server.engines.cluster import ApiError, Cluster, Object
 from server.settings.manifests import APP, LABEL_MANAGED_BY, LABEL_NAME, LABEL_TIER, BadManifest, Manifest
 from server.settings.records import Tier
@@ -29,6 +29,7 @@ ENFORCE, RESTRICTED = "pod-security.kubernetes.io/enforce", "restricted"
 LIMITS_SECONDS = 10.0  # how old the LimitRanges may be: room is asked for at every tick, and they change rarely
 # In the message of the API server, which answers 403 both when a quota is full and when rights are missing.
 QUOTA_EXCEEDED = "exceeded quota"
+LABEL_JOB = "batch.kubernetes.io/job-name"
 FORBIDDEN, NOT_FOUND, CONFLICT = 403, 404, 409
 NEVER_ACCEPTED = (400, FORBIDDEN, NOT_FOUND, 422)
 
@@ -205,7 +206,7 @@ class KubernetesEngine(Engine):
         return endings[-1] if endings else str(condition.get("message", "it failed"))
 
     def _pods_of(self, namespace: str, name: str) -> list[Object]:
-        return self._cluster.pods(namespace, f"batch.kubernetes.io/job-name={name}")
+        return self._cluster.pods(namespace, f"{LABEL_JOB}={name}")
 
     def _limit_items(self, namespace: str) -> Iterator[tuple[str, Object]]:
         found, at = self._limits.get(namespace, ([], -LIMITS_SECONDS))
@@ -247,6 +248,21 @@ def _ending(pod: Object) -> str:
     return ": ".join(part for part in (status.get("reason"), status.get("message")) if part)
 
 
+def _stage(pod: Object) -> Stage | None:
+    """How far a pod of a Job has come; None for one that has ended."""
+    status = pod.get("status", {})
+    if status.get("phase") in ("Succeeded", "Failed"):
+        return None
+    if not pod["spec"].get("nodeName"):
+        return Stage.PENDING
+    # The kubelet tells of a container as soon as it has taken the pod up. The condition PodReadyToStartContainers says
+    # nothing here: most versions tell it only after the image was pulled.
+    states = [container["state"] for container in status.get("containerStatuses", ())]
+    if any("running" in state for state in states):
+        return Stage.LOADING
+    return Stage.PULLING if states else Stage.SCHEDULED
+
+
 def _pod(pod: Object) -> Pod:
     metadata, status = pod["metadata"], pod.get("status", {})
     shown = status.get("reason") or status.get("phase", "Unknown")
@@ -254,11 +270,15 @@ def _pod(pod: Object) -> Pod:
         state: Mapping[str, Any] = container["state"]
         shown = state.get("waiting", state.get("terminated", {})).get("reason", shown)
     if "deletionTimestamp" in metadata:
-        shown = "Terminating"
+        shown = TERMINATING
+    job = metadata.get("labels", {}).get(LABEL_JOB)
     return Pod(
         node=pod["spec"].get("nodeName", ""),
         ip=status.get("podIP", ""),
         namespace=metadata["namespace"],
         name=metadata["name"],
         status=shown,
+        job=job,
+        stage=_stage(pod) if job else None,
+        reason=_trouble(pod),
     )

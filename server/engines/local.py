@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from server.engines.base import Engine, Job, NoRoom, Phase, Pod, Room, fit, needs
+from server.engines.base import Engine, Job, NoRoom, Phase, Pod, Room, Stage, fit, needs
 from server.files import FOLDER_MODE, open_file, open_folder
 from server.settings.manifests import BadManifest, Manifest
 from server.settings.quantity import parse_quantity
@@ -165,6 +165,8 @@ class LocalEngine(Engine):
                     namespace=process.namespace,
                     name=name,
                     status=phases[_job(name, process).phase],
+                    job=name,
+                    stage=Stage.LOADING if process.popen.returncode is None else None,
                 )
                 for name, process in self._processes.items()
                 if process.tier in wanted

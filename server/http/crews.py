@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
+from server.engines.base import TERMINATING, Pod, Stage
 from server.models import lane
 from server.queue import JobRow, Queue, Recent, Serving
 
@@ -13,6 +14,7 @@ from server.queue import JobRow, Queue, Recent, Serving
 # once a second, and a worker that is between two pictures does not seem idle.
 BUSY_SECONDS = 2.0
 OUTDATED = "its tier serves another model"
+ENDING = "its pod is ending"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +24,7 @@ class LiveJob:
     ``state`` is ``starting``, ``idle``, ``busy`` or ``leaving``. ``since`` is when it was opened while it is starting;
     when it last was given work, or asked for it first, while it is idle or busy; and when its model ceased to be served
     while it is leaving. ``model`` is ``Served.key``. ``predictions`` counts what it holds, as far as this server knows.
+    ``stage`` is how far its start has come, None if it has started or that is not known; an unknown ``node`` is empty.
     """
 
     name: str
@@ -31,28 +34,36 @@ class LiveJob:
     since: float
     predictions: int
     reason: str = ""
+    stage: Stage | None = None
+    node: str = ""
 
 
 class Crews:
-    """The live Jobs of each tier, at most ``recent_seconds`` old. ``held`` has what they hold of the lobby, by Job."""
+    """The live Jobs of each tier, at most ``recent_seconds`` old.
+
+    ``held`` has what they hold of the lobby, by Job; ``pods`` what the engine told last, or None: it never waits.
+    """
 
     def __init__(
         self,
         queue: Queue,
         held: Callable[[], Mapping[str, int]],
+        pods: Callable[[], Sequence[Pod] | None],
         serving: Callable[[str], Serving],
         clock: Callable[[], float],
         recent_seconds: float,
     ) -> None:
         self._loads = Recent(queue.loads, recent_seconds)
-        self._held, self._serving, self._clock = held, serving, clock
+        self._held, self._pods, self._serving, self._clock = held, pods, serving, clock
 
     async def get(self) -> Mapping[str, list[LiveJob]]:
         """All of them by tier, the oldest first. Raises what the queue raises."""
-        loads, held, now = await self._loads.get(), self._held(), self._clock()
+        loads, held, pods, now = await self._loads.get(), self._held(), self._pods(), self._clock()
+        pod_of = {pod.job: pod for pod in pods or ()}
         found: defaultdict[str, list[LiveJob]] = defaultdict(list)
         for row, many in loads:
-            found[row.tier].append(live_job(row, many + held.get(row.name, 0), self._serving(row.tier), now))
+            one = live_job(row, many + held.get(row.name, 0), self._serving(row.tier), now)
+            found[row.tier].append(one if pods is None else _in_pod(one, pod_of.get(row.name)))
         return found
 
 
@@ -66,3 +77,13 @@ def live_job(row: JobRow, predictions: int, serving: Serving, now: float) -> Liv
         return LiveJob(row.name, "leaving", row.model, row.opened_at, left, predictions, OUTDATED)
     busy = predictions > 0 or (row.leased_at is not None and now - row.leased_at < BUSY_SECONDS)
     return LiveJob(row.name, "busy" if busy else "idle", row.model, row.opened_at, since, predictions)
+
+
+def _in_pod(job: LiveJob, pod: Pod | None) -> LiveJob:
+    """The Job with what the engine told of its pod; None: it has none."""
+    if pod is None:
+        return replace(job, stage=Stage.PENDING) if job.state == "starting" else job
+    if pod.status == TERMINATING and job.state != "leaving":
+        job = replace(job, state="leaving", reason=ENDING)
+    stage = pod.stage if job.state == "starting" else None
+    return replace(job, node=pod.node, stage=stage, reason=job.reason or pod.reason)

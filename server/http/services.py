@@ -51,6 +51,7 @@ from server.settings.records import Settings
 
 RECENT_SECONDS = 0.1
 SHOWN_SECONDS = 10 * RECENT_SECONDS  # of what only people and monitoring look at, and what costs more
+PODS_SECONDS = 30.0  # how old what is told of pods may be where nobody waits for the engine
 TOKEN_CHECKS, TOKEN_CHECKS_PER_SECOND = 50, 5  # of one address; a worker needs one a minute
 WRONG_KEYS = 10  # of one address in a minute
 # With what the server takes at rest and with blobs in memory, all of them stay below 400 MB.
@@ -160,6 +161,7 @@ class Services:
 
         depths, pictures = Recent(queue.depths, recent_seconds), Pictures(blobs, disk, capacity)
         uploads, metrics = Memory(upload_bytes), Metrics(version("tierserve"), sorted(FINAL), monotonic)
+        known_pods = Recent(pods, shown_seconds)
         lobby = Lobby(queue, pictures, disk, lambda: live.current.settings, clock, metrics.ended, serving.of)
 
         allowances = Allowances(queue, clock, lobby.book.of_caller, recent_seconds)
@@ -186,8 +188,10 @@ class Services:
             views=Recent(queue.views, recent_seconds),
             paces=RecentByName(queue.pace, shown_seconds),
             strikes=RecentByName(queue.strikes, shown_seconds),
-            crews=Crews(queue, lobby.book.held, serving.of, clock, 2 * recent_seconds),
-            pods=Recent(pods, shown_seconds),
+            crews=Crews(
+                queue, lobby.book.held, lambda: known_pods.latest(PODS_SECONDS), serving.of, clock, recent_seconds
+            ),
+            pods=known_pods,
             models=Recent(records, recent_seconds),
             serving=serving,
             catalog=known,

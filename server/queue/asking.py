@@ -23,13 +23,27 @@ class Recent(Generic[T]):
         self._seconds = seconds
         self._at = -math.inf
         self._future: Future[T] | None = None
+        self._latest: tuple[T, float] | None = None
 
     async def get(self) -> T:
         """The answer, asked anew if it has aged. Raises what the queue raises."""
+        return await asked(self._renewed())
+
+    def latest(self, seconds: float) -> T | None:
+        """The last answer that came, without waiting for one; None if it is older than ``seconds``.
+
+        It is asked anew if it has aged, for those who come later.
+        """
+        if self._future is not None and self._future.done() and not self._future.exception():
+            self._latest = self._future.result(), self._at
+        self._renewed()
+        return self._latest[0] if self._latest and time.monotonic() - self._latest[1] <= seconds else None
+
+    def _renewed(self) -> Future[T]:
         now = time.monotonic()
         if self._future is None or (self._future.done() and now - self._at > self._seconds):
             self._at, self._future = now, self._ask()
-        return await asked(self._future)
+        return self._future
 
 
 class RecentByName(Generic[T]):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 import os
+import platform
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from server.engines.base import EngineError, NoRoom, Phase
+from server.engines.base import EngineError, NoRoom, Phase, Stage
 from server.engines.local import LocalEngine
 from server.settings.manifests import BadManifest, job_labels, job_name
 from server.settings.values import load
@@ -84,6 +85,19 @@ def test_command_arguments_and_environment_are_the_manifests(engine: LocalEngine
 
 
 WRITES = "import os, pathlib; pathlib.Path(os.environ['TMPDIR'], 'model').write_text('large')"
+
+
+def test_a_pod_is_told_with_its_job_and_how_far_it_has_come(engine: LocalEngine) -> None:
+    engine.start(FREE, manifest("a", "import time; time.sleep(60)"))
+    engine.start(FREE, manifest("b", "pass"))
+    shown = eventually(
+        lambda: {pod.job: pod for pod in engine.pods([FREE])},
+        20,
+        "one has ended",
+        lambda pods: pods["tierserve-free-b"].status == "Succeeded",
+    )
+    running, ended = shown["tierserve-free-a"], shown["tierserve-free-b"]
+    assert (running.stage, running.node, ended.stage) == (Stage.LOADING, platform.node(), None)
 
 
 def test_a_job_has_a_folder_of_its_own_which_goes_with_it(engine: LocalEngine, tmp_path: Path) -> None:

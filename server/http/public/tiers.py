@@ -6,16 +6,11 @@ from dataclasses import asdict
 from http import HTTPStatus
 from typing import Any
 
-from server.access.keys import time_text
 from server.engines.base import EngineError
-from server.http.crews import LiveJob
 from server.http.public.base import PublicHandler
-from server.http.public.served import model_of
+from server.http.public.told import Seen, tier_told, tiers_told
 from server.problems import Problem
-from server.queue import NEVER_SEEN
 from server.settings.records import Tier
-
-JOBS = 100  # live ones of a tier that are told
 
 
 class TiersHandler(PublicHandler):
@@ -27,56 +22,13 @@ class TiersHandler(PublicHandler):
 
     async def tiers(self) -> list[dict[str, Any]]:
         """One object a tier, in the order of the values file."""
-        return [await self._describe(tier) for tier in self.services.settings.tiers.values()]
+        tiers = list(self.services.settings.tiers.values())
+        told = await tiers_told(tiers, self.services)
+        return [await self.to_caller(tier, one) for tier, one in zip(tiers, told, strict=True)]
 
-    async def _describe(self, tier: Tier) -> dict[str, Any]:
-        services = self.services
-        depth = (await services.depths()).get(tier.name)
-        view = (await services.views.get()).get(tier.name, NEVER_SEEN)
-        pace = await services.paces.get(tier.name)
-        return {
-            "name": tier.name,
-            "model": model_of(
-                tier, services.serving.of(tier.name), await services.models.get(), await services.measured.get()
-            ),
-            "queued": depth.queued if depth else 0,
-            "predicting": depth.leased if depth else 0,
-            "queue_bytes": depth.bytes if depth else 0,
-            "oldest_at": time_text(depth.oldest if depth else None),
-            "workers": view.running,
-            "starting": view.starting,
-            "jobs": [_job(one) for one in (await services.crews.get()).get(tier.name, ())[:JOBS]],
-            "room": view.room,
-            "quota": {name: asdict(usage) for name, usage in view.quota.items()},
-            "reason": view.reason,
-            "caution": view.caution,
-            "breaker": view.breaker and {"strikes": view.breaker.strikes, "retry_at": time_text(view.breaker.retry_at)},
-            "wait_seconds": {"sample": pace.sample, "p50": pace.wait_p50, "p95": pace.wait_p95},
-            "limits": {
-                "queued": tier.limits.queue,
-                "queue_bytes": tier.limits.queue_bytes,
-                "images": tier.limits.images,
-                "image_bytes": tier.limits.image_bytes,
-                "image_pixels": tier.limits.image_pixels,
-            },
-            "access": await services.allowances.describe(self.caller, tier),
-            "waits": {"sync": tier.waits.sync, "queue": tier.waits.queue, "results": tier.waits.results},
-            "url": f"/img-classification/{tier.name}",
-        }
-
-
-def _job(job: LiveJob) -> dict[str, Any]:
-    return {
-        "name": job.name,
-        "state": job.state,
-        "stage": None,
-        "node": None,
-        "model": job.model.partition(" ")[0] or None,
-        "opened_at": time_text(job.opened_at),
-        "since": time_text(job.since),
-        "predictions": job.predictions,
-        "reason": job.reason,
-    }
+    async def to_caller(self, tier: Tier, told: dict[str, Any]) -> dict[str, Any]:
+        """What is told of a tier, and the caller's own limits in it."""
+        return {**told, "access": await self.services.allowances.describe(self.caller, tier)}
 
 
 class TierHandler(TiersHandler):
@@ -85,8 +37,9 @@ class TierHandler(TiersHandler):
     async def get(self, *names: str) -> None:
         """One tier as in ``GET /v1/tiers``, and the labels of its model. Raises ``Problem``."""
         tier = self.tier_called(names[0])
-        described = await self._describe(tier)
-        record = (await self.services.models.get()).get(described["model"]["reference"])
+        seen = await Seen.now(self.services)
+        described = await self.to_caller(tier, await tier_told(tier, seen, self.services))
+        record = seen.records.get(described["model"]["reference"])
         described["model"]["labels"] = record and record.labels
         self.answer(described)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 from server.engines.base import EngineError, Pod
@@ -103,10 +104,10 @@ def test_the_tiers_tell_what_waits_and_what_runs(site: Site) -> None:
 
 
 def test_the_configuration_lists_pods_while_the_engine_answers(site: Site) -> None:
-    pod = {"node": "node", "ip": "10.0.0.1", "namespace": "tierserve-free", "name": "tierserve-free-x"}
-    site.engine.shown = [Pod(**pod, status="Running")]
+    pod = Pod("node", "10.0.0.1", "tierserve-free", "tierserve-free-x", "Running")
+    site.engine.shown = [pod]
     found = site.get("/config").json
-    assert found["pods"] == [{**pod, "status": "Running"}]
+    assert found["pods"] == [asdict(pod)]
     assert (found["tiers"], found["settings"]["current"]) == (site.get("/v1/tiers").json["tiers"], True)
     site.engine.shown = EngineError("the API server does not answer")
     answer = site.get("/config")
@@ -191,7 +192,7 @@ def test_requests_that_were_dropped_pile_up_no_work_and_keep_no_worker_waiting(t
         assert site.get("/v1/tiers").status == site.get("/readyz").status == 200
         site.engine.released.set()
         assert site.get("/config").status == 200
-        assert site.engine.asked < 10
+        assert site.engine.asked < 50, "each answer may ask once for those that come later"
 
 
 def test_one_address_can_have_only_so_many_tokens_checked_whatever_address_it_claims(tmp_path: Path) -> None:

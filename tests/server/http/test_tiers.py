@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from server.access.keys import time_text
-from server.http.crews import BUSY_SECONDS, OUTDATED
+from server.engines.base import EngineError, Pod, Stage
+from server.http.crews import BUSY_SECONDS, ENDING, OUTDATED
 from server.queue import Breaker, Served, Serving, TierView
 from tests.server.http.http_site import ANSWER_SECONDS, Site
+from tests.waiting import eventually
 
 SERVED = Served("flowers@11111111", "1" * 64, "onnx", "int8", 0.0)
 
@@ -40,6 +44,56 @@ def test_the_tiers_tell_their_live_jobs(site: Site) -> None:
     assert (told["old"]["state"], told["old"]["reason"]) == ("leaving", OUTDATED)
     assert free["oldest_at"] == time_text(site.clock.now - 5)
     assert premium["oldest_at"] is None
+
+
+def test_jobs_are_told_with_what_the_engine_said_of_their_pods(site: Site) -> None:
+    for name in ("podless", "stuck", "loading"):
+        site.job(name)
+    for name in ("working", "ending"):
+        site.worker(site.job(name)).hold()
+    stages = {"stuck": Stage.PULLING, "loading": Stage.LOADING, "working": Stage.LOADING, "ending": Stage.LOADING}
+    site.engine.shown = [
+        Pod(
+            node=f"node-of-{name}",
+            ip="10.0.0.1",
+            namespace="tierserve-free",
+            name=f"{name}-x",
+            status="Terminating" if name == "ending" else "Running",
+            job=name,
+            stage=stage,
+            reason="ErrImagePull" if name == "stuck" else "",
+        )
+        for name, stage in stages.items()
+    ]
+
+    def told() -> dict[str, tuple[Any, ...]]:
+        jobs = site.get("/v1/tiers").json["tiers"][0]["jobs"]
+        return {job["name"]: (job["state"], job["stage"], job["node"], job["reason"]) for job in jobs}
+
+    found = eventually(told, ANSWER_SECONDS, "the engine has told", lambda jobs: jobs["stuck"][1] is not None)
+    assert found == {
+        "podless": ("starting", "pending", None, ""),
+        "stuck": ("starting", "pulling", "node-of-stuck", "ErrImagePull"),
+        "loading": ("starting", "loading", "node-of-loading", ""),
+        "working": ("idle", None, "node-of-working", ""),
+        "ending": ("leaving", None, "node-of-ending", ENDING),
+    }
+
+
+def test_the_tiers_are_told_while_the_engine_says_nothing(site: Site) -> None:
+    site.job()
+    site.engine.released.clear()
+    for _ in range(3):
+        (job,) = site.get("/v1/tiers").json["tiers"][0]["jobs"]
+        assert (job["state"], job["stage"], job["node"]) == ("starting", None, None)
+    assert site.engine.asked == 1
+    site.engine.shown = EngineError("the API server does not answer")
+    site.engine.released.set()
+    eventually(
+        lambda: site.get("/v1/tiers").status and site.engine.asked, ANSWER_SECONDS, "it is asked again", (3).__lt__
+    )
+    (job,) = site.get("/v1/tiers").json["tiers"][0]["jobs"]
+    assert job["stage"] is None
 
 
 def test_a_worker_is_idle_a_moment_after_its_last_work(site: Site) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from server.engines.base import EngineError, NoRoom, Phase
+from server.engines.base import EngineError, NoRoom, Phase, Stage
 from server.engines.cluster import ApiError, Object
 from server.engines.kubernetes import SETTLE_SECONDS, KubernetesEngine
 from server.settings.manifests import BadManifest
@@ -189,3 +189,36 @@ def test_pods_are_shown_as_kubectl_shows_them(
     workers, server = engine.pods([FREE])
     assert workers == server
     assert (workers.node, workers.namespace, workers.status) == ("n1", "tierserve-free", shown)
+
+
+@pytest.mark.parametrize(
+    ("node", "status", "stage"),
+    [
+        ("", {"phase": "Pending"}, Stage.PENDING),
+        ("n1", {"phase": "Pending"}, Stage.SCHEDULED),
+        (
+            "n1",
+            {"phase": "Pending", "containerStatuses": [{"state": {"waiting": {"reason": "ContainerCreating"}}}]},
+            Stage.PULLING,
+        ),
+        ("n1", {"phase": "Running", "containerStatuses": [{"state": {"running": {}}}]}, Stage.LOADING),
+        ("n1", {"phase": "Succeeded", "containerStatuses": [{"state": {"terminated": {"reason": "Completed"}}}]}, None),
+        ("n1", {"phase": "Failed", "reason": "Evicted"}, None),
+    ],
+)
+def test_the_pod_of_a_job_tells_how_far_its_start_has_come(
+    engine: KubernetesEngine, cluster: FakeCluster, node: str, status: dict[str, Any], stage: Stage | None
+) -> None:
+    own, worker = pod(phase="Running"), pod(**status)
+    worker["metadata"]["labels"] = {"batch.kubernetes.io/job-name": NAME}
+    worker["spec"]["nodeName"] = node
+    cluster.namespace = ""
+    cluster.answers["pods"] = [own, worker]
+    shown = engine.pods([FREE])
+    assert [(one.job, one.stage) for one in shown] == [(None, None), (NAME, stage)]
+
+
+def test_a_pod_tells_what_keeps_it_from_running(engine: KubernetesEngine, cluster: FakeCluster) -> None:
+    waiting = {"reason": "ErrImagePull", "message": "no such image"}
+    cluster.answers["pods"] = [pod(phase="Pending", containerStatuses=[{"state": {"waiting": waiting}}])]
+    assert engine.pods([FREE])[0].reason == "ErrImagePull: no such image"

@@ -39,6 +39,20 @@ def test_a_slow_answer_is_shared_however_long_it_takes() -> None:
     asyncio.run(ask())
 
 
+def test_the_latest_answer_is_not_waited_for() -> None:
+    asked = Asked()
+    recent = Recent(asked, -1.0)
+    assert recent.latest(60) is None
+    assert recent.latest(60) is None
+    assert len(asked.futures) == 1, "it is asked once until the answer comes"
+    asked.futures[0].set_result(7)
+    assert recent.latest(60) == 7
+    asked.futures[1].set_exception(ValueError("away"))
+    assert recent.latest(60) == 7, "the last one that came"
+    assert len(asked.futures) == 3
+    assert recent.latest(0) is None, "it is too old"
+
+
 def test_each_name_has_an_answer_of_its_own() -> None:
     async def ask() -> None:
         asked = Asked()
