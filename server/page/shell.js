@@ -106,5 +106,9 @@ keyDialog.querySelector("input").addEventListener("keydown", (event) => {
 document.body.append(keyDialog);
 document.getElementById("key").addEventListener("click", askKey);
 document.getElementById("theme").addEventListener("click", switchTheme);
-onKey((id) => setText(document.querySelector("#key span"), id ? `Key ${id}` : "Key"));
+onKey((id) => {
+  const button = document.getElementById("key");
+  button.toggleAttribute("data-set", Boolean(id));
+  setText(button.querySelector("span"), id ? `Key ${id}` : "Key");
+});
 nameTheme();
