@@ -1,0 +1,1 @@
+"""What the public port offers, in the words of OpenAPI."""

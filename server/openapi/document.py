@@ -1,0 +1,129 @@
+"""The interface of the public port as an OpenAPI document, made from ``schemas/openapi.yaml``.
+
+The file says what people write once: operations, schemas, and the codes of problems by name. What follows from that
+is added here: the answer of each status with its codes, an example of each answer, and samples of code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+import yaml
+
+from server.openapi.samples import samples
+from server.settings.documents import SCHEMAS
+
+SOURCE = SCHEMAS / "openapi.yaml"
+METHODS = ("get", "put", "post", "delete", "patch")
+TELLS_WHEN = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
+# In C where libyaml is there: the other loader takes four times as long.
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+Json = dict[str, Any]
+
+
+def document(version: str, tiers: Sequence[str]) -> Json:
+    """The document of a server of this version that has these tiers. Takes some tenths of a second."""
+    whole: Json = yaml.load(SOURCE.read_text(encoding="utf-8"), Loader=_LOADER)  # noqa: S506 - both are safe ones
+    problems, groups = whole.pop("x-problems"), whole.pop("x-groups")
+    whole["info"]["version"] = version
+    whole["components"]["schemas"]["TierName"] |= {"enum": list(tiers), "examples": [tiers[0]]}
+    schemas = whole["components"]["schemas"]
+    for operation in operations(whole).values():
+        codes = _codes(operation, groups)
+        for status, known in sorted(_by_status(codes, problems).items()):
+            answer = _problem_answer(status, known, problems, is_open=bool(set(groups["worker"]) & set(known)))
+            operation["responses"][str(int(status))] = _merged(operation["responses"].get(str(int(status))), answer)
+    for answer in _answers(whole):
+        answer.setdefault("headers", {})["X-Request-Id"] = _ref("headers", "X-Request-Id")
+        for content in answer.get("content", {}).values():
+            if "example" not in content and (found := _example(content["schema"], schemas)) is not None:
+                content["example"] = found
+    for (path, method), operation in operations(whole).items():
+        operation["x-codeSamples"] = samples(method, path, operation, whole)
+    return whole
+
+
+def operations(whole: Json) -> dict[tuple[str, str], Json]:
+    """The operations of a document, by path and method."""
+    return {
+        (path, method): item[method] for path, item in whole["paths"].items() for method in METHODS if method in item
+    }
+
+
+def _codes(operation: Json, groups: Mapping[str, Sequence[str]]) -> list[str]:
+    """All codes of an operation, those of its kind included. Takes ``x-codes`` out of it."""
+    named = [*operation.pop("x-codes"), "every", *(["keyed"] if operation.get("security", True) else [])]
+
+    def spread(names: Sequence[str]) -> Iterator[str]:
+        for name in names:
+            yield from spread(groups[name]) if name in groups else [name]
+
+    return list(dict.fromkeys(spread(named)))
+
+
+def _by_status(codes: Sequence[str], problems: Mapping[str, Json]) -> dict[HTTPStatus, list[str]]:
+    found: dict[HTTPStatus, list[str]] = {}
+    for code in codes:
+        given = problems[code]["status"]
+        for status in given if isinstance(given, list) else [given]:
+            found.setdefault(HTTPStatus(status), []).append(code)
+    return found
+
+
+def _problem_answer(status: HTTPStatus, codes: Sequence[str], problems: Mapping[str, Json], *, is_open: bool) -> Json:
+    one_of: Json = {"enum": list(codes)}
+    code = {"anyOf": [one_of, {"type": "string", "pattern": "^[a-z_]{1,40}$"}]} if is_open else one_of
+    example = {
+        "type": "about:blank",
+        "title": status.phrase,
+        "status": int(status),
+        "code": codes[0],
+        "detail": problems[codes[0]]["means"],
+        "request_id": "9f2c61d0a4b37e58",
+    }
+    schema = {
+        "allOf": [
+            _ref("schemas", "Problem"),
+            {"type": "object", "properties": {"status": {"const": int(status)}, "code": code}},
+        ]
+    }
+    headers = {}
+    if status in TELLS_WHEN:
+        headers["Retry-After"] = _ref("headers", "Retry-After")
+    if status is HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = _ref("headers", "WWW-Authenticate")
+    meanings = "\n".join(f"- `{one}`: {problems[one]['means']}" for one in codes)
+    return {
+        "description": f"{status.phrase}\n\n{meanings}",
+        "headers": headers,
+        "content": {"application/problem+json": {"schema": schema, "example": example}},
+    }
+
+
+def _merged(given: Json | None, problem: Json) -> Json:
+    """The answer of a status that the file describes too: it has the content of both."""
+    if given is None:
+        return problem
+    return {
+        "description": f"{given['description']}\n\n{problem['description']}",
+        "headers": {**given.get("headers", {}), **problem["headers"]},
+        "content": {**given["content"], **problem["content"]},
+    }
+
+
+def _answers(whole: Json) -> Iterator[Json]:
+    yield from whole["components"]["responses"].values()
+    for operation in operations(whole).values():
+        yield from (answer for answer in operation["responses"].values() if "$ref" not in answer)
+
+
+def _example(schema: Json, schemas: Mapping[str, Json]) -> Any:
+    examples = schemas[schema["$ref"].rpartition("/")[2]].get("examples") if "$ref" in schema else None
+    return examples[0] if examples else None
+
+
+def _ref(kind: str, name: str) -> Json:
+    return {"$ref": f"#/components/{kind}/{name}"}
