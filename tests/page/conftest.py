@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from playwright.sync_api import Browser
 
 from tests.page import browser as browsers
@@ -48,3 +51,11 @@ def screenshots(tmp_path: Path) -> Path:
     folder = Path(os.environ.get("TIERSERVE_SCREENSHOTS", tmp_path))
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny64() -> str:
+    """A small picture, as a script of a page can be given it."""
+    file = io.BytesIO()
+    Image.new("RGB", (32, 32), (200, 30, 30)).save(file, "PNG")
+    return base64.b64encode(file.getvalue()).decode()
