@@ -11,7 +11,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["server", "server.*", "model", "model.*", "client", "client.*"]),
-    package_data={"server": ["page/*"]},
+    package_data={"server": ["page/*", "viewer/*"]},
     install_requires=[
         "click",
         "fastjsonschema",

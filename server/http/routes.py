@@ -25,6 +25,7 @@ from server.http.internal.rollback import RollbackHandler
 from server.http.listener import Listener
 from server.http.public.base import NotFoundHandler
 from server.http.public.classify import ClassifyHandler
+from server.http.public.docs import DocsHandler, InterfaceHandler
 from server.http.public.health import HealthHandler, ReadyHandler
 from server.http.public.listing import PredictionsHandler
 from server.http.public.models import ModelHandler, ModelsHandler
@@ -44,6 +45,9 @@ PUBLIC: Mapping[str, type[BaseHandler]] = {
     "/": DocumentHandler,
     "/watch": DocumentHandler,
     "/page/{file}": PageFileHandler,
+    "/docs": DocsHandler,
+    "/docs/{file}": DocsHandler,
+    "/openapi.json": InterfaceHandler,
     "/img-classification/{tier}": ClassifyHandler,
     "/v1/predictions": PredictionsHandler,
     "/v1/predictions/{id}": PredictionHandler,
