@@ -26,12 +26,14 @@ from server.http.listener import Listener
 from server.http.public.base import NotFoundHandler
 from server.http.public.classify import ClassifyHandler
 from server.http.public.docs import DocsHandler, InterfaceHandler
+from server.http.public.events import PredictionEventsHandler, PredictionsEventsHandler
 from server.http.public.health import HealthHandler, ReadyHandler
 from server.http.public.listing import PredictionsHandler
 from server.http.public.models import ModelHandler, ModelsHandler
 from server.http.public.options import OptionsHandler
 from server.http.public.page import DocumentHandler, PageFileHandler
 from server.http.public.predictions import PredictionHandler
+from server.http.public.states import States
 from server.http.public.tiers import ConfigHandler, TierHandler, TiersHandler
 from server.http.services import Services
 from server.metrics import OTHER
@@ -50,7 +52,9 @@ PUBLIC: Mapping[str, type[BaseHandler]] = {
     "/openapi.json": InterfaceHandler,
     "/img-classification/{tier}": ClassifyHandler,
     "/v1/predictions": PredictionsHandler,
+    "/v1/predictions/events": PredictionsEventsHandler,  # before the next one, which would match too
     "/v1/predictions/{id}": PredictionHandler,
+    "/v1/predictions/{id}/events": PredictionEventsHandler,
     "/v1/models": ModelsHandler,
     "/v1/models/{reference}": ModelHandler,
     "/v1/tiers": TiersHandler,
@@ -84,6 +88,8 @@ INTERNAL: Mapping[str, type[BaseHandler]] = {
 
 def public_server(services: Services) -> Listener:
     """What clients reach, once it has sockets."""
+    states = States(services)
+    services.following.look, services.following.ended = states.look, states.ended
     return _server(services, PUBLIC, shares().public, options=True, crowded=services.wakeups.hurry)
 
 

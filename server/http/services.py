@@ -18,6 +18,7 @@ from server.blobs import Blobs, Files
 from server.engines.base import Engine, Pod
 from server.http.crews import Crews
 from server.http.descriptors import shares
+from server.http.following import Following
 from server.http.rates import Rates
 from server.http.silence import Silence
 from server.http.slow_bodies import SlowBodies
@@ -70,7 +71,8 @@ class Services:
     ``models`` the records of that, by NAME@VERSION, and ``catalog`` finds any model. ``measures`` counts how the models
     do, and ``measured`` is what all servers have counted. ``internal_url`` is where workers
     of a cluster find the server, and empty on a laptop.
-    ``streams`` are the event streams that are open. ``underway`` are the requests whose answers have not ended.
+    ``following`` is which predictions are followed. ``streams`` are the event streams that are open. ``underway`` are
+    the requests whose answers have not ended.
     ``big_json`` lets one long text be parsed at a time.
     ``store`` has the models that were pushed; it is used in the threads of ``store_pool``, of which those that receive
     a file wait for its sender. ``pushes`` and ``sends`` count the files that are received and sent.
@@ -113,6 +115,7 @@ class Services:
     internal_url: str
     store: Store
     store_pool: Executor
+    following: Following
     streams: Streams
     pushes: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(PUSHES))
     sends: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(SENDS))
@@ -209,6 +212,7 @@ class Services:
             internal_url=internal_url,
             store=Store(queue, files, lambda: live.current.settings.models),
             store_pool=store_pool,
+            following=Following(),
             streams=Streams(shares().streams),
         )
 
@@ -238,6 +242,7 @@ class Services:
 
     def _hear(self, news: Sequence[News]) -> None:
         self.wakeups.hear(news)
+        self.following.hear(news)
         for one in news:
             if isinstance(one, Available):
                 self.handout.available(one.tier)

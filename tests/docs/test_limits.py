@@ -73,5 +73,5 @@ def test_the_codes_of_the_errors_are_those_of_the_code() -> None:
     assert len(made) > 30
     assert {code for code in made if f"`{code}`" not in page} == set()
     named = {word for word in re.findall(r"`([a-z]+(?:_[a-z]+)+)`", rows) if not re.match("(limit|kept)_", word)}
-    fields = {"queue_bytes", "free_bytes", "reserve_bytes", "received_bytes"}
+    fields = {"queue_bytes", "free_bytes", "reserve_bytes", "received_bytes", "open_streams"}
     assert {code for code in named - fields - {"method_not_allowed"} if f'"{code}"' not in source} == set()

@@ -32,12 +32,17 @@ async def read(prediction_id: str, owner: str, services: Services) -> Prediction
     prediction = await asked(services.queue.get(prediction_id))
     if prediction is not None and prediction.owner in (owner, ANONYMOUS):
         return prediction
+    raise missing(prediction_id, born, services)
+
+
+def missing(prediction_id: str, born: float | None, services: Services) -> Problem:
+    """The problem of an id that has no prediction: 410 when it had one, else 404. ``born``: see ``check_own``."""
     # An id does not tell its tier, so the shortest time of all tiers decides.
     kept = min(tier.waits.results for tier in services.settings.tiers.values())
     if born is not None and born + kept < services.clock():
         detail = f"results are kept for {kept:g} s after the end; send the picture again"
-        raise Problem(HTTPStatus.GONE, "result_gone", detail, kept_seconds=kept)
-    raise no_such_prediction(prediction_id)
+        return Problem(HTTPStatus.GONE, "result_gone", detail, kept_seconds=kept)
+    return no_such_prediction(prediction_id)
 
 
 def no_such_prediction(prediction_id: str) -> Problem:

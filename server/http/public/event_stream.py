@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable
 from typing import Any
 
 from server.access.callers import network_of
@@ -17,8 +16,13 @@ COMMENT = b": \n\n"
 
 def event(name: str, data: Any, event_id: str = "") -> bytes:
     """One event as it is sent: ``data`` as JSON in one line; without an id if that is empty."""
+    return written(name, json.dumps(data, separators=(",", ":")), event_id)
+
+
+def written(name: str, data: str, event_id: str = "") -> bytes:
+    """As ``event``, of data that is JSON in one line already."""
     identified = f"id: {event_id}\n" if event_id else ""
-    return f"{identified}event: {name}\ndata: {json.dumps(data, separators=(',', ':'))}\n\n".encode()
+    return f"{identified}event: {name}\ndata: {data}\n\n".encode()
 
 
 class EventStream(PublicHandler):
@@ -29,7 +33,7 @@ class EventStream(PublicHandler):
     """
 
     over = False
-    _gone = _late = False
+    _begun = _gone = _late = False
 
     def unseen(self) -> bytes:
         """The events that bring the reader up to the present state; empty if there are none. They count as sent."""
@@ -43,10 +47,6 @@ class EventStream(PublicHandler):
         """The id of the last event that the reader has seen, at whichever server; empty if it has seen none."""
         return self.request.headers.get("Last-Event-ID", "")
 
-    def head(self, *path: str) -> Awaitable[None] | None:
-        """As for GET, without the stream."""
-        return self.get(*path)
-
     def begin(self) -> bool:
         """Send the head. Returns False if nothing can follow. Raises ``Problem`` when too many streams are open."""
         self.set_header("Content-Type", "text/event-stream")
@@ -54,7 +54,7 @@ class EventStream(PublicHandler):
         if self._gone or self.request.method == "HEAD":
             return False
         self.services.streams.enter(self, network_of(self.address))
-        self._auto_finish = False
+        self._begun, self._auto_finish = True, False
         assert isinstance(self.request.connection, Exchange)
         self.request.connection.last()
         self._send(f"retry: {RETRY_MS}\n\n".encode())
@@ -63,8 +63,8 @@ class EventStream(PublicHandler):
         return True
 
     def nudge(self) -> None:
-        """There may be something to tell."""
-        if self._finished or self._gone:
+        """There may be something to tell. Nothing happens before ``begin``."""
+        if not self._begun or self._finished or self._gone:
             return
         if self._iostream.writing():
             self._late = True

@@ -10,7 +10,7 @@ from typing import Any
 
 from server.http.services import Services
 from server.problems import Problem
-from server.queue import NEVER_SEEN, Pace, Prediction, QueueError, Status, asked
+from server.queue import NEVER_SEEN, Pace, Position, Prediction, QueueError, Status, TierView, asked
 
 SAMPLE_SMALLEST = 10
 ENDED_BADLY = {
@@ -32,6 +32,11 @@ async def describe(prediction: Prediction, services: Services) -> dict[str, Any]
     if prediction.status is Status.QUEUED:
         with suppress(QueueError):
             queue = await _queue(prediction, services)
+    return resource(prediction, queue)
+
+
+def resource(prediction: Prediction, queue: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The resource, as JSON, with this place in the queue."""
     results = [_result(index, result) for index, result in enumerate(prediction.results or [])]
     return {**summary(prediction), "results": results, "queue": queue}
 
@@ -75,17 +80,20 @@ async def _queue(prediction: Prediction, services: Services) -> dict[str, Any] |
     position = await asked(services.queue.position(prediction.id))
     if position is None:
         return None
-    beside = services.lobby.ahead_of(prediction.tier, (prediction.priority, prediction.turn, prediction.accepted_at))
-    ahead = position.ahead + beside
     pace = await services.paces.get(prediction.tier)
     view = (await services.views.get()).get(prediction.tier, NEVER_SEEN)
-    queue = {
-        "position": ahead + 1,
-        "ahead": ahead,
-        "reason": view.reason,
-    }
+    queue = place_in_queue(prediction, position, pace, view, services)
+    return {name: value for name, value in queue.items() if value is not None}
+
+
+def place_in_queue(
+    prediction: Prediction, position: Position, pace: Pace, view: TierView, services: Services
+) -> dict[str, Any]:
+    """Where a prediction waits, behind those of this server's lobby too; ``eta_seconds`` is None if nobody can tell."""
+    beside = services.lobby.ahead_of(prediction.tier, (prediction.priority, prediction.turn, prediction.accepted_at))
+    ahead = position.ahead + beside
     seconds = eta(ahead, pace, view.running)
-    return queue if seconds is None else {**queue, "eta_seconds": seconds}
+    return {"position": ahead + 1, "ahead": ahead, "reason": view.reason, "eta_seconds": seconds}
 
 
 def eta(ahead: int, pace: Pace, running: int) -> float | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import fields
 from typing import Any
 
@@ -36,6 +36,7 @@ _BY_ID = sa.select(*READ).where(_p.id == bind("id"))
 _keyed = (_p.owner == bind("owner"), _p.idempotency_key == bind("key"))
 _KEY_USED = sa.select(sa.literal(1)).where(*_keyed).limit(1)
 _BY_KEY = sa.select(*READ).where(*_keyed, _p.fingerprint == bind("fingerprint"))
+_BY_IDS = sa.select(_p.seq, *READ).where(_p.id.in_(sa.bindparam("ids", expanding=True)))
 _AMONG = sa.select(_p.id).where(_p.id.in_(sa.bindparam("ids", expanding=True)))
 _ALIVE, _ENDED = _AMONG.where(_p.completed_at.is_(None)), _AMONG.where(_p.completed_at.is_not(None))
 # FOR UPDATE, here and elsewhere, keeps other servers on PostgreSQL from moving the row before this transaction does.
@@ -188,15 +189,26 @@ class Intake(Operations):
     def position(self, tx: Transaction, prediction_id: str) -> Position | None:
         """Where a prediction waits; None when it does not wait (any more)."""
         row = tx.first(_POSITION, id=prediction_id)
-        if row is None or row.status != Status.QUEUED:
-            return None
-        moment = math.floor(row.accepted_at * MOMENTS)
-        block = row.turn >> BLOCK_BITS
-        place = {name: getattr(row, name) for name in ("tier", "priority", "turn", "accepted_at", "seq")}
-        ((ahead,),) = tx.rows(
-            _AHEAD, **place, block=block, first=block << BLOCK_BITS, moment=moment, since=moment / MOMENTS
-        )
-        return Position(position=int(ahead) + 1, ahead=int(ahead))
+        return None if row is None else _position(tx, row)
+
+    @read
+    def whereabouts(self, tx: Transaction, ids: Collection[str]) -> dict[str, tuple[Prediction, Position | None]]:
+        """Of these ids, at most ``IDS_PAGE``, the predictions that there are, and where those wait that wait."""
+        rows = tx.rows(_BY_IDS, ids=list(ids)) if ids else []
+        return {row.id: (prediction_of(row), _position(tx, row)) for row in rows}
+
+
+def _position(tx: Transaction, row: Row) -> Position | None:
+    """Where the prediction of a row waits, if it does."""
+    if row.status != Status.QUEUED:
+        return None
+    moment = math.floor(row.accepted_at * MOMENTS)
+    block = row.turn >> BLOCK_BITS
+    place = {name: getattr(row, name) for name in ("tier", "priority", "turn", "accepted_at", "seq")}
+    ((ahead,),) = tx.rows(
+        _AHEAD, **place, block=block, first=block << BLOCK_BITS, moment=moment, since=moment / MOMENTS
+    )
+    return Position(position=int(ahead) + 1, ahead=int(ahead))
 
 
 def _bound_caller(

@@ -17,6 +17,7 @@ from server.http.public.event_stream import EventStream, event
 from server.http.streams import Streams
 from server.problems import Problem
 from tests.events import Event, Stream, opened
+from tests.server.http import raw
 from tests.server.http.http_site import ANSWER_SECONDS, Site, assert_problem, running
 from tests.waiting import eventually
 
@@ -171,6 +172,15 @@ def test_a_slow_reader_does_not_keep_a_server_from_stopping(ticking: TickingSite
     with opened(ticking.port, PATH):
         ticking.site.call(ticking.site.services.streams.drain)
         assert len(ticking.site.services.underway) == 0
+
+
+def test_the_connection_ends_with_the_stream(ticking: TickingSite) -> None:
+    Ticks.last = 0
+    with ticking.site.connected() as connection:
+        connection.sendall(f"GET {PATH} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        answer = raw.rest(connection)
+        assert b"\r\nConnection: close\r\n" in answer
+        assert answer.endswith(b"\r\n0\r\n\r\n")
 
 
 def test_who_hangs_up_leaves(ticking: TickingSite) -> None:

@@ -272,3 +272,24 @@ def test_an_id_is_known_for_its_owner_only(world: World) -> None:
 def test_ids_that_we_did_not_make_tell_no_time(foreign: str, formed: bool) -> None:
     assert is_id(foreign) is formed
     assert Ids(b"key").made_at(foreign) is None
+
+
+def test_whereabouts_are_those_of_each_prediction(world: World) -> None:
+    world.job()
+    leased, ended, first, second, late = (*(world.submit() for _ in range(4)), world.submit(priority=9))
+    world.lease(most=1)
+    world.queue.cancel(ended).result()
+    never = new_id(world.clock)
+    found = world.queue.whereabouts([late, second, never, first, ended, leased]).result()
+    assert found == {
+        one: (world.queue.get(one).result(), world.queue.position(one).result())
+        for one in (late, second, first, ended, leased)
+    }
+    assert {one: place and place.position for one, (_, place) in found.items()} == {
+        leased: None,
+        ended: None,
+        first: 1,
+        second: 2,
+        late: 3,
+    }
+    assert world.queue.whereabouts([]).result() == {}

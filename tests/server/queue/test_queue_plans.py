@@ -30,6 +30,10 @@ OPERATIONS: dict[str, tuple[Run, set[str]]] = {
     "alive": (lambda world: world.queue.alive(["p0", "p1"]).result(), {"id"}),
     "ended": (lambda world: world.queue.ended(["p0", "p1"]).result(), {"id"}),
     "position": (lambda world: world.queue.position(world.submit()).result(), {"id", "predictions_queue"}),
+    "whereabouts": (
+        lambda world: world.queue.whereabouts([world.submit(), "p0"]).result(),
+        {"id", "predictions_queue"},
+    ),
     "listing": (lambda world: world.queue.listing("anna", 3).result(), {"predictions_listed"}),
     "listing, a further page": (
         lambda world: world.queue.listing("anna", 3, tiers=["free"], since=1.0, after=(2e9, "p0")).result(),
