@@ -1,7 +1,7 @@
 // Asks the server. The key stays in this variable: not in storage, not in a URL, and it is gone with the tab.
 
 let key = "";
-const listeners = new Set();
+const listeners = [];
 
 /** Sends this key with every request from now on; an empty text for none. */
 export function setKey(text) {
@@ -11,20 +11,15 @@ export function setKey(text) {
 
 /** The public part of the key, as in tsk_ID_SECRET; empty without a key. */
 export function keyId() {
-  return key && (key.match(/^tsk_([^_]+)_/)?.[1] ?? "set");
+  return key && (key.split("_")[2] ? key.split("_")[1] : "set");
 }
 
-/** Calls `heard` with the public part of the key whenever another key is set. */
+/** Calls `heard` with the public part of the key whenever another one is set. */
 export function onKey(heard) {
-  listeners.add(heard);
+  listeners.push(heard);
 }
 
-/** What a request sends to show who asks. */
-export function authorization() {
-  return key ? { Authorization: `Bearer ${key}` } : {};
-}
-
-/** Why a request got no result. `status` is 0 if no answer came; `body` is the whole problem document. */
+/** Why a request got no result. `status` is 0 if no answer came; `body` is the problem document. */
 export class Problem extends Error {
   constructor(code, detail, { status = 0, retryAfter = null, body = {} } = {}) {
     super(detail);
@@ -33,48 +28,47 @@ export class Problem extends Error {
 
   /** Whether this says nothing of the request, but that the server, or the way to it, is away. */
   get away() {
-    return this.status === 0 || this.status === 502 || (this.status === 504 && !this.body.code);
-  }
-
-  /** The problem that an answer describes. */
-  static async of(response) {
-    const body = await response.json().catch(() => ({}));
-    const code = body.code ?? `http_${response.status}`;
-    const seconds = Number.parseFloat(response.headers.get("Retry-After"));
-    const detail = body.detail ?? `The answer was ${response.status} ${response.statusText}`.trim();
-    return new Problem(code, detail, { status: response.status, retryAfter: seconds >= 0 ? seconds : null, body });
+    return this.code === "unreachable" || (this.status >= 502 && !this.body.code);
   }
 }
 
+async function problemOf(response) {
+  const { status } = response;
+  const body = await response.json().catch(() => ({}));
+  const given = response.headers.get("Retry-After");
+  const retryAfter = given && (Number.parseFloat(given) || 0);
+  return new Problem(body.code ?? `http_${status}`, body.detail ?? `The answer was ${status}.`, { status, retryAfter, body });
+}
+
 /**
- * Fetches with the key. Throws Problem: `unreachable`, `no_answer` after `seconds`, or what the server says.
+ * Fetches with the key. `seconds` bounds the whole answer; null leaves it unbounded, for streams.
  *
- * `seconds` bounds the whole answer; null leaves it unbounded, for streams.
+ * Throws Problem: `unreachable`, `no_answer` in time, or what the server says; AbortError when `signal` ends it.
  */
-export async function open(path, { method = "GET", headers = {}, body, signal, seconds = 30 } = {}) {
-  const late = seconds === null ? null : AbortSignal.timeout(seconds * 1000);
+export async function open(path, { method, headers, body, signal, seconds = 30 } = {}) {
+  const late = seconds && AbortSignal.timeout(seconds * 1000);
+  const shown = key && { Authorization: `Bearer ${key}` };
   let response;
   try {
     response = await fetch(path, {
-      method, body, signal: AbortSignal.any([signal, late].filter(Boolean)), cache: "no-store", headers: { ...authorization(), ...headers },
+      method, body, signal: AbortSignal.any([signal, late].filter(Boolean)), headers: { ...shown, ...headers },
     });
   } catch (error) {
     if (signal?.aborted) throw error;
     if (late?.aborted) throw new Problem("no_answer", `The server did not answer within ${seconds} s.`);
     throw new Problem("unreachable", "The server cannot be reached.");
   }
-  if (response.status >= 400) throw await Problem.of(response);
+  if (response.status >= 400) throw await problemOf(response);
   return response;
 }
 
-/** Asks for JSON. Returns `{status, headers, json}`; throws Problem, and AbortError when `signal` ends it. */
-export async function ask(path, options = {}) {
+/** Asks for JSON: `{status, headers, json}`. Throws as `open`. */
+export async function ask(path, options) {
   const response = await open(path, options);
-  if (response.status === 204) return { status: 204, headers: response.headers, json: null };
   try {
     return { status: response.status, headers: response.headers, json: await response.json() };
   } catch (error) {
-    if (options.signal?.aborted) throw error;
+    if (options?.signal?.aborted) throw error;
     throw new Problem("unreachable", "The answer broke off.");
   }
 }

@@ -1,4 +1,4 @@
-// The page Ask: takes pictures, has them classified by the chosen tier, and shows each on a card.
+// The page Ask: takes pictures, has the chosen tier classify them, and shows each on a card.
 
 import { ask, onKey } from "./api.js";
 import { Card } from "./card.js";
@@ -13,60 +13,58 @@ import { askKey, serverBack, serverGone } from "./shell.js";
 import { choice } from "./tiers.js";
 import { explain, wantsKey } from "./words.js";
 
-const MOST_PICTURES = 10_000; // in this page
-const MOST_CARDS = 100; // of them: all failed ones up to a part of these, those that are worked on, and the newest
-const MOST_FAILED = 40;
-const SHOW_EVERY = 400; // ms, where not all are shown
-const SAY_EVERY = 2000; // ms
+const MOST_PICTURES = 10_000;
+const MOST_CARDS = 100;
+const MOST_FAILED = 40; // of the cards, where not all pictures have one; and as many of those that have not ended
+const ARRANGE_EVERY = 400; // ms, where not all pictures have a card
+const SAY_EVERY = 3000;
+const TIERS_AGAIN = 5000;
+const TITLE = document.title;
+const NAMES = {
+  done: "done", failed: "failed", canceled: "canceled", leased: "in work", queued: "in the queue", sending: "on their way",
+  here: "waiting in this page",
+};
 
 const at = (id) => document.getElementById(id);
-const pictures = new Map(); // by number, the newest lot first within `lots`
+const pictures = new Set(); // in the order in which they came
 const cards = new Map(); // by picture
-let lots = 0;
-let numbers = 0;
-
 const sending = new Sending(changed);
-const tiers = choice(at("tiers"), () => {
-  const { tier } = tiers ?? {};
-  if (tier) setText(at("limits"), allowed(tier.limits));
-});
+const tiers = choice(at("tiers"), ({ limits }) => setText(at("limits"), allowed(limits)));
+const known = loadTiers();
+let lots = 0;
 
-// ---- pictures come
+const those = (test) => [...pictures].filter(test);
+const hasEnded = ({ state }) => ENDED.includes(state);
 
-async function found(files, leftOut) {
-  const room = MOST_PICTURES - pictures.size;
-  const taken = files.slice(0, room);
-  notice([
-    leftOut && `${counted(leftOut, "file is", "files are")} no JPEG, PNG, WebP or GIF and ${leftOut === 1 ? "was" : "were"} left out.`,
-    taken.length < files.length && `This page takes ${count(MOST_PICTURES)} pictures. ${counted(files.length - taken.length, "more was", "more were")} left out.`,
-  ]);
+// ---- pictures come and go
+
+async function found(files, others) {
+  const taken = files.slice(0, MOST_PICTURES - pictures.size);
+  notice(
+    others && `${counted(others, "file")} of the folder ${others === 1 ? "is" : "are"} no JPEG, PNG, WebP or GIF.`,
+    taken.length < files.length && `No more than ${counted(MOST_PICTURES, "picture")} fit on this page.`,
+  );
   await known;
   lots += 1;
-  const added = taken.map((file) => {
-    numbers += 1;
-    const picture = { number: numbers, lot: lots, file, name: nameOf(file), state: "here" };
-    pictures.set(numbers, picture);
-    return picture;
-  });
+  const added = taken.map((file, place) => ({ file, lot: lots, state: "here", name: nameOf(file, place) }));
+  for (const picture of added) pictures.add(picture);
   changed();
   for (const picture of added) await send(picture);
 }
 
-function nameOf(file) {
-  return file.webkitRelativePath?.split("/").slice(1).join("/") || file.name || `pasted-${numbers}.png`;
+function nameOf(file, place) {
+  return file.webkitRelativePath.replace(/^[^/]*\//, "") || file.name || `pasted-${lots}-${place + 1}.png`;
 }
 
 async function send(picture) {
   const { tier } = tiers;
-  const topK = at("top-k");
-  Object.assign(picture, { tier: tier.name, topK: topK.validity.valid ? topK.valueAsNumber : 5 });
+  Object.assign(picture, { tier: tier.name, topK: at("top-k").validity.valid ? at("top-k").value : 5 });
   try {
-    picture.size ??= await inspect(picture.file, tier.limits);
-    redraw(picture);
-    if (pictures.has(picture.number)) sending.add(picture);
+    picture.size = await inspect(picture.file, tier.limits);
+    if (pictures.has(picture)) sending.add(picture);
   } catch (problem) {
-    picture.size ??= { width: 0 };
-    sending.refuse(picture, problem);
+    picture.size ??= {};
+    sending.fail(picture, problem);
   }
 }
 
@@ -79,88 +77,79 @@ function act(name, picture) {
 }
 
 function remove(some) {
-  const after = some.length === 1 ? cards.get(some[0])?.node.nextElementSibling : null;
-  for (const picture of some) pictures.delete(picture.number);
+  const next = cards.get(some[0])?.node.nextElementSibling;
+  for (const picture of some) pictures.delete(picture);
   arrangeCards();
-  (after?.isConnected ? after : pictures.size ? at("results-title") : at("choose")).focus();
+  (next?.isConnected ? next : at(pictures.size ? "results-title" : "choose")).focus();
 }
 
 // ---- what is shown
 
 let timer = 0;
-let shownAt = 0;
+let arrangedAt = 0;
 
 function changed(picture) {
-  if (picture?.state === "removed") pictures.delete(picture.number);
-  if (picture) redraw(picture);
-  if (timer) return;
-  const wait = pictures.size > MOST_CARDS ? Math.max(0, shownAt + SHOW_EVERY - performance.now()) : 0;
-  timer = setTimeout(arrangeCards, wait);
-}
-
-function redraw(picture) {
-  if (picture.state !== "removed") cards.get(picture)?.update();
+  if (picture?.state === "removed") pictures.delete(picture);
+  else cards.get(picture)?.update();
+  const pause = pictures.size > MOST_CARDS ? arrangedAt + ARRANGE_EVERY - performance.now() : 0;
+  timer ||= setTimeout(arrangeCards, pause);
 }
 
 function arrangeCards() {
   clearTimeout(timer);
-  [timer, shownAt] = [0, performance.now()];
-  const all = [...pictures.values()];
-  const some = all.length > MOST_CARDS ? chosen(all) : all;
-  some.sort((one, other) => other.lot - one.lot || one.number - other.number);
-  const kept = new Set(some);
-  for (const [picture, card] of cards) if (!kept.has(picture)) (card.discard(), cards.delete(picture));
-  for (const picture of some) if (!cards.has(picture)) cards.set(picture, new Card(picture, act));
-  arrange(at("cards"), some.map((picture) => cards.get(picture).node));
-  summarize(all, some.length);
+  [timer, arrangedAt] = [0, performance.now()];
+  const all = [...pictures];
+  const shown = new Set(all.length > MOST_CARDS ? chosen(all) : all);
+  for (const [picture, card] of cards) if (!shown.has(picture)) (card.discard(), cards.delete(picture));
+  for (const picture of shown) if (!cards.has(picture)) cards.set(picture, new Card(picture, act));
+  const inOrder = all.filter((picture) => shown.has(picture)).sort((one, other) => other.lot - one.lot);
+  arrange(at("cards"), inOrder.map((picture) => cards.get(picture).node));
+  summarize(all, shown.size);
 }
 
+// The card with the focus, failed ones, those whose end is next, and the newest that are done.
 function chosen(all) {
-  const newest = [...all].reverse();
-  const focused = newest.filter((picture) => cards.get(picture)?.node.contains(document.activeElement));
-  const failed = newest.filter((picture) => picture.state === "failed").slice(0, MOST_FAILED);
-  const active = all.filter((picture) => !ENDED.has(picture.state) && picture.state !== "here");
-  const rest = newest.filter((picture) => picture.state === "done");
-  const first = all.filter((picture) => picture.state === "here").slice(0, 10);
-  return [...new Set([...focused, ...failed, ...active.slice(0, 30), ...first, ...rest, ...newest])].slice(0, MOST_CARDS);
+  const focused = all.filter((picture) => cards.get(picture)?.node.contains(document.activeElement));
+  const active = all.filter((picture) => !hasEnded(picture)).slice(0, MOST_FAILED);
+  const newest = all.toReversed();
+  const of = (wanted) => newest.filter(({ state }) => state === wanted);
+  const some = [...focused, ...of("failed").slice(0, MOST_FAILED), ...active, ...of("done"), ...newest];
+  return [...new Set(some)].slice(0, MOST_CARDS);
 }
 
 function summarize(all, shown) {
-  const of = Object.groupBy(all, ({ state }) => state);
-  const number = (...states) => states.reduce((sum, state) => sum + (of[state]?.length ?? 0), 0);
-  const ended = number(...ENDED);
-  const counts = [
-    [number("done"), "done"], [number("failed"), "failed"], [number("canceled"), "canceled"], [number("leased"), "in work"],
-    [number("queued", "starting"), "in the queue"], [number("sending"), "on their way"], [number("here"), "waiting in this page"],
-  ].filter(([some]) => some).map(([some, what]) => `${count(some)} ${what}`);
-  setText(at("counts"), `${counted(all.length, "picture")}: ${counts.join(", ")}${shown < all.length ? `. Shown are ${shown}: failed ones, those in work and the newest.` : ""}`);
-  at("progress").max = all.length || 1;
-  at("progress").value = ended;
+  const numbers = Object.groupBy(all, ({ state }) => (state === "starting" ? "queued" : state));
+  const states = Object.keys(NAMES).filter((state) => numbers[state]);
+  const ended = all.filter(hasEnded).length;
+  const some = shown < all.length ? `. These are ${shown} of them: failed ones, those in work and the newest` : "";
+  const counts = states.map((state) => `${count(numbers[state].length)} ${NAMES[state]}`).join(", ");
+  setText(at("counts"), `${counted(all.length, "picture")}: ${counts}${some}`);
+  [at("progress").max, at("progress").value] = [all.length || 1, ended];
   show(at("progress"), all.length > 1);
   show(at("results"), all.length);
   show(at("cancel-all"), ended < all.length && all.length > 1);
   show(at("clear"), ended);
-  show(at("copy-all"), number("done", "failed"));
-  document.body.classList.toggle("has-pictures", all.length > 0);
-  document.title = ended < all.length ? `(${ended}/${all.length}) Ask · tierserve` : "Ask · tierserve";
-  say(all, ended, number("failed"));
+  show(at("copy-all"), numbers.done || numbers.failed);
+  document.body.classList.toggle("has-pictures", all.length);
+  document.title = ended < all.length ? `(${ended}/${all.length}) ${TITLE}` : TITLE;
+  say(all, ended, numbers.failed?.length ?? 0);
 }
 
-let saidAt = -SAY_EVERY;
-let finished = true;
+let saidAt = 0;
+let over = true;
 
 function say(all, ended, failed) {
-  const over = ended === all.length;
-  if (!all.length || (over && finished) || (!over && performance.now() - saidAt < SAY_EVERY)) return;
-  [saidAt, finished] = [performance.now(), over];
-  if (!over) return setText(at("said"), `${count(ended)} of ${counted(all.length, "picture")} finished`);
-  if (all.length > 1) return setText(at("said"), `All ${count(all.length)} pictures are finished${failed ? `, ${count(failed)} failed` : ""}`);
+  const wasOver = over;
+  over = ended === all.length;
+  if (!all.length || (over ? wasOver : performance.now() - saidAt < SAY_EVERY)) return;
+  saidAt = performance.now();
   const [{ name, state, prediction, problem }] = all;
-  const best = prediction?.results?.[0]?.labels?.[0]?.label;
-  setText(at("said"), `${name}: ${state === "done" ? best : problem ? explain(problem).title : state}`);
+  const best = problem ? explain(problem).title : (prediction?.results[0]?.labels[0]?.label ?? state);
+  const lot = over ? `All ${counted(all.length, "picture")} finished, ${count(failed)} failed` : `${count(ended)} of ${count(all.length)} finished`;
+  setText(at("said"), over && all.length === 1 ? `${name}: ${best}` : lot);
 }
 
-function notice(texts) {
+function notice(...texts) {
   const text = texts.filter(Boolean).join(" ");
   setText(at("notice"), text);
   show(at("notice"), text);
@@ -168,37 +157,32 @@ function notice(texts) {
 
 // ---- tiers, keys and clocks
 
-const known = new Promise((resolve) => {
-  loadTiers(resolve);
-});
-
-async function loadTiers(done) {
+async function loadTiers() {
   for (;;) {
     try {
-      tiers.update((await ask("/v1/tiers")).json.tiers);
-      return done();
+      return tiers.update((await ask("/v1/tiers")).json.tiers);
     } catch (problem) {
       if (problem.away) await serverGone();
       else {
-        notice([explain(problem).title, explain(problem).text]);
-        await new Promise((resolve) => setTimeout(resolve, 1000 * (problem.retryAfter ?? 5)));
+        notice(...Object.values(explain(problem)));
+        await new Promise((resolve) => setTimeout(resolve, TIERS_AGAIN));
       }
     }
   }
 }
 
 follow("/v1/tiers/events", {
-  onEvent: (name, data) => name === "tiers" && tiers.update(data.tiers),
+  onEvent: (name, data) => tiers.update(data.tiers),
   onState: (state, problem) => {
     if (state === "open") serverBack();
-    else if (state === "lost" && problem.away) serverGone();
+    else if (problem?.away) serverGone();
   },
 });
 
 onKey(() => {
-  loadTiers(() => {});
+  loadTiers();
   sending.hurry();
-  for (const picture of pictures.values()) if (picture.state === "failed" && wantsKey(picture.problem)) send(picture);
+  those(({ state, problem }) => state === "failed" && wantsKey(problem)).forEach(send);
 });
 
 setInterval(() => {
@@ -207,13 +191,14 @@ setInterval(() => {
 
 // ---- buttons
 
-collect({ found, failed: (problem) => notice([explain(problem).title]) });
-at("cancel-all").addEventListener("click", async () => {
-  for (const picture of [...pictures.values()].reverse()) await sending.cancel(picture);
+const on = (id, act) => at(id).addEventListener("click", act);
+collect(found, (problem) => notice(explain(problem).title));
+on("cancel-all", async () => {
+  for (const picture of those((one) => !hasEnded(one)).reverse()) await sending.cancel(picture);
 });
-at("clear").addEventListener("click", () => remove([...pictures.values()].filter(({ state }) => ENDED.has(state))));
-at("copy-all").addEventListener("click", () => {
-  const some = [...pictures.values()].filter(({ state }) => state === "done" || state === "failed");
+on("clear", () => remove(those(hasEnded)));
+on("copy-all", () => {
+  const some = those(({ state }) => state === "done" || state === "failed");
   offer(some, `Copy ${counted(some.length, "picture")}`);
 });
-if (!matchMedia("(any-pointer: coarse)").matches) show(at("photograph"), false);
+if (matchMedia("(pointer: coarse)").matches) setText(at("drop-title"), "Choose or photograph pictures");

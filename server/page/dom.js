@@ -1,15 +1,15 @@
-// Makes elements. Whatever comes from outside becomes text, never HTML.
+// Makes and changes elements. Whatever comes from outside becomes text, never HTML.
 
-/** An element: `attributes` are set as they are, those named on… are listeners, and null or false leaves one out. */
+/** An element, as in h("p.small", {title: "…", onclick: act}, "text"); null, undefined and false are left out. */
 export function h(name, attributes = {}, ...children) {
   const [tag, ...classes] = name.split(".");
   const made = document.createElement(tag);
   if (classes.length) made.className = classes.join(" ");
   for (const [key, value] of Object.entries(attributes)) {
     if (key.startsWith("on")) made.addEventListener(key.slice(2), value);
-    else if (value !== null && value !== undefined && value !== false) made.setAttribute(key, value === true ? "" : value);
+    else if (value !== false && value != null) made.setAttribute(key, value === true ? "" : value);
   }
-  made.append(...children.filter((child) => child !== null && child !== undefined && child !== false));
+  made.append(...children.filter((child) => child !== false && child != null));
   return made;
 }
 
@@ -34,22 +34,20 @@ export function arrange(parent, wanted) {
   }
 }
 
-/** Copies text; also where the page came over plain HTTP, and the browser's clipboard is closed to it. */
+/** Copies text; also where the page came over plain HTTP, for which browsers close their clipboard. */
 export async function copy(text) {
-  if (navigator.clipboard) {
-    try {
-      return await navigator.clipboard.writeText(text);
-    } catch {
-      // The browser may forbid it; the old way often still works.
-    }
+  try {
+    return await navigator.clipboard.writeText(text);
+  } catch {
+    // The old way often still works.
   }
-  const area = h("textarea", { readonly: true, "aria-hidden": "true", class: "offscreen" });
   const before = document.activeElement;
+  const area = h("textarea.offscreen");
   area.value = text;
-  (before?.closest("dialog") ?? document.body).append(area);
+  before.after(area); // within the dialog, if one is open: nothing outside can be selected
   area.select();
   const done = document.execCommand("copy");
   area.remove();
-  before?.focus();
+  before.focus();
   if (!done) throw new Error("The browser does not let this page copy. Select the text and copy it yourself.");
 }

@@ -4,127 +4,92 @@ import { open, Problem } from "./api.js";
 
 const FIRST_PAUSE = 500; // ms; doubled at each failure in a row
 const LONGEST_PAUSE = 5000;
-const SILENCE = 45_000; // ms; the server writes a comment every 15 s
+const OPENING = 15_000; // until the head of the answer has come
+const SILENCE = 45_000; // the server writes a comment every 15 s
 
 /**
  * Reads events until `close()`, until the server says that there are no more (204), or until it refuses.
  *
- * `onEvent(name, data, id)` gets the parsed JSON of each event. `onState(state, problem)` hears "open" when events can
- * come, "drained" when this server stops and another connection is made, "lost" when none can be made or one broke,
- * "ended" when nothing more comes, and "refused" with the Problem of a request that would be refused again.
+ * `onEvent(name, data, id)` gets the JSON of each event. `onState(state, problem)` hears "open" when events can come,
+ * "drained" when this server stops and another connection is made, "lost" when one broke or none can be made, "ended"
+ * when nothing more comes, and "refused" with the Problem of a request that would be refused again.
  */
 export function follow(path, { onEvent, onState = () => {} }) {
   const closed = new AbortController();
-  run(path, onEvent, onState, closed.signal).catch((error) => {
-    if (!closed.signal.aborted) throw error;
-  });
+  run(path, onEvent, onState, closed.signal);
   return { close: () => closed.abort() };
 }
 
 async function run(path, onEvent, onState, closed) {
-  const stream = { lastId: "", pause: FIRST_PAUSE, drained: false };
-  let failures = 0;
-  while (!closed.aborted) {
-    let wait = stream.pause;
+  const stream = { id: "", pause: FIRST_PAUSE };
+  for (let failures = 0; !closed.aborted; ) {
+    let { pause } = stream;
     try {
-      const headers = { Accept: "text/event-stream", ...(stream.lastId && { "Last-Event-ID": stream.lastId }) };
-      const response = await connect(path, headers, closed);
-      if (response.status === 204) return onState("ended");
-      failures = 0;
-      onState("open");
-      await read(response.body, stream, onEvent, closed);
-      if (stream.drained) onState("drained");
-      wait = stream.pause;
+      if (!(await connect(path, stream, onEvent, onState, closed))) return onState("ended");
+      [failures, pause] = [0, stream.pause];
     } catch (error) {
       if (closed.aborted) return;
       const problem = error instanceof Problem ? error : new Problem("unreachable", "The connection broke off.");
-      if (problem.status >= 400 && problem.status < 500 && problem.retryAfter === null) return onState("refused", problem);
-      failures += 1;
+      const { status, retryAfter } = problem;
+      if (status >= 400 && status < 500 && retryAfter === null) return onState("refused", problem);
       onState("lost", problem);
-      wait = Math.max(1000 * problem.retryAfter, Math.min(FIRST_PAUSE * 2 ** (failures - 1), LONGEST_PAUSE));
+      pause = Math.max(1000 * retryAfter, Math.min(FIRST_PAUSE * 2 ** failures, LONGEST_PAUSE));
+      failures += 1;
     }
-    stream.drained = false;
-    await sleep(wait * (0.75 + Math.random() / 2), closed);
+    await new Promise((resolve) => setTimeout(resolve, pause * (0.75 + Math.random() / 2)));
   }
 }
 
-// A stream lasts, so only its head has to come in time.
-async function connect(path, headers, closed) {
-  const opening = new AbortController();
-  const stop = () => opening.abort();
-  const timer = setTimeout(stop, 15_000);
-  closed.addEventListener("abort", stop);
+// One connection; false if the server says that nothing more comes.
+async function connect(path, stream, onEvent, onState, closed) {
+  const own = new AbortController();
+  const headers = { Accept: "text/event-stream", ...(stream.id && { "Last-Event-ID": stream.id }) };
+  let timer = setTimeout(() => own.abort(), OPENING);
   try {
-    return await open(path, { headers, signal: opening.signal, seconds: null });
+    const response = await open(path, { headers, signal: AbortSignal.any([own.signal, closed]), seconds: null });
+    if (response.status === 204) return false;
+    onState("open");
+    const lines = reader(stream, onEvent, onState);
+    for (const texts = response.body.pipeThrough(new TextDecoderStream()).getReader(); ; ) {
+      clearTimeout(timer);
+      timer = setTimeout(() => own.abort(), SILENCE);
+      const { value, done } = await texts.read();
+      if (done) return true;
+      lines(value);
+    }
   } finally {
     clearTimeout(timer);
+    own.abort();
   }
 }
 
-async function read(body, stream, onEvent, closed) {
-  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
-  const parser = new Parser(stream, (name, data, id) => {
-    if (name === "drain") stream.drained = true;
-    else onEvent(name, data, id);
-  });
-  while (!closed.aborted) {
-    let timer;
-    const silence = new Promise((_, reject) => {
-      timer = setTimeout(() => reject(new Error("Nothing was heard for too long.")), SILENCE);
-    });
+// Takes the text of a stream in pieces, and tells of each event as soon as it is whole.
+function reader(stream, onEvent, onState) {
+  let [rest, name, data, id] = ["", "", [], stream.id];
+
+  function dispatch() {
+    const [told, text] = [name || "message", data.join("\n")];
+    [name, data, stream.id] = ["", [], id];
+    if (told === "drain") return onState("drained");
     try {
-      const { value, done } = await Promise.race([reader.read(), silence]);
-      if (done) return;
-      parser.feed(value);
+      if (text) onEvent(told, JSON.parse(text), id);
     } catch (error) {
-      reader.cancel().catch(() => {});
-      throw error;
-    } finally {
-      clearTimeout(timer);
+      reportError(error); // a fault of this page is none of the connection
     }
   }
-  reader.cancel().catch(() => {});
-}
 
-/** Takes the text of a stream in pieces, and gives `emit` each event as soon as it is whole. */
-class Parser {
-  constructor(stream, emit) {
-    Object.assign(this, { stream, emit, rest: "", name: "", data: [], id: stream.lastId });
+  function line(text) {
+    const [, field, value = ""] = text.match(/^([^:]*)(?:: ?(.*))?$/s);
+    if (!text) dispatch();
+    else if (field === "event") name = value;
+    else if (field === "data") data.push(value);
+    else if (field === "id") id = value;
+    else if (field === "retry") stream.pause = Math.min(Number.parseInt(value, 10) || FIRST_PAUSE, LONGEST_PAUSE);
   }
 
-  feed(text) {
-    const lines = (this.rest + text).split(/\r\n|\n|\r(?!$)/);
-    this.rest = lines.pop();
-    for (const line of lines) this.line(line);
-  }
-
-  line(line) {
-    if (line === "") return this.dispatch();
-    const [, field, value] = line.match(/^([^:]*)(?:: ?(.*))?$/s);
-    if (field === "event") this.name = value ?? "";
-    else if (field === "data") this.data.push(value ?? "");
-    else if (field === "id") this.id = value ?? "";
-    else if (field === "retry" && /^\d+$/.test(value ?? "")) this.stream.pause = Math.min(Number(value), LONGEST_PAUSE);
-  }
-
-  dispatch() {
-    const { name, data, id } = this;
-    [this.name, this.data, this.stream.lastId] = ["", [], id];
-    if (!data.length) return;
-    try {
-      this.emit(name || "message", JSON.parse(data.join("\n")), id);
-    } catch (error) {
-      reportError(error); // a fault of this page is no fault of the connection
-    }
-  }
-}
-
-function sleep(milliseconds, closed) {
-  return new Promise((resolve) => {
-    const timer = setTimeout(resolve, milliseconds);
-    closed.addEventListener("abort", () => {
-      clearTimeout(timer);
-      resolve();
-    }, { once: true });
-  });
+  return (text) => {
+    const lines = (rest + text).split(/\r\n|\n|\r(?!$)/);
+    rest = lines.pop();
+    lines.forEach(line);
+  };
 }

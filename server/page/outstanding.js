@@ -6,101 +6,87 @@ import { serverBack, serverGone } from "./shell.js";
 
 const MOST_IDS = 100; // of one stream
 const QUIET = 100; // ms without another prediction, after which the stream is opened anew for those that came
-const LONGEST_QUIET = 1000; // ms
-const AFTER_REFUSAL = 2000; // ms
-const LIVE = new Set(["queued", "starting", "leased"]);
+const LONGEST_QUIET = 1000;
+const AFTER_REFUSAL = 2000;
+const LIVE = ["queued", "starting", "leased"];
 
 /**
  * The pictures whose predictions have not ended. `told(picture, change)` hears of each step, `ended(picture,
- * prediction)` of the end, `lost(picture, problem)` of a prediction that the server does not know any more, and
- * `moved()` that there is place for another.
+ * prediction)` of the end, and `lost(picture, problem)` of a prediction that the server does not know any more.
  */
-export function following({ told, ended, lost, moved }) {
+export function outstanding({ told, ended, lost }) {
   const pictures = new Map(); // by the id of the prediction, in the order in which they were accepted
-  let stream = null;
-  let inStream = new Set();
+  let inStream = [];
+  let stream;
   let timer = 0;
   let since = 0;
 
-  function add(picture, prediction) {
-    pictures.set(prediction.id, picture);
-    const { status, queue, attempts } = prediction;
-    told(picture, { prediction, state: status === "leased" ? "leased" : "queued", queue, attempts, first: queue?.position });
-    reopenSoon();
-  }
-
-  function has(picture) {
-    return pictures.get(picture.prediction?.id) === picture;
-  }
-
-  function settle(picture, prediction) {
-    if (LIVE.has(prediction.status)) return;
-    pictures.delete(prediction.id);
-    ended(picture, prediction);
-    reopenSoon();
-    moved();
-  }
-
-  function drop(picture, problem) {
-    pictures.delete(picture.prediction.id);
-    lost(picture, problem);
-    reopenSoon();
-    moved();
-  }
+  const first = () => [...pictures.keys()].slice(0, MOST_IDS);
 
   // Those that have ended do no harm in a stream; only new ones need another.
   function reopenSoon() {
-    const wanted = [...pictures.keys()].slice(0, MOST_IDS);
-    if (wanted.every((id) => inStream.has(id))) return;
+    if (first().every((id) => inStream.includes(id))) return;
     const now = performance.now();
     if (!timer) since = now;
+    reopenIn(Math.max(0, Math.min(QUIET, since + LONGEST_QUIET - now)));
+  }
+
+  function reopenIn(milliseconds) {
     clearTimeout(timer);
-    timer = setTimeout(reopen, Math.max(0, Math.min(QUIET, since + LONGEST_QUIET - now)));
+    timer = setTimeout(reopen, milliseconds);
   }
 
   function reopen() {
     timer = 0;
     stream?.close();
-    stream = null;
-    inStream = new Set([...pictures.keys()].slice(0, MOST_IDS));
-    if (!inStream.size) return;
-    const query = new URLSearchParams([...inStream].map((id) => ["id", id]));
-    stream = follow(`/v1/predictions/events?${query}`, { onEvent, onState });
+    inStream = first();
+    if (inStream.length) stream = follow(`/v1/predictions/events?id=${inStream.join("&id=")}`, { onEvent, onState });
   }
 
   function onEvent(name, data) {
     const picture = pictures.get(data.id);
     if (!picture) return;
-    if (name === "gone") return drop(picture, data);
-    if (!LIVE.has(name)) return settle(picture, data);
-    if (name === "leased") return told(picture, { state: name, queue: null, attempts: data.attempts });
-    const first = Math.max(picture.first ?? 0, data.position);
-    told(picture, { state: name, queue: data, first, stage: data.stage ?? null });
+    if (name === "gone") drop(picture, data);
+    else if (!LIVE.includes(name)) settle(picture, data);
+    else told(picture, { state: name, queue: data, first: Math.max(picture.first ?? 0, data.position ?? 0) });
   }
 
   function onState(state, problem) {
     if (state === "open") serverBack();
-    else if (state === "lost" && problem.away) serverGone();
+    else if (problem?.away) serverGone();
     else if (state === "ended" || state === "refused") lookAtEach();
   }
 
-  // A stream that says nothing more of predictions that have not ended here: each of them is asked for.
+  // A stream says nothing more, although some have not ended here: each of them is asked for.
   async function lookAtEach() {
-    const ids = inStream;
-    inStream = new Set();
-    for (const id of ids) {
-      const picture = pictures.get(id);
-      if (!picture) continue;
+    for (const picture of inStream.map((id) => pictures.get(id)).filter(Boolean)) {
       try {
-        settle(picture, (await ask(`/v1/predictions/${id}`)).json);
+        settle(picture, (await ask(picture.prediction.urls.get)).json);
       } catch (problem) {
-        if (problem.status >= 400 && problem.status < 500) drop(picture, problem);
-        else await serverGone();
+        if (problem.away) await serverGone();
+        else drop(picture, problem);
       }
     }
-    clearTimeout(timer);
-    timer = setTimeout(reopen, AFTER_REFUSAL);
+    if (pictures.size) reopenIn(AFTER_REFUSAL);
   }
 
-  return { add, has, settle, drop, get size() { return pictures.size; } };
+  function settle(picture, prediction) {
+    if (!LIVE.includes(prediction.status) && pictures.delete(prediction.id)) ended(picture, prediction);
+    reopenSoon();
+  }
+
+  function drop(picture, problem) {
+    if (pictures.delete(picture.prediction.id)) lost(picture, problem);
+    reopenSoon();
+  }
+
+  /** Follows a prediction that was accepted. */
+  function add(picture, prediction) {
+    const { id, status, queue } = prediction;
+    pictures.set(id, picture);
+    told(picture, { prediction, state: status, queue, first: queue?.position });
+    reopenSoon();
+  }
+
+  return { add, settle, drop, has: (picture) => pictures.has(picture.prediction?.id), size: () => pictures.size };
 }

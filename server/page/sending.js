@@ -1,175 +1,148 @@
-// Sends pictures, a few at once, and follows what became of them until each has its end.
+// Sends pictures, a few at once, and follows what becomes of them until each has its end.
 
 import { ask, Problem } from "./api.js";
-import { following } from "./outstanding.js";
+import { outstanding } from "./outstanding.js";
 import { serverGone } from "./shell.js";
 
 const UPLOADS = 3; // at once; a browser has six connections to a server, and the streams take two
 const MOST_OUTSTANDING = 200; // predictions that the server has and that have not ended; the others wait here
-const LONGEST_RETRY = 600; // seconds; who is told to come back later than that is told so
-const PAUSE = 2; // seconds, after a 503 that does not say when
-const SLOWEST = 16 * 1024; // bytes a second, below which the server gives an upload up
-const MARGIN = 60; // seconds
+const LONGEST_RETRY = 600; // seconds; whoever may come back later than that is told so
+const RETRY = 2; // seconds, where the server does not say when
+const ANSWER = 60; // seconds, and those of an upload at SLOWEST bytes a second
+const SLOWEST = 16_384;
 
 /** The states in which a picture stays. */
-export const ENDED = new Set(["done", "failed", "canceled"]);
+export const ENDED = ["done", "failed", "canceled"];
 
 /**
- * The pictures of this page in the order of their adding, each a plain object that `changed(picture)` is told of:
+ * What is done with pictures, which are plain objects. `changed(picture)` hears whenever one has changed.
  *
- * `state` is "here" (waits in this page; with `retryAt` and `problem` if it was refused for now), "sending", "queued",
- * "starting", "leased", "removed" (taken back before it was sent), or one of ENDED. `queue` is where it stands, `prediction` what the server last said, `problem`
- * why it failed.
+ * `state` is "here" (waits in this page; with `problem` and `retryAt` if it was refused for now), "sending", "queued",
+ * "starting" or "leased" (`queue` is what the server says of it), "removed" (taken back before it was sent), or one of
+ * ENDED: `prediction` is the answer, and `problem` why it failed.
  */
 export class Sending {
+  #pending = []; // those that wait in this page, the next one first
+  #uploading = 0;
+  #pausedUntil = {}; // by tier; in milliseconds since 1970
+  #away = false;
+
   constructor(changed) {
-    this.changed = changed;
-    this.pending = []; // those that wait in this page, the next one first
-    this.uploading = 0;
-    this.pausedUntil = new Map(); // by tier, in milliseconds since 1970
-    this.away = false;
-    this.followed = following({
-      told: (picture, change) => this.#set(picture, change),
+    this.set = (picture, change) => changed(Object.assign(picture, change));
+    this.outstanding = outstanding({
+      told: this.set,
       ended: (picture, prediction) => this.#end(picture, prediction),
-      lost: (picture, problem) => this.#fail(picture, problem),
-      moved: () => this.#pump(),
+      lost: (picture, problem) => this.fail(picture, problem),
     });
   }
 
   /** Sends a picture when its turn comes. */
   add(picture) {
-    Object.assign(picture, { problem: null, prediction: null, queue: null, retryAt: 0, attempts: 0 });
-    this.pending.push(picture);
-    this.#set(picture, { state: "here" });
+    this.#pending.push(picture);
+    this.set(picture, { state: "here", problem: null, prediction: null, retryAt: 0, first: 0 });
     this.#pump();
   }
 
-  /** Says that a picture failed before it was sent. */
-  refuse(picture, problem) {
-    this.#fail(picture, problem);
+  /** Has a picture fail, as it also does before it is sent. */
+  fail(picture, problem, prediction = picture.prediction) {
+    this.set(picture, { state: "failed", problem, prediction });
+    this.#pump();
   }
 
   /** Takes a picture back, wherever it is. */
   async cancel(picture) {
-    const place = this.pending.indexOf(picture);
+    const place = this.#pending.indexOf(picture);
     if (place >= 0) {
-      this.pending.splice(place, 1);
-      return this.#set(picture, { state: "removed" });
+      this.#pending.splice(place, 1);
+      return this.set(picture, { state: "removed" });
     }
-    if (picture.state === "sending") return picture.upload?.abort();
-    if (!this.followed.has(picture)) return;
-    this.#set(picture, { canceling: true });
+    picture.upload?.abort();
+    if (!this.outstanding.has(picture)) return;
+    this.set(picture, { canceling: true });
     try {
-      const { json } = await ask(picture.prediction.urls.cancel, { method: "DELETE" });
-      if (this.followed.has(picture)) this.followed.settle(picture, json);
+      this.outstanding.settle(picture, (await ask(picture.prediction.urls.cancel, { method: "DELETE" })).json);
     } catch (problem) {
       if (problem.away) serverGone();
-      else if (problem.status === 404 || problem.status === 410) this.followed.drop(picture, problem);
-    } finally {
-      this.#set(picture, { canceling: false });
     }
+    this.set(picture, { canceling: false });
   }
 
-  /** Tries again what the server refused for now, because something has changed. */
+  /** Tries at once what was refused for now, as something has changed. */
   hurry() {
-    this.pausedUntil.clear();
-    for (const picture of this.pending) picture.retryAt = 0;
+    this.#pausedUntil = {};
     this.#pump();
   }
 
-  /** How many the server has, or is being sent. */
-  get outstanding() {
-    return this.followed.size + this.uploading;
-  }
-
   #pump() {
-    while (!this.away && this.uploading < UPLOADS && this.outstanding < MOST_OUTSTANDING) {
-      const now = Date.now();
-      const place = this.pending.findIndex((picture) => (this.pausedUntil.get(picture.tier) ?? 0) <= now);
+    while (!this.#away && this.#uploading < UPLOADS && this.outstanding.size() + this.#uploading < MOST_OUTSTANDING) {
+      const place = this.#pending.findIndex(({ tier }) => !(this.#pausedUntil[tier] > Date.now()));
       if (place < 0) return;
-      this.#send(...this.pending.splice(place, 1));
+      this.#send(this.#pending.splice(place, 1)[0]);
     }
   }
 
   async #send(picture) {
-    this.uploading += 1;
-    picture.upload = new AbortController();
-    this.#set(picture, { state: "sending", problem: null, retryAt: 0 });
+    const upload = new AbortController();
+    this.#uploading += 1;
+    this.set(picture, { state: "sending", problem: null, retryAt: 0, upload });
     try {
-      const { status, json } = await this.#upload(picture);
-      if (status === 202) this.followed.add(picture, json);
+      const { status, json } = await this.#post(picture);
+      if (status === 202) this.outstanding.add(picture, json);
       else this.#end(picture, json);
     } catch (problem) {
-      this.#refused(picture, problem);
+      if (upload.signal.aborted) this.set(picture, { state: "canceled" });
+      else if (problem instanceof Problem) this.#refused(picture, problem);
+      else throw problem;
     } finally {
-      this.uploading -= 1;
-      picture.upload = null;
+      this.#uploading -= 1;
       this.#pump();
     }
   }
 
-  #upload({ tier, topK, file, upload }) {
-    return ask(`/img-classification/${encodeURIComponent(tier)}?top_k=${topK}`, {
+  #post({ tier, topK, file, upload }) {
+    // While others of this page wait, to wait for this one too would hold up the next upload.
+    const prefer = this.outstanding.size() ? "respond-async" : "wait=1";
+    return ask(`/img-classification/${tier}?top_k=${topK}`, {
       method: "POST",
       body: file,
-      headers: {
-        "Content-Type": "application/octet-stream",
-        // While others of this page wait, waiting for this one would only hold up the next upload.
-        Prefer: this.followed.size ? "respond-async" : "wait=1",
-      },
+      headers: { "Content-Type": "application/octet-stream", Prefer: prefer },
       signal: upload.signal,
-      seconds: MARGIN + Math.ceil(file.size / SLOWEST),
+      seconds: Math.ceil(ANSWER + file.size / SLOWEST),
     });
   }
 
   #refused(picture, problem) {
-    if (picture.upload.signal.aborted) this.#set(picture, { state: "canceled" });
-    else if (!(problem instanceof Problem)) {
-      this.#fail(picture, new Problem("page_fault", "This page has a fault. Reload it."));
-      reportError(problem);
-    } else if (problem.body.prediction) this.#end(picture, problem.body.prediction);
-    else if (problem.away) this.#waitForServer(picture);
-    else if (problem.status === 503 || (problem.status === 429 && problem.retryAfter !== null)) this.#retry(picture, problem);
-    else this.#fail(picture, problem);
+    const { status, retryAfter, away, body } = problem;
+    const seconds = retryAfter ?? RETRY;
+    if (body.prediction) this.#end(picture, body.prediction);
+    else if (away) this.#waitForServer(picture);
+    else if ((status === 503 || (status === 429 && retryAfter !== null)) && seconds <= LONGEST_RETRY) {
+      const retryAt = Date.now() + 1000 * seconds;
+      this.#pausedUntil[picture.tier] = retryAt; // others for this tier would be refused too
+      this.#putBack(picture, { problem, retryAt });
+      setTimeout(() => this.#pump(), 1000 * seconds + 20);
+    } else this.fail(picture, problem);
   }
 
   async #waitForServer(picture) {
-    this.#back(picture, {});
-    this.away = true;
+    this.#away = true;
+    this.#putBack(picture, {});
     await serverGone();
-    this.away = false;
+    this.#away = false;
     this.#pump();
   }
 
-  // Others for the same tier would be refused too, so they wait as long.
-  #retry(picture, problem) {
-    const seconds = problem.retryAfter ?? PAUSE;
-    if (seconds > LONGEST_RETRY) return this.#fail(picture, problem);
-    const retryAt = Date.now() + 1000 * seconds;
-    this.pausedUntil.set(picture.tier, retryAt);
-    this.#back(picture, { problem, retryAt });
-    setTimeout(() => this.#pump(), 1000 * seconds + 20);
-  }
-
-  #back(picture, change) {
-    this.pending.unshift(picture);
-    this.#set(picture, { state: "here", ...change });
+  #putBack(picture, change) {
+    this.#pending.unshift(picture);
+    this.set(picture, { state: "here", ...change });
   }
 
   #end(picture, prediction) {
-    const result = prediction.results[0];
-    const error = prediction.error ?? result?.error;
-    if (prediction.status === "canceled") this.#set(picture, { state: "canceled", prediction });
-    else if (prediction.status === "succeeded" && !error) this.#set(picture, { state: "done", prediction });
-    else this.#fail(picture, new Problem(error?.code ?? prediction.status, error?.detail ?? ""), prediction);
-  }
-
-  #fail(picture, problem, prediction = picture.prediction) {
-    this.#set(picture, { state: "failed", problem, prediction });
-  }
-
-  #set(picture, change) {
-    Object.assign(picture, change);
-    this.changed(picture);
+    const { status, results } = prediction;
+    const error = prediction.error ?? results[0]?.error;
+    const state = { succeeded: "done", canceled: "canceled" }[status];
+    if (state && !error) this.set(picture, { state, prediction });
+    else this.fail(picture, new Problem(error?.code ?? status, error?.detail ?? ""), prediction);
+    this.#pump();
   }
 }

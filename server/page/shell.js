@@ -3,112 +3,95 @@
 import { keyId, onKey, setKey } from "./api.js";
 import { h, setText, show } from "./dom.js";
 
-const THEMES = { system: "light", light: "dark", dark: "system" }; // each with the one that a click brings
-const PROBE_FIRST = 500;
-const PROBE_LONGEST = 5000; // ms
-const PROBE_SECONDS = 4;
+const NEXT_THEME = { system: "light", light: "dark", dark: "system" };
+const FIRST_PAUSE = 500; // ms, between the questions whether the server is back
+const LONGEST_PAUSE = 5000;
+const ANSWER = 4000; // ms
 
+const root = document.documentElement;
 const banner = document.getElementById("gone");
-let away = null; // a promise, while the server is gone
-let back = () => {};
+let outage = null; // while the server is gone: a promise that is kept when it is back
+let end;
 
-/** Says that the server cannot be reached, and asks again and again until it can. Resolves then; repeats are free. */
+/** Says that the server is gone, and asks until it answers. The promise is kept then. Repeats change nothing. */
 export function serverGone(text = "The server cannot be reached. This page goes on by itself as soon as it can.") {
-  if (!away) {
-    away = new Promise((resolve) => {
-      back = resolve;
-    });
-    document.documentElement.dataset.server = "gone";
+  if (!outage) {
+    outage = new Promise((resolve) => (end = resolve));
     setText(banner.firstElementChild, text);
     show(banner, true);
-    probe(away);
+    probe(outage);
   }
-  return away;
+  return outage;
 }
 
 /** Takes the banner away. */
 export function serverBack() {
-  if (!away) return;
-  delete document.documentElement.dataset.server;
+  if (!outage) return;
   show(banner, false);
-  setText(banner.firstElementChild, "");
-  away = null;
-  back();
+  outage = null;
+  end();
 }
 
-async function probe(outage) {
-  for (let pause = PROBE_FIRST; away === outage; pause = Math.min(pause * 1.5, PROBE_LONGEST)) {
+async function probe(of) {
+  for (let pause = FIRST_PAUSE; outage === of; pause = Math.min(1.5 * pause, LONGEST_PAUSE)) {
     await new Promise((resolve) => setTimeout(resolve, pause * (0.75 + Math.random() / 2)));
-    const answer = await fetch("/healthz", { cache: "no-store", signal: AbortSignal.timeout(1000 * PROBE_SECONDS) })
-      .catch(() => null);
-    if (answer?.ok && away === outage) serverBack();
+    const answer = await fetch("/healthz", { signal: AbortSignal.timeout(ANSWER) }).catch(() => null);
+    if (answer?.ok && outage === of) serverBack();
   }
+}
+
+function showTheme(theme) {
+  root.dataset.theme = theme;
+  themeButton.title = `Theme: ${theme}. A click changes it to ${NEXT_THEME[theme]}.`;
+  themeButton.setAttribute("aria-label", `Theme: ${theme}`);
 }
 
 function switchTheme() {
-  const next = THEMES[document.documentElement.dataset.theme ?? "system"];
-  if (next === "system") delete document.documentElement.dataset.theme;
-  else document.documentElement.dataset.theme = next;
+  showTheme(NEXT_THEME[root.dataset.theme]);
   try {
-    if (next === "system") localStorage.removeItem("theme");
-    else localStorage.setItem("theme", next);
+    localStorage.setItem("theme", root.dataset.theme);
   } catch {
     // It lasts as long as the page, then.
   }
-  nameTheme();
-}
-
-function nameTheme() {
-  const theme = document.documentElement.dataset.theme ?? "system";
-  const button = document.getElementById("theme");
-  button.setAttribute("aria-label", `Theme: ${theme}`);
-  button.title = `Theme: ${theme}. A click changes it to ${THEMES[theme]}.`;
 }
 
 /** Opens the dialog that takes a key, which stays in the memory of this tab. */
 export function askKey() {
-  keyDialog.querySelector("input").value = "";
-  show(keyDialog.querySelector("[value=forget]"), keyId());
-  keyDialog.showModal();
+  show(forget, keyId());
+  dialog.showModal();
 }
 
 // No password field: browsers offer to keep what is typed into those.
-const keyDialog = h("dialog.sheet", { "aria-labelledby": "key-title", onclose: keyEntered },
+const field = h("input.secret", {
+  id: "key-text", autocomplete: "off", autocapitalize: "off", spellcheck: "false", placeholder: "tsk_…", "aria-describedby": "key-help",
+});
+const forget = h("button.quiet", { type: "button", onclick: () => dialog.close("forget") }, "Forget the key");
+const dialog = h("dialog.sheet", { "aria-labelledby": "key-title", onclose: entered },
   h("form", { method: "dialog" },
     h("h2", { id: "key-title" }, "Your key"),
-    h("p", { id: "key-help" }, "Some tiers want a key. It stays in the memory of this tab only: it is never stored, and gone when you close or reload the page."),
+    h("p.muted", { id: "key-help" },
+      "Some tiers want a key. It stays in the memory of this tab: it is stored nowhere, and gone when you close or reload the page."),
     h("label", { for: "key-text" }, "Key"),
-    h("input.secret", {
-      id: "key-text", type: "text", autocomplete: "off", autocapitalize: "off", spellcheck: "false",
-      placeholder: "tsk_…", "aria-describedby": "key-help",
-    }),
-    h("div.row.end", {},
-      h("button.quiet", { value: "forget", hidden: true }, "Forget the key"),
-      h("span.fill"),
-      h("button.quiet", { value: "cancel" }, "Close"),
+    field,
+    h("div.row", {}, forget, h("span.fill"),
+      h("button.quiet", { type: "button", onclick: () => dialog.close() }, "Close"),
       h("button.main", { value: "use" }, "Use this key"))));
 
-function keyEntered() {
-  const field = keyDialog.querySelector("input");
-  if (keyDialog.returnValue === "use" && field.value.trim()) setKey(field.value);
-  if (keyDialog.returnValue === "forget") setKey("");
-  field.value = "";
-  keyDialog.returnValue = "";
+function entered() {
+  const { returnValue } = dialog;
+  const text = field.value;
+  field.value = dialog.returnValue = "";
+  if (returnValue === "forget") setKey("");
+  else if (returnValue === "use" && text.trim()) setKey(text);
 }
 
-// Enter uses the key, wherever the buttons stand.
-keyDialog.querySelector("input").addEventListener("keydown", (event) => {
-  if (event.key !== "Enter") return;
-  event.preventDefault();
-  keyDialog.close("use");
-});
-
-document.body.append(keyDialog);
-document.getElementById("key").addEventListener("click", askKey);
-document.getElementById("theme").addEventListener("click", switchTheme);
+const keyButton = document.getElementById("key");
+const themeButton = document.getElementById("theme");
+document.body.append(dialog);
+keyButton.addEventListener("click", askKey);
+themeButton.addEventListener("click", switchTheme);
+showTheme(NEXT_THEME[root.dataset.theme] ? root.dataset.theme : "system");
 onKey((id) => {
-  const button = document.getElementById("key");
-  button.toggleAttribute("data-set", Boolean(id));
-  setText(button.querySelector("span"), id ? `Key ${id}` : "Key");
+  keyButton.toggleAttribute("data-set", Boolean(id));
+  setText(keyButton.querySelector("span"), id ? `Key ${id}` : "Key");
 });
-nameTheme();

@@ -1,65 +1,51 @@
-// Says in words for people why a picture has no labels. What is not listed here, the server says well enough itself.
+// Says in words for people what happened to a picture. What is not listed here, the server's own text says.
 
+const FULL = "The queue is full";
+const NOTHING_NEW = "The server takes no new pictures";
 const TITLES = {
   attempts_exhausted: "Its workers died",
-  blob_missing: "The picture was lost",
+  bucket_full: NOTHING_NEW,
   busy: "The server is busy",
-  bucket_full: "The server takes no new pictures",
   bytes_queued_limit: "You have as much waiting as you may",
   day_limit: "Your pictures for today are used up",
   deadline_passed: "It waited too long",
-  disk_full: "The server takes no new pictures",
+  disk_full: NOTHING_NEW,
   image_broken: "The picture is damaged",
   image_empty: "The file is empty",
   image_too_large: "The picture is too large",
-  image_too_slow: "The picture takes too long to read",
   image_truncated: "The picture is cut off",
-  image_unsupported: "This is no picture that can be read",
+  image_unsupported: "This picture cannot be read",
   key_expired: "The key has expired",
   key_missing: "This tier wants a key",
   key_revoked: "The key was revoked",
   key_unknown: "The key is not known here",
-  model_failed: "The model could not make sense of it",
-  no_answer: "The server did not answer",
-  no_such_prediction: "The server does not know it any more",
-  no_such_tier: "This tier is gone",
-  outcome_unknown: "The server is not sure whether it has it",
-  queue_bytes_full: "The queue is full",
-  queue_full: "The queue is full",
+  queue_bytes_full: FULL,
+  queue_full: FULL,
   queued_limit: "You have as many waiting as you may",
   rate_limit: "Too many at once",
-  read_only: "The server takes no new pictures",
-  result_gone: "The result is not kept any more",
-  storage_unavailable: "The server cannot store it now",
+  read_only: NOTHING_NEW,
+  storage_unavailable: NOTHING_NEW,
   tier_not_allowed: "The key does not open this tier",
-  tier_removed: "The tier was removed",
   too_many_bytes: "The file is too large",
-  too_many_wrong_keys: "Too many wrong keys",
-  unreachable: "The server cannot be reached",
-  unreadable: "The file cannot be read",
 };
-const TEXTS = {
-  key_missing: "Enter a key that opens it, or choose another tier.",
-  unreachable: "",
-  no_answer: "It may be overloaded. Send the picture again.",
-};
-const KEYS = new Set(["key_missing", "key_unknown", "key_expired", "key_revoked", "tier_not_allowed"]);
 
-/** `{title, text}` of a problem: what happened, and what can be done. */
+/** `{title, text}` of a problem: what happened, and what the numbers are or what can be done. */
 export function explain({ code, detail }) {
-  const title = TITLES[code] ?? "It did not work";
-  const text = sentence(TEXTS[code] ?? detail ?? "");
-  return { title, text: text === `${title}.` ? "" : text };
+  const text = code === "key_missing" ? "Enter a key that opens it, or choose another tier." : sentence(detail);
+  return { title: TITLES[code] ?? "It did not work", text };
 }
 
 /** Whether another key would help. */
 export function wantsKey(problem) {
-  return KEYS.has(problem?.code);
+  return /^(key_|tier_not_allowed)/.test(problem?.code);
+}
+
+/** Whether the picture itself is wrong, so that the same picture is refused again. */
+export function isWrong(problem) {
+  return /^(image_|too_many_bytes)/.test(problem?.code);
 }
 
 /** A text of the server as a sentence: with a capital letter and a full stop. */
 export function sentence(text) {
-  const trimmed = text.trim();
-  if (!trimmed) return "";
-  return trimmed[0].toUpperCase() + trimmed.slice(1) + (/[.!?]$/.test(trimmed) ? "" : ".");
+  return text ? text[0].toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? "" : ".") : "";
 }
