@@ -103,7 +103,7 @@ function strip(...names) {
   const paths = names.map((name) => {
     const path = document.createElementNS(SVG, "path");
     mark(path, "class", name);
-    mark(path, "vector-effect", "non-scaling-stroke");
+    mark(path, "d", "M0 0");
     return path;
   });
   mark(element, "preserveAspectRatio", "none");

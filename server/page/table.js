@@ -12,7 +12,7 @@ export class Table {
     const head = h("tr", {}, ...columns.map((column) => h("th", { scope: "col" }, column)));
     Object.assign(this, { columns, keyOf: (item, index) => (key ? item[key] : index) });
     this.rows = h("tbody");
-    this.frame = h("div.scroll", { role: "region", "aria-labelledby": id, tabindex: 0 },
+    this.frame = h("div.scroll", { role: "group", "aria-labelledby": id, tabindex: 0 },
       h("table", { "aria-labelledby": id }, h("thead", {}, head), this.rows));
     this.nothing = h("p.muted", {}, nothing);
     this.element = h("section.listing", {}, h("h3", { id }, title), this.nothing, this.frame);
@@ -37,9 +37,9 @@ export class Table {
 // Shows `text` in the way of its `kind`, after the mark of a `state`; `extra` comes after it, and is made once. What
 // is `usual` is left out on a narrow screen.
 function cell(column) {
-  const sign = h("i.sign", { "aria-hidden": "true", hidden: true });
   const words = h("span");
-  const element = h("td", { "data-column": column }, sign, words);
+  const element = h("td", { "data-column": column }, words);
+  let sign = null;
   return {
     element,
     update({ text, kind = null, state = null, stage = null, title = null, extra = null, usual = false }) {
@@ -47,10 +47,10 @@ function cell(column) {
       mark(element, "class", kind);
       mark(element, "title", title);
       mark(element, "data-skip", usual || !text ? "" : null);
-      mark(sign, "data-state", state);
-      mark(sign, "data-stage", stage);
-      show(sign, state);
-      if (extra && element.childElementCount < 3) element.append(extra());
+      if (state && !sign) element.prepend((sign = h("i.sign", { "aria-hidden": "true" })));
+      if (sign) mark(sign, "data-state", state);
+      if (sign) mark(sign, "data-stage", stage);
+      if (extra && words === element.lastChild) element.append(extra());
     },
   };
 }

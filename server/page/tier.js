@@ -164,20 +164,13 @@ function amounts(resource, used, hard) {
   return `${of} of ${all} ${unit}`.trim();
 }
 
-function meter() {
-  const [label, amount, level] = [h("span.muted.small"), h("span.figures"), h("i")];
-  const track = h("div.track", { role: "meter", "aria-valuemin": 0 }, level);
+function meter([resource]) {
+  const [amount, level] = [h("span.figures"), h("i")];
+  const track = h("div.track", { "aria-hidden": "true" }, level);
   return {
-    element: h("li", {}, label, amount, track),
-    update([resource, { used, hard }]) {
-      const name = RESOURCES[resource] ?? resource.replace(/^requests\./, "");
-      const text = amounts(resource, used, hard);
-      setText(label, name);
-      setText(amount, text);
-      mark(track, "aria-label", `${name} in use`);
-      mark(track, "aria-valuemax", Math.max(hard, used) || 1);
-      mark(track, "aria-valuenow", used);
-      mark(track, "aria-valuetext", text);
+    element: h("li", {}, h("span.muted.small", {}, RESOURCES[resource] ?? resource.replace(/^requests\./, "")), " ", amount, track),
+    update([, { used, hard }]) {
+      setText(amount, amounts(resource, used, hard));
       mark(track, "data-use", used > hard ? "over" : hard === 0 ? "closed" : used === hard ? "full" : null);
       level.style.width = `${Math.min(100, (100 * used) / (hard || used || 1))}%`;
     },
