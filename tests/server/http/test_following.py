@@ -15,6 +15,7 @@ from server.http import following
 from server.http.following import Following, State
 from server.queue import NEVER_SEEN, ConnectionLost, Moved, Served, Serving, Status, new_id
 from tests.events import Event, Stream, opened
+from tests.openapi import described
 from tests.server.http.http_site import ANSWER_SECONDS, Site, assert_problem
 from tests.waiting import eventually
 
@@ -57,6 +58,9 @@ def test_a_prediction_is_followed_from_its_place_in_the_queue_to_its_result(site
         site.complete(leased, token)
         final = stream.next()
         assert final
+        interface = described()
+        for event in (starting, final):
+            interface.check_event(event.name, event.data, f"/v1/predictions/{second}/events")
         assert (final.name, final.data) == ("succeeded", site.get(f"/v1/predictions/{second}").json)
         assert stream.next() is None
 
@@ -148,6 +152,9 @@ def test_several_are_followed_in_one_stream_to_the_last_end(site: Site) -> None:
         for key in keys:
             cancel(site, key)
         rest = list(stream.rest())
+        for event in (*begun, *rest):
+            assert event
+            described().check_event(event.name, event.data, "/v1/predictions/events")
         ends = [event for event in rest if event.name == "canceled"]
         assert sorted(event.data["id"] for event in ends) == sorted(keys)
         with opened(site.port, path(*keys, "nonsense", never), last_id=rest[-1].id) as again:
