@@ -170,9 +170,7 @@ class Server:
         )
         with suppress(QueueError, TimeoutError):  # the first predictions shall go where the last ones went
             self.services.serving.refresh()
-        self._serving = Loop(
-            "reading what the tiers serve", self.services.look_at_models, lambda: SERVING_SECONDS, daemon=True
-        )
+        self._serving = Loop("looking at the tiers", self.services.look_at_tiers, lambda: SERVING_SECONDS, daemon=True)
         self.internal_url = f"http://{_reachable(settings.host)}:{_port(self._internal_sockets)}"
         url = workers.server_url or self.internal_url
         catalog = workers.catalog(queue)  # of its own: what the leader uses shall not push out what readers use

@@ -87,7 +87,7 @@ class Pod:
 class Engine(ABC):
     """Runs Jobs. Every call blocks, ends within a timeout, and raises ``EngineError`` when it cannot answer.
 
-    Any thread may call ``stop`` and ``pods``; only one thread calls the others.
+    Any thread may call ``stop``, ``pods`` and ``log_command``; only one thread calls the others.
     """
 
     @abstractmethod
@@ -119,6 +119,10 @@ class Engine(ABC):
 
     def caution(self, tier: Tier) -> str:
         """What is wrong with the place of the tier's Jobs although they can run there; empty when nothing is known."""
+        return ""
+
+    def log_command(self, tier: Tier, name: str) -> str:
+        """The command that shows the log of a Job as long as there is one; empty when there is none. Never blocks."""
         return ""
 
     @abstractmethod

@@ -142,6 +142,10 @@ class KubernetesEngine(Engine):
             self._cautions[tier.namespace] = text, self._clock()
         return text
 
+    def log_command(self, tier: Tier, name: str) -> str:
+        """By kubectl."""
+        return f"kubectl --namespace {tier.namespace} logs job/{name}"
+
     def close(self) -> None:
         """Nothing: leases and Jobs outlive a server."""
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import platform
+import shlex
 import shutil
 import signal
 import subprocess
@@ -171,6 +172,12 @@ class LocalEngine(Engine):
                 for name, process in self._processes.items()
                 if process.tier in wanted
             ]
+
+    def log_command(self, tier: Tier, name: str) -> str:
+        """Of a file below the folder in which the server was started; the paths of others are nobody's business."""
+        output = (self._logs / f"{name}.log").absolute()
+        here = Path.cwd()
+        return f"less {shlex.quote(str(output.relative_to(here)))}" if output.is_relative_to(here) else ""
 
     def close(self) -> None:
         """End every Job, each with its grace, and return when the last process is gone."""

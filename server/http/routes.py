@@ -23,6 +23,7 @@ from server.http.internal.metrics import MetricsHandler
 from server.http.internal.models import StoredFileHandler, StoredModelHandler, StoredModelsHandler, TagHandler
 from server.http.internal.rollback import RollbackHandler
 from server.http.listener import Listener
+from server.http.public.activity import ActivityHandler
 from server.http.public.base import NotFoundHandler
 from server.http.public.classify import ClassifyHandler
 from server.http.public.docs import DocsHandler, InterfaceHandler
@@ -59,6 +60,7 @@ PUBLIC: Mapping[str, type[BaseHandler]] = {
     "/v1/models/{reference}": ModelHandler,
     "/v1/tiers": TiersHandler,
     "/v1/tiers/{tier}": TierHandler,
+    "/v1/tiers/{tier}/activity": ActivityHandler,
     "/config": ConfigHandler,
     "/healthz": HealthHandler,
     "/readyz": ReadyHandler,

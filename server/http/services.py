@@ -14,11 +14,13 @@ from server.access.allowances import Allowances
 from server.access.keyring import Keyring
 from server.access.operators import AdminToken
 from server.access.workers import Credentials
+from server.activity import Activity
 from server.blobs import Blobs, Files
 from server.engines.base import Engine, Pod
 from server.http.crews import Crews
 from server.http.descriptors import shares
 from server.http.following import Following
+from server.http.lately import Lately
 from server.http.rates import Rates
 from server.http.silence import Silence
 from server.http.slow_bodies import SlowBodies
@@ -37,10 +39,12 @@ from server.queue import (
     Anything,
     Available,
     Depth,
+    Ended,
     Measured,
     Moved,
     News,
     Pace,
+    Prediction,
     Queue,
     Recent,
     RecentByName,
@@ -48,7 +52,7 @@ from server.queue import (
     TierView,
 )
 from server.settings.live import Live
-from server.settings.records import Settings
+from server.settings.records import Settings, Tier
 
 RECENT_SECONDS = 0.1
 SHOWN_SECONDS = 10 * RECENT_SECONDS  # of what only people and monitoring look at, and what costs more
@@ -69,7 +73,8 @@ class Services:
     ``uploads`` counts the pictures of requests that are not accepted yet, ``work`` what workers send, and ``frames``
     the pictures on their way to workers, with the copies that are made of them. ``serving`` is what the tiers serve,
     ``models`` the records of that, by NAME@VERSION, and ``catalog`` finds any model. ``measures`` counts how the models
-    do, and ``measured`` is what all servers have counted. ``internal_url`` is where workers
+    do, and ``measured`` is what all servers have counted. ``activity`` counts what happens, and ``lately``
+    has what happened. ``log_command`` says how to see the log of a Job. ``internal_url`` is where workers
     of a cluster find the server, and empty on a laptop.
     ``following`` is which predictions are followed. ``streams`` are the event streams that are open. ``underway`` are
     the requests whose answers have not ended.
@@ -101,6 +106,9 @@ class Services:
     models: Recent[Mapping[str, Record]]
     serving: ServingView
     catalog: Catalog
+    activity: Activity
+    lately: Lately
+    log_command: Callable[[Tier, str], str]
     measures: Measures
     measured: Recent[dict[tuple[str, str], Measured]]
     gate: Gate
@@ -165,7 +173,14 @@ class Services:
         depths, pictures = Recent(queue.depths, recent_seconds), Pictures(blobs, disk, capacity)
         uploads, metrics = Memory(upload_bytes), Metrics(version("tierserve"), sorted(FINAL), monotonic)
         known_pods = Recent(pods, shown_seconds)
-        lobby = Lobby(queue, pictures, disk, lambda: live.current.settings, clock, metrics.ended, serving.of)
+        activity = Activity(queue.count, queue.latest_minutes, lambda: live.current.settings.tiers, clock)
+
+        def ended(prediction: Prediction) -> None:
+            metrics.ended(prediction.tier, prediction.status)
+            activity.ended(prediction.tier, prediction.status)
+            activity.waited(prediction)
+
+        lobby = Lobby(queue, pictures, disk, lambda: live.current.settings, clock, ended, serving.of)
 
         allowances = Allowances(queue, clock, lobby.book.of_caller, recent_seconds)
 
@@ -198,6 +213,9 @@ class Services:
             models=Recent(records, recent_seconds),
             serving=serving,
             catalog=known,
+            activity=activity,
+            lately=Lately(queue, shown_seconds),
+            log_command=engine.log_command,
             measures=Measures(queue.measure, serving.of),
             measured=Recent(queue.measured, shown_seconds),
             gate=Gate(depths, capacity, uploads, lobby.book.depth, allowances),
@@ -228,9 +246,13 @@ class Services:
             loop.call_soon_threadsafe(self._hear, news)
 
         def clean_up(news: Sequence[News]) -> None:
+            for one in news:
+                if isinstance(one, Ended):
+                    self.activity.waited(one.prediction)
             if ended := [one for one in news if isinstance(one, Moved) and one.status in FINAL]:
                 for one in ended:
                     self.metrics.ended(one.tier, one.status)
+                    self.activity.ended(one.tier, one.status)
                 loop.call_soon_threadsafe(self.pictures.forget_soon, [one.id for one in ended])
 
         self.queue.listen(hear)
@@ -249,10 +271,11 @@ class Services:
             elif isinstance(one, Anything):
                 self.handout.look()
 
-    def look_at_models(self) -> None:
-        """Read what the tiers serve, and write how that did. Blocks. Raises what the queue raises."""
+    def look_at_tiers(self) -> None:
+        """Read what the tiers serve, write how that did, and what happened. Blocks. Raises what the queue raises."""
         self.serving.refresh()
         self.measures.flush()
+        self.activity.flush()
 
     async def depths(self) -> dict[str, Depth]:
         """How much of each tier is alive, in the table and in the lobby. Raises what the queue raises."""

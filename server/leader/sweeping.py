@@ -30,7 +30,8 @@ class Sweeping:
     def step(self, term: Term) -> None:
         """Sweep once. Raises ``BlobError`` or ``OSError``; the next sweep finds what this one left."""
         kept = {name: tier.waits.results for name, tier in self._live.current.settings.tiers.items()}
-        for forget in (self._queue.forget_jobs, self._queue.forget_uses, self._queue.forget_measures):
+        queue = self._queue
+        for forget in (queue.forget_jobs, queue.forget_uses, queue.forget_measures, queue.forget_minutes):
             for more in pages(forget, term):
                 if not more:
                     break

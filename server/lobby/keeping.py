@@ -12,7 +12,7 @@ from server.intake.pictures import Pictures
 from server.lobby.entries import Book, Entry, LaneOf, State
 from server.lobby.shares import Shares
 from server.points import Point, reached
-from server.queue import ATTEMPTS, FINAL, Kept, OutcomeUnknown, Prediction, Queue, QueueError, Status, asked, chained
+from server.queue import ATTEMPTS, FINAL, Kept, OutcomeUnknown, Prediction, Queue, QueueError, asked, chained
 from server.settings.records import Settings
 
 log = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ class Keeping:
         book: Book,
         shares: Shares,
         settings: Callable[[], Settings],
-        ended: Callable[[str, Status], None],
+        ended: Callable[[Prediction], None],
         waits: Callable[[LaneOf], None],
     ) -> None:
         """``waits`` is told of a lane in which an entry waits again, as it could not be kept."""
@@ -75,7 +75,7 @@ class Keeping:
             return
         reached(Point.LOBBY_KEPT)
         if prediction.status in FINAL:
-            self._ended(prediction.tier, prediction.status)
+            self._ended(prediction)
         self._book.leave(entry, prediction)
 
     async def _write(self, entry: Entry) -> Prediction:

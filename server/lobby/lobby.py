@@ -25,7 +25,6 @@ from server.queue import (
     Prediction,
     Queue,
     Serving,
-    Status,
     Submission,
     asked,
     fault,
@@ -50,7 +49,7 @@ class Lobby:
         disk: Executor,
         settings: Callable[[], Settings],
         clock: Callable[[], float],
-        ended: Callable[[str, Status], None],
+        ended: Callable[[Prediction], None],
         serving: Callable[[str], Serving],
     ) -> None:
         self._queue, self._settings, self._clock, self._serving = queue, settings, clock, serving

@@ -8,7 +8,7 @@ from concurrent.futures import Future
 
 from server.lobby.entries import Book, Entry
 from server.points import Point, reached
-from server.queue import Completion, Prediction, Queue, QueueError, Status
+from server.queue import Completion, Prediction, Queue, QueueError
 
 AT_ONCE = 64  # results in one commit
 
@@ -16,7 +16,7 @@ AT_ONCE = 64  # results in one commit
 class Settling:
     """``ended`` is told of each prediction that was written."""
 
-    def __init__(self, queue: Queue, book: Book, ended: Callable[[str, Status], None]) -> None:
+    def __init__(self, queue: Queue, book: Book, ended: Callable[[Prediction], None]) -> None:
         self._queue, self._book, self._ended = queue, book, ended
         self._results: list[tuple[Entry, Completion]] = []
         self._busy = False
@@ -54,5 +54,5 @@ class Settling:
                 self._book.leave(entry, error if isinstance(error, Exception) else QueueError(str(error)))
             return
         for entry, prediction in zip(entries, future.result(), strict=True):
-            self._ended(prediction.tier, prediction.status)
+            self._ended(prediction)
             self._book.leave(entry, prediction)

@@ -5,18 +5,18 @@ from __future__ import annotations
 import math
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
 from server.metrics import ModelFigures
 from server.queue import Completion, Measured, Serving
+from server.time_classes import PARTS, class_of, quantile
 
 ANSWER_SECONDS = 30.0  # longer than the database may take for a statement or a lock
 UNSURE = 0.5  # a picture whose best score is less has a result of low confidence
 FAILED = "model_failed"  # the code of a picture that the model could not classify
-PARTS = 4  # classes of time in each doubling
 LAST_CLASS = 17 * PARTS  # 131 s, and whatever takes longer
 
 Pair = tuple[str, str]  # a tier, and the ``Served.key`` of a model
@@ -44,7 +44,7 @@ class Counts:
             elif "error" in result:
                 self.failed += result["error"]["code"] == FAILED
         self.seconds += took / 1000
-        self.milliseconds[class_of(took)] += 1
+        self.milliseconds[class_of(took, LAST_CLASS)] += 1
 
     def copy(self) -> Counts:
         """One that does not change."""
@@ -144,26 +144,6 @@ def _figures(tier: str, key: str, counts: Counts) -> ModelFigures:
         seconds=counts.seconds,
         within=within,
     )
-
-
-def class_of(milliseconds: float) -> int:
-    """The class of a time: class ``i`` ends with 2**(i/4) ms; the first and the last have all beyond them."""
-    if milliseconds <= 1:
-        return 0
-    return min(LAST_CLASS, math.ceil(PARTS * math.log2(milliseconds)))
-
-
-def quantile(milliseconds: Mapping[int, int], part: float) -> float | None:
-    """The time that ``part`` of the predictions did not exceed, in ms, within 9 %; None without any.
-
-    ``milliseconds`` counts them by class.
-    """
-    wanted, passed = part * sum(milliseconds.values()), 0
-    for at in sorted(milliseconds):
-        passed += milliseconds[at]
-        if passed and passed >= wanted:
-            return round(2 ** ((at - 0.5) / PARTS), 1)  # the middle of the class
-    return None
 
 
 def shown(measured: Measured | None) -> dict[str, Any]:

@@ -34,6 +34,8 @@ from server.queue.facts.errors import (
     UnknownJob,
     VersionTaken,
 )
+from server.queue.facts.jobs import JobRecord, JobRow, Strikes
+from server.queue.facts.minutes import KEPT_MINUTES, MINUTE_SECONDS, Minute, minute_of
 from server.queue.facts.models import Measured, Served, Serving, StoredFile, StoredModel
 from server.queue.facts.news import Anything, Available, Ended, KeysChanged, Listener, ModelsChanged, Moved, News
 from server.queue.facts.records import (
@@ -46,7 +48,6 @@ from server.queue.facts.records import (
     Depth,
     Granted,
     Hold,
-    JobRow,
     Kept,
     Lane,
     Leased,
@@ -55,7 +56,6 @@ from server.queue.facts.records import (
     Position,
     Prediction,
     Reclaimed,
-    Strikes,
     Submission,
     Submitted,
     TierView,
@@ -77,6 +77,8 @@ __all__ = [
     "FINAL",
     "HELD_BYTES",
     "HELD_MOST",
+    "KEPT_MINUTES",
+    "MINUTE_SECONDS",
     "NEVER_SEEN",
     "Anything",
     "Arrival",
@@ -102,6 +104,7 @@ __all__ = [
     "Granted",
     "Hold",
     "Ids",
+    "JobRecord",
     "JobRow",
     "Kept",
     "KeptKeys",
@@ -112,6 +115,7 @@ __all__ = [
     "Listener",
     "Lost",
     "Measured",
+    "Minute",
     "ModelsChanged",
     "Moved",
     "NetworkFilesystem",
@@ -155,6 +159,7 @@ __all__ = [
     "fault",
     "has_tag",
     "is_id",
+    "minute_of",
     "new_id",
     "new_token",
     "open_database",

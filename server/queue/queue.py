@@ -12,13 +12,14 @@ from server.queue.operations.keys import Keys
 from server.queue.operations.leases import Leases
 from server.queue.operations.listing import Listing
 from server.queue.operations.measures import Measures
+from server.queue.operations.minutes import Minutes
 from server.queue.operations.models import Models
 from server.queue.operations.sweeps import Sweeps
 from server.queue.operations.upkeep import Upkeep
 from server.queue.operations.uses import Uses
 
 
-class Queue(Intake, Arrivals, Leases, Upkeep, Sweeps, Jobs, Figures, Keys, Listing, Uses, Models, Measures):
+class Queue(Intake, Arrivals, Leases, Upkeep, Sweeps, Jobs, Figures, Keys, Listing, Uses, Models, Measures, Minutes):
     """Every operation returns a future. A write is on disk when it resolves; a read sees all writes resolved before."""
 
     def listen(self, listener: Listener, *, own: bool = False) -> None:

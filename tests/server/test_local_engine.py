@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 import os
 import platform
+import shlex
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -98,6 +99,19 @@ def test_a_pod_is_told_with_its_job_and_how_far_it_has_come(engine: LocalEngine)
     )
     running, ended = shown["tierserve-free-a"], shown["tierserve-free-b"]
     assert (running.stage, running.node, ended.stage) == (Stage.LOADING, platform.node(), None)
+
+
+def test_the_log_of_a_job_is_shown_by_a_command(
+    engine: LocalEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    engine.start(FREE, manifest("a", "print('what it said')"))
+    command = engine.log_command(FREE, "tierserve-free-a")
+    assert command == "less logs/tierserve-free-a.log"
+    eventually(lambda: Path(shlex.split(command)[1]).read_bytes(), 20, "it is there", b"what it said\n".__eq__)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert engine.log_command(FREE, "tierserve-free-a") == ""
 
 
 def test_a_job_has_a_folder_of_its_own_which_goes_with_it(engine: LocalEngine, tmp_path: Path) -> None:

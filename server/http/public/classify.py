@@ -97,7 +97,10 @@ class ClassifyHandler(UploadHandler):
         """Return the accepted prediction. Its pictures are on disk by then, so their memory is free while it waits."""
         try:
             asking = (prediction_id, self.caller, self.tier, request, self.wishes, self.refusal)
-            return await self.services.submissions.submit(*asking, canary=canary)
+            prediction = await self.services.submissions.submit(*asking, canary=canary)
+            if prediction.id == prediction_id:  # and not one of an earlier request with the same idempotency key
+                self.services.activity.accepted(prediction.tier)
+            return prediction
         finally:
             held.release()
 
@@ -107,6 +110,7 @@ class ClassifyHandler(UploadHandler):
         services, end = self.services, asyncio.get_running_loop().time() + seconds
         with services.wakeups.for_end(submission.id) as waiter:
             entry = self._entry = services.lobby.enter(submission, request.pictures, held, waiter.wake)
+            services.activity.accepted(submission.tier)
             del request
             try:
                 prediction = await self._outcome(entry, waiter, end)

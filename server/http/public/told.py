@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from server.http.services import Services
 from server.models import Record
 from server.queue import NEVER_SEEN, Depth, TierView
 from server.settings.records import Tier
+from server.time_classes import quantile
 
 JOBS = 100  # live ones of a tier that are told
 
@@ -48,7 +50,8 @@ async def tiers_told(tiers: Iterable[Tier], services: Services) -> list[dict[str
 async def tier_told(tier: Tier, seen: Seen, services: Services) -> dict[str, Any]:
     """A tier, the same to everybody. Raises what the queue raises."""
     depth, view = seen.depths.get(tier.name) or Depth(0, 0, None), seen.views.get(tier.name, NEVER_SEEN)
-    pace, limits = await services.paces.get(tier.name), tier.limits
+    limits, rates = tier.limits, services.activity.rates(tier.name)
+    waits = sum((Counter(minute.waits) for minute in await services.lately.minutes.get(tier.name)), Counter[int]())
     return {
         "name": tier.name,
         "model": model_of(tier, services.serving.of(tier.name), seen.records, seen.measured),
@@ -64,7 +67,8 @@ async def tier_told(tier: Tier, seen: Seen, services: Services) -> dict[str, Any
         "reason": view.reason,
         "caution": view.caution,
         "breaker": view.breaker and {"strikes": view.breaker.strikes, "retry_at": time_text(view.breaker.retry_at)},
-        "wait_seconds": {"sample": pace.sample, "p50": pace.wait_p50, "p95": pace.wait_p95},
+        "rates": asdict(rates),
+        "wait_seconds": {"sample": waits.total(), "p50": wait(waits, 0.5), "p95": wait(waits, 0.95)},
         "limits": {
             "queued": limits.queue,
             "queue_bytes": limits.queue_bytes,
@@ -75,6 +79,12 @@ async def tier_told(tier: Tier, seen: Seen, services: Services) -> dict[str, Any
         "waits": {"sync": tier.waits.sync, "queue": tier.waits.queue, "results": tier.waits.results},
         "url": f"/img-classification/{tier.name}",
     }
+
+
+def wait(waits: Mapping[int, int], part: float) -> float | None:
+    """The wait in seconds that ``part`` of those counted by class did not exceed; None without any."""
+    milliseconds = quantile(waits, part)
+    return None if milliseconds is None else round(milliseconds / 1000, 4)
 
 
 def _job(job: LiveJob) -> dict[str, Any]:

@@ -78,7 +78,7 @@ class Serving:
 class Measured:
     """How a model did in a tier: predictions, and of their pictures those that failed and those of low confidence.
 
-    ``milliseconds`` counts predictions by the class of the time that they took: see ``server.models.measures``.
+    ``milliseconds`` counts predictions by the class of the time that they took: see ``server.time_classes``.
     """
 
     predictions: int = 0

@@ -210,12 +210,10 @@ class Depth:
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How fast a tier answered lately; the figures are None while ``sample`` is 0."""
+    """How fast a tier answered lately; the figure is None while ``sample`` is 0."""
 
     sample: int
     predict_seconds: float | None
-    wait_p50: float | None
-    wait_p95: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,33 +225,6 @@ class Reclaimed:
     expired: int = 0
     aborted: int = 0
     more: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class JobRow:
-    """A live Job. ``asked_at``: when its worker first asked for work; ``leased_at``: when it last got some.
-
-    ``heard_at``: when it last asked for work or for more time; a request for work that got none is noted only once a
-    tenth of a lease has passed since. ``model`` is which model its worker runs (``Served.key``); empty: not known.
-    """
-
-    name: str
-    tier: str
-    run: str
-    opened_at: float
-    asked_at: float | None
-    leased_at: float | None
-    heard_at: float | None
-    model: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Strikes:
-    """How many of the latest Jobs in a row ended, by their own fault, without ever having leased anything."""
-
-    count: int
-    last_reason: str
-    last_ended_at: float | None
 
 
 @dataclass(frozen=True, slots=True)

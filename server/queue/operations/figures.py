@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict
 
 import sqlalchemy as sa
@@ -30,7 +29,7 @@ _DEPTHS = (
     .order_by(depths.c.tier)
 )
 _LATEST = (
-    sa.select(_p.predict_ms, _p.accepted_at, _p.started_at)
+    sa.select(_p.predict_ms)
     .where(_p.tier == bind("tier"), _p.completed_at > bind("after"), _p.status == Status.SUCCEEDED.value)
     .order_by(_p.completed_at.desc())
     .limit(PACE_SAMPLE)
@@ -52,11 +51,10 @@ class Figures(Operations):
 
     @read
     def pace(self, tx: Transaction, tier: str) -> Pace:
-        """How fast the tier was, from the last 100 successes within the last hour; waits end at the first lease."""
+        """How fast the tier was, from the last 100 successes within the last hour."""
         rows = tx.rows(_LATEST, tier=tier, after=tx.now - PACE_SECONDS)
-        waits = [row.started_at - row.accepted_at for row in rows]
         took = [row.predict_ms / 1000 for row in rows if row.predict_ms is not None]
-        return Pace(len(rows), quantile(took, 0.5), quantile(waits, 0.5), quantile(waits, 0.95))
+        return Pace(len(rows), sorted(took)[len(took) // 2] if took else None)
 
     @write
     def report(self, tx: Transaction, tier: str, view: TierView) -> None:
@@ -95,8 +93,3 @@ def _view(text: str, at: float) -> TierView:
     quota = {name: Usage(of["hard"], of["used"]) for name, of in told.pop("quota", {}).items()}
     breaker = told.pop("breaker", None)
     return TierView(**told, quota=quota, breaker=breaker and Breaker(**breaker), seen_at=at)
-
-
-def quantile(values: Sequence[float], share: float) -> float | None:
-    """The value that ``share`` of the values do not exceed; None without values."""
-    return sorted(values)[min(len(values) - 1, int(len(values) * share))] if values else None

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from operator import attrgetter
 
 import sqlalchemy as sa
 
-from server.queue.facts.records import ATTEMPTS, JobRow, Reclaimed, Strikes
+from server.queue.facts.jobs import JobRecord, JobRow, Strikes
+from server.queue.facts.records import ATTEMPTS, Reclaimed
 from server.queue.facts.states import Status
 from server.queue.operations.moves import HAND_BACK, LOST, Moves, bind
 from server.queue.operations.upkeep import reclaimed
@@ -46,6 +48,12 @@ _ENDED = (
     .where(_j.tier == bind("tier"), _j.ended_at.is_not(None))
     .order_by(_j.ended_at.desc())
     .limit(STRIKES_READ)
+)
+_LATEST = (
+    sa.select(*(_j[field.name] for field in fields(JobRecord)))
+    .where(_j.tier == bind("tier"), _j.ended_at.is_not(None))
+    .order_by(_j.ended_at.desc())
+    .limit(bind("most"))
 )
 _LAST_LEASE = sa.select(sa.func.max(_j.leased_at)).where(_j.tier == bind("tier"), _j.ended_at.is_(None))
 _of_model = _j.model == bind("model")
@@ -97,6 +105,13 @@ class Jobs(Operations):
         """The Jobs that are not over, oldest first, each with how many predictions of the table it holds."""
         rows = [row._asdict() for row in tx.rows(_LOADS)]
         return [(JobRow(**{name: value for name, value in row.items() if name != "held"}), row["held"]) for row in rows]
+
+    @read
+    def latest_jobs(self, tx: Transaction, tier: str, most: int) -> list[JobRecord]:
+        """The latest of a tier, also those that are over, as long as they are known; the newest first."""
+        live = [JobRecord(row.name, row.model, row.opened_at) for row in tx.rows(_LIVE) if row.tier == tier]
+        over = [JobRecord(**row._asdict()) for row in tx.rows(_LATEST, tier=tier, most=most)]
+        return sorted(live + over, key=attrgetter("opened_at"), reverse=True)[:most]
 
     @read
     def strikes(self, tx: Transaction, tier: str, model: str = "") -> Strikes:

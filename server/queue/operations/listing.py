@@ -1,4 +1,4 @@
-"""The predictions of one owner, the newest first, a page at a time."""
+"""Lists of predictions, the newest first: one owner's, a page at a time, and the latest of a tier."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from server.queue.facts.records import Prediction
 from server.queue.facts.states import Status
 from server.queue.operations.intake import READ, prediction_of
 from server.queue.operations.moves import bind
-from server.queue.store.tables import ANONYMOUS, predictions
+from server.queue.store.tables import ANONYMOUS, in_lane, literal, predictions
 from server.queue.store.transactions import Operations, Transaction, read
 
 _p = predictions.c
@@ -28,6 +28,15 @@ _RANGE = (  # one range of the index predictions_listed
     .order_by(*_newest)
     .limit(bind("most"))
 )
+_IN_TIER = sa.select(*_SHOWN).where(_p.tier == bind("tier")).limit(bind("most"))
+_LATEST = (  # each one range of an index
+    _IN_TIER.where(_p.completed_at.is_not(None)).order_by(_p.completed_at.desc()),
+    _IN_TIER.where(_p.status == literal(Status.LEASED)).order_by(_p.lease_until.desc()),
+    *(
+        _IN_TIER.where(_p.status == literal(Status.QUEUED), in_lane(canary=canary)).order_by(_p.accepted_at.desc())
+        for canary in (False, True)
+    ),
+)
 _SEQ = sa.select(_p.seq).where(_p.id == bind("id"), _p.owner == bind("owner"))
 _LAST = (1 << 63) - 1  # no ``seq`` is greater
 _NEVER = 1e18  # nothing is accepted so late
@@ -37,7 +46,7 @@ Shown = tuple[float, str]
 
 
 class Listing(Operations):
-    """The part of the queue that shows owners what they have."""
+    """The part of the queue that shows what there is."""
 
     @read
     def listing(
@@ -67,6 +76,15 @@ class Listing(Operations):
         ]
         merged = heapq.merge(*ranges, key=attrgetter("accepted_at", "seq"), reverse=True)
         return [prediction_of(row) for row in islice(merged, limit)]
+
+    @read
+    def latest_predictions(self, tx: Transaction, tier: str, most: int) -> list[Prediction]:
+        """The latest of a tier, whosever they are, without their results; the one that was accepted last is first.
+
+        They are chosen of those that ended last, were leased last and began to wait last.
+        """
+        found = [prediction_of(row) for statement in _LATEST for row in tx.rows(statement, tier=tier, most=most)]
+        return sorted(found, key=attrgetter("accepted_at"), reverse=True)[:most]
 
 
 def _tiers(tx: Transaction, owner: str) -> list[str]:

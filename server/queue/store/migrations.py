@@ -129,6 +129,11 @@ _MODELS = (
     "predictions BIGINT NOT NULL, pictures BIGINT NOT NULL, failed BIGINT NOT NULL, unsure BIGINT NOT NULL, "
     "milliseconds TEXT NOT NULL, touched_at FLOAT NOT NULL, PRIMARY KEY (tier, model, slot))",
 )
+_MINUTES = (
+    "CREATE TABLE minutes (tier TEXT NOT NULL, minute BIGINT NOT NULL, slot INTEGER NOT NULL, "
+    "accepted BIGINT NOT NULL, succeeded BIGINT NOT NULL, failed BIGINT NOT NULL, waits TEXT NOT NULL, "
+    "PRIMARY KEY (tier, minute, slot))"
+)
 _BY_TIME = (
     "DROP INDEX predictions_queue",
     "CREATE INDEX predictions_queue ON predictions (tier, priority, accepted_at, seq, status) WHERE status = 'queued'",
@@ -196,6 +201,11 @@ STEPS = (
             *_MODELS,
             "ALTER TABLE measures SET (fillfactor = 50, autovacuum_vacuum_threshold = 500)",
         ),
+    ),
+    Step(
+        8,
+        sqlite=(_MINUTES,),
+        postgresql=(_MINUTES, "ALTER TABLE minutes SET (fillfactor = 50, autovacuum_vacuum_threshold = 500)"),
     ),
 )
 VERSION = STEPS[-1].number  # of the tables and their triggers; stored in the database itself

@@ -2,7 +2,7 @@
 
 A new column of ``predictions`` is named in three places: here; in a step of ``store.migrations``, for both databases;
 and, as a field of the same name, in the records of ``facts.records`` that carry it: ``Submission`` if the caller gives
-it, ``Prediction`` if readers see it, ``Leased`` if workers need it (``JobRow`` for a column of ``jobs``). What is
+it, ``Prediction`` if readers see it, ``Leased`` if workers need it (``facts.jobs`` for a column of ``jobs``). What is
 inserted and selected follows from the fields of these records.
 """
 
@@ -235,6 +235,20 @@ measures = sa.Table(
     sa.Column("touched_at", sa.Float, nullable=False),
 )
 
+# What happened to the predictions of a tier in a minute, counted since the epoch: the sum over its slots, one for each
+# session, as in ``uses``. ``waits`` is JSON.
+minutes = sa.Table(
+    "minutes",
+    metadata,
+    sa.Column("tier", sa.Text, primary_key=True),
+    sa.Column("minute", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("slot", sa.Integer, primary_key=True),
+    sa.Column("accepted", sa.BigInteger, nullable=False),
+    sa.Column("succeeded", sa.BigInteger, nullable=False),
+    sa.Column("failed", sa.BigInteger, nullable=False),
+    sa.Column("waits", sa.Text, nullable=False),
+)
+
 # What all servers of an installation share and nobody else knows, by its name.
 secrets = sa.Table(
     "secrets",
@@ -273,6 +287,7 @@ _settings = (
     "ALTER TABLE waiting SET (fillfactor = 50, autovacuum_vacuum_threshold = 500)",
     "ALTER TABLE shares SET (fillfactor = 50, autovacuum_vacuum_threshold = 500)",
     "ALTER TABLE measures SET (fillfactor = 50, autovacuum_vacuum_threshold = 500)",
+    "ALTER TABLE minutes SET (fillfactor = 50, autovacuum_vacuum_threshold = 500)",
 )
 for _text in _settings:
     _alter = sa.DDL(_text).execute_if(dialect="postgresql")  # type: ignore[no-untyped-call]

@@ -206,16 +206,3 @@ def test_one_address_can_have_only_so_many_tokens_checked_whatever_address_it_cl
         assert_problem(answers[401], 401, "bad_worker_token")
         assert_problem(answers[503], 503, "worker_token_unchecked")
         assert answers[503].headers["Retry-After"] == "1"
-
-
-def test_the_tiers_tell_how_long_predictions_waited(site: Site) -> None:
-    token = site.job()
-    for seconds in range(1, 21):
-        site.submit()
-        site.clock.advance(seconds)
-        (one,) = site.lease(token)
-        assert site.complete(one, token) == ["accepted"]
-    told = site.get("/v1/tiers").json["tiers"][0]["wait_seconds"]
-    assert told["sample"] == 20
-    assert 10 <= told["p50"] <= 11
-    assert 19 <= told["p95"] <= 20

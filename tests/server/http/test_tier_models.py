@@ -143,7 +143,7 @@ def test_main_model_and_canary_are_measured_apart(florist: Site) -> None:
     for served, results, took in ((OLD, [sure], 8.0), (OLD, [sure, unsure], 8.0), (NEW, [failed], 1000.0)):
         done = Completion("p", "t", results, None, took, served.reference)
         florist.services.measures.add("free", served.key, [done], ["accepted"])
-    florist.services.look_at_models()
+    florist.services.look_at_tiers()
     told = model(florist)
     assert told["measured"] == {
         "predictions": 2,

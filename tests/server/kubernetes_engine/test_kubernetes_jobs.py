@@ -222,3 +222,7 @@ def test_a_pod_tells_what_keeps_it_from_running(engine: KubernetesEngine, cluste
     waiting = {"reason": "ErrImagePull", "message": "no such image"}
     cluster.answers["pods"] = [pod(phase="Pending", containerStatuses=[{"state": {"waiting": waiting}}])]
     assert engine.pods([FREE])[0].reason == "ErrImagePull: no such image"
+
+
+def test_the_log_of_a_job_is_shown_by_kubectl(engine: KubernetesEngine) -> None:
+    assert engine.log_command(FREE, NAME) == f"kubectl --namespace {FREE.namespace} logs job/{NAME}"

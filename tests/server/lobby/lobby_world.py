@@ -261,7 +261,7 @@ class LobbyWorld:
         self.serving: dict[str, Serving] = {}
         serving = lambda tier: self.serving.get(tier, Serving())  # noqa: E731
         self.ended: list[tuple[str, Status]] = []
-        count = lambda tier, status: self.ended.append((tier, status))  # noqa: E731
+        count = lambda one: self.ended.append((one.tier, one.status))  # noqa: E731
         self.lobby = Lobby(self.queue, self.pictures, self.disk, lambda: self.settings, self.clock, count, serving)
         self._table = Recent(self.queue.depths, 0.0)
         self.handout = Handout(self.queue, self.lobby, lambda: self.settings, self._waiting, serving)

@@ -13,7 +13,7 @@ from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from server.queue import Measured, Served, Serving, Status, StoredFile, StoredModel, TierView
+from server.queue import Measured, Minute, Served, Serving, Status, StoredFile, StoredModel, TierView
 from server.queue.store.migrations import VERSION
 from tests.postgres import programs
 from tests.server.queue.queue_world import PostgresWorld, World, pairs
@@ -21,6 +21,7 @@ from tests.server.queue.queue_world import PostgresWorld, World, pairs
 DUMPS = Path(__file__).with_name("dumps")
 KEYS = [f"p{number:034}" for number in range(11)]
 SERVED = Served("flowers@11111111", "1" * 64, "onnx", "int8", 1_800_000_000.0)
+MINUTE = Minute(30_000_000, 3, 2, 1, {40: 2})  # that of the world's clock
 MODEL = StoredModel("flowers", "11111111", "1" * 64, "{}", (StoredFile("a" * 64, 5),), 0.0)
 
 
@@ -49,6 +50,7 @@ def fill(world: World) -> None:
     assert {world.status(key) for key in KEYS[4:9]} == {Status.QUEUED, Status.FAILED, Status.CANCELED}
     world.queue.report("free", TierView(running=1, healthy=True, reason="")).result()
     models(world)
+    world.queue.count([("free", MINUTE)]).result()  # since version 8
 
 
 def models(world: World) -> None:

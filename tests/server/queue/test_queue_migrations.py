@@ -11,7 +11,7 @@ import pytest
 from server.queue import Lane, Measured, Queue, Status
 from server.queue.store import triggers
 from server.queue.store.migrations import STEPS, VERSION, Step
-from tests.server.queue.dump import DUMPS, KEYS, MODEL, SERVED
+from tests.server.queue.dump import DUMPS, KEYS, MINUTE, MODEL, SERVED
 from tests.server.queue.queue_world import RESULTS, PostgresWorld, World, completion
 from tests.server.queue.schema import postgresql_schema, sqlite_schema
 
@@ -20,7 +20,7 @@ KINDS: dict[str, type[World]] = {"sqlite": World, "postgresql": PostgresWorld}
 RELEASED = [f"sqlite-{number}" for number in range(1, VERSION + 1)]
 RELEASED += [f"postgresql-{number}" for number in range(2, VERSION + 1)]  # PostgreSQL came with version 2
 
-TURNS, MODELS = 6, 7  # the versions that brought them
+TURNS, MODELS, MINUTES = 6, 7, 8  # the versions that brought them
 
 
 @pytest.fixture(params=RELEASED)
@@ -119,6 +119,11 @@ def test_models_and_canaries_are_still_there(world: World) -> None:
     assert world.queue.measured().result()["served", SERVED.key] == Measured(1, 1, 0, 1, {12: 1})
     assert SERVED.key in {row.model for row in world.queue.jobs().result()}
     assert [one.id for one in world.lease("canary", tier="served", canary=True)] == [KEYS[10]]
+
+
+@pytest.mark.parametrize("world", [name for name in RELEASED if int(name.partition("-")[2]) >= MINUTES], indirect=True)
+def test_what_happened_within_the_last_hour_is_still_there(world: World) -> None:
+    assert world.queue.minutes("free").result() == [MINUTE]
 
 
 def test_it_is_brought_up_once(world: World) -> None:

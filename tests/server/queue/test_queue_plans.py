@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from server.queue import Arrival, Measured, Serving, StoredModel, Use
+from server.queue import Arrival, Measured, Minute, Serving, StoredModel, Use
 from server.queue.store.statements import Prepared, Statements
 from tests.server.queue.queue_world import MANY, PostgresWorld, World, pairs
 
@@ -81,6 +81,14 @@ OPERATIONS: dict[str, tuple[Run, set[str]]] = {
     "tag_model": (lambda world: world.queue.tag_model("lite0", "best", "0").result(), set()),
     "model": (lambda world: world.queue.model("lite0", "0").result(), set()),
     "serve": (lambda world: [world.queue.serve("free", Serving()).result() for _ in range(2)], set()),
+    "latest_predictions": (
+        lambda world: world.queue.latest_predictions("free", 3).result(),
+        {"predictions_completed", "predictions_lease", "predictions_oldest"},
+    ),
+    "latest_jobs": (lambda world: world.queue.latest_jobs("free", 3).result(), {"jobs_live", "jobs_tier"}),
+    "count": (lambda world: [world.queue.count([("free", Minute(1, 1))]).result() for _ in range(2)], set()),
+    "minutes": (lambda world: world.queue.minutes("free").result(), set()),
+    "latest_minutes": (lambda world: world.queue.latest_minutes(["free", "premium"], 2).result(), set()),
     "measure": (lambda world: world.queue.measure([("free", "lite0@1", Measured(1))]).result(), set()),
 }
 
@@ -154,7 +162,7 @@ def test_every_statement_uses_its_index(world: World, statements: list[tuple[str
 
     plan = world.database.read(explain).result()
     reads = [line for line in plan if re.search(r"\b(predictions|jobs)\b", line)]
-    counts = [line for line in plan if re.search(r"\b(waiting|shares|depths)\b", line)]
+    counts = [line for line in plan if re.search(r"\b(waiting|shares|depths|minutes)\b", line)]
     assert not [line for line in counts if not line.startswith("SEARCH") and operation != "depths"]
     assert not [line for line in plan if "TEMP B-TREE" in line]
     # A scan of the index jobs_live is right: it contains only the wanted rows, in the right order.
@@ -183,7 +191,7 @@ def test_every_statement_can_use_an_index_of_postgresql(
         ]
 
     plan = postgres.database.write(explain).result()
-    names = ("predictions", "jobs", "waiting", "shares")
+    names = ("predictions", "jobs", "waiting", "shares", "minutes")
     assert not [line for line in plan if any(f"Seq Scan on {name}" in line for name in names)]
     assert not [line for line in plan if line.lstrip().startswith(("Sort ", "->  Sort "))]
 
