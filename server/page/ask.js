@@ -7,7 +7,7 @@ import { offer } from "./copy.js";
 import { arrange, setText, show } from "./dom.js";
 import { follow } from "./events.js";
 import { count, counted } from "./format.js";
-import { allowed, inspect } from "./inspect.js";
+import { allowed, inspect } from "./pictures.js";
 import { ENDED, Sending } from "./sending.js";
 import { askKey, serverBack, serverGone } from "./shell.js";
 import { choice } from "./tiers.js";
@@ -26,23 +26,25 @@ const NAMES = {
 };
 
 const at = (id) => document.getElementById(id);
+const on = (id, act) => at(id).addEventListener("click", act);
 const pictures = new Set(); // in the order in which they came
+const those = (test) => [...pictures].filter(test);
+const hasEnded = ({ state }) => ENDED.includes(state);
 const cards = new Map(); // by picture
 const sending = new Sending(changed);
 const tiers = choice(at("tiers"), ({ limits }) => setText(at("limits"), allowed(limits)));
 const known = loadTiers();
 let lots = 0;
-
-const those = (test) => [...pictures].filter(test);
-const hasEnded = ({ state }) => ENDED.includes(state);
-
-// ---- pictures come and go
+let timer = 0;
+let arrangedAt = 0;
+let saidAt = 0;
+let over = true;
 
 async function found(files, others) {
   const taken = files.slice(0, MOST_PICTURES - pictures.size);
   notice(
-    others && `${counted(others, "file")} of the folder ${others === 1 ? "is" : "are"} no JPEG, PNG, WebP or GIF.`,
-    taken.length < files.length && `No more than ${counted(MOST_PICTURES, "picture")} fit on this page.`,
+    others && `${counted(others, "file")} of the folder left out: no JPEG, PNG, WebP or GIF.`,
+    taken.length < files.length && `No more than ${count(MOST_PICTURES)} pictures fit on this page.`,
   );
   await known;
   lots += 1;
@@ -57,23 +59,23 @@ function nameOf(file, place) {
 }
 
 async function send(picture) {
-  const { tier } = tiers;
-  Object.assign(picture, { tier: tier.name, topK: at("top-k").validity.valid ? at("top-k").value : 5 });
+  const { name, limits } = tiers.tier;
+  Object.assign(picture, { tier: name, topK: at("top-k").validity.valid ? at("top-k").value : 5 });
   try {
-    picture.size = await inspect(picture.file, tier.limits);
+    picture.width = await inspect(picture.file, limits);
     if (pictures.has(picture)) sending.add(picture);
   } catch (problem) {
-    picture.size ??= {};
+    picture.width ??= 0;
     sending.fail(picture, problem);
   }
 }
 
 function act(name, picture) {
-  if (name === "cancel") sending.cancel(picture);
-  else if (name === "again") send(picture);
-  else if (name === "copy") offer([picture], `Copy ${picture.name}`);
-  else if (name === "key") askKey();
-  else remove([picture]);
+  const acts = {
+    cancel: () => sending.cancel(picture), again: () => send(picture), key: askKey, remove: () => remove([picture]),
+    copy: () => offer([picture], `Copy ${picture.name}`),
+  };
+  acts[name]();
 }
 
 function remove(some) {
@@ -83,16 +85,10 @@ function remove(some) {
   (next?.isConnected ? next : at(pictures.size ? "results-title" : "choose")).focus();
 }
 
-// ---- what is shown
-
-let timer = 0;
-let arrangedAt = 0;
-
 function changed(picture) {
   if (picture?.state === "removed") pictures.delete(picture);
   else cards.get(picture)?.update();
-  const pause = pictures.size > MOST_CARDS ? arrangedAt + ARRANGE_EVERY - performance.now() : 0;
-  timer ||= setTimeout(arrangeCards, pause);
+  timer ||= setTimeout(arrangeCards, pictures.size > MOST_CARDS ? arrangedAt + ARRANGE_EVERY - performance.now() : 0);
 }
 
 function arrangeCards() {
@@ -109,21 +105,19 @@ function arrangeCards() {
 
 // The card with the focus, failed ones, those whose end is next, and the newest that are done.
 function chosen(all) {
-  const focused = all.filter((picture) => cards.get(picture)?.node.contains(document.activeElement));
-  const active = all.filter((picture) => !hasEnded(picture)).slice(0, MOST_FAILED);
   const newest = all.toReversed();
   const of = (wanted) => newest.filter(({ state }) => state === wanted);
-  const some = [...focused, ...of("failed").slice(0, MOST_FAILED), ...active, ...of("done"), ...newest];
-  return [...new Set(some)].slice(0, MOST_CARDS);
+  const focused = all.filter((picture) => cards.get(picture)?.node.contains(document.activeElement));
+  const active = all.filter((picture) => !hasEnded(picture)).slice(0, MOST_FAILED);
+  return [...new Set([...focused, ...of("failed").slice(0, MOST_FAILED), ...active, ...of("done"), ...newest])].slice(0, MOST_CARDS);
 }
 
 function summarize(all, shown) {
   const numbers = Object.groupBy(all, ({ state }) => (state === "starting" ? "queued" : state));
-  const states = Object.keys(NAMES).filter((state) => numbers[state]);
   const ended = all.filter(hasEnded).length;
+  const counts = Object.keys(NAMES).filter((state) => numbers[state]).map((state) => `${count(numbers[state].length)} ${NAMES[state]}`);
   const some = shown < all.length ? `. These are ${shown} of them: failed ones, those in work and the newest` : "";
-  const counts = states.map((state) => `${count(numbers[state].length)} ${NAMES[state]}`).join(", ");
-  setText(at("counts"), `${counted(all.length, "picture")}: ${counts}${some}`);
+  setText(at("counts"), `${counted(all.length, "picture")}: ${counts.join(", ")}${some}`);
   [at("progress").max, at("progress").value] = [all.length || 1, ended];
   show(at("progress"), all.length > 1);
   show(at("results"), all.length);
@@ -135,18 +129,16 @@ function summarize(all, shown) {
   say(all, ended, numbers.failed?.length ?? 0);
 }
 
-let saidAt = 0;
-let over = true;
-
+// For those who hear the page: how far it is, now and then, and the end.
 function say(all, ended, failed) {
   const wasOver = over;
   over = ended === all.length;
-  if (!all.length || (over ? wasOver : performance.now() - saidAt < SAY_EVERY)) return;
+  if (over ? wasOver : performance.now() - saidAt < SAY_EVERY) return;
   saidAt = performance.now();
-  const [{ name, state, prediction, problem }] = all;
+  const [{ name, state, prediction, problem } = {}] = all;
   const best = problem ? explain(problem).title : (prediction?.results[0]?.labels[0]?.label ?? state);
-  const lot = over ? `All ${counted(all.length, "picture")} finished, ${count(failed)} failed` : `${count(ended)} of ${count(all.length)} finished`;
-  setText(at("said"), over && all.length === 1 ? `${name}: ${best}` : lot);
+  const sum = `${count(ended)} of ${counted(all.length, "picture")} finished, ${count(failed)} failed`;
+  setText(at("said"), over && all.length === 1 ? `${name}: ${best}` : sum);
 }
 
 function notice(...texts) {
@@ -154,8 +146,6 @@ function notice(...texts) {
   setText(at("notice"), text);
   show(at("notice"), text);
 }
-
-// ---- tiers, keys and clocks
 
 async function loadTiers() {
   for (;;) {
@@ -189,9 +179,6 @@ setInterval(() => {
   for (const [picture, card] of cards) if (picture.retryAt) card.update();
 }, 1000);
 
-// ---- buttons
-
-const on = (id, act) => at(id).addEventListener("click", act);
 collect(found, (problem) => notice(explain(problem).title));
 on("cancel-all", async () => {
   for (const picture of those((one) => !hasEnded(one)).reverse()) await sending.cancel(picture);

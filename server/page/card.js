@@ -2,8 +2,8 @@
 
 import { arrange, h, setText, show } from "./dom.js";
 import { count, counted, duration, milliseconds, ordinal, percent } from "./format.js";
+import { thumbnail } from "./pictures.js";
 import { ENDED } from "./sending.js";
-import { thumbnail } from "./thumbnails.js";
 import { explain, isWrong, sentence, wantsKey } from "./words.js";
 
 const TAGS = {
@@ -15,25 +15,19 @@ const LINES = {
   canceled: "Nobody looks at it any more",
 };
 const STAGES = { pending: ", and has no node yet", scheduled: " on its node", pulling: ": its image is fetched", loading: ": it loads the model" };
-const ICONS = {
-  broken: "M3 4h18v16H3zM3 16l5-5 4 4M14 4l-2 6 4 2-2 8",
-  copy: "M9 9h11v11H9zM5 15H4V4h11v1",
-  remove: "M6 6l12 12M18 6L6 18",
-};
-
 /** The card of a picture. `act(name, picture)` hears "cancel", "again", "copy", "remove" and "key". */
 export class Card {
   constructor(picture, act) {
     const { name } = picture;
-    const button = (what, text, label) => h(text ? "button" : "button.quiet.icon",
-      { type: "button", title: text ? null : label, "aria-label": `${label} ${name}`, onclick: () => act(what, picture) }, text || icon(what));
+    const button = (what, text, label, kind = "button") =>
+      h(kind, { type: "button", "aria-label": `${label} ${name}`, onclick: () => act(what, picture) }, text);
     this.picture = picture;
     this.acts = {
       cancel: button("cancel", "Cancel", "Cancel"),
       key: button("key", "Enter a key", "Enter a key for"),
       again: button("again", "Send again", "Send again:"),
-      copy: button("copy", "", "Copy the result of"),
-      remove: button("remove", "", "Remove"),
+      copy: button("copy", "Copy", "Copy the result of", "button.quiet"),
+      remove: button("remove", "×", "Remove", "button.quiet.icon"),
     };
     this.tag = h("span.tag");
     this.shot = h("div.shot", {}, this.tag);
@@ -48,11 +42,11 @@ export class Card {
 
   /** Shows what has changed. */
   update() {
-    const { state, size } = this.picture;
+    const { state, width } = this.picture;
     if (state !== this.state) this.#begin(state);
     this.write();
     this.#offer();
-    if (size && !this.pictured) this.#show(size);
+    if (width >= 0 && !this.pictured) this.#show(width);
   }
 
   /** Forgets what the browser keeps for it. */
@@ -61,11 +55,11 @@ export class Card {
     if (this.url) URL.revokeObjectURL(this.url);
   }
 
-  async #show(size) {
+  async #show(width) {
     this.pictured = true;
-    this.url = await thumbnail(this.picture.file, size);
+    this.url = await thumbnail(this.picture.file, width);
     if (this.gone) this.discard();
-    else this.shot.prepend(this.url ? h("img", { src: this.url, alt: "" }) : icon("broken"));
+    else this.shot.prepend(this.url ? h("img", { src: this.url, alt: "" }) : h("span.small", {}, "No preview"));
   }
 
   // Another state: its lines are made anew, and `write` fills them for as long as it lasts.
@@ -136,13 +130,4 @@ function labels(some) {
 function costs({ queue_ms, predict_ms, total_ms }) {
   return Object.entries({ queue: queue_ms, predict: predict_ms, total: total_ms }).filter(([, value]) => value >= 0)
     .map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, milliseconds(value))));
-}
-
-function icon(name) {
-  const [svg, path] = ["svg", "path"].map((tag) => document.createElementNS("http://www.w3.org/2000/svg", tag));
-  svg.setAttribute("viewBox", "0 0 24 24");
-  svg.setAttribute("aria-hidden", "true");
-  path.setAttribute("d", ICONS[name]);
-  svg.append(path);
-  return svg;
 }

@@ -5,10 +5,8 @@ import { copy, h, setText } from "./dom.js";
 
 const COLUMNS = ["picture", "status", "tier", "model", "rank", "label", "score", "queue_ms", "predict_ms", "total_ms", "error"];
 const FORMS = { JSON: asJson, CSV: asCsv, curl: asCurl, Python: asPython };
-const KEY = "TIERSERVE_KEY"; // the variable from which the commands of tierserve read the key too
-
 let pictures;
-const text = h("textarea.mono", { readonly: true, rows: 15, wrap: "off", "aria-label": "What is copied" });
+const text = h("textarea.mono", { readonly: true, rows: 15, "aria-label": "What is copied" });
 const said = h("p.muted.small", { role: "status" });
 const forms = h("div.row.forms", { role: "radiogroup", "aria-label": "Copy as" },
   ...Object.keys(FORMS).map((form, place) => h("label", {},
@@ -73,12 +71,12 @@ function address({ tier, topK }) {
 
 function asCurl() {
   const name = pictures[0].name.replaceAll("'", String.raw`'\''`);
-  const key = keyId() && ` \\\n  -H "Authorization: Bearer $${KEY}"`;
+  const key = keyId() && ` \\\n  -H "Authorization: Bearer $TIERSERVE_KEY"`;
   return `curl --data-binary '@${name}' \\\n  '${address(pictures[0])}'${key}`;
 }
 
 function asPython() {
-  const key = keyId() && `, "Authorization": "Bearer " + os.environ["${KEY}"]`;
+  const key = keyId() && `, "Authorization": "Bearer " + os.environ["TIERSERVE_KEY"]`;
   return `import json, ${key && "os, "}urllib.request
 
 picture = open(${JSON.stringify(pictures[0].name)}, "rb").read()

@@ -1,8 +1,8 @@
 // Sends pictures, a few at once, and follows what becomes of them until each has its end.
 
 import { ask, Problem } from "./api.js";
-import { outstanding } from "./outstanding.js";
-import { serverGone } from "./shell.js";
+import { follow } from "./events.js";
+import { serverBack, serverGone } from "./shell.js";
 
 const UPLOADS = 3; // at once; a browser has six connections to a server, and the streams take two
 const MOST_OUTSTANDING = 200; // predictions that the server has and that have not ended; the others wait here
@@ -10,6 +10,10 @@ const LONGEST_RETRY = 600; // seconds; whoever may come back later than that is 
 const RETRY = 2; // seconds, where the server does not say when
 const ANSWER = 60; // seconds, and those of an upload at SLOWEST bytes a second
 const SLOWEST = 16_384;
+const MOST_IDS = 100; // of one stream
+const QUIET = 100; // ms without another prediction, after which the stream is opened anew for those that came
+const LONGEST_QUIET = 1000;
+const LIVE = ["queued", "starting", "leased"];
 
 /** The states in which a picture stays. */
 export const ENDED = ["done", "failed", "canceled"];
@@ -17,23 +21,23 @@ export const ENDED = ["done", "failed", "canceled"];
 /**
  * What is done with pictures, which are plain objects. `changed(picture)` hears whenever one has changed.
  *
- * `state` is "here" (waits in this page; with `problem` and `retryAt` if it was refused for now), "sending", "queued",
- * "starting" or "leased" (`queue` is what the server says of it), "removed" (taken back before it was sent), or one of
- * ENDED: `prediction` is the answer, and `problem` why it failed.
+ * `state` is "here" (waits in this page; with `problem` and `retryAt` if it was refused for now), "sending", one of
+ * LIVE (`queue` is what the server says of it), "removed" (taken back before it was sent), or one of ENDED:
+ * `prediction` is the answer, and `problem` why it failed.
  */
 export class Sending {
   #pending = []; // those that wait in this page, the next one first
   #uploading = 0;
   #pausedUntil = {}; // by tier; in milliseconds since 1970
   #away = false;
+  #outstanding = new Map(); // by the id of the prediction, in the order in which they were accepted
+  #followed = []; // ids, by the present stream
+  #stream;
+  #timer = 0;
+  #since = 0;
 
   constructor(changed) {
     this.set = (picture, change) => changed(Object.assign(picture, change));
-    this.outstanding = outstanding({
-      told: this.set,
-      ended: (picture, prediction) => this.#end(picture, prediction),
-      lost: (picture, problem) => this.fail(picture, problem),
-    });
   }
 
   /** Sends a picture when its turn comes. */
@@ -57,13 +61,9 @@ export class Sending {
       return this.set(picture, { state: "removed" });
     }
     picture.upload?.abort();
-    if (!this.outstanding.has(picture)) return;
+    if (!this.#outstanding.has(picture.prediction?.id)) return;
     this.set(picture, { canceling: true });
-    try {
-      this.outstanding.settle(picture, (await ask(picture.prediction.urls.cancel, { method: "DELETE" })).json);
-    } catch (problem) {
-      if (problem.away) serverGone();
-    }
+    await this.#look(picture, "DELETE");
     this.set(picture, { canceling: false });
   }
 
@@ -74,7 +74,7 @@ export class Sending {
   }
 
   #pump() {
-    while (!this.#away && this.#uploading < UPLOADS && this.outstanding.size() + this.#uploading < MOST_OUTSTANDING) {
+    while (!this.#away && this.#uploading < UPLOADS && this.#outstanding.size + this.#uploading < MOST_OUTSTANDING) {
       const place = this.#pending.findIndex(({ tier }) => !(this.#pausedUntil[tier] > Date.now()));
       if (place < 0) return;
       this.#send(this.#pending.splice(place, 1)[0]);
@@ -87,7 +87,7 @@ export class Sending {
     this.set(picture, { state: "sending", problem: null, retryAt: 0, upload });
     try {
       const { status, json } = await this.#post(picture);
-      if (status === 202) this.outstanding.add(picture, json);
+      if (status === 202) this.#accepted(picture, json);
       else this.#end(picture, json);
     } catch (problem) {
       if (upload.signal.aborted) this.set(picture, { state: "canceled" });
@@ -101,7 +101,7 @@ export class Sending {
 
   #post({ tier, topK, file, upload }) {
     // While others of this page wait, to wait for this one too would hold up the next upload.
-    const prefer = this.outstanding.size() ? "respond-async" : "wait=1";
+    const prefer = this.#outstanding.size ? "respond-async" : "wait=1";
     return ask(`/img-classification/${tier}?top_k=${topK}`, {
       method: "POST",
       body: file,
@@ -137,12 +137,78 @@ export class Sending {
     this.set(picture, { state: "here", ...change });
   }
 
+  #accepted(picture, prediction) {
+    const { id, status, queue } = prediction;
+    this.#outstanding.set(id, picture);
+    this.set(picture, { prediction, state: status, queue, first: queue?.position });
+    this.#followSoon();
+  }
+
   #end(picture, prediction) {
-    const { status, results } = prediction;
+    const { id, status, results } = prediction;
     const error = prediction.error ?? results[0]?.error;
     const state = { succeeded: "done", canceled: "canceled" }[status];
+    this.#outstanding.delete(id);
     if (state && !error) this.set(picture, { state, prediction });
-    else this.fail(picture, new Problem(error?.code ?? status, error?.detail ?? ""), prediction);
+    else this.fail(picture, new Problem(error?.code ?? status, error?.detail), prediction);
+    this.#followSoon();
     this.#pump();
+  }
+
+  #lose(picture, problem) {
+    this.#outstanding.delete(picture.prediction.id);
+    this.fail(picture, problem);
+    this.#followSoon();
+  }
+
+  // Those that have ended do no harm in a stream; only new ones need another.
+  #followSoon() {
+    if (this.#first().every((id) => this.#followed.includes(id))) return;
+    const now = performance.now();
+    if (!this.#timer) this.#since = now;
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.#follow(), Math.min(QUIET, this.#since + LONGEST_QUIET - now));
+  }
+
+  #first() {
+    return [...this.#outstanding.keys()].slice(0, MOST_IDS);
+  }
+
+  #follow() {
+    this.#timer = 0;
+    this.#stream?.close();
+    this.#followed = this.#first();
+    if (!this.#followed.length) return;
+    this.#stream = follow(`/v1/predictions/events?id=${this.#followed.join("&id=")}`, {
+      onEvent: (name, data) => this.#hear(name, data, this.#outstanding.get(data.id)),
+      onState: (state, problem) => {
+        if (state === "open") serverBack();
+        else if (problem?.away) serverGone();
+        else if (state === "ended" || state === "refused") this.#lookAtEach();
+      },
+    });
+  }
+
+  #hear(name, data, picture) {
+    if (!picture) return;
+    if (name === "gone") this.#lose(picture, data);
+    else if (!LIVE.includes(name)) this.#end(picture, data);
+    else this.set(picture, { state: name, queue: data, first: Math.max(picture.first ?? 0, data.position ?? 0) });
+  }
+
+  // The stream says nothing more, although some have not ended here.
+  async #lookAtEach() {
+    for (const picture of this.#followed.map((id) => this.#outstanding.get(id)).filter(Boolean)) await this.#look(picture);
+    setTimeout(() => this.#follow(), 1000 * RETRY);
+  }
+
+  async #look(picture, method) {
+    try {
+      const { json } = await ask(picture.prediction.urls.get, { method });
+      if (!LIVE.includes(json.status) && this.#outstanding.has(json.id)) this.#end(picture, json);
+    } catch (problem) {
+      if (problem.away) await serverGone();
+      else if (problem.status < 500) this.#lose(picture, problem);
+    }
   }
 }

@@ -13,7 +13,7 @@ const banner = document.getElementById("gone");
 let outage = null; // while the server is gone: a promise that is kept when it is back
 let end;
 
-/** Says that the server is gone, and asks until it answers. The promise is kept then. Repeats change nothing. */
+/** Says that the server is gone, and asks until it answers: the promise is kept then. */
 export function serverGone(text = "The server cannot be reached. This page goes on by itself as soon as it can.") {
   if (!outage) {
     outage = new Promise((resolve) => (end = resolve));
@@ -66,7 +66,7 @@ const field = h("input.secret", {
   id: "key-text", autocomplete: "off", autocapitalize: "off", spellcheck: "false", placeholder: "tsk_…", "aria-describedby": "key-help",
 });
 const forget = h("button.quiet", { type: "button", onclick: () => dialog.close("forget") }, "Forget the key");
-const dialog = h("dialog.sheet", { "aria-labelledby": "key-title", onclose: entered },
+const dialog = h("dialog", { "aria-labelledby": "key-title", onclose: entered },
   h("form", { method: "dialog" },
     h("h2", { id: "key-title" }, "Your key"),
     h("p.muted", { id: "key-help" },
@@ -91,7 +91,4 @@ document.body.append(dialog);
 keyButton.addEventListener("click", askKey);
 themeButton.addEventListener("click", switchTheme);
 showTheme(NEXT_THEME[root.dataset.theme] ? root.dataset.theme : "system");
-onKey((id) => {
-  keyButton.toggleAttribute("data-set", Boolean(id));
-  setText(keyButton.querySelector("span"), id ? `Key ${id}` : "Key");
-});
+onKey((id) => setText(keyButton, id ? `Key ${id}` : "Key"));

@@ -4,65 +4,55 @@ import { arrange, h, setText, show } from "./dom.js";
 import { bytes, count, counted, duration, figure } from "./format.js";
 import { sentence } from "./words.js";
 
-/** Shows the tiers in `list` as radio buttons; `chosen(tier)` is called when another is chosen, or when it changed. */
+const PARTS = ["tag", "time", "why", "model", "may"];
+
+/** Shows tiers in `list` as radio buttons; `chosen(tier)` is called when another is chosen, or when it changed. */
 export function choice(list, chosen) {
-  const rows = new Map(); // by name
-  let name = "";
+  let rows = new Map(); // by name
+  let name;
 
   function choose(wanted) {
-    name = wanted;
-    if (!rows.has(name)) return;
-    rows.get(name).input.checked = true;
-    chosen(rows.get(name).tier);
+    const row = rows.get((name = wanted));
+    if (!row) return;
+    row.input.checked = true;
+    chosen(row.tier);
+  }
+
+  /** Shows these, as `/v1/tiers` has them; of one without `access`, what was known of that before counts. */
+  function update(tiers) {
+    rows = new Map(tiers.map((tier) => {
+      const row = rows.get(tier.name) ?? newRow(tier.name);
+      row.tier = { ...row.tier, ...tier };
+      draw(row);
+      return [tier.name, row];
+    }));
+    arrange(list, [...rows.values()].map((row) => row.node));
+    choose(rows.has(name) ? name : (tiers.find(({ access }) => access?.allowed) ?? tiers[0])?.name);
   }
 
   list.addEventListener("change", (event) => choose(event.target.value));
-
-  return {
-    /** Shows these, as `/v1/tiers` has them; of one without `access`, what was known of that before counts. */
-    update(tiers) {
-      const before = new Map(rows);
-      rows.clear();
-      for (const tier of tiers) {
-        const row = before.get(tier.name) ?? newRow(tier.name);
-        row.tier = { ...tier, access: tier.access ?? row.tier?.access };
-        draw(row);
-        rows.set(tier.name, row);
-      }
-      arrange(list, [...rows.values()].map((row) => row.node));
-      choose(rows.has(name) ? name : (tiers.find((tier) => tier.access?.allowed !== false) ?? tiers[0])?.name);
-    },
-    /** The one that is chosen. */
-    get tier() {
-      return rows.get(name)?.tier;
-    },
-  };
+  return { update, get tier() { return rows.get(name)?.tier; } };
 }
 
 function newRow(name) {
-  const row = { input: h("input", { type: "radio", name: "tier", value: name }), name: h("span.name", {}, name) };
-  for (const part of ["tag", "time", "why", "model", "may"]) row[part] = h(`span.${part}`);
-  return { node: h("label.tier", {}, ...Object.values(row)), ...row };
+  const parts = Object.fromEntries(PARTS.map((part) => [part, h(`span.${part}`)]));
+  const input = h("input", { type: "radio", name: "tier", value: name });
+  return { node: h("label.tier", {}, input, h("span.name", {}, name), ...Object.values(parts)), input, ...parts };
 }
 
 function draw(row) {
-  const { model, quota, access } = row.tier;
-  const paused = Object.values(quota).some((usage) => usage.hard === 0);
-  const state = access?.allowed === false ? "wants a key" : paused ? "paused" : "";
-  setText(row.tag, state);
-  show(row.tag, state);
-  const names = model.canary?.live ? `${model.reference} and ${model.canary.percent} % ${model.canary.reference}` : (model.reference ?? model.name);
-  setText(row.model, names.replaceAll("@", "\u200b@")); // where a long name may be broken
-  setText(row.may, mayUse(quota));
-  const [time, why] = pace(row.tier, paused);
-  setText(row.time, time);
-  setText(row.why, why);
-}
-
-// What all workers of the tier together may use.
-function mayUse({ cpu, memory, pods }) {
-  const parts = [cpu && `${figure(cpu.hard)} CPU${cpu.hard === 1 ? "" : "s"}`, memory && bytes(memory.hard), pods && counted(pods.hard, "pod")];
-  return `May use ${parts.filter(Boolean).join(", ") || "whatever is free"}`;
+  const { model: { reference, name, canary }, quota: { cpu, memory, pods }, access } = row.tier;
+  const paused = [cpu, memory, pods].some((usage) => usage?.hard === 0);
+  const most = [cpu && `${figure(cpu.hard)} CPU${cpu.hard === 1 ? "" : "s"}`, memory && bytes(memory.hard), pods && counted(pods.hard, "pod")];
+  const texts = {
+    tag: access?.allowed === false ? "wants a key" : paused ? "paused" : "",
+    // A long name may be broken before its version.
+    model: `${reference ?? name}${canary?.live ? ` and ${canary.percent} % ${canary.reference}` : ""}`.replaceAll("@", "\u200b@"),
+    may: `May use ${most.filter(Boolean).join(", ") || "whatever is free"}`,
+  };
+  [texts.time, texts.why] = pace(row.tier, paused);
+  for (const part of PARTS) setText(row[part], texts[part]);
+  show(row.tag, texts.tag);
 }
 
 // How long a picture that is sent now takes, and why.
@@ -71,8 +61,7 @@ function pace({ queued, workers, starting = 0, reason, model }, paused) {
   const wait = queued ? `${count(queued)} wait` : "nobody waits";
   if (paused || (!workers && queued && reason)) return ["Has to wait", `${sentence(wait)} ${sentence(reason)}`];
   if (!ready) return ["Answers in seconds", `A worker starts${starting ? "" : " first"}, ${wait}`];
-  const because = `${counted(ready, "worker")}, ${wait}`;
   const seconds = ((queued + 1) * model.measured?.p50_ms) / 1000 / ready;
-  if (!queued || seconds < 1) return ["Answers in under a second", because];
-  return [seconds ? `Answers in ${duration(seconds)}` : "Answers after the others", because];
+  const time = !queued || seconds < 1 ? "in a moment" : seconds ? `in ${duration(seconds)}` : "after the others";
+  return [`Answers ${time}`, `${counted(ready, "worker")}, ${wait}`];
 }
