@@ -14,6 +14,11 @@ export function keyId() {
   return key && (key.split("_")[2] ? key.split("_")[1] : "set");
 }
 
+/** The header that shows who asks. */
+export function authorization() {
+  return key ? { Authorization: `Bearer ${key}` } : {};
+}
+
 /** Calls `heard` with the public part of the key whenever another one is set. */
 export function onKey(heard) {
   listeners.push(heard);
@@ -47,11 +52,10 @@ async function problemOf(response) {
  */
 export async function open(path, { method, headers, body, signal, seconds = 30 } = {}) {
   const late = seconds && AbortSignal.timeout(seconds * 1000);
-  const shown = key && { Authorization: `Bearer ${key}` };
   let response;
   try {
     response = await fetch(path, {
-      method, body, signal: AbortSignal.any([signal, late].filter(Boolean)), headers: { ...shown, ...headers },
+      method, body, signal: AbortSignal.any([signal, late].filter(Boolean)), headers: { ...authorization(), ...headers },
     });
   } catch (error) {
     if (signal?.aborted) throw error;

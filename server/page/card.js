@@ -12,7 +12,7 @@ const TAGS = {
 };
 const LINES = {
   here: "Waiting in this page", sending: "On its way to the server", leased: "A worker looks at it",
-  canceled: "Nobody looks at it any more",
+  canceled: "You took it back",
 };
 const STAGES = { pending: ", and has no node yet", scheduled: " on its node", pulling: ": its image is fetched", loading: ": it loads the model" };
 /** The card of a picture. `act(name, picture)` hears "cancel", "again", "copy", "remove" and "key". */
@@ -74,7 +74,7 @@ export class Card {
     this.write = () => this.#writeLine(line, why);
     this.body.replaceChildren(...(state === "done" ? [labels(results[0].labels)] : [line, why]));
     if (state === "queued" || state === "starting") this.#beginPlace(why);
-    this.cost.replaceChildren(...(ENDED.includes(state) ? costs(metrics ?? {}) : []));
+    this.cost.replaceChildren(...(state === "done" || state === "failed" ? costs(metrics ?? {}) : []));
   }
 
   #writeLine(line, why) {
@@ -96,10 +96,11 @@ export class Card {
       const { queue, state, first } = this.picture;
       const { position, eta_seconds: eta, reason, stage } = queue ?? {};
       setText(place, position ? `${ordinal(position)} in the queue` : "In the queue");
-      setText(left, eta ? `about ${duration(eta)} left` : position > 1 ? `${counted(position - 1, "other")} before it` : "");
+      const known = eta && !reason?.startsWith("no worker");
+      setText(left, known ? `about ${duration(eta)} left` : position > 1 ? `${counted(position - 1, "other")} before it` : "");
       show(way, first > 1);
       if (first > 1) [way.max, way.value] = [first, first - position];
-      setText(why, [state === "starting" && `A worker starts${STAGES[stage] ?? ""}`, reason].filter(Boolean).map(sentence).join(" "));
+      setText(why, sentence(state === "starting" ? `A worker starts${STAGES[stage] ?? ""}` : reason));
     };
   }
 

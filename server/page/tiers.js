@@ -1,7 +1,7 @@
 // The choice of a tier: what each serves, what it may use, and how long a picture takes there now.
 
 import { arrange, h, setText, show } from "./dom.js";
-import { bytes, count, counted, duration, figure } from "./format.js";
+import { bytes, count, counted, duration, figure, timeOfDay } from "./format.js";
 import { sentence } from "./words.js";
 
 const PARTS = ["tag", "time", "why", "model", "may"];
@@ -56,10 +56,11 @@ function draw(row) {
 }
 
 // How long a picture that is sent now takes, and why.
-function pace({ queued, workers, starting = 0, reason, model }, paused) {
+function pace({ queued, workers, starting, reason, model, breaker }, paused) {
   const ready = workers - starting;
   const wait = queued ? `${count(queued)} wait` : "nobody waits";
-  if (paused || (!workers && queued && reason)) return ["Has to wait", `${sentence(wait)} ${sentence(reason)}`];
+  if (paused || (!workers && queued && reason)) return ["Has to wait", `${sentence(wait)} ${sentence(reason || "its quota leaves no room")}`];
+  if (!ready && breaker) return ["Has to wait", `Its workers fail. Another starts at ${timeOfDay(breaker.retry_at)}, ${wait}`];
   if (!ready) return ["Answers in seconds", `A worker starts${starting ? "" : " first"}, ${wait}`];
   const seconds = ((queued + 1) * model.measured?.p50_ms) / 1000 / ready;
   const time = !queued || seconds < 1 ? "in a moment" : seconds ? `in ${duration(seconds)}` : "after the others";
