@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import secrets
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import cached_property, partial
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import Any, ClassVar, NoReturn
 
 from tornado.http1connection import HTTP1Connection
@@ -17,7 +17,7 @@ from tornado.web import HTTPError, RequestHandler, stream_request_body
 
 from server.http import access_log, origins
 from server.http.bodies import SMALL_BYTES, Body
-from server.http.callers import KEY_BEGINS, Callers, refuse_key_in_url
+from server.http.callers import Callers, refuse_key_in_url, request_id_of
 from server.http.errors import as_problem
 from server.http.services import Services
 from server.metrics import METHODS, OTHER
@@ -41,6 +41,7 @@ class BaseHandler(RequestHandler):
     allow: Sequence[str]
     caller: Any
     body: Body
+    for_pages: Mapping[str, str] = MappingProxyType({})
     request_id = ""
     counted = logged = False
     code = ""
@@ -53,9 +54,15 @@ class BaseHandler(RequestHandler):
         )
         return own | {"HEAD"} if "GET" in own else own
 
-    def initialize(self, services: Services, allow: Sequence[str], route: str = OTHER) -> None:
-        """Called by Tornado for each request; ``route`` has names where its path has values, ``allow`` its methods."""
+    def initialize(self, services: Services, allow: Sequence[str], shared: bool, route: str = OTHER) -> None:
+        """Called by Tornado for each request.
+
+        ``route`` has names where its path has values, ``allow`` its methods; pages of listed sites ask ``shared`` ones.
+        """
         self.services, self.allow, self.route = services, allow, route
+        if shared and (fields := origins.fields(self.request.headers, services.settings)):
+            self.for_pages = fields
+            self.set_default_headers()  # which Tornado called before it
         self.body = Body(self.request.headers)
         services.underway.add(self)
 
@@ -68,7 +75,7 @@ class BaseHandler(RequestHandler):
         """Called by Tornado before any of the body is read: check the caller, then what the head tells of the body."""
         try:
             refuse_key_in_url(self.request)
-            origins.check(self.request, self.services)
+            origins.check(self.request, self.services, listed=origins.ALLOWED in self.for_pages)
             if self.request.method not in self.allow:
                 raise HTTPError(HTTPStatus.METHOD_NOT_ALLOWED)
             self.caller = await self.callers.recognize(self.request, self.address, self.services)
@@ -185,14 +192,13 @@ class BaseHandler(RequestHandler):
     def set_default_headers(self) -> None:
         """On every answer, errors included."""
         if not self.request_id:  # Tornado asks again when an error takes the place of an answer
-            given = self.request.headers.get("X-Request-Id", "")
-            # It goes back in a header and into the log, where no key may stand.
-            usable = 0 < len(given) <= 64 and given.isascii() and given.isprintable() and KEY_BEGINS not in given
-            self.request_id = given if usable else secrets.token_hex(8)
+            self.request_id = request_id_of(self.request.headers)
         self.set_header("X-Request-Id", self.request_id)
         self.set_header("X-Content-Type-Options", "nosniff")
         self.set_header("Cache-Control", "no-store")
         self.clear_header("Server")
+        for name, value in self.for_pages.items():
+            self.set_header(name, value)
 
     def answer(self, body: Any, status: HTTPStatus = HTTPStatus.OK) -> None:
         """Send JSON."""

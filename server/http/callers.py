@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import secrets
 from http import HTTPStatus
 from typing import Protocol, TypeVar
 from urllib.parse import unquote
@@ -60,6 +61,14 @@ def refuse_key_in_url(request: HTTPServerRequest) -> None:
             'send its successor as "Authorization: Bearer KEY"'
         )
         raise Problem(HTTPStatus.BAD_REQUEST, "key_in_url", detail)
+
+
+def request_id_of(headers: HTTPHeaders) -> str:
+    """The id that a client gives its request, or else a new one."""
+    given = headers.get("X-Request-Id", "")
+    # It goes back in a header and into the log, where no key may stand.
+    usable = 0 < len(given) <= 64 and given.isascii() and given.isprintable() and KEY_BEGINS not in given
+    return given if usable else secrets.token_hex(8)
 
 
 def _key_sent(headers: HTTPHeaders) -> str | None:

@@ -92,7 +92,7 @@ def public_server(services: Services) -> Listener:
     """What clients reach, once it has sockets."""
     states = States(services)
     services.following.look, services.following.ended = states.look, states.ended
-    return _server(services, PUBLIC, shares().public, options=True, crowded=services.wakeups.hurry)
+    return _server(services, PUBLIC, shares().public, shared=True, crowded=services.wakeups.hurry)
 
 
 def internal_server(services: Services) -> Listener:
@@ -104,13 +104,13 @@ def _server(
     services: Services,
     routes: Mapping[str, type[BaseHandler]],
     most_connections: int,
-    options: bool = False,
+    shared: bool = False,
     crowded: Callable[[], None] = lambda: None,
 ) -> Listener:
     application = Application(
-        [rule for route, handler in routes.items() for rule in _rules(route, handler, services, options=options)],
+        [rule for route, handler in routes.items() for rule in _rules(route, handler, services, shared=shared)],
         default_handler_class=NotFoundHandler,
-        default_handler_args={"services": services, "allow": sorted(NotFoundHandler.methods())},
+        default_handler_args={"services": services, "allow": sorted(NotFoundHandler.methods()), "shared": shared},
         log_function=_log_request,
     )
 
@@ -134,12 +134,12 @@ class _Asked(PathMatches):
         return super().match(request) if request.method == "OPTIONS" else None
 
 
-def _rules(route: str, handler: type[BaseHandler], services: Services, *, options: bool) -> Iterator[Rule]:
-    """What answers a route; with ``options``, ``OPTIONS`` too."""
+def _rules(route: str, handler: type[BaseHandler], services: Services, *, shared: bool) -> Iterator[Rule]:
+    """What answers a route; of one that is ``shared`` with pages of other sites, ``OPTIONS`` too."""
     path = re.sub(r"{\w+}", "([^/]+)", route)
-    allow = sorted(handler.methods() | OptionsHandler.methods() if options else handler.methods())
-    given = {"services": services, "allow": allow, "route": route}
-    if options:
+    allow = sorted(handler.methods() | OptionsHandler.methods() if shared else handler.methods())
+    given = {"services": services, "allow": allow, "shared": shared, "route": route}
+    if shared:
         yield Rule(_Asked(path), OptionsHandler, given)
     yield Rule(PathMatches(path), handler, given)
 

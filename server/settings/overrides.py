@@ -11,9 +11,9 @@ from server.settings.documents import Document, DocumentError, Finding, Location
 
 
 def override(flag: str) -> Document:
-    """Return the document that ``a.b.c=v`` stands for. The value is text where the schema accepts text, else YAML.
+    """Return the document that ``a.b.c=v`` stands for.
 
-    Raises ``DocumentError``.
+    The value is text where the schema accepts text and no list, else YAML. Raises ``DocumentError``.
     """
     path, equals, text = flag.partition("=")
     keys = path.split(".")
@@ -23,7 +23,8 @@ def override(flag: str) -> Document:
         raise DocumentError([Finding(file=source, line=0, pointer="", rule="override", message=message)])
     value: Any = text
     # null removes a key, as in Helm, also where the schema accepts text.
-    if text == "null" or (text and "string" not in _kinds(keys)):
+    kinds = _kinds(keys)
+    if text == "null" or (text and ("string" not in kinds or "array" in kinds)):
         with suppress(DocumentError):  # it stays text, and the schema says what is wrong with it
             value = documents.parse(text, source).value
     for key in reversed(keys):

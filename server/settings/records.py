@@ -187,6 +187,8 @@ class Settings:
     """The names in ``Host`` that are served; empty: the loopback names on a loopback address, else every name."""
     trusted_proxies: tuple[str, ...]
     """Networks, in CIDR notation, whose ``X-Forwarded-For`` is believed."""
+    cors_origins: tuple[str, ...]
+    """The origins whose pages may ask, as browsers send them; ``("*",)``: all."""
     require_keys: bool
     """Whether ``Tier.access`` applies on a loopback address, too."""
     access_log: str

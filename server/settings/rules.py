@@ -136,6 +136,15 @@ def proxies_are_networks(settings: Settings) -> Iterator[Broken]:
             yield Broken((pointer("server", "trustedProxies", str(index)),), "network", str(error))
 
 
+def origins_are_as_browsers_send_them(settings: Settings) -> Iterator[Broken]:
+    """No origin of `server.cors.origins` names the port that its scheme has anyway: browsers leave it out."""
+    for index, text in enumerate(settings.cors_origins):
+        for scheme, port in (("http", 80), ("https", 443)):
+            if text.startswith(f"{scheme}://") and text.endswith(f":{port}"):
+                message = f"browsers leave out the port {port} of {scheme}: write {text.removesuffix(f':{port}')}"
+                yield Broken((pointer("server", "cors", "origins", str(index)),), "origin", message)
+
+
 CHECKS: tuple[Callable[[Settings], Iterator[Broken]], ...] = (
     ports_differ,
     heartbeat_within_lease,
@@ -147,4 +156,5 @@ CHECKS: tuple[Callable[[Settings], Iterator[Broken]], ...] = (
     requests_fit_queues,
     variants_run,
     proxies_are_networks,
+    origins_are_as_browsers_send_them,
 )

@@ -88,6 +88,7 @@ def as_settings(values: Mapping[str, Any]) -> Settings:
         host=server["host"],
         hosts=tuple(server["hosts"]),
         trusted_proxies=tuple(server["trustedProxies"]),
+        cors_origins=tuple(server["cors"]["origins"]),  # of the word "*", too
         require_keys=bool(server["requireKeys"]),
         access_log=server["accessLog"],
         port=int(server["port"]),

@@ -197,6 +197,8 @@ def test_several_servers_share_what_they_keep(chart: Chart, case: str) -> None:
 LIVE: list[list[str | Path]] = [
     ["--set", "server.accessLog=json"],
     ["--set", "server.trustedProxies={10.0.0.0/8}"],
+    ["--set", "server.cors.origins={https://app.example.org}"],
+    ["--set", "server.cors.origins=*"],
     ["--set", "access.test.secretName=mine"],
     ["--set", "tiers.free.quota.cpu=3"],
     ["--set", "tiers.free.quota.gpus=3"],

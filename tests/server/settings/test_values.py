@@ -195,6 +195,8 @@ def get(settings: Settings, path: str) -> Any:
         ("tiers.free.quota.pods=3", "tiers.free.quota.pods", "3"),
         ("tiers.free.waits.idleSeconds=2", "tiers.free.waits.idle", 2.0),
         ("tiers.free.model.variant=fp32", "tiers.free.model.variant", "fp32"),
+        ("server.cors.origins=[https://app.example.org]", "cors_origins", ("https://app.example.org",)),
+        ("server.cors.origins=*", "cors_origins", ("*",)),
         ("tiers.free.job=null", "tiers.free.job.cpu", "900m"),
         ("tiers.free.limits={queue: 7}", "tiers.free.limits.queue", 7),
         ("worker.image.tag=1.10", "tiers.premium.job.image", "tierserve-worker:1.10"),
