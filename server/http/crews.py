@@ -13,6 +13,7 @@ from server.queue import JobRow, Queue, Recent, Serving
 # A Job that was given work a moment ago is busy. So a worker of another server's lobby is too, of which the table hears
 # once a second, and a worker that is between two pictures does not seem idle.
 BUSY_SECONDS = 2.0
+PODS_SECONDS = 30.0  # how old what the engine told may be
 OUTDATED = "its tier serves another model"
 ENDING = "its pod is ending"
 
@@ -41,14 +42,14 @@ class LiveJob:
 class Crews:
     """The live Jobs of each tier, at most ``recent_seconds`` old.
 
-    ``held`` has what they hold of the lobby, by Job; ``pods`` what the engine told last, or None: it never waits.
+    ``held`` has what they hold of the lobby, by Job; the engine's answer about ``pods`` is not waited for.
     """
 
     def __init__(
         self,
         queue: Queue,
         held: Callable[[], Mapping[str, int]],
-        pods: Callable[[], Sequence[Pod] | None],
+        pods: Recent[Sequence[Pod]],
         serving: Callable[[str], Serving],
         clock: Callable[[], float],
         recent_seconds: float,
@@ -58,7 +59,7 @@ class Crews:
 
     async def get(self) -> Mapping[str, list[LiveJob]]:
         """All of them by tier, the oldest first. Raises what the queue raises."""
-        loads, held, pods, now = await self._loads.get(), self._held(), self._pods(), self._clock()
+        loads, held, pods, now = await self._loads.get(), self._held(), self._pods.latest(PODS_SECONDS), self._clock()
         pod_of = {pod.job: pod for pod in pods or ()}
         found: defaultdict[str, list[LiveJob]] = defaultdict(list)
         for row, many in loads:

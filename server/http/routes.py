@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -36,6 +37,8 @@ from server.http.public.page import DocumentHandler, PageFileHandler
 from server.http.public.predictions import PredictionHandler
 from server.http.public.states import States
 from server.http.public.tiers import ConfigHandler, TierHandler, TiersHandler
+from server.http.public.tiers_events import TiersEventsHandler
+from server.http.public.told import event_told
 from server.http.services import Services
 from server.metrics import OTHER
 from server.problems import Problem
@@ -59,6 +62,7 @@ PUBLIC: Mapping[str, type[BaseHandler]] = {
     "/v1/models": ModelsHandler,
     "/v1/models/{reference}": ModelHandler,
     "/v1/tiers": TiersHandler,
+    "/v1/tiers/events": TiersEventsHandler,
     "/v1/tiers/{tier}": TierHandler,
     "/v1/tiers/{tier}/activity": ActivityHandler,
     "/config": ConfigHandler,
@@ -93,6 +97,8 @@ def public_server(services: Services) -> Listener:
     states = States(services)
     services.following.look, services.following.ended = states.look, states.ended
     return _server(services, PUBLIC, shares().public, shared=True, crowded=services.wakeups.hurry)
+    services.showing.look = partial(event_told, services)
+    return _server(services, PUBLIC, shares().public, options=True, crowded=services.wakeups.hurry)
 
 
 def internal_server(services: Services) -> Listener:

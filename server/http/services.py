@@ -22,6 +22,7 @@ from server.http.descriptors import shares
 from server.http.following import Following
 from server.http.lately import Lately
 from server.http.rates import Rates
+from server.http.showing import Showing
 from server.http.silence import Silence
 from server.http.slow_bodies import SlowBodies
 from server.http.streams import Streams
@@ -56,7 +57,6 @@ from server.settings.records import Settings, Tier
 
 RECENT_SECONDS = 0.1
 SHOWN_SECONDS = 10 * RECENT_SECONDS  # of what only people and monitoring look at, and what costs more
-PODS_SECONDS = 30.0  # how old what is told of pods may be where nobody waits for the engine
 TOKEN_CHECKS, TOKEN_CHECKS_PER_SECOND = 50, 5  # of one address; a worker needs one a minute
 WRONG_KEYS = 10  # of one address in a minute
 # With what the server takes at rest and with blobs in memory, all of them stay below 400 MB.
@@ -73,11 +73,10 @@ class Services:
     ``uploads`` counts the pictures of requests that are not accepted yet, ``work`` what workers send, and ``frames``
     the pictures on their way to workers, with the copies that are made of them. ``serving`` is what the tiers serve,
     ``models`` the records of that, by NAME@VERSION, and ``catalog`` finds any model. ``measures`` counts how the models
-    do, and ``measured`` is what all servers have counted. ``activity`` counts what happens, and ``lately``
-    has what happened. ``log_command`` says how to see the log of a Job. ``internal_url`` is where workers
-    of a cluster find the server, and empty on a laptop.
-    ``following`` is which predictions are followed. ``streams`` are the event streams that are open. ``underway`` are
-    the requests whose answers have not ended.
+    do, and ``measured`` is what all servers have counted. ``activity`` counts what happens, and ``lately`` has what
+    happened. ``log_command`` says how to see the log of a Job. ``internal_url`` is where workers of a cluster find the
+    server, and empty on a laptop. ``following`` is which predictions are followed, ``showing`` what is told of all
+    tiers, ``streams`` which event streams are open, and ``underway`` which requests have no whole answer yet.
     ``big_json`` lets one long text be parsed at a time.
     ``store`` has the models that were pushed; it is used in the threads of ``store_pool``, of which those that receive
     a file wait for its sender. ``pushes`` and ``sends`` count the files that are received and sent.
@@ -124,6 +123,7 @@ class Services:
     store: Store
     store_pool: Executor
     following: Following
+    showing: Showing
     streams: Streams
     pushes: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(PUSHES))
     sends: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(SENDS))
@@ -206,9 +206,7 @@ class Services:
             views=Recent(queue.views, recent_seconds),
             paces=RecentByName(queue.pace, shown_seconds),
             strikes=RecentByName(queue.strikes, shown_seconds),
-            crews=Crews(
-                queue, lobby.book.held, lambda: known_pods.latest(PODS_SECONDS), serving.of, clock, recent_seconds
-            ),
+            crews=Crews(queue, lobby.book.held, known_pods, serving.of, clock, recent_seconds),
             pods=known_pods,
             models=Recent(records, recent_seconds),
             serving=serving,
@@ -231,6 +229,7 @@ class Services:
             store=Store(queue, files, lambda: live.current.settings.models),
             store_pool=store_pool,
             following=Following(),
+            showing=Showing(),
             streams=Streams(shares().streams),
         )
 
@@ -246,14 +245,16 @@ class Services:
             loop.call_soon_threadsafe(self._hear, news)
 
         def clean_up(news: Sequence[News]) -> None:
+            ended = list[str]()
             for one in news:
                 if isinstance(one, Ended):
                     self.activity.waited(one.prediction)
-            if ended := [one for one in news if isinstance(one, Moved) and one.status in FINAL]:
-                for one in ended:
+                elif isinstance(one, Moved) and one.status in FINAL:
                     self.metrics.ended(one.tier, one.status)
                     self.activity.ended(one.tier, one.status)
-                loop.call_soon_threadsafe(self.pictures.forget_soon, [one.id for one in ended])
+                    ended.append(one.id)
+            if ended:
+                loop.call_soon_threadsafe(self.pictures.forget_soon, ended)
 
         self.queue.listen(hear)
         self.serving.changed = lambda: loop.call_soon_threadsafe(self.handout.served_changed)
@@ -265,6 +266,7 @@ class Services:
     def _hear(self, news: Sequence[News]) -> None:
         self.wakeups.hear(news)
         self.following.hear(news)
+        self.showing.hear()
         for one in news:
             if isinstance(one, Available):
                 self.handout.available(one.tier)

@@ -47,6 +47,12 @@ async def tiers_told(tiers: Iterable[Tier], services: Services) -> list[dict[str
     return [await tier_told(tier, seen, services) for tier in tiers]
 
 
+async def event_told(services: Services) -> dict[str, Any]:
+    """What those are told who follow the tiers, the same to everybody. Raises what the queue raises."""
+    tiers = await tiers_told(services.settings.tiers.values(), services)
+    return {"settings": services.in_force, "keys": services.keys_in_force, "tiers": tiers}
+
+
 async def tier_told(tier: Tier, seen: Seen, services: Services) -> dict[str, Any]:
     """A tier, the same to everybody. Raises what the queue raises."""
     depth, view = seen.depths.get(tier.name) or Depth(0, 0, None), seen.views.get(tier.name, NEVER_SEEN)
