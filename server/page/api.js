@@ -38,10 +38,9 @@ export class Problem extends Error {
 }
 
 async function problemOf(response) {
-  const { status } = response;
+  const { status, headers } = response;
   const body = await response.json().catch(() => ({}));
-  const given = response.headers.get("Retry-After");
-  const retryAfter = given && (Number.parseFloat(given) || 0);
+  const retryAfter = headers.has("Retry-After") ? Number.parseInt(headers.get("Retry-After"), 10) : null;
   return new Problem(body.code ?? `http_${status}`, body.detail ?? `The answer was ${status}.`, { status, retryAfter, body });
 }
 

@@ -1,15 +1,15 @@
 // The page Ask: takes pictures, has the chosen tier classify them, and shows each on a card.
 
 import { ask, onKey } from "./api.js";
-import { Card } from "./card.js";
+import { card } from "./card.js";
 import { collect } from "./collect.js";
 import { offer } from "./copy.js";
 import { arrange, setText, show } from "./dom.js";
 import { follow } from "./events.js";
 import { count, counted } from "./format.js";
 import { allowed, inspect } from "./pictures.js";
-import { ENDED, Sending } from "./sending.js";
-import { askKey, serverBack, serverGone } from "./shell.js";
+import { cancel, ENDED, fail, onChange, send } from "./sending.js";
+import { askKey, serverGone } from "./shell.js";
 import { choice } from "./tiers.js";
 import { explain, wantsKey } from "./words.js";
 
@@ -31,7 +31,6 @@ const pictures = new Set(); // in the order in which they came
 const those = (test) => [...pictures].filter(test);
 const hasEnded = ({ state }) => ENDED.includes(state);
 const cards = new Map(); // by picture
-const sending = new Sending(changed);
 const tiers = choice(at("tiers"), ({ limits }) => setText(at("limits"), allowed(limits)));
 const known = loadTiers();
 let lots = 0;
@@ -51,28 +50,28 @@ async function found(files, others) {
   const added = taken.map((file, place) => ({ file, lot: lots, state: "here", name: nameOf(file, place) }));
   for (const picture of added) pictures.add(picture);
   changed();
-  for (const picture of added) await send(picture);
+  for (const picture of added) await check(picture);
 }
 
 function nameOf(file, place) {
   return file.webkitRelativePath.replace(/^[^/]*\//, "") || file.name || `pasted-${lots}-${place + 1}.png`;
 }
 
-async function send(picture) {
+async function check(picture) {
   const { name, limits } = tiers.tier;
   Object.assign(picture, { tier: name, topK: at("top-k").validity.valid ? at("top-k").value : 5 });
   try {
     picture.width = await inspect(picture.file, limits);
-    if (pictures.has(picture)) sending.add(picture);
+    if (pictures.has(picture)) send(picture);
   } catch (problem) {
     picture.width ??= 0;
-    sending.fail(picture, problem);
+    fail(picture, problem);
   }
 }
 
 function act(name, picture) {
   const acts = {
-    cancel: () => sending.cancel(picture), again: () => send(picture), key: askKey, remove: () => remove([picture]),
+    cancel: () => cancel(picture), again: () => check(picture), key: askKey, remove: () => remove([picture]),
     copy: () => offer([picture], `Copy ${picture.name}`),
   };
   acts[name]();
@@ -96,8 +95,8 @@ function arrangeCards() {
   [timer, arrangedAt] = [0, performance.now()];
   const all = [...pictures];
   const shown = new Set(all.length > MOST_CARDS ? chosen(all) : all);
-  for (const [picture, card] of cards) if (!shown.has(picture)) (card.discard(), cards.delete(picture));
-  for (const picture of shown) if (!cards.has(picture)) cards.set(picture, new Card(picture, act));
+  for (const [picture, { discard }] of cards) if (!shown.has(picture)) (discard(), cards.delete(picture));
+  for (const picture of shown) if (!cards.has(picture)) cards.set(picture, card(picture, act));
   const inOrder = all.filter((picture) => shown.has(picture)).sort((one, other) => other.lot - one.lot);
   arrange(at("cards"), inOrder.map((picture) => cards.get(picture).node));
   summarize(all, shown.size);
@@ -129,16 +128,14 @@ function summarize(all, shown) {
   say(all, ended, numbers.failed?.length ?? 0);
 }
 
-// For those who hear the page: how far it is, now and then, and the end.
+// For those who hear the page.
 function say(all, ended, failed) {
   const wasOver = over;
   over = ended === all.length;
   if (over ? wasOver : performance.now() - saidAt < SAY_EVERY) return;
   saidAt = performance.now();
-  const [{ name, state, prediction, problem } = {}] = all;
-  const best = problem ? explain(problem).title : (prediction?.results[0]?.labels[0]?.label ?? state);
-  const sum = `${count(ended)} of ${counted(all.length, "picture")} finished, ${count(failed)} failed`;
-  setText(at("said"), over && all.length === 1 ? `${name}: ${best}` : sum);
+  const best = all[0]?.prediction?.results[0]?.labels[0]?.label;
+  setText(at("said"), all.length === 1 && best ? `${all[0].name}: ${best}` : `${ended} of ${all.length} finished, ${failed} failed`);
 }
 
 function notice(...texts) {
@@ -161,27 +158,21 @@ async function loadTiers() {
   }
 }
 
-follow("/v1/tiers/events", {
-  onEvent: (name, data) => tiers.update(data.tiers),
-  onState: (state, problem) => {
-    if (state === "open") serverBack();
-    else if (problem?.away) serverGone();
-  },
-});
+follow("/v1/tiers/events", { onEvent: (name, data) => tiers.update(data.tiers) });
 
 onKey(() => {
   loadTiers();
-  sending.hurry();
-  those(({ state, problem }) => state === "failed" && wantsKey(problem)).forEach(send);
+  those(({ state, problem }) => state === "failed" && wantsKey(problem)).forEach(check);
 });
 
 setInterval(() => {
-  for (const [picture, card] of cards) if (picture.retryAt) card.update();
+  for (const [picture, { update }] of cards) if (picture.retryAt) update();
 }, 1000);
 
+onChange(changed);
 collect(found, (problem) => notice(explain(problem).title));
 on("cancel-all", async () => {
-  for (const picture of those((one) => !hasEnded(one)).reverse()) await sending.cancel(picture);
+  for (const picture of those((one) => !hasEnded(one)).reverse()) await cancel(picture);
 });
 on("clear", () => remove(those(hasEnded)));
 on("copy-all", () => {

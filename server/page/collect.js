@@ -53,7 +53,7 @@ function listenForDrops(found) {
   on("dragleave", leave);
   on("drop", async ({ items }) => {
     leave();
-    // They are gone after the first wait. A picture of another page is no entry.
+    // All at once: after a wait they are gone. A picture of another page is no entry.
     const entries = [...items].map((item) => item.webkitGetAsEntry() ?? item.getAsFile()).filter(Boolean);
     const dropped = { files: [], others: 0 };
     for (const entry of entries) await walk(entry, false, dropped);

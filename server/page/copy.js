@@ -17,7 +17,7 @@ const dialog = h("dialog", { "aria-labelledby": "copy-title" },
     h("div.row", {}, said, h("span.fill"), h("button.quiet", {}, "Close"), h("button.main", { type: "button", onclick: copyIt }, "Copy"))));
 document.body.append(dialog);
 
-/** Shows what can be copied of these pictures: their results, and the request of the first. */
+/** Offers the results of these pictures, and the request of the first. */
 export function offer(some, heading) {
   pictures = some;
   setText(title, heading);

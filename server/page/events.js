@@ -1,6 +1,7 @@
-// Follows an event stream (WHATWG HTML, server-sent events) by fetch, because EventSource cannot send a key.
+// Follows an event stream of the server by fetch, because EventSource cannot send a key.
 
 import { open, Problem } from "./api.js";
+import { serverBack, serverGone } from "./shell.js";
 
 const FIRST_PAUSE = 500; // ms; doubled at each failure in a row
 const LONGEST_PAUSE = 5000;
@@ -8,11 +9,11 @@ const OPENING = 15_000; // until the head of the answer has come
 const SILENCE = 45_000; // the server writes a comment every 15 s
 
 /**
- * Reads events until `close()`, until the server says that there are no more (204), or until it refuses.
+ * Reads events until `close()`, and says when the server is gone and when it is back.
  *
- * `onEvent(name, data, id)` gets the JSON of each event. `onState(state, problem)` hears "open" when events can come,
- * "drained" when this server stops and another connection is made, "lost" when one broke or none can be made, "ended"
- * when nothing more comes, and "refused" with the Problem of a request that would be refused again.
+ * `onEvent(name, data, id)` gets the JSON of each event. `onState(state, problem)` hears "open", "drained" when this
+ * server stops and another connection is made, "lost" when one broke or none can be made, and then nothing more after
+ * "ended" (204: no events will come) and "refused" (again and again it would be).
  */
 export function follow(path, { onEvent, onState = () => {} }) {
   const closed = new AbortController();
@@ -32,6 +33,7 @@ async function run(path, onEvent, onState, closed) {
       const problem = error instanceof Problem ? error : new Problem("unreachable", "The connection broke off.");
       const { status, retryAfter } = problem;
       if (status >= 400 && status < 500 && retryAfter === null) return onState("refused", problem);
+      if (problem.away) serverGone();
       onState("lost", problem);
       pause = Math.max(1000 * retryAfter, Math.min(FIRST_PAUSE * 2 ** failures, LONGEST_PAUSE));
       failures += 1;
@@ -48,6 +50,7 @@ async function connect(path, stream, onEvent, onState, closed) {
   try {
     const response = await open(path, { headers, signal: AbortSignal.any([own.signal, closed]), seconds: null });
     if (response.status === 204) return false;
+    serverBack();
     onState("open");
     const lines = reader(stream, onEvent, onState);
     for (const texts = response.body.pipeThrough(new TextDecoderStream()).getReader(); ; ) {
@@ -63,33 +66,27 @@ async function connect(path, stream, onEvent, onState, closed) {
   }
 }
 
-// Takes the text of a stream in pieces, and tells of each event as soon as it is whole.
+// Takes the text of a stream in pieces, and tells of each event as soon as it is whole: an empty line follows.
 function reader(stream, onEvent, onState) {
-  let [rest, name, data, id] = ["", "", [], stream.id];
+  let rest = "";
 
-  function dispatch() {
-    const [told, text] = [name || "message", data.join("\n")];
-    [name, data, stream.id] = ["", [], id];
-    if (told === "drain") return onState("drained");
-    try {
-      if (text) onEvent(told, JSON.parse(text), id);
-    } catch (error) {
-      reportError(error); // a fault of this page is none of the connection
+  function tell(block) {
+    const { event, data, id, retry } = Object.fromEntries(block.split("\n").map((line) => line.split(/: ?(.*)/s)));
+    stream.id = id ?? stream.id;
+    if (retry) stream.pause = Math.min(Number(retry), LONGEST_PAUSE);
+    if (event === "drain") onState("drained");
+    else if (data) {
+      try {
+        onEvent(event, JSON.parse(data), id);
+      } catch (error) {
+        reportError(error); // a fault of this page is none of the connection
+      }
     }
   }
 
-  function line(text) {
-    const [, field, value = ""] = text.match(/^([^:]*)(?:: ?(.*))?$/s);
-    if (!text) dispatch();
-    else if (field === "event") name = value;
-    else if (field === "data") data.push(value);
-    else if (field === "id") id = value;
-    else if (field === "retry") stream.pause = Math.min(Number.parseInt(value, 10) || FIRST_PAUSE, LONGEST_PAUSE);
-  }
-
   return (text) => {
-    const lines = (rest + text).split(/\r\n|\n|\r(?!$)/);
-    rest = lines.pop();
-    lines.forEach(line);
+    const blocks = (rest + text).split("\n\n");
+    rest = blocks.pop();
+    blocks.forEach(tell);
   };
 }

@@ -6,7 +6,6 @@ import { bytes } from "./format.js";
 const FORMATS = "JPEG, PNG, WebP or GIF";
 const BEGINNINGS = /^(\xff\xd8\xff|\x89PNG\r\n\x1a\n|GIF8[79]a|RIFF[^]{4}WEBP)/;
 const SMALL = 480; // pixels wide
-const AT_ONCE = 2;
 
 /** What a tier takes, in words. */
 export function allowed(limits) {
@@ -46,24 +45,12 @@ function megapixels(pixels) {
   return `${Number((pixels / 1e6).toFixed(1))} megapixels`;
 }
 
-const waiting = [];
-let busy = 0;
+let last = Promise.resolve("");
 
-/** The URL of a small copy, which the caller revokes; empty if there is none. A browser would keep the large one decoded. */
+/** The URL of a small copy, which the caller revokes; empty if there is none. One after the other, as decoded they are large. */
 export function thumbnail(file, width) {
-  return new Promise((resolve) => {
-    waiting.push({ file, width, resolve });
-    next();
-  });
-}
-
-async function next() {
-  if (busy >= AT_ONCE || !waiting.length) return;
-  const { file, width, resolve } = waiting.shift();
-  busy += 1;
-  resolve(width && (await shrink(file, width).catch(() => "")));
-  busy -= 1;
-  next();
+  last = last.then(() => width && shrink(file, width)).catch(() => "");
+  return last;
 }
 
 async function shrink(file, width) {

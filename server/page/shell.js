@@ -42,8 +42,7 @@ async function probe(of) {
 
 function showTheme(theme) {
   root.dataset.theme = theme;
-  themeButton.title = `Theme: ${theme}. A click changes it to ${NEXT_THEME[theme]}.`;
-  themeButton.setAttribute("aria-label", `Theme: ${theme}`);
+  themeButton.title = themeButton.ariaLabel = `Theme: ${theme}`;
 }
 
 function switchTheme() {
@@ -55,7 +54,7 @@ function switchTheme() {
   }
 }
 
-/** Opens the dialog that takes a key, which stays in the memory of this tab. */
+/** Opens the dialog that takes a key. */
 export function askKey() {
   show(forget, keyId());
   dialog.showModal();
@@ -70,7 +69,7 @@ const dialog = h("dialog", { "aria-labelledby": "key-title", onclose: entered },
   h("form", { method: "dialog" },
     h("h2", { id: "key-title" }, "Your key"),
     h("p.muted", { id: "key-help" },
-      "Some tiers want a key. It stays in the memory of this tab: it is stored nowhere, and gone when you close or reload the page."),
+      "Some tiers want one. It stays in the memory of this tab, and is gone when you close or reload the page."),
     h("label", { for: "key-text" }, "Key"),
     field,
     h("div.row", {}, forget, h("span.fill"),

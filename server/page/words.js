@@ -1,30 +1,20 @@
-// Says in words for people what happened to a picture. What is not listed here, the server's own text says.
+// Says in words for people what happened to a picture. The server's own text says the rest.
 
-const FULL = "The queue is full";
-const NOTHING_NEW = "The server takes no new pictures";
 const TITLES = {
-  attempts_exhausted: "Its workers died",
-  bucket_full: NOTHING_NEW,
-  busy: "The server is busy",
-  bytes_queued_limit: "You have as much waiting as you may",
   day_limit: "Your pictures for today are used up",
   deadline_passed: "It waited too long",
-  disk_full: NOTHING_NEW,
+  disk_full: "The server takes no new pictures",
   image_broken: "The picture is damaged",
   image_empty: "The file is empty",
   image_too_large: "The picture is too large",
   image_truncated: "The picture is cut off",
   image_unsupported: "This picture cannot be read",
-  key_expired: "The key has expired",
   key_missing: "This tier wants a key",
-  key_revoked: "The key was revoked",
   key_unknown: "The key is not known here",
-  queue_bytes_full: FULL,
-  queue_full: FULL,
+  queue_full: "The queue is full",
   queued_limit: "You have as many waiting as you may",
   rate_limit: "Too many at once",
-  read_only: NOTHING_NEW,
-  storage_unavailable: NOTHING_NEW,
+  storage_unavailable: "The server cannot store it now",
   tier_not_allowed: "The key does not open this tier",
   too_many_bytes: "The file is too large",
 };
