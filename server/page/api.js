@@ -24,6 +24,11 @@ export function onKey(heard) {
   listeners.push(heard);
 }
 
+/** Waits about so many milliseconds: not all pages ask again at once. */
+export function rest(milliseconds) {
+  return new Promise((resolve) => setTimeout(resolve, milliseconds * (0.75 + Math.random() / 2)));
+}
+
 /** Why a request got no result. `status` is 0 if no answer came; `body` is the problem document. */
 export class Problem extends Error {
   constructor(code, detail, { status = 0, retryAfter = null, body = {} } = {}) {

@@ -1,6 +1,6 @@
 // The page Ask: takes pictures, has the chosen tier classify them, and shows each on a card.
 
-import { ask, onKey } from "./api.js";
+import { ask, onKey, rest } from "./api.js";
 import { card } from "./card.js";
 import { collect } from "./collect.js";
 import { offer } from "./copy.js";
@@ -20,10 +20,7 @@ const ARRANGE_EVERY = 400; // ms, where not all pictures have a card
 const SAY_EVERY = 3000;
 const TIERS_AGAIN = 5000;
 const TITLE = document.title;
-const NAMES = {
-  done: "done", failed: "failed", canceled: "canceled", leased: "in work", queued: "in the queue", sending: "on their way",
-  here: "waiting in this page",
-};
+const NAMES = { leased: "in work", queued: "in the queue", sending: "on their way", here: "waiting in this page" };
 
 const at = (id) => document.getElementById(id);
 const on = (id, act) => at(id).addEventListener("click", act);
@@ -58,7 +55,7 @@ function nameOf(file, place) {
 }
 
 async function check(picture) {
-  const { name, limits } = tiers.tier;
+  const { name, limits } = tiers.chosen();
   Object.assign(picture, { tier: name, topK: at("top-k").validity.valid ? at("top-k").value : 5 });
   try {
     picture.width = await inspect(picture.file, limits);
@@ -70,11 +67,9 @@ async function check(picture) {
 }
 
 function act(name, picture) {
-  const acts = {
-    cancel: () => cancel(picture), again: () => check(picture), key: askKey, remove: () => remove([picture]),
-    copy: () => offer([picture], `Copy ${picture.name}`),
-  };
-  acts[name]();
+  if (name === "remove") remove([picture]);
+  else if (name === "copy") offer([picture], `Copy ${picture.name}`);
+  else ({ cancel, again: check, key: askKey })[name](picture);
 }
 
 function remove(some) {
@@ -107,14 +102,15 @@ function chosen(all) {
   const newest = all.toReversed();
   const of = (wanted) => newest.filter(({ state }) => state === wanted);
   const focused = all.filter((picture) => cards.get(picture)?.node.contains(document.activeElement));
-  const active = all.filter((picture) => !hasEnded(picture)).slice(0, MOST_FAILED);
-  return [...new Set([...focused, ...of("failed").slice(0, MOST_FAILED), ...active, ...of("done"), ...newest])].slice(0, MOST_CARDS);
+  const active = all.filter((picture) => !hasEnded(picture));
+  const some = [focused, of("failed").slice(0, MOST_FAILED), active.slice(0, MOST_FAILED), of("done"), newest];
+  return [...new Set(some.flat())].slice(0, MOST_CARDS);
 }
 
 function summarize(all, shown) {
   const numbers = Object.groupBy(all, ({ state }) => (state === "starting" ? "queued" : state));
-  const ended = all.filter(hasEnded).length;
-  const counts = Object.keys(NAMES).filter((state) => numbers[state]).map((state) => `${count(numbers[state].length)} ${NAMES[state]}`);
+  const ended = those(hasEnded).length;
+  const counts = Object.entries(numbers).map(([state, { length }]) => `${count(length)} ${NAMES[state] ?? state}`);
   const some = shown < all.length ? `. These are ${shown} of them: failed ones, those in work and the newest` : "";
   setText(at("counts"), `${counted(all.length, "picture")}: ${counts.join(", ")}${some}`);
   [at("progress").max, at("progress").value] = [all.length || 1, ended];
@@ -130,10 +126,9 @@ function summarize(all, shown) {
 
 // For those who hear the page.
 function say(all, ended, failed) {
-  const wasOver = over;
-  over = ended === all.length;
-  if (over ? wasOver : performance.now() - saidAt < SAY_EVERY) return;
-  saidAt = performance.now();
+  const now = performance.now();
+  if (ended === all.length ? over : now - saidAt < SAY_EVERY) return;
+  [over, saidAt] = [ended === all.length, now];
   const best = all[0]?.prediction?.results[0]?.labels[0]?.label;
   setText(at("said"), all.length === 1 && best ? `${all[0].name}: ${best}` : `${ended} of ${all.length} finished, ${failed} failed`);
 }
@@ -152,7 +147,7 @@ async function loadTiers() {
       if (problem.away) await serverGone();
       else {
         notice(...Object.values(explain(problem)));
-        await new Promise((resolve) => setTimeout(resolve, TIERS_AGAIN));
+        await rest(TIERS_AGAIN);
       }
     }
   }

@@ -29,7 +29,7 @@ const BUTTONS = { // with what those hear who do not see the card
 export function card(picture, act) {
   const { name } = picture;
   const buttons = Object.fromEntries(Object.entries(BUTTONS).map(([what, [text, label, kind = "button"]]) => [
-    what, h(kind, { type: "button", "aria-label": `${label} ${name}`, onclick: () => act(what, picture) }, text),
+    what, h(kind, { "aria-label": `${label} ${name}`, onclick: () => act(what, picture) }, text),
   ]));
   const tag = h("span.tag");
   const shot = h("div.shot", {}, tag);

@@ -4,7 +4,6 @@ import { open } from "./api.js";
 import { h } from "./dom.js";
 
 const TYPES = "image/jpeg,image/png,image/webp,image/gif";
-const NAMES = /\.(jpe?g|jfif|png|webp|gif)$/i;
 const MOST_FILES = 10_000; // of one drop
 const { dataset } = document.documentElement;
 let input; // kept, as a browser may forget an input that is in no document before its files are chosen
@@ -31,8 +30,8 @@ export function collect(found, failed) {
   listenForDrops(found);
 }
 
-function isPicture({ type, name }) {
-  return type ? TYPES.split(",").includes(type) : NAMES.test(name);
+function isPicture({ type }) {
+  return TYPES.split(",").includes(type);
 }
 
 function listenForDrops(found) {

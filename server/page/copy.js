@@ -3,7 +3,7 @@
 import { keyId } from "./api.js";
 import { copy, h, setText } from "./dom.js";
 
-const COLUMNS = ["picture", "status", "tier", "model", "rank", "label", "score", "queue_ms", "predict_ms", "total_ms", "error"];
+const COLUMNS = "picture,status,tier,model,rank,label,score,queue_ms,predict_ms,total_ms,error".split(",");
 const FORMS = { JSON: asJson, CSV: asCsv, curl: asCurl, Python: asPython };
 let pictures;
 const text = h("textarea.mono", { readonly: true, rows: 15, "aria-label": "What is copied" });
@@ -56,7 +56,7 @@ function asCsv() {
       ...one, ...metrics, label, score, rank: label && place + 1, error: error && `${error.code}: ${error.detail}`,
     }));
   });
-  return [COLUMNS, ...rows.map((row) => COLUMNS.map((name) => row[name]))].map((row) => row.map(cell).join(",")).join("\r\n");
+  return [COLUMNS, ...rows.map((row) => COLUMNS.map((name) => cell(row[name])))].join("\r\n");
 }
 
 // A spreadsheet takes a text that begins so for a formula, and names of files come from anywhere.

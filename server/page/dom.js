@@ -42,8 +42,7 @@ export async function copy(text) {
     // The old way often still works.
   }
   const before = document.activeElement;
-  const area = h("textarea.offscreen");
-  area.value = text;
+  const area = h("textarea.offscreen", {}, text);
   before.after(area); // within the dialog, if one is open: nothing outside can be selected
   area.select();
   const done = document.execCommand("copy");

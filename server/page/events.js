@@ -1,6 +1,6 @@
 // Follows an event stream of the server by fetch, because EventSource cannot send a key.
 
-import { open, Problem } from "./api.js";
+import { open, Problem, rest } from "./api.js";
 import { serverBack, serverGone } from "./shell.js";
 
 const FIRST_PAUSE = 500; // ms; doubled at each failure in a row
@@ -11,9 +11,8 @@ const SILENCE = 45_000; // the server writes a comment every 15 s
 /**
  * Reads events until `close()`, and says when the server is gone and when it is back.
  *
- * `onEvent(name, data, id)` gets the JSON of each event. `onState(state, problem)` hears "open", "drained" when this
- * server stops and another connection is made, "lost" when one broke or none can be made, and then nothing more after
- * "ended" (204: no events will come) and "refused" (again and again it would be).
+ * `onEvent(name, data, id)` gets the JSON of each event. `onState(state, problem)` hears "open", "drained" (this server
+ * stops), "lost" (for now), and at last "ended" (no event will come) or "refused".
  */
 export function follow(path, { onEvent, onState = () => {} }) {
   const closed = new AbortController();
@@ -38,7 +37,7 @@ async function run(path, onEvent, onState, closed) {
       pause = Math.max(1000 * retryAfter, Math.min(FIRST_PAUSE * 2 ** failures, LONGEST_PAUSE));
       failures += 1;
     }
-    await new Promise((resolve) => setTimeout(resolve, pause * (0.75 + Math.random() / 2)));
+    await rest(pause);
   }
 }
 

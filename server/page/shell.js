@@ -1,12 +1,13 @@
 // What both pages have around them: the theme, the key, and the banner that says that the server is gone.
 
-import { keyId, onKey, setKey } from "./api.js";
+import { keyId, onKey, rest, setKey } from "./api.js";
 import { h, setText, show } from "./dom.js";
 
 const NEXT_THEME = { system: "light", light: "dark", dark: "system" };
 const FIRST_PAUSE = 500; // ms, between the questions whether the server is back
 const LONGEST_PAUSE = 5000;
 const ANSWER = 4000; // ms
+const GONE = "The server cannot be reached. This page goes on by itself as soon as it can.";
 
 const root = document.documentElement;
 const banner = document.getElementById("gone");
@@ -14,17 +15,17 @@ let outage = null; // while the server is gone: a promise that is kept when it i
 let end;
 
 /** Says that the server is gone, and asks until it answers: the promise is kept then. */
-export function serverGone(text = "The server cannot be reached. This page goes on by itself as soon as it can.") {
+export function serverGone(text) {
+  if (text || !outage) setText(banner.firstElementChild, text ?? GONE);
+  show(banner, true);
   if (!outage) {
     outage = new Promise((resolve) => (end = resolve));
-    setText(banner.firstElementChild, text);
-    show(banner, true);
     probe(outage);
   }
   return outage;
 }
 
-/** Takes the banner away. */
+/** Says that it is back. */
 export function serverBack() {
   if (!outage) return;
   show(banner, false);
@@ -34,7 +35,7 @@ export function serverBack() {
 
 async function probe(of) {
   for (let pause = FIRST_PAUSE; outage === of; pause = Math.min(1.5 * pause, LONGEST_PAUSE)) {
-    await new Promise((resolve) => setTimeout(resolve, pause * (0.75 + Math.random() / 2)));
+    await rest(pause);
     const answer = await fetch("/healthz", { signal: AbortSignal.timeout(ANSWER) }).catch(() => null);
     if (answer?.ok && outage === of) serverBack();
   }
@@ -47,11 +48,7 @@ function showTheme(theme) {
 
 function switchTheme() {
   showTheme(NEXT_THEME[root.dataset.theme]);
-  try {
-    localStorage.setItem("theme", root.dataset.theme);
-  } catch {
-    // It lasts as long as the page, then.
-  }
+  localStorage.setItem("theme", root.dataset.theme);
 }
 
 /** Opens the dialog that takes a key. */

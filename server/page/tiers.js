@@ -6,7 +6,7 @@ import { sentence } from "./words.js";
 
 const PARTS = ["tag", "time", "why", "model", "may"];
 
-/** Shows tiers in `list` as radio buttons; `chosen(tier)` is called when another is chosen, or when it changed. */
+/** A choice in `list`: `update(tiers)` shows them, and `chosen(tier)` hears when another is chosen, or has changed. */
 export function choice(list, chosen) {
   let rows = new Map(); // by name
   let name;
@@ -18,7 +18,7 @@ export function choice(list, chosen) {
     chosen(row.tier);
   }
 
-  /** Shows these, as `/v1/tiers` has them; of one without `access`, what was known of that before counts. */
+  // An event does not say what the caller may: what was known of that before counts.
   function update(tiers) {
     rows = new Map(tiers.map((tier) => {
       const row = rows.get(tier.name) ?? newRow(tier.name);
@@ -31,7 +31,7 @@ export function choice(list, chosen) {
   }
 
   list.addEventListener("change", (event) => choose(event.target.value));
-  return { update, get tier() { return rows.get(name)?.tier; } };
+  return { update, chosen: () => rows.get(name).tier };
 }
 
 function newRow(name) {

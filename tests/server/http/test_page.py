@@ -41,6 +41,8 @@ def test_every_file_of_a_document_and_of_its_modules_is_served(shared: Site) -> 
         wanted += re.findall(r"""(?:href|src)="(/[^"#]*)\"""", text)
         wanted += [f"/page/{name}" for name in re.findall(r"""(?:from|import) "\./([^"]+)\"""", text)]
         wanted += re.findall(r"""["'](/page/[^"']+)["']""", text)
+    # And none is served that nothing needs.
+    assert {f"/page/{file.name}" for file in FOLDER.iterdir() if file.suffix != ".html"} <= seen
 
 
 @pytest.mark.parametrize(
