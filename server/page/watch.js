@@ -1,72 +1,65 @@
-// The Watch page: every tier as the server tells it, as it changes.
+// The Watch page: every tier, as it changes.
 
 import { ask, onKey } from "./api.js";
-import { learnTime } from "./clock.js";
 import { h, setText, show } from "./dom.js";
 import { follow } from "./events.js";
-import { count, figure } from "./format.js";
-import { fill, mark } from "./inplace.js";
+import { count, figure, timeOfDay } from "./format.js";
+import { fill, learnTime, mark } from "./live.js";
 import { serverBack, serverGone } from "./shell.js";
 import { stateOf, TierPanel } from "./tier.js";
 
-const OPEN_EVERY = 5_000; // ms between two looks at the activity of an open tier
-const SEEN_EVERY = 30_000; // ms, of one that is closed, but on the screen
+const OPEN_EVERY = 5_000; // ms between looks at the activity of an open tier
+const SEEN_EVERY = 30_000; // ms, of a closed one on the screen
 const AT_ONCE = 2; // looks under way: a browser has six connections
-const INDEXED = 4; // from so many tiers on, a list of them stands on top
+const INDEXED = 4; // so many tiers get a list of them on top
 
 const [main, totals, alerts, index, empty] = ["tiers", "totals", "alerts", "index", "empty"].map((id) => document.getElementById(id));
 const panels = new Map(); // by tier
-const onScreen = new Set(); // elements of panels
-const seen = new IntersectionObserver((entries) => {
-  for (const { target, isIntersecting } of entries) onScreen[isIntersecting ? "add" : "delete"](target);
-  look();
-});
 
-let told = null; // the newest data of the stream
-let stream = null;
-let trouble = null; // a Problem, while the stream brings nothing although the server is there
+let told, stream; // told: the newest data of the stream
+let trouble; // a Problem, while the server is there and the stream is not
 let live = false;
 let drawing = false;
 let looking = 0;
 
 function connect() {
   stream?.close();
-  stream = follow("/v1/tiers/events", { onEvent: hear, onState: (state, problem) => (state === "drained" ? null : turn(state, problem)) });
+  stream = follow("/v1/tiers/events", { onEvent: hear, onState: turn });
 }
 
 function hear(name, data) {
   if (name !== "tiers") return;
   told = data;
-  const waiting = data.tiers.reduce((sum, tier) => sum + tier.queued, 0);
+  const waiting = sum(({ queued }) => queued);
   document.title = `${waiting ? `${count(waiting)} waiting · ` : ""}Watch · tierserve`;
   if (!drawing) requestAnimationFrame(draw);
   drawing = true;
 }
 
 function turn(state, problem) {
+  if (state === "drained") return; // the next server is asked at once
   live = state === "open";
   trouble = live || problem?.away ? null : problem;
+  mark(document.body, "data-stale", !live && "");
   if (live) {
     serverBack();
     learnAccess();
   } else if (problem?.away) {
-    const text = "The server cannot be reached. What you see is how it was; this page goes on by itself.";
-    serverGone(text).then(() => live || connect());
+    serverGone(`The server cannot be reached. What you see is how it was at ${timeOfDay(Date.now())}; the page goes on by itself.`)
+      .then(() => live || connect());
   }
-  mark(document.body, "data-stale", live ? null : "");
   draw();
 }
 
-// Who may see what a tier did lately: that depends on the key, so the stream, which is the same for all, does not say it.
+// Who may see what a tier did lately depends on the key, and the stream is the same for all.
 async function learnAccess() {
   try {
     const { headers, json } = await ask("/v1/tiers");
     learnTime(headers.get("Date"));
-    for (const { name, access } of json.tiers) if (panels.has(name)) panels.get(name).allowed = access.allowed;
+    for (const { name, access } of json.tiers) if (panels.has(name)) Object.assign(panels.get(name), { allowed: access.allowed, due: 0 });
   } catch (problem) {
-    for (const panel of panels.values()) panel.close(problem.detail);
+    for (const { chart } of panels.values()) chart.say(problem.detail);
   }
-  for (const panel of panels.values()) panel.due = 0;
   look();
 }
 
@@ -76,59 +69,52 @@ function draw() {
   if (!told) return;
   const { tiers } = told;
   const before = panels.size;
-  const listed = tiers.length >= INDEXED;
+  const names = new Set(tiers.map(({ name }) => name));
+  for (const name of panels.keys()) if (!names.has(name)) panels.delete(name);
   show(empty, !tiers.length);
-  show(index, listed);
-  fill(index.firstElementChild, listed ? tiers : [], ({ name }) => name, entry);
-  fill(totals, totalsOf(tiers), ({ label }) => label, total);
-  forget(new Set(tiers.map(({ name }) => name)));
-  fill(main, tiers, ({ name }) => name, panelOf);
+  show(index, tiers.length >= INDEXED);
+  fill(index.firstElementChild, tiers.length >= INDEXED ? tiers : [], ({ name }) => name, entry);
+  setText(totals, inAll());
+  fill(main, tiers, ({ name }) => name, panel);
   if (panels.size > before) learnAccess();
 }
 
-function panelOf({ name }) {
-  const panel = new TierPanel(name, dueNow);
-  panels.set(name, panel);
-  seen.observe(panel.element);
-  return panel;
+function panel({ name }) {
+  const made = new TierPanel(name, (opened) => {
+    opened.due = 0;
+    draw();
+    look();
+  });
+  panels.set(name, made);
+  return made;
 }
 
-function forget(names) {
-  for (const [name, { element }] of panels) {
-    if (names.has(name)) continue;
-    seen.unobserve(element);
-    onScreen.delete(element);
-    panels.delete(name);
-  }
-}
-
-function dueNow(panel) {
-  panel.due = 0;
-  look();
+function isOnScreen(element) {
+  const { top, bottom } = element.getBoundingClientRect();
+  return bottom > 0 && top < innerHeight;
 }
 
 // Asks for the activity of the tiers that are due and on the screen, the open ones first.
 function look() {
   if (!live) return;
-  const due = [...panels.values()].filter((panel) => panel.allowed !== null && panel.due <= Date.now() && onScreen.has(panel.element));
+  const due = [...panels.values()].filter((one) => one.allowed !== null && one.due <= Date.now() && isOnScreen(one.element));
   due.sort((a, b) => b.isOpen - a.isOpen);
-  for (const panel of due.slice(0, Math.max(0, AT_ONCE - looking))) lookAt(panel);
+  for (const one of due.slice(0, Math.max(0, AT_ONCE - looking))) lookAt(one);
 }
 
-async function lookAt(panel) {
-  panel.due = Infinity;
-  if (!panel.allowed) return panel.close("What this tier did lately is shown to those who may use it, so it takes a key that opens this tier.");
+async function lookAt(one) {
+  one.due = Infinity;
+  if (!one.allowed) return one.close();
   looking += 1;
-  let pause = panel.isOpen ? OPEN_EVERY : SEEN_EVERY;
+  let pause = one.isOpen ? OPEN_EVERY : SEEN_EVERY;
   try {
-    const { json } = await ask(`/v1/tiers/${encodeURIComponent(panel.name)}/activity`, { seconds: 10 });
-    panel.tell(json);
+    one.tell((await ask(`/v1/tiers/${encodeURIComponent(one.name)}/activity`, { seconds: 10 })).json);
   } catch (problem) {
-    panel.chart.say(problem.detail);
+    one.chart.say(problem.detail);
     pause = Math.max(OPEN_EVERY, 1000 * problem.retryAfter);
   }
   looking -= 1;
-  if (panel.due === Infinity) panel.due = Date.now() + pause; // unless a click came meanwhile
+  if (one.due === Infinity) one.due = Date.now() + pause; // unless it was opened meanwhile
   look();
 }
 
@@ -141,44 +127,31 @@ function problems() {
   ].filter(Boolean);
 }
 
-function alert() {
-  const [label, text] = [h("strong"), h("span")];
-  return {
-    element: h("p.note.bad", {}, label, " ", text),
-    update(one) {
-      setText(label, one.label);
-      setText(text, one.text);
-    },
-  };
+function alert({ label }) {
+  const text = h("span");
+  return { element: h("p.note.bad", {}, h("strong", {}, label), " ", text), update: (one) => setText(text, one.text) };
 }
 
-function totalsOf(tiers) {
-  const sum = (valueOf) => tiers.reduce((total, tier) => total + valueOf(tier), 0);
-  return [
-    { label: "waiting", value: count(sum(({ queued }) => queued)) },
-    { label: "in work", value: count(sum(({ predicting }) => predicting)) },
-    { label: "workers", value: count(sum(({ workers }) => workers)) },
-    { label: "accepted a second", value: figure(sum(({ rates }) => rates.accepted)) },
-    { label: "failed a second", value: figure(sum(({ rates }) => rates.failed)) },
-  ];
+function sum(valueOf) {
+  return told.tiers.reduce((total, tier) => total + valueOf(tier), 0);
 }
 
-function total({ label }) {
-  const value = h("dd.figures");
-  return { element: h("div", {}, h("dt", {}, label), value), update: (one) => setText(value, one.value) };
+function inAll() {
+  const now = ["queued", "predicting", "workers"].map((name) => count(sum((tier) => tier[name])));
+  const [accepted, failed] = ["accepted", "failed"].map((name) => figure(sum(({ rates }) => rates[name])));
+  return `${now[0]} waiting · ${now[1]} in work · ${now[2]} workers · ${accepted} accepted and ${failed} failed a second`;
 }
 
 function entry({ name }) {
   const [waiting, word] = [h("span.figures"), h("span")];
-  const link = h("a", { href: `#tier-${name}` }, h("span.name", {}, name), waiting, word);
   return {
-    element: h("li", {}, link),
+    element: h("li", {}, h("a.small", { href: `#tier-${name}` }, h("span.name", {}, name), waiting, word)),
     update(tier) {
       const [state, tone] = stateOf(tier);
       setText(waiting, tier.queued ? count(tier.queued) : "");
-      setText(word, tier.queued ? "waiting" : state.toLowerCase());
-      mark(word, "class", tier.queued ? "offscreen" : "word");
-      mark(link, "data-tone", tone);
+      setText(word, tier.queued ? " waiting" : state.toLowerCase());
+      mark(word, "class", tier.queued ? "offscreen" : "muted");
+      mark(this.element.firstChild, "data-tone", tone);
     },
   };
 }

@@ -1,129 +1,93 @@
-// The workers of a tier: a few as marks with words, many as a field of marks, and a table with all that is known.
+// The workers of a tier: few as signs with words, many as fields of signs.
 
-import { since } from "./clock.js";
 import { h, setText, show } from "./dom.js";
 import { count } from "./format.js";
-import { fill, mark } from "./inplace.js";
-import { Table } from "./table.js";
+import { age, fill, mark } from "./live.js";
 
 const FEW = 6;
-const CROWD = 3; // workers on a node, on average, from which on a field is divided by node
 const STATES = ["busy", "idle", "starting", "leaving"];
 const STAGES = { pending: "waits for a node", scheduled: "has a node", pulling: "pulls its image", loading: "loads" };
+const TONES = {
+  idle: "work", busy: "work", leased: "work", running: "work", starting: "wait", succeeded: "good", failed: "bad", expired: "bad", aborted: "bad",
+};
 
-function words({ state, stage }) {
+/** Has a sign show the state of a worker, a Job or a prediction. */
+export function markState(sign, state, stage) {
+  mark(sign, "data-state", state);
+  mark(sign, "data-stage", state === "starting" && (stage ?? "pending"));
+  mark(sign, "data-tone", TONES[state] ?? "");
+}
+
+export function stateOf({ state, stage }) {
   return STAGES[stage] ? `${state}: ${STAGES[stage]}` : state;
 }
 
-function inStates(jobs) {
-  const counts = STATES.map((state) => ({ state, number: jobs.filter((job) => job.state === state).length }));
-  return counts.filter(({ number }) => number);
-}
+const host = (node) => (/^[\d.]+$/.test(node) ? node : node.split(".")[0]);
 
-// "3 busy, 1 starting"
-function inWords(jobs) {
-  return inStates(jobs).map(({ state, number }) => `${count(number)} ${state}`).join(", ");
-}
-
-function host(node) {
-  return /^[\d.]+$/.test(node) ? node : node.split(".")[0];
-}
-
-function sign() {
+function signOf() {
   const element = h("i.sign", { "aria-hidden": "true" });
   return {
     element,
     update(job) {
-      mark(element, "data-state", job.state);
-      mark(element, "data-stage", job.stage);
-      mark(element, "title", [words(job), job.name, job.node, job.reason].filter(Boolean).join("\n"));
+      markState(element, job.state, job.stage);
+      mark(element, "title", [stateOf(job), job.name, job.node, job.reason].filter(Boolean).join("\n"));
     },
   };
 }
 
 export class Workers {
   constructor() {
-    this.states = h("ul.few.muted");
-    this.none = h("p.muted.small", {}, "No worker");
-    this.few = h("ul.few");
-    this.many = h("ul.many");
-    this.element = h("div", {}, this.states, this.none, this.few, this.many);
+    [this.none, this.states, this.few, this.many] = [h("p.muted", {}, "No worker"), h("ul.row.muted"), h("ul.row"), h("ul.row")];
+    this.element = h("div.workers.small", {}, this.none, this.states, this.few, this.many);
   }
 
-  /** Shows the workers of a tier as `GET /v1/tiers` tells it. */
+  /** Shows the workers of a tier. */
   update({ jobs, workers }) {
     const few = jobs.length <= FEW;
+    const numbers = few ? [] : STATES.map((state) => ({ state, number: jobs.filter((job) => job.state === state).length }));
+    numbers.push({ state: "more", number: workers - jobs.length });
     show(this.none, !workers);
-    show(this.few, few);
-    show(this.many, !few);
-    const more = workers - jobs.length;
-    const unlisted = more > 0 ? [{ state: "more", number: more }] : [];
-    fill(this.states, few ? unlisted : [...inStates(jobs), ...unlisted], ({ state }) => state, counter);
-    fill(this.few, few ? jobs : [], (job) => job.name, labelled);
-    fill(this.many, few ? [] : groups(jobs), (group) => group.node, field);
+    fill(this.states, numbers.filter(({ number }) => number > 0), ({ state }) => state, counter);
+    fill(this.few, few ? jobs : [], ({ name }) => name, labelled);
+    fill(this.many, few ? [] : groups(jobs), ({ node }) => node, field);
   }
 }
 
-// How many are in a state, which also says what the marks mean.
+// How many are in a state; it also says what the signs mean.
 function counter({ state }) {
-  const number = h("span.figures");
-  const shown = state !== "more" && h("i.sign", { "aria-hidden": "true", "data-state": state, "data-stage": "pulling" });
-  return {
-    element: h("li", {}, shown, h("span", {}, number, ` ${state}`)),
-    update: (told) => setText(number, count(told.number)),
-  };
+  const [sign, number] = [h("i.sign", { "aria-hidden": "true" }), h("span.figures")];
+  markState(sign, state, "pulling");
+  return { element: h("li", {}, STATES.includes(state) && sign, number, ` ${state}`), update: (told) => setText(number, count(told.number)) };
 }
 
 function labelled() {
-  const dot = sign();
-  const [state, age, place] = [h("span"), h("span.figures"), h("span.muted")];
+  const sign = signOf();
+  const [state, since, place] = [h("span"), h("span.figures"), h("span.muted")];
   return {
-    element: h("li", {}, dot.element, h("span", {}, state, " ", age, " ", place)),
+    element: h("li", {}, sign.element, state, " ", since, " ", place),
     update(job) {
-      dot.update(job);
-      setText(state, words(job));
-      setText(age, since(job.since));
+      sign.update(job);
+      setText(state, stateOf(job));
+      setText(since, age(job.since));
       setText(place, job.node ? `on ${host(job.node)}` : "");
     },
   };
 }
 
 function groups(jobs) {
-  const inOrder = jobs.toSorted((a, b) => STATES.indexOf(a.state) - STATES.indexOf(b.state));
-  const byNode = Map.groupBy(inOrder, (job) => job.node || "no node yet");
-  if (byNode.size * CROWD > jobs.length) return [{ node: "", jobs: inOrder }];
-  const found = [...byNode].map(([node, held]) => ({ node, jobs: held }));
-  return found.sort((a, b) => a.node.localeCompare(b.node, "en", { numeric: true }));
+  const ordered = jobs.toSorted((a, b) => STATES.indexOf(a.state) - STATES.indexOf(b.state));
+  const nodes = Map.groupBy(ordered, ({ node }) => node || "no node");
+  return [...nodes].map(([node, held]) => ({ node, held })).sort((a, b) => a.node.localeCompare(b.node, "en", { numeric: true }));
 }
 
-// The marks are keyed by their place: they stand in the order of the states, and none can have the focus.
-function field() {
-  const [name, told] = [h("span.muted"), h("span.offscreen")];
-  const marks = h("span.marks", { "aria-hidden": "true" });
+// Its signs are in the order of the states, so their key is their place.
+function field({ node }) {
+  const [told, signs] = [h("span.offscreen"), h("span.signs", { "aria-hidden": "true" })];
   return {
-    element: h("li", {}, name, told, marks),
-    update({ node, jobs }) {
-      setText(name, host(node));
-      setText(told, inWords(jobs));
-      fill(marks, jobs, (job, index) => index, sign);
+    element: h("li", {}, h("span.muted", {}, host(node)), told, signs),
+    update({ held }) {
+      setText(told, `: ${held.map(stateOf).join(", ")}`);
+      fill(signs, held, (job, index) => index, signOf);
     },
   };
-}
-
-export class WorkersTable extends Table {
-  constructor() {
-    super("Workers now", ["State", "For", "Holds", "Node", "Job", "Why", "Model"], { key: "name", nothing: "None runs now." });
-  }
-
-  cells(job) {
-    return [
-      { text: words(job), state: job.state, stage: job.stage },
-      { text: since(job.since), kind: "num" },
-      { text: job.predictions ? count(job.predictions) : "", kind: "num" },
-      { text: job.node },
-      { text: job.name, kind: "code" },
-      { text: job.reason, kind: "prose" },
-      { text: job.model, kind: "code", usual: job.model === this.main },
-    ];
-  }
 }
