@@ -21,7 +21,9 @@ pytest_plugins = ["tests.trained"]
 settings.register_profile("tierserve", deadline=None)
 settings.load_profile("tierserve")
 # Helpers assert too. pytest shows what a failed assert compared only in tests and in the modules registered here.
-pytest.register_assert_rewrite("tests.e2e", "tests.faults", "tests.hostile", "tests.service", "tests.server")
+pytest.register_assert_rewrite(
+    "tests.e2e", "tests.faults", "tests.hostile", "tests.page", "tests.service", "tests.server"
+)
 
 
 @pytest.fixture(scope="session")

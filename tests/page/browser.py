@@ -7,9 +7,19 @@ import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from urllib.parse import urlsplit
 
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, ViewportSize, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Page,
+    Request,
+    ViewportSize,
+    expect,
+    sync_playwright,
+)
 
 MISSING = "no Chromium: apt-get install --no-install-recommends chromium"
 DESK: ViewportSize = {"width": 1280, "height": 800}
@@ -32,6 +42,7 @@ def browser() -> Iterator[Browser]:
     """
     path = program()
     assert path is not None, MISSING
+    expect.set_options(timeout=WAIT_MS)
     with sync_playwright() as playwright:
         # Chromium refuses to run as root inside its sandbox.
         found = playwright.chromium.launch(executable_path=path, chromium_sandbox=os.geteuid() != 0)
@@ -55,6 +66,7 @@ class Tab:
         self._allowed: list[re.Pattern[str]] = []
         self.context = context
         self.page: Page = context.new_page()
+        self._devtools = context.new_cdp_session(self.page)
         self.page.set_default_timeout(WAIT_MS)
         self.page.on("console", self._console)
         self.page.on("pageerror", lambda error: self._seen.append(f"not caught: {error}"))
@@ -78,7 +90,20 @@ class Tab:
     def look(self, dark: bool = False, phone: bool = False) -> None:
         """Show the page to somebody with another screen, or who likes it dark."""
         self.page.emulate_media(color_scheme="dark" if dark else "light", reduced_motion="reduce")
-        self.page.set_viewport_size(PHONE if phone else DESK)
+        self._size(PHONE if phone else DESK, phone)
+
+    def picture(self, path: Path, phone: bool = False) -> None:
+        """Write a picture of the whole page, also of what the screen has no room for."""
+        # The screen is made larger, because Chromium forgets the finger when it shows more than the screen.
+        size = PHONE if phone else DESK
+        height: int = self.page.evaluate("document.documentElement.scrollHeight")
+        self._size({"width": size["width"], "height": max(size["height"], height)}, phone)
+        self.page.screenshot(path=path)
+        self._size(size, phone)
+
+    def _size(self, size: ViewportSize, finger: bool) -> None:
+        self.page.set_viewport_size(size)
+        self._devtools.send("Emulation.setTouchEmulationEnabled", {"enabled": finger})
 
     def _console(self, message: ConsoleMessage) -> None:
         if message.type in ("error", "warning"):

@@ -15,6 +15,7 @@ from playwright.sync_api import Browser
 
 from tests.page import browser as browsers
 from tests.page import checker as checkers
+from tests.page.asking import CAT
 from tests.page.browser import Tabs
 from tests.page.checker import Checker
 from tests.running import lacking
@@ -58,4 +59,12 @@ def tiny64() -> str:
     """A small picture, as a script of a page can be given it."""
     file = io.BytesIO()
     Image.new("RGB", (32, 32), (200, 30, 30)).save(file, "PNG")
+    return base64.b64encode(file.getvalue()).decode()
+
+
+@pytest.fixture(scope="session")
+def cat64() -> str:
+    """The cat as a PNG, likewise."""
+    file = io.BytesIO()
+    Image.open(CAT).save(file, "PNG")
     return base64.b64encode(file.getvalue()).decode()
