@@ -37,6 +37,11 @@ class Stream:
         """The whole answer, once it has ended."""
         return Answer(self.status, self.headers, self._response.read())
 
+    @property
+    def was_cut(self) -> bool:
+        """Whether the connection was lost before the server ended the stream; known when ``next`` has returned None."""
+        return self._response.chunk_left is not None
+
     def next(self) -> Event | None:
         """The next event; None if the stream has ended. Raises ``TimeoutError`` if nothing comes."""
         name, data, found = "message", [], ""

@@ -44,7 +44,7 @@ class Case:
     @cached_property
     def seen(self) -> dict[str, list[Op]]:
         """By id, the operations whose answers name a state, in the order in which the answers came."""
-        ops = [op for op in self.story.did("submit", "get", "cancel") if op.answer.get("state")]
+        ops = [op for op in self.story.did("submit", "get", "cancel", "follow") if op.answer.get("state")]
         return by(sorted(ops, key=lambda op: op.ended or 0.0), lambda op: op.id)
 
     @cached_property

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.faults.actor import Actor
+from tests.faults.follower import Follower, follow, told
 from tests.faults.history import FINAL, History, facts, listed
 from tests.faults.owners import Member, Town
 from tests.faults.pictures import POISON, SLOW, Picture, Pictures
@@ -37,8 +38,8 @@ class Habits:
     """How often a client does something, in percent. ``pending`` is how many unfinished predictions it has at most.
 
     ``keyless``: of the requests that wait for their results, so many have no key, and so may wait in the lobby;
-    ``hang_ups``: of these, the client hangs up on so many. ``strange``: something that is another's, or a list of one's
-    own.
+    ``hang_ups``: of these, the client hangs up on so many. ``follows``: predictions, by their events. ``strange``:
+    something that is another's, or a list of one's own.
     """
 
     cancels: int = 8
@@ -47,6 +48,7 @@ class Habits:
     keyless: int = 70
     hang_ups: int = 10
     strange: int = 15
+    follows: int = 30
     poison: int = 0
     slow: int = 0
     pending: int = 6
@@ -109,6 +111,7 @@ class Client(Actor):
         self.unanswered: list[Wish] = []
         self.pending: dict[str, Wish] = {}
         self.ended: list[str] = []
+        self._follower = Follower(self._chance)
 
     def step(self) -> None:
         """Submit, read or cancel, or do what a stranger does, at random."""
@@ -119,6 +122,8 @@ class Client(Actor):
             self.submit(self._wish())
         elif chance.randrange(100) < self._habits.cancels:
             self._on("cancel", "DELETE", chance.choice(list(self.pending)))
+        elif chance.randrange(100) < self._habits.follows:
+            self.follow()
         elif self.ended and chance.random() < 0.2:
             self.look(chance.choice(self.ended), 0)
         else:
@@ -135,6 +140,23 @@ class Client(Actor):
     def look(self, prediction_id: str, wait: float) -> str:
         """GET a prediction; returns its state, or an empty text when that is not known."""
         return self._on("get", "GET", prediction_id, f"?wait={wait:g}" if wait else "")
+
+    def follow(self) -> None:
+        """Follow some predictions by their events for a while, or go on with a stream that broke."""
+        knew, last = self._follower.choose(list(self.pending), self.ended)
+        numbers = {one: self._call("follow", id=one, last=last, knew=state) for one, state in knew.items()}
+        found = follow(self.address, list(knew), self.member.headers, last, self._follower.seconds())
+        for one, number in numbers.items():
+            noted = told(found, one)
+            self._history.answer(number, **noted)
+            knew[one] = str(noted.get("state") or knew[one])
+            if knew[one] in FINAL and (wish := self.pending.get(one)):
+                self._file(wish, knew[one])
+        self._follower.keep(knew, found)
+        if not found.answer.status and found.how != "left":
+            self._patience()
+        elif found.answer.status in REFUSED_FOR_NOW:
+            time.sleep(PAUSE_SECONDS)
 
     def settle(self, deadline: float) -> None:
         """Get an answer to every wish, and see every accepted prediction end.
@@ -218,7 +240,7 @@ class Client(Actor):
             if what == "meddle":
                 self._answered(number, "DELETE", path, None, {})
             else:
-                self._answered(number, "GET", path + chance.choice(("", "?wait=0.2")), None, {})
+                self._answered(number, "GET", path + chance.choice(("", "?wait=0.2", "/events")), None, {})
 
     def _list(self) -> None:
         number = self._call("list")

@@ -9,7 +9,8 @@ from unittest import mock
 
 if TYPE_CHECKING:
     from server.access.callers import Caller
-    from server.queue import Key
+    from server.http.following import State
+    from server.queue import Key, Prediction
 
 
 def forget_owners() -> None:
@@ -37,8 +38,23 @@ def forget_versions() -> None:
     mock.patch.object(Handout, "_lane_of", lambda self, peer: (peer.worker.tier, False)).start()
 
 
+def tell_wrong_ends() -> None:
+    """Who follows what succeeds is told that it failed."""
+    from server.http.public.states import States
+    from server.queue import Status
+
+    def ended(self: States, prediction: Prediction) -> State:
+        if prediction.status == Status.SUCCEEDED:
+            prediction = replace(prediction, status=Status.FAILED)
+        return right(self, prediction)
+
+    right = States.ended
+    mock.patch.object(States, "ended", ended).start()
+
+
 SABOTAGES: Mapping[str, Callable[[], None]] = {
     "owners": forget_owners,
     "limits": forget_limits,
     "versions": forget_versions,
+    "events": tell_wrong_ends,
 }

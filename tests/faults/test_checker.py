@@ -38,6 +38,16 @@ def lost(seconds: float) -> Tale:
     return tale.event("life", step="end", status=-9, at=4 + seconds).event("disk", **{**DISK, "rows": []})
 
 
+FOLLOW = {"do": "follow", "id": "p1", "last": "", "knew": ""}
+LEFT = {"status": 200, "how": "left", "names": ["queued", "leased"], "first_id": "a", "state": "leased"}
+TOLD = {**DONE, "how": "ended", "names": ["leased", "succeeded"], "first_id": "a", "score": 0.75}
+
+
+def followed(call: dict[str, Any] = FOLLOW, answer: dict[str, Any] = TOLD, **changes: Any) -> Tale:
+    """A client submits and follows, and then looks."""
+    return accepted().call({**FOLLOW, **call}, answer, **changes).get(score=0.75)
+
+
 MINE = {**SUBMIT, "owner": "amber"}
 THEIRS = {**SUBMIT, "owner": "birch", "key": "birch/k1"}
 PEEK, MEDDLE = ({"do": do, "owner": "birch", "id": "p1"} for do in ("peek", "meddle"))
@@ -121,6 +131,15 @@ HONEST = {
     "a key that was revoked": revoked().call(ENTER, {"status": 401}),
     "a key that may be revoked": issued().call(REVOKE, {}).call(ENTER, {"status": 401}).call(ENTER, {"status": 200}),
     "within limits": mine(6, owner="cedar"),
+    "followed to its end": followed(),
+    "followed, but not to its end": followed(answer=LEFT),
+    "followed, and the stream lost or drained": accepted()
+    .call(FOLLOW, LEFT, how="lost: IncompleteRead")
+    .call(FOLLOW, LEFT, how="drained")
+    .get(score=0.75),
+    "followed again": followed({"last": "b"}, LEFT).call({**FOLLOW, "last": "a", "knew": "succeeded"}, {"status": 204}),
+    "followed again with others, and known": followed({"last": "b", "knew": "succeeded"}, LEFT, how="ended", names=[]),
+    "followed, and refused": followed(answer={"status": 503}).call(FOLLOW, {"error": "lost: ConnectionResetError"}),
     "in order": leases("j1", "j2"),
     "answer to a result lost": accepted().call(COMPLETE).call(COMPLETE, {"status": 200, "outcome": "duplicate"}).get(),
 }
@@ -204,6 +223,20 @@ BAD = [
     ("answered_by_what_is_served", changed(9, "m@2").call(SUBMIT, DONE, model="m@1")),
     ("answered_by_what_is_served", changed(9, "m@2", "m@2").call(SUBMIT).get(model="m@1").call(SUBMIT, DONE)),
     ("answered_in_time", Tale().call(SUBMIT, {"error": "TimeoutError"})),
+    ("ends_once", followed(final="f2")),
+    ("ends_once", followed().call(FOLLOW, LEFT)),
+    ("right_result", followed(label="dog")),
+    ("accepted_ends", accepted().call(FOLLOW, LEFT)),
+    ("events_are_in_order", followed(names=["succeeded", "leased"])),
+    ("events_are_in_order", followed(names=["succeeded", "succeeded"])),
+    ("events_are_in_order", followed(names=["waiting", "succeeded"])),
+    ("events_are_in_order", followed(names=["failed"])),
+    ("nothing_is_told_twice", followed({"last": "a"})),
+    ("nothing_is_told_twice", followed({"last": "b", "knew": "leased"}, {"status": 204})),
+    ("ends_are_told", followed(answer=LEFT, how="ended")),
+    ("ends_are_told", accepted().get(score=0.75).call(FOLLOW, LEFT, at=100)),
+    ("no_accepted_is_gone", followed(answer=LEFT, names=["gone"], code="no_such_prediction")),
+    ("strangers_see_nothing", mine().call(PEEK, TOLD)),
     ("answers_are_planned", Tale().call(SUBMIT, {"status": 500})),
 ]
 

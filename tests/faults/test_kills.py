@@ -28,9 +28,13 @@ def test_01_a_server_killed_at_every_named_point_loses_nothing(
 
 @pytest.mark.parametrize(
     ("sabotage", "rules"),
-    [("owners", {"strangers_see_nothing", "owners_are_apart", "lists_are_whole"}), ("limits", {"limits_hold"})],
+    [
+        ("owners", {"strangers_see_nothing", "owners_are_apart", "lists_are_whole"}),
+        ("limits", {"limits_hold"}),
+        ("events", {"ends_once"}),
+    ],
 )
-def test_a_server_that_breaks_its_promises_to_owners_is_found(
+def test_a_server_that_breaks_its_promises_to_callers_is_found(
     models: Path, tmp_path: Path, seed: int, sabotage: str, rules: set[str]
 ) -> None:
     figures = kills(tmp_path, models, 3, seed, Database(), life_seconds=5.0, sabotage=sabotage)
