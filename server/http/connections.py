@@ -156,12 +156,15 @@ class Exchange(HTTP1Connection):
         finally:
             self.connection.begin()
 
-    def last(self) -> None:
-        """The answer is an event stream, after which the connection is closed. Call it before the head is sent."""
+    def last(self, closed: Callable[[], None]) -> None:
+        """The answer is an event stream, after which the connection is closed. Call it before the head is sent.
+
+        ``closed`` is called when the connection is: while a reader is slow, that is later than the end of the stream.
+        """
         self._disconnect_on_finish = True
         self.stream.set_nodelay(True)
         self.stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, STREAM_KERNEL_BYTES)
-        self.connection.stream_events()
+        self.connection.stream_events(closed)
 
     def detach(self) -> IOStream:
         """As Tornado's: from now on the connection is no longer one of HTTP, but it still counts as one of its port."""
@@ -188,6 +191,7 @@ class Connection(HTTP1ServerConnection):
         self.address = getattr(context, "remote_ip", None) or ""
         self.begun_at: float | None = None
         self.is_upgraded = self._streams = False
+        self._closed: Callable[[], None] = lambda: None
         self.farewell: Callable[[], None] = lambda: None
         self._ended: Callable[[], None] | None = None
         stream.came = self._came
@@ -201,9 +205,9 @@ class Connection(HTTP1ServerConnection):
         """The body of a request is to come."""
         self._door.receiving(self)
 
-    def stream_events(self) -> None:
-        """The answer is an event stream."""
-        self._streams = True
+    def stream_events(self, closed: Callable[[], None]) -> None:
+        """The answer is an event stream; ``closed`` is called when the connection is."""
+        self._streams, self._closed = True, closed
         self._door.streaming(self)
 
     async def took(self, size: int) -> None:
@@ -256,7 +260,8 @@ class Connection(HTTP1ServerConnection):
                 self.begun_at, self._waits = None, True
                 self._door.silent(self)
                 exchange = Exchange(self, self.params, self.context)
-                if not await exchange.read_response(delegate.start_request(self, exchange)):
+                goes_on = await exchange.read_response(delegate.start_request(self, exchange))
+                if self._streams or not goes_on:  # what came after the request for a stream is not looked at
                     return
                 await asyncio.sleep(0)  # lets others have their turn when requests come faster than they are answered
         except (StreamClosedError, UnsatisfiableReadError, asyncio.CancelledError):
@@ -282,6 +287,7 @@ class Connection(HTTP1ServerConnection):
         ended, self._ended = self._ended, None
         if ended is not None:
             ended()
+            self._closed()
 
     def _came(self) -> None:
         if self._streams:  # nothing that comes will be read, and it would be kept for as long as the stream is open

@@ -17,6 +17,8 @@ QUIET_SECONDS = 15.0  # after which a comment is sent: proxies close connections
 # One address may have so much of all streams, but always some for a house full of people.
 ONE_ADDRESS_SHARE, ONE_ADDRESS_LEAST = 0.1, 64
 RETRY_SECONDS = 5
+# What all streams together may have in memory that their readers have not taken yet.
+UNSENT_BYTES = 16 * 1024 * 1024
 AT_ONCE = 50  # streams that are written to before others on the event loop have their turn
 TURN_SECONDS = 0.01
 
@@ -30,6 +32,9 @@ class Open(Protocol):
     def drain(self) -> None:
         """Tell the reader to come back, and end."""
 
+    def break_off(self) -> None:
+        """Close the connection at once."""
+
 
 class Streams:
     """Lives on the event loop. At most ``most`` streams are open at once."""
@@ -40,6 +45,8 @@ class Streams:
         self._told_at: dict[Open, float] = {}  # in the order of the moments
         self._networks: dict[Open, str] = {}
         self._of_network: Counter[str] = Counter()
+        self._unsent: dict[Open, int] = {}  # in the order in which they began to wait for their readers
+        self._unsent_bytes = 0
         self._looks = self._draining = False
 
     @property
@@ -53,8 +60,8 @@ class Streams:
         self._check(self._of_network[network], self.most_of_one, "open from your address")
         self._networks[stream] = network
         self._of_network[network] += 1
-        self.told(stream)
         loop = asyncio.get_running_loop()
+        self._told_at[stream] = loop.time()
         if self._draining:
             loop.call_soon(stream.drain)
         if not self._looks:
@@ -66,14 +73,29 @@ class Streams:
         network = self._networks.pop(stream, None)
         if network is not None:
             del self._told_at[stream]
+            self.took(stream)
             self._of_network[network] -= 1
             if not self._of_network[network]:
                 del self._of_network[network]
 
     def told(self, stream: Open) -> None:
         """Something has just been sent on an open stream."""
-        self._told_at.pop(stream, None)
-        self._told_at[stream] = asyncio.get_running_loop().time()
+        if self._told_at.pop(stream, None) is not None:
+            self._told_at[stream] = asyncio.get_running_loop().time()
+
+    def waits(self, stream: Open, size: int) -> None:
+        """So many bytes wait for a reader. When all readers together leave too much, the slowest of them is closed."""
+        self.took(stream)
+        self._unsent[stream] = size
+        self._unsent_bytes += size
+        while self._unsent_bytes > UNSENT_BYTES:
+            slowest = next(iter(self._unsent))
+            self.took(slowest)
+            slowest.break_off()
+
+    def took(self, stream: Open) -> None:
+        """A reader has taken all that waited for it; further calls change nothing."""
+        self._unsent_bytes -= self._unsent.pop(stream, 0)
 
     def drain(self) -> None:
         """End all streams, also those that are opened from now on: this server is about to stop."""

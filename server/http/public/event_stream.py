@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from functools import partial
 from typing import Any
 
 from server.access.callers import network_of
@@ -12,6 +13,7 @@ from server.http.public.base import PublicHandler
 
 RETRY_MS, DRAINED_RETRY_MS = 1000, 500
 COMMENT = b": \n\n"
+PIECE_BYTES = 32 * 1024
 
 
 def event(name: str, data: Any, event_id: str = "") -> bytes:
@@ -29,14 +31,17 @@ class EventStream(PublicHandler):
     """Its ``get`` checks the request, calls ``begin``, and then enlists this stream with whoever calls ``nudge``.
 
     A reader that is too slow for each event gets the newest state only, as ``unseen`` is asked when the last events
-    have left. Set ``over`` when nothing will follow what ``unseen`` returns.
+    have left. Set ``over`` when nothing will follow what ``unseen`` returns, and ``more`` while it would return more.
     """
 
-    over = False
+    over = more = False
     _begun = _gone = _late = False
 
     def unseen(self) -> bytes:
-        """The events that bring the reader up to the present state; empty if there are none. They count as sent."""
+        """The events that bring the reader up to the present state; empty if there are none. They count as sent.
+
+        There may be some of them only: about ``PIECE_BYTES``, so that little waits for those who are slow to read.
+        """
         raise NotImplementedError
 
     def left(self) -> None:
@@ -56,7 +61,8 @@ class EventStream(PublicHandler):
         self.services.streams.enter(self, network_of(self.address))
         self._begun, self._auto_finish = True, False
         assert isinstance(self.request.connection, Exchange)
-        self.request.connection.last()
+        # A reader that is slow to take the last events counts for as long as its connection is open.
+        self.request.connection.last(partial(self.services.streams.leave, self))
         self._send(f"retry: {RETRY_MS}\n\n".encode())
         self.count()
         self.log_access()
@@ -73,6 +79,8 @@ class EventStream(PublicHandler):
             self._send(events)
         if self.over:
             self.finish()
+        elif self.more:
+            asyncio.get_running_loop().call_soon(self.nudge)
 
     def comment(self) -> None:
         """As ``Open`` says. A reader that has not taken everything needs none."""
@@ -90,7 +98,6 @@ class EventStream(PublicHandler):
     def release(self) -> None:
         """As the base says."""
         super().release()
-        self.services.streams.leave(self)
         self.left()
 
     def on_connection_close(self) -> None:
@@ -103,9 +110,11 @@ class EventStream(PublicHandler):
         leaving = self.flush()
         self.services.streams.told(self)
         if not leaving.done():
+            self.services.streams.waits(self, len(text))
             leaving.add_done_callback(self._has_left)
 
     def _has_left(self, _: asyncio.Future[None]) -> None:
+        self.services.streams.took(self)
         if self._late:
             self._late = False
             self.nudge()

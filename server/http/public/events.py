@@ -6,7 +6,7 @@ from http import HTTPStatus
 
 from server.http.following import DIGEST_BYTES, PAGE, State
 from server.http.public.ends import check_own, missing
-from server.http.public.event_stream import EventStream, written
+from server.http.public.event_stream import PIECE_BYTES, EventStream, written
 from server.problems import Problem
 from server.queue import ANONYMOUS
 
@@ -62,17 +62,19 @@ class _Follower(EventStream):
 
     def unseen(self) -> bytes:
         """As the base says."""
-        changed, self._changed = self._changed, {}
-        events = []
-        for one in changed:
+        events, size = [], 0
+        while self._changed and size < PIECE_BYTES:
+            one = next(iter(self._changed))
+            del self._changed[one]
             if one not in self._left:
                 continue
             state, before = self._present(one), self._told.get(one, 0)
             if state.digest != before:
                 self._digest = (self._digest + state.digest - before) % _MODULUS
                 events.append(written(state.name, state.data, _text(self._digest)))
+                size += len(events[-1])
                 self._note(one, state)
-        self.over = not self._left
+        self.over, self.more = not self._left, bool(self._changed)
         return b"".join(events)
 
     def left(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from server.queue import FINAL, NEVER_SEEN, Position, Prediction, Serving, Statu
 
 READY = ("idle", "busy")
 STARTING = "starting"
+AT_ONCE = 8  # predictions, whose results can be long, before others on the event loop have their turn
 _STAGES = tuple(Stage)
 
 
@@ -29,10 +31,9 @@ class States:
         services = self._services
         found = await asked(services.queue.whereabouts(prediction_ids))
         waiting = {prediction.tier for prediction, position in found.values() if position is not None}
-        if not waiting:
-            return {key: self._state(prediction) for key, (prediction, _) in found.items()}
         paces = {tier: await services.paces.get(tier) for tier in waiting}
-        views, crews = await services.views.get(), await services.crews.get()
+        views = await services.views.get() if waiting else {}
+        crews = await services.crews.get() if waiting else {}
 
         def state(prediction: Prediction, position: Position | None) -> State:
             tier = prediction.tier
@@ -45,7 +46,12 @@ class States:
                 return _waiting(prediction, Status.QUEUED, place)
             return _waiting(prediction, STARTING, {**place, "stage": starting.stage, "job": starting.name})
 
-        return {key: state(*one) for key, one in found.items()}
+        states: dict[str, State] = {}
+        for key, one in found.items():
+            states[key] = state(*one)
+            if len(states) % AT_ONCE == 0:
+                await asyncio.sleep(0)
+        return states
 
     def ended(self, prediction: Prediction) -> State:
         """The final state of a prediction that has ended."""

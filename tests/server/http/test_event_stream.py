@@ -78,7 +78,7 @@ def ticking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ticking
         yield TickingSite(site)
         eventually(lambda: site.call(lambda: len(Ticks.open)), ANSWER_SECONDS, "all have left", operator.not_)
         eventually(lambda: len(site.services.underway), ANSWER_SECONDS, "no request is under way", operator.not_)
-        assert site.call(lambda: site.services.streams.count) == 0
+        eventually(lambda: site.call(lambda: site.services.streams.count), ANSWER_SECONDS, "none is", operator.not_)
 
 
 def following(ticking: TickingSite, held: ExitStack, source: str = "127.0.0.1") -> Stream:
@@ -172,6 +172,20 @@ def test_a_slow_reader_does_not_keep_a_server_from_stopping(ticking: TickingSite
     with opened(ticking.port, PATH):
         ticking.site.call(ticking.site.services.streams.drain)
         assert len(ticking.site.services.underway) == 0
+        assert ticking.streams() == 1, "it counts until its connection is closed"
+
+
+def test_what_readers_leave_is_bounded_and_the_slowest_is_closed(
+    ticking: TickingSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "UNSENT_BYTES", 25_000_000)
+    Ticks.text = "x" * 10_000_000
+    with ExitStack() as held:
+        slow = [following(ticking, held) for _ in range(3)]
+        eventually(ticking.streams, ANSWER_SECONDS, "the first one is closed", lambda count: count == 2)
+        quick = following(ticking, held)
+        assert quick.next()
+        assert slow[-1].next()
 
 
 def test_the_connection_ends_with_the_stream(ticking: TickingSite) -> None:
@@ -234,6 +248,8 @@ class Silent:
     def comment(self) -> None: ...
 
     def drain(self) -> None: ...
+
+    def break_off(self) -> None: ...
 
 
 def test_the_streams_of_one_address_leave_room_for_those_of_others() -> None:
