@@ -234,6 +234,7 @@ def _log_ready(server: Server) -> None:
 def _greet(server: Server) -> None:
     tiers = list(server.settings.tiers)
     click.echo(f"tierserve takes pictures at {server.url}  (tiers: {', '.join(tiers)}; Ctrl-C ends it)\n")
+    click.echo("Drop a picture on that page in a browser, or send one:\n")
     click.echo(f"  curl --data-binary @{SAMPLE} {server.url}/img-classification/{tiers[0]}\n")
 
 
