@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -17,7 +17,7 @@ from server.queue.facts.states import FINAL, Status
 from server.queue.operations.moves import MOVED, Moves, bind
 from server.queue.operations.shares import charge, standing
 from server.queue.store.statements import Row
-from server.queue.store.tables import in_lane, literal, predictions, waiting
+from server.queue.store.tables import Moment, in_lane, literal, predictions, waiting
 from server.queue.store.transactions import Operations, Transaction, read, write
 
 _p = predictions.c
@@ -36,7 +36,7 @@ _BY_ID = sa.select(*READ).where(_p.id == bind("id"))
 _keyed = (_p.owner == bind("owner"), _p.idempotency_key == bind("key"))
 _KEY_USED = sa.select(sa.literal(1)).where(*_keyed).limit(1)
 _BY_KEY = sa.select(*READ).where(*_keyed, _p.fingerprint == bind("fingerprint"))
-_BY_IDS = sa.select(_p.seq, *READ).where(_p.id.in_(sa.bindparam("ids", expanding=True)))
+_BY_IDS = sa.select(*READ).where(_p.id.in_(sa.bindparam("ids", expanding=True)))
 _AMONG = sa.select(_p.id).where(_p.id.in_(sa.bindparam("ids", expanding=True)))
 _ALIVE, _ENDED = _AMONG.where(_p.completed_at.is_(None)), _AMONG.where(_p.completed_at.is_not(None))
 # FOR UPDATE, here and elsewhere, keeps other servers on PostgreSQL from moving the row before this transaction does.
@@ -49,33 +49,38 @@ _OLDEST = {
 }
 _its_own = sa.select(_p.size).where(*_queue, _p.caller == bind("caller")).limit(bind("most")).subquery()
 _OF_CALLER = sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(_its_own.c.size), 0))
-_POSITION = sa.select(_p.seq, _p.tier, _p.priority, _p.turn, _p.accepted_at, _p.status).where(_p.id == bind("id"))
+UNLIMITED = 1 << 62
+BLOCK_BITS, MOMENTS = 10, 16.0  # what the triggers count together: turns, and moments of a second
+IDS_PAGE = 500  # ids that one statement names: databases bound how many values it may have
 # Blocks of turns, turns and moments are counted already. The rows of its own turn and moment are counted in two
 # parts, which SQLite takes off the index; a comparison of (accepted_at, seq) would cost it twice the time.
 _w = waiting.c
-_counted = sa.select(sa.func.coalesce(sa.func.sum(_w.queued), 0)).where(_w.tier == bind("tier"))
+_asked = predictions.alias("asked")
+_a = _asked.c
+_bits = sa.literal_column(str(BLOCK_BITS), sa.Integer)  # bound it would be a bigint: no such shift
+_block, _moment = _a.turn.bitwise_rshift(_bits), Moment(_a.accepted_at)
+_counted = sa.select(sa.func.coalesce(sa.func.sum(_w.queued), 0)).where(_w.tier == _a.tier)
 # Literally, so that PostgreSQL knows how few rows of a level there are without planning the statement each time.
 _level = [_w.level == sa.literal_column(str(level), sa.Integer) for level in range(3)]
-_equal = _w.priority == bind("priority")
+_equal = _w.priority == _a.priority
 _beside = (
     sa.select(sa.func.count())
     .select_from(predictions)
     # Both lanes, named because the index has them before the priority.
-    .where(*_queue, _p.canary.in_([sa.false(), sa.true()]))
-    .where(_p.priority == bind("priority"), _p.turn == bind("turn"))
-    .correlate(None)
+    .where(_p.tier == _a.tier, _p.status == literal(Status.QUEUED), _p.canary.in_([sa.false(), sa.true()]))
+    .where(_p.priority == _a.priority, _p.turn == _a.turn)
 )
-_AHEAD = sa.select(
-    _counted.where(_level[0], _w.priority < bind("priority")).scalar_subquery()
-    + _counted.where(_level[0], _equal, _w.turn < bind("block")).scalar_subquery()
-    + _counted.where(_level[1], _equal, _w.turn >= bind("first"), _w.turn < bind("turn")).scalar_subquery()
-    + _counted.where(_level[2], _equal, _w.turn == bind("turn"), _w.moment < bind("moment")).scalar_subquery()
-    + _beside.where(_p.accepted_at >= bind("since"), _p.accepted_at < bind("accepted_at")).scalar_subquery()
-    + _beside.where(_p.accepted_at == bind("accepted_at"), _p.seq < bind("seq")).scalar_subquery()
+_ahead = (
+    _counted.where(_level[0], _w.priority < _a.priority).scalar_subquery()
+    + _counted.where(_level[0], _equal, _w.turn < _block).scalar_subquery()
+    + _counted.where(_level[1], _equal, _w.turn >= _block.bitwise_lshift(_bits), _w.turn < _a.turn).scalar_subquery()
+    + _counted.where(_level[2], _equal, _w.turn == _a.turn, _w.moment < _moment).scalar_subquery()
+    + _beside.where(_p.accepted_at >= _moment / MOMENTS, _p.accepted_at < _a.accepted_at).scalar_subquery()
+    + _beside.where(_p.accepted_at == _a.accepted_at, _p.seq < _a.seq).scalar_subquery()
 )
-UNLIMITED = 1 << 62
-BLOCK_BITS, MOMENTS = 10, 16  # what the triggers count together: turns, and moments of a second
-IDS_PAGE = 500  # ids that one statement names: databases bound how many values it may have
+_POSITIONS = sa.select(_a.id, _ahead.label("ahead")).where(
+    _a.id.in_(sa.bindparam("ids", expanding=True)), _a.status == literal(Status.QUEUED)
+)
 
 
 def prediction_of(row: Row) -> Prediction:
@@ -188,27 +193,20 @@ class Intake(Operations):
     @read
     def position(self, tx: Transaction, prediction_id: str) -> Position | None:
         """Where a prediction waits; None when it does not wait (any more)."""
-        row = tx.first(_POSITION, id=prediction_id)
-        return None if row is None else _position(tx, row)
+        return _positions(tx, [prediction_id]).get(prediction_id)
 
     @read
     def whereabouts(self, tx: Transaction, ids: Collection[str]) -> dict[str, tuple[Prediction, Position | None]]:
         """Of these ids, at most ``IDS_PAGE``, the predictions that there are, and where those wait that wait."""
-        rows = tx.rows(_BY_IDS, ids=list(ids)) if ids else []
-        return {row.id: (prediction_of(row), _position(tx, row)) for row in rows}
+        found = [prediction_of(row) for row in tx.rows(_BY_IDS, ids=list(ids))] if ids else []
+        positions = _positions(tx, [one.id for one in found if one.status is Status.QUEUED])
+        return {one.id: (one, positions.get(one.id)) for one in found}
 
 
-def _position(tx: Transaction, row: Row) -> Position | None:
-    """Where the prediction of a row waits, if it does."""
-    if row.status != Status.QUEUED:
-        return None
-    moment = math.floor(row.accepted_at * MOMENTS)
-    block = row.turn >> BLOCK_BITS
-    place = {name: getattr(row, name) for name in ("tier", "priority", "turn", "accepted_at", "seq")}
-    ((ahead,),) = tx.rows(
-        _AHEAD, **place, block=block, first=block << BLOCK_BITS, moment=moment, since=moment / MOMENTS
-    )
-    return Position(position=int(ahead) + 1, ahead=int(ahead))
+def _positions(tx: Transaction, ids: Sequence[str]) -> dict[str, Position]:
+    """Where those of these predictions wait that wait."""
+    rows = tx.rows(_POSITIONS, ids=list(ids)) if ids else []
+    return {row.id: Position(position=int(row.ahead) + 1, ahead=int(row.ahead)) for row in rows}
 
 
 def _bound_caller(

@@ -11,6 +11,9 @@ from __future__ import annotations
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
 
 from server.queue.facts.states import FINAL, Status
 
@@ -27,6 +30,23 @@ def literal(status: Status) -> sa.ColumnElement[str]:
 def in_lane(*, canary: bool) -> sa.ColumnElement[bool]:
     """Of the canary's lane, or of the main model's, as part of the SQL text: it costs no value."""
     return predictions.c.canary == (sa.true() if canary else sa.false())
+
+
+class Moment(FunctionElement[int]):
+    """In which sixteenth of a second a time lies, as ``waiting`` counts them."""
+
+    inherit_cache = True
+    type = sa.BigInteger()
+
+
+@compiles(Moment)
+def _moment(element: Moment, compiler: SQLCompiler, **given: Any) -> str:
+    return f"CAST(floor({compiler.process(element.clauses, **given)} * 16) AS BIGINT)"
+
+
+@compiles(Moment, "sqlite")
+def _moment_of_sqlite(element: Moment, compiler: SQLCompiler, **given: Any) -> str:
+    return f"CAST({compiler.process(element.clauses, **given)} * 16 AS INTEGER)"  # floor() need not be there
 
 
 def _index(name: str, *columns: sa.ColumnElement[Any], where: sa.ColumnElement[bool], unique: bool = False) -> None:
