@@ -8,6 +8,7 @@ from server.access.keys import time_text
 from server.engines.base import EngineError, Pod, Stage
 from server.http.crews import BUSY_SECONDS, ENDING, OUTDATED
 from server.queue import Breaker, Served, Serving, TierView
+from tests.openapi import described
 from tests.server.http.http_site import ANSWER_SECONDS, Site
 from tests.waiting import eventually
 
@@ -78,6 +79,24 @@ def test_jobs_are_told_with_what_the_engine_said_of_their_pods(site: Site) -> No
         "working": ("idle", None, "node-of-working", ""),
         "ending": ("leaving", None, "node-of-ending", ENDING),
     }
+
+
+def test_what_is_told_is_as_the_interface_describes_it(site: Site) -> None:
+    site.engine.shown = [
+        Pod("n", "10.0.0.1", "tierserve-free", "new-x", "Running", "new", Stage.PULLING, "ErrImagePull"),
+        Pod("n", "10.0.0.2", "tierserve", "tierserve-x", "Running"),
+    ]
+    site.job("new", model=SERVED.key)
+    token = site.job()
+    for _ in range(2):
+        site.submit()
+    (one,) = site.lease(token)
+    assert site.complete(one, token) == ["accepted"]
+    site.services.activity.flush()
+    view = TierView(running=2, starting=1, breaker=Breaker(3, site.clock.now + 10))
+    site.queue.report("free", view).result(ANSWER_SECONDS)
+    for path in ("/config", "/v1/tiers", "/v1/tiers/free", "/v1/tiers/free/activity"):
+        described().check(site.get(path), "GET", path)
 
 
 def test_the_tiers_are_told_while_the_engine_says_nothing(site: Site) -> None:

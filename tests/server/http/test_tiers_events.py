@@ -18,6 +18,7 @@ import pytest
 from server.http.showing import REST_SECONDS
 from server.queue import ConnectionLost, TierView
 from tests.events import Event, Stream, opened
+from tests.openapi import described
 from tests.server.http.http_site import ANSWER_SECONDS, Site, assert_problem
 from tests.waiting import eventually
 
@@ -58,7 +59,7 @@ def test_the_tiers_are_told_as_where_they_are_asked_for(site: Site) -> None:
     with following(site) as stream:
         event = stream.next()
     assert event is not None
-    assert event.name == "tiers"
+    described().check_event(event.name, event.data, PATH)
     config = site.get("/config").json
     assert (event.data["settings"], event.data["keys"]) == (config["settings"], config["keys"])
     told = site.get("/v1/tiers").json["tiers"]
