@@ -9,7 +9,7 @@ let pictures;
 const text = h("textarea.mono", { readonly: true, rows: 15, "aria-label": "What is copied" });
 const said = h("p.muted.small", { role: "status" });
 const forms = h("div.row.forms", { role: "radiogroup", "aria-label": "Copy as" },
-  ...Object.keys(FORMS).map((form, place) => h("label", {},
+  ...Object.keys(FORMS).map((form, place) => h("label.row", {},
     h("input", { type: "radio", name: "form", value: form, checked: !place, onchange: write }), form)));
 const title = h("h2", { id: "copy-title" }, "Copy");
 const dialog = h("dialog", { "aria-labelledby": "copy-title" },

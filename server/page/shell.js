@@ -4,8 +4,7 @@ import { keyId, onKey, rest, setKey } from "./api.js";
 import { h, setText, show } from "./dom.js";
 
 const NEXT_THEME = { system: "light", light: "dark", dark: "system" };
-const FIRST_PAUSE = 500; // ms, between the questions whether the server is back
-const LONGEST_PAUSE = 5000;
+const PAUSE = 1000; // ms, between the questions whether the server is back
 const ANSWER = 4000; // ms
 const GONE = "The server cannot be reached. This page goes on by itself as soon as it can.";
 
@@ -34,8 +33,8 @@ export function serverBack() {
 }
 
 async function probe(of) {
-  for (let pause = FIRST_PAUSE; outage === of; pause = Math.min(1.5 * pause, LONGEST_PAUSE)) {
-    await rest(pause);
+  while (outage === of) {
+    await rest(PAUSE);
     const answer = await fetch("/healthz", { signal: AbortSignal.timeout(ANSWER) }).catch(() => null);
     if (answer?.ok && outage === of) serverBack();
   }

@@ -1,6 +1,6 @@
-// Runs before the first paint, so that no page flashes in the other theme. The switch itself is in shell.js.
+// Runs before the first paint, so that no page flashes in the other theme.
 try {
   document.documentElement.dataset.theme = localStorage.getItem("theme") ?? "system";
 } catch {
-  // A browser that keeps nothing shows the theme of the system.
+  // A browser that keeps nothing has the theme of the system.
 }

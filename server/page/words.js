@@ -14,7 +14,6 @@ const TITLES = {
   queue_full: "The queue is full",
   queued_limit: "You have as many waiting as you may",
   rate_limit: "Too many at once",
-  storage_unavailable: "The server cannot store it now",
   tier_not_allowed: "The key does not open this tier",
   too_many_bytes: "The file is too large",
 };
