@@ -6,7 +6,7 @@ import { copy, h, setText } from "./dom.js";
 const COLUMNS = "picture,status,tier,model,rank,label,score,queue_ms,predict_ms,total_ms,error".split(",");
 const FORMS = { JSON: asJson, CSV: asCsv, curl: asCurl, Python: asPython };
 let pictures;
-const text = h("textarea.mono", { readonly: true, rows: 15, "aria-label": "What is copied" });
+const text = h("textarea.mono", { readonly: true, rows: 15, "aria-label": "Text" });
 const said = h("p.muted.small", { role: "status" });
 const forms = h("div.row.forms", { role: "radiogroup", "aria-label": "Copy as" },
   ...Object.keys(FORMS).map((form, place) => h("label.row", {},

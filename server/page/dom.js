@@ -34,19 +34,11 @@ export function arrange(parent, wanted) {
   }
 }
 
-/** Copies text; also where the page came over plain HTTP, for which browsers close their clipboard. */
+/** Copies text. Throws an error that says what to do where the browser forbids it, as it does over plain HTTP. */
 export async function copy(text) {
   try {
-    return await navigator.clipboard.writeText(text);
+    await navigator.clipboard.writeText(text);
   } catch {
-    // The old way often still works.
+    throw new Error("The browser does not let this page copy. Select the text and copy it yourself.");
   }
-  const before = document.activeElement;
-  const area = h("textarea.offscreen", {}, text);
-  before.after(area); // within the dialog, if one is open: nothing outside can be selected
-  area.select();
-  const done = document.execCommand("copy");
-  area.remove();
-  before.focus();
-  if (!done) throw new Error("The browser does not let this page copy. Select the text and copy it yourself.");
 }

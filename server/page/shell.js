@@ -1,6 +1,6 @@
 // What both pages have around them: the theme, the key, and the banner that says that the server is gone.
 
-import { keyId, onKey, rest, setKey } from "./api.js";
+import { onKey, rest, setKey } from "./api.js";
 import { h, setText, show } from "./dom.js";
 
 const NEXT_THEME = { system: "light", light: "dark", dark: "system" };
@@ -52,7 +52,6 @@ function switchTheme() {
 
 /** Opens the dialog that takes a key. */
 export function askKey() {
-  show(forget, keyId());
   dialog.showModal();
 }
 
@@ -60,24 +59,20 @@ export function askKey() {
 const field = h("input.secret", {
   id: "key-text", autocomplete: "off", autocapitalize: "off", spellcheck: "false", placeholder: "tsk_…", "aria-describedby": "key-help",
 });
-const forget = h("button.quiet", { type: "button", onclick: () => dialog.close("forget") }, "Forget the key");
 const dialog = h("dialog", { "aria-labelledby": "key-title", onclose: entered },
   h("form", { method: "dialog" },
     h("h2", { id: "key-title" }, "Your key"),
     h("p.muted", { id: "key-help" },
-      "Some tiers want one. It stays in the memory of this tab, and is gone when you close or reload the page."),
+      "Some tiers want one. It stays in the memory of this tab, and is gone when you close or reload the page. An empty field forgets it."),
     h("label", { for: "key-text" }, "Key"),
     field,
-    h("div.row", {}, forget, h("span.fill"),
+    h("div.row", {}, h("span.fill"),
       h("button.quiet", { type: "button", onclick: () => dialog.close() }, "Close"),
       h("button.main", { value: "use" }, "Use this key"))));
 
 function entered() {
-  const { returnValue } = dialog;
-  const text = field.value;
+  if (dialog.returnValue) setKey(field.value);
   field.value = dialog.returnValue = "";
-  if (returnValue === "forget") setKey("");
-  else if (returnValue === "use" && text.trim()) setKey(text);
 }
 
 const keyButton = document.getElementById("key");
