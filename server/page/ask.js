@@ -1,4 +1,4 @@
-// The page Ask: takes pictures, has the chosen tier classify them, and shows each on a card.
+// The page Ask: has the chosen tier classify pictures, and shows each on a card.
 
 import { ask, onKey, rest } from "./api.js";
 import { card } from "./card.js";
@@ -15,7 +15,7 @@ import { explain, wantsKey } from "./words.js";
 
 const MOST_PICTURES = 10_000;
 const MOST_CARDS = 100;
-const MOST_FAILED = 40; // of the cards, where not all pictures have one; and as many of those that have not ended
+const MOST_FAILED = 40; // of the cards, if not all pictures have one; and as many that have not ended
 const ARRANGE_EVERY = 400; // ms, where not all pictures have a card
 const SAY_EVERY = 3000;
 const TIERS_AGAIN = 5000;

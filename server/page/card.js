@@ -6,11 +6,10 @@ import { thumbnail } from "./pictures.js";
 import { ENDED } from "./sending.js";
 import { explain, isWrong, sentence, wantsKey } from "./words.js";
 
-const STATES = { // with the tag, its colour, and the line below the name
+const STATES = { // with their tags, colours and lines
   here: ["Not sent yet", "", "Waiting in this page"],
   sending: ["Sending", "work", "On its way to the server"],
-  queued: ["Waiting", "wait"],
-  starting: ["Waiting", "wait"],
+  queued: ["Waiting", "wait"], starting: ["Waiting", "wait"],
   leased: ["Working", "work", "A worker looks at it"],
   done: [""],
   failed: ["Failed", "bad"],

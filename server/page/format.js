@@ -19,7 +19,7 @@ export function ordinal(number) {
   return count(number) + { one: "st", two: "nd", few: "rd", other: "th" }[ranks.select(number)];
 }
 
-/** A figure with one or two digits, or all that stand before the point: 0.03, 1.2, 1,234. */
+/** A figure with few digits: 0.03, 1.2, 1,234. */
 export function figure(number) {
   const size = Math.abs(number);
   return size >= 10 ? count(number) : String(Number(number.toPrecision(size >= 1 ? 2 : 1)));
@@ -32,7 +32,7 @@ export function percent(part) {
   return `${value > 0 && value < 0.95 ? value.toFixed(1) : Math.round(value)} %`;
 }
 
-/** "0.4 ms", "34 ms", "1,234 ms"; from ten seconds on as a duration. */
+/** "0.4 ms", "1,234 ms"; from ten seconds on a duration. */
 export function milliseconds(value) {
   if (value >= 10_000) return duration(value / 1000);
   return `${value < 10 ? Number(value.toFixed(1)) : count(value)} ms`;

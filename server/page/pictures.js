@@ -47,7 +47,7 @@ function megapixels(pixels) {
 
 let last = Promise.resolve("");
 
-/** The URL of a small copy, which the caller revokes; empty if there is none. One after the other, as decoded they are large. */
+/** The URL of a small copy, which the caller revokes; empty if there is none. One at a time: decoded, they are large. */
 export function thumbnail(file, width) {
   last = last.then(() => width && shrink(file, width)).catch(() => "");
   return last;

@@ -10,11 +10,11 @@ import { serverGone } from "./shell.js";
 
 const UPLOADS = 3; // at once; a browser has six connections to a server, and the streams take two
 const MOST_OUTSTANDING = 200; // at the server; the others wait in this page
-const LONGEST_RETRY = 600; // seconds; a picture that may come back later than that has failed
+const LONGEST_RETRY = 600; // seconds; what may come back later has failed
 const RETRY = 2; // seconds, where the server does not say when
 const ANSWER = 60; // seconds, and one more for each 16 KiB of an upload
 const MOST_IDS = 100; // of one stream
-const GATHERING = 150; // ms, after which the stream is opened anew for those that came meanwhile
+const GATHERING = 150; // ms, until the stream is opened anew for new ones
 const LIVE = ["queued", "starting", "leased"];
 
 /** The states in which a picture stays. */

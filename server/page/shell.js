@@ -1,4 +1,4 @@
-// What both pages have around them: the theme, the key, and the banner that says that the server is gone.
+// What the pages have around them: the theme, the key, and the word that the server is gone.
 
 import { onKey, rest, setKey } from "./api.js";
 import { h, setText, show } from "./dom.js";

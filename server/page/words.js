@@ -18,7 +18,7 @@ const TITLES = {
   too_many_bytes: "The file is too large",
 };
 
-/** `{title, text}` of a problem: what happened, and what the numbers are or what can be done. */
+/** `{title, text}` of a problem: what happened, and the numbers or what can be done. */
 export function explain({ code, detail }) {
   const text = code === "key_missing" ? "Enter a key that opens it, or choose another tier." : sentence(detail);
   return { title: TITLES[code] ?? "It did not work", text };
@@ -29,7 +29,7 @@ export function wantsKey(problem) {
   return /^(key_|tier_not_allowed)/.test(problem?.code);
 }
 
-/** Whether the picture itself is wrong, so that the same picture is refused again. */
+/** Whether the picture itself is wrong. */
 export function isWrong(problem) {
   return /^(image_|too_many_bytes)/.test(problem?.code);
 }
