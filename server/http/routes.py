@@ -96,9 +96,8 @@ def public_server(services: Services) -> Listener:
     """What clients reach, once it has sockets."""
     states = States(services)
     services.following.look, services.following.ended = states.look, states.ended
-    return _server(services, PUBLIC, shares().public, shared=True, crowded=services.wakeups.hurry)
     services.showing.look = partial(event_told, services)
-    return _server(services, PUBLIC, shares().public, options=True, crowded=services.wakeups.hurry)
+    return _server(services, PUBLIC, shares().public, shared=True, crowded=services.wakeups.hurry)
 
 
 def internal_server(services: Services) -> Listener:
