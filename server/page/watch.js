@@ -3,7 +3,7 @@
 import { ask, onKey } from "./api.js";
 import { h, setText, show } from "./dom.js";
 import { follow } from "./events.js";
-import { count, figure, timeOfDay } from "./format.js";
+import { count, counted, figure, timeOfDay } from "./format.js";
 import { fill, learnTime, mark } from "./live.js";
 import { serverBack, serverGone } from "./shell.js";
 import { stateOf, TierPanel } from "./tier.js";
@@ -137,9 +137,9 @@ function sum(valueOf) {
 }
 
 function inAll() {
-  const now = ["queued", "predicting", "workers"].map((name) => count(sum((tier) => tier[name])));
+  const [waiting, working, workers] = ["queued", "predicting", "workers"].map((name) => sum((tier) => tier[name]));
   const [accepted, failed] = ["accepted", "failed"].map((name) => figure(sum(({ rates }) => rates[name])));
-  return `${now[0]} waiting · ${now[1]} in work · ${now[2]} workers · ${accepted} accepted and ${failed} failed a second`;
+  return `${count(waiting)} waiting · ${count(working)} in work · ${counted(workers, "worker")} · ${accepted} accepted and ${failed} failed a second`;
 }
 
 function entry({ name }) {
