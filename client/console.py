@@ -1,4 +1,4 @@
-"""The output of the client commands: a progress bar while they work, then a table."""
+"""The output of the client commands."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import asyncio
 import io
 import json
 import sys
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,11 +13,12 @@ from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
-from client.client import Client
+from client.client import Client, problem_of
+from client.live import board
+from client.shown import cell
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,21 +41,17 @@ def classify(target: Target, tier: str, pictures: Sequence[Path], top_k: int, at
             print(json.dumps({"file": str(picture), **answers[picture]}))  # noqa: T201
     else:
         _print_labels(pictures, answers)
-    return sum(_problem(answer) is not None for answer in answers.values())
+    return sum(problem_of(answer) is not None for answer in answers.values())
 
 
 async def _classify(
     target: Target, tier: str, pictures: Sequence[Path], top_k: int, at_once: int
 ) -> dict[Path, dict[str, Any]]:
-    client = target.client()
-    columns = (TextColumn("classifying"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    # On stderr, so that --json can be piped.
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("", total=len(pictures))
-        answers = {}
-        async for picture, answer in client.classify_all(tier, pictures, top_k, at_once):
+    answers = {}
+    async with board(tier, len(pictures)) as shown:
+        async for picture, answer in target.client().classify_all(tier, pictures, top_k, at_once, shown.tell):
             answers[picture] = answer
-            progress.advance(task)
+            shown.end(picture, answer)
     return answers
 
 
@@ -64,7 +60,7 @@ def _print_labels(pictures: Sequence[Path], answers: dict[Path, dict[str, Any]])
     table.columns[2].justify = table.columns[3].justify = "right"
     for picture in pictures:
         answer = answers[picture]
-        if problem := _problem(answer):
+        if problem := problem_of(answer):
             _add(table, str(picture), problem, "", "", style="red")
             continue
         labels = answer["results"][0]["labels"]
@@ -83,7 +79,7 @@ def _print_labels(pictures: Sequence[Path], answers: dict[Path, dict[str, Any]])
 
 def _models(answers: Iterable[dict[str, Any]]) -> Text | None:
     """The models that answered, as ``NAME@VERSION``: more than one if the tier's model has changed meanwhile."""
-    models = sorted({answer["model"] for answer in answers if _problem(answer) is None})
+    models = sorted({answer["model"] for answer in answers if problem_of(answer) is None})
     return cell(f"by {', '.join(models)}") if models else None
 
 
@@ -92,16 +88,6 @@ def _print(table: Table) -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     Console().print(table)
-
-
-def _problem(answer: dict[str, Any]) -> str | None:
-    """Return why an answer has no labels: it is a problem, or the prediction failed. None when it has labels."""
-    if "code" in answer:
-        return f"{answer['code']}: {answer['detail']}"
-    if answer["status"] != "succeeded":
-        error = answer["error"] or {}
-        return f"{error.get('code', answer['status'])}: {error.get('detail', '')}"
-    return None
 
 
 def tiers(target: Target, as_json: bool) -> None:
@@ -201,21 +187,6 @@ def _kind(model: dict[str, Any]) -> str:
 
 def _add(table: Table, *cells: str | Text, style: str = "") -> None:
     table.add_row(*(one if isinstance(one, Text) else cell(one) for one in cells), style=style)
-
-
-def cell(*lines: str) -> Text:
-    """The lines as they are: no markup, no names of emojis, and control characters escaped."""
-    return Text("\n".join(visible(line) for line in lines))
-
-
-def visible(text: str) -> str:
-    """The text with its control characters escaped."""
-    return "".join(map(_visible, text))
-
-
-def _visible(character: str) -> str:
-    hidden = unicodedata.category(character) in ("Cc", "Cs")
-    return character.encode("unicode_escape").decode() if hidden else character
 
 
 async def _tiers(target: Target) -> list[dict[str, Any]]:

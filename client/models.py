@@ -15,8 +15,8 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from rich.table import Table
 
-from client.console import cell, visible
 from client.operators import Operator
+from client.shown import cell, visible
 from client.transfer import MODELS, Pushed, path_of, pull, push
 
 

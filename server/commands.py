@@ -70,7 +70,10 @@ def _key(file: Path | None) -> str:
 def classify(
     files: tuple[Path, ...], tier: str, top_k: int, at_once: int, as_json: bool, url: str, key_file: Path | None
 ) -> None:
-    """Classify the pictures FILES and print their labels. The exit status is 1 when one could not be classified."""
+    """Classify the pictures FILES and print their labels. The exit status is 1 when one could not be classified.
+
+    Until then a terminal shows where each picture stands: its place in the queue and why it waits, or its label.
+    """
     from client import console
 
     with _asking(url, key_file) as target:

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
+import pty
+import signal
+import struct
 import subprocess
 import sys
-from collections.abc import Mapping
+import termios
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 import yaml
 
-from tests.running import ROOT, Service
+from tests.access import Operator
+from tests.running import ROOT, Service, service
+from tests.service.conftest import PAUSED
+from tests.waiting import eventually
 
+LINES, COLUMNS = 10, 120
 CAT, ESPRESSO = "model/pictures/cat.jpg", "model/pictures/espresso.jpg"
 
 
@@ -42,6 +54,97 @@ def test_classify_in_json_and_with_a_bad_picture(running: Service) -> None:
     cat, readme = (json.loads(line) for line in said.splitlines() if line.startswith("{"))
     assert (cat["file"], cat["status"]) == (CAT, "succeeded")
     assert (readme["file"], readme["code"]) == ("README.md", "unsupported_media_type")
+
+
+class Terminal:
+    """A command whose standard error is a terminal. ``seen`` is what came there."""
+
+    def __init__(self, process: subprocess.Popen[bytes], master: int) -> None:
+        self.process, self.seen = process, b""
+        self._master = master
+        self.thread = threading.Thread(target=self._read)
+        self.thread.start()
+
+    def shows(self, words: str, times: int = 1) -> None:
+        """Wait until the terminal shows these words so many times."""
+        what = f"the terminal shows {words!r} {times} times"
+        eventually(
+            lambda: self.seen.split(b"\r\x1b[2K")[-1], 30, what, lambda seen: seen.count(words.encode()) == times
+        )
+
+    def ended(self) -> tuple[int, str]:
+        """The status of the command, and what it printed elsewhere."""
+        printed, _ = self.process.communicate(timeout=60)
+        self.thread.join(10)
+        return self.process.returncode, printed.decode()
+
+    def _read(self) -> None:
+        with suppress(OSError):  # the last one who could write has gone
+            while part := os.read(self._master, 65536):
+                self.seen += part
+
+
+@contextmanager
+def on_terminal(*words: str) -> Iterator[Terminal]:
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, COLUMNS, 0, 0))
+    environment = {**os.environ, "TERM": "xterm"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", *words], stdout=subprocess.PIPE, stderr=slave, cwd=ROOT, env=environment
+    )
+    os.close(slave)
+    terminal = Terminal(process, master)
+    try:
+        yield terminal
+    finally:
+        process.kill()
+        process.communicate()
+        terminal.thread.join(10)
+        os.close(master)
+
+
+def cancel_one(paused: Service, client: str) -> None:
+    """Cancel the first prediction that waits."""
+    key = paused.ask("GET", "/v1/predictions?status=queued&limit=1", headers={"X-API-Key": client}).json
+    paused.ask("DELETE", f"/v1/predictions/{key['predictions'][0]['id']}", headers={"X-API-Key": client})
+
+
+def test_classify_shows_where_each_picture_stands(models: Path, tmp_path: Path) -> None:
+    with service(models, tmp_path / "state", PAUSED) as paused:
+        key = Operator(paused.internal_port, paused.state / "admin-token").create("anna").key
+        (tmp_path / "key").write_text(key)
+        given = ("--url", f"http://127.0.0.1:{paused.port}", "--key-file", str(tmp_path / "key"))
+        pictures = [tmp_path / f"{number}.jpg" for number in range(20)]
+        for picture in pictures:
+            picture.write_bytes((ROOT / CAT).read_bytes())
+        with on_terminal("server", "classify", *map(str, pictures[:3]), *given) as terminal:
+            terminal.shows("waiting at 3 of free: ")
+            terminal.shows("0 of 3 done")
+            terminal.shows("3 under way, 0 not sent yet")
+            cancel_one(paused, key)
+            terminal.shows("1 of 3 done, 1 of them failed")
+            # It follows what is left through a server that stops and comes back.
+            paused.stop()
+            paused.start()
+            for _ in range(2):
+                cancel_one(paused, key)
+            status, printed = terminal.ended()
+            assert (status, printed.count("canceled: ")) == (1, 3)
+        with on_terminal("server", "classify", *map(str, pictures), "--at-once", "20", *given) as terminal:
+            terminal.shows("20 under way, 0 not sent yet")
+            terminal.shows("waiting at ", LINES - 2)
+            terminal.process.send_signal(signal.SIGINT)
+            status, printed = terminal.ended()
+            assert (status, printed) == (1, "")
+            assert b"Traceback" not in terminal.seen
+            assert terminal.seen.rstrip().endswith(b"Aborted!")
+
+
+def test_without_a_terminal_nothing_is_shown_meanwhile(running: Service) -> None:
+    words = ("classify", CAT, "--json", "--url", f"http://127.0.0.1:{running.port}")
+    done = subprocess.run([sys.executable, "-m", "server", *words], cwd=ROOT, capture_output=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert json.loads(done.stdout)["status"] == "succeeded"
 
 
 def test_classify_without_a_server_names_the_next_command() -> None:
