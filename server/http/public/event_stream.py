@@ -56,7 +56,8 @@ class EventStream(PublicHandler):
         """Send the head. Returns False if nothing can follow. Raises ``Problem`` when too many streams are open."""
         self.set_header("Content-Type", "text/event-stream")
         self.set_header("X-Accel-Buffering", "no")  # nginx would gather the events
-        if self._gone or self.request.method == "HEAD":
+        # Nobody has told of a client that hung up while its request was being read.
+        if self._gone or self._iostream.closed() or self.request.method == "HEAD":
             return False
         self.services.streams.enter(self, network_of(self.address))
         self._begun, self._auto_finish = True, False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import operator
 import socket
+import struct
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -202,6 +203,25 @@ def test_who_hangs_up_leaves(ticking: TickingSite) -> None:
         stream.next()
         assert ticking.streams() == 1
     eventually(ticking.streams, ANSWER_SECONDS, "it has left", operator.not_)
+
+
+def test_who_hangs_up_at_once_costs_nothing(ticking: TickingSite, caplog: pytest.LogCaptureFixture) -> None:
+    request = f"GET {PATH} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+
+    def ask_and_reset() -> None:
+        with ticking.site.connected() as connection:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            connection.sendall(request)
+
+    def paused() -> None:
+        """While the event loop does nothing, the request and the end of its connection come together."""
+        for _ in range(20):
+            ask_and_reset()
+
+    ticking.site.call(paused)
+    assert ticking.site.get("/healthz").status == 200
+    eventually(ticking.streams, ANSWER_SECONDS, "none is open", operator.not_)
+    assert not caplog.records
 
 
 def test_who_sends_more_on_a_stream_is_closed(ticking: TickingSite) -> None:
