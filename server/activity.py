@@ -13,7 +13,7 @@ from server.time_classes import PARTS, class_of
 
 ANSWER_SECONDS = 30.0  # longer than the database may take for a statement or a lock
 LAST_CLASS = 27 * PARTS  # 37 hours, and whatever takes longer
-RATE_SECONDS = 10.0
+RATE_SECONDS = 10
 LOOK_SECONDS = 0.5  # looks that follow each other sooner count as one, so that there are few
 LOOKED_MINUTES = 2  # those in which the last ``RATE_SECONDS`` lie
 FAILED = frozenset({Status.FAILED, Status.EXPIRED, Status.ABORTED})
@@ -44,9 +44,9 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """How many predictions of a tier a second; over so many ``seconds``, 0 if that is not known yet."""
+    """How many predictions of a tier a second, over about so many ``seconds``; 0 if that is not known yet."""
 
-    seconds: float = 0.0
+    seconds: int = 0
     accepted: float = 0.0
     succeeded: float = 0.0
     failed: float = 0.0
@@ -121,7 +121,7 @@ class Activity:
             ]
             return round(sum(more) / seconds, 2)
 
-        return Rates(round(seconds, 1), rate("accepted"), rate("succeeded"), rate("failed"))
+        return Rates(min(RATE_SECONDS, round(seconds)), rate("accepted"), rate("succeeded"), rate("failed"))
 
     def _now(self, tier: str) -> Counts:
         of = tier, minute_of(self._clock())

@@ -11,6 +11,7 @@ import operator
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -54,6 +55,11 @@ def looks(site: Site) -> list[float]:
     return found
 
 
+def tasks(site: Site) -> list[str]:
+    """The tasks that look at the tiers."""
+    return [task for task in site.tasks() if "Showing" in task]
+
+
 def test_the_tiers_are_told_as_where_they_are_asked_for(site: Site) -> None:
     site.submit()
     with following(site) as stream:
@@ -88,6 +94,22 @@ def test_what_changes_without_news_is_told_too(site: Site) -> None:
         assert any(event.data["tiers"][0]["workers"] == 7 for event in stream.rest())
 
 
+def test_nothing_is_told_while_nothing_changes(site: Site) -> None:
+    def pass_seconds(many: int) -> None:
+        for _ in range(many):  # as a server does, whose looks are never exactly a second apart
+            site.services.activity.flush()
+            site.clock.advance(0.97)
+
+    pass_seconds(15)
+    with opened(site.port, PATH, seconds=2.5) as stream:
+        assert until(stream, 0).data["tiers"][0]["rates"]["seconds"] == 10
+        found = looks(site)
+        pass_seconds(5)
+        with pytest.raises(TimeoutError):
+            stream.next()
+        assert found
+
+
 def test_a_reader_that_comes_back_is_told_what_it_has_not_seen(site: Site) -> None:
     with following(site) as stream:
         first = until(stream, 0)
@@ -118,11 +140,11 @@ def test_one_look_serves_all_streams_and_there_are_few(site: Site) -> None:
 def test_nobody_looks_while_nobody_follows(site: Site) -> None:
     with following(site) as stream:
         until(stream, 0)
-        assert site.tasks()
-    eventually(site.tasks, ANSWER_SECONDS, "nobody looks any more", operator.not_)
+        assert tasks(site)
+    eventually(partial(tasks, site), ANSWER_SECONDS, "nobody looks any more", operator.not_)
     found = looks(site)
     site.submit()
-    assert (site.tasks(), found) == ([], [])
+    assert (tasks(site), found) == ([], [])
     with following(site) as stream:
         assert stream.next() is not None
         assert found
