@@ -6,7 +6,7 @@ import { h } from "./dom.js";
 const TYPES = "image/jpeg,image/png,image/webp,image/gif";
 const MOST_FILES = 10_000; // of one drop
 const { dataset } = document.documentElement;
-let input; // kept, as a browser may forget an input that is in no document before its files are chosen
+let input; // kept: a browser may forget an input that is in no document before its files are chosen
 
 /** Calls `found(files, others)` for each lot; `others` counts the files of folders that are no pictures. */
 export function collect(found, failed) {

@@ -34,7 +34,7 @@ export function arrange(parent, wanted) {
   }
 }
 
-/** Copies text. Throws an error that says what to do where the browser forbids it, as it does over plain HTTP. */
+/** Copies text. Throws an error that says what to do where browsers forbid it, as over plain HTTP. */
 export async function copy(text) {
   try {
     await navigator.clipboard.writeText(text);

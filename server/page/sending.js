@@ -85,7 +85,7 @@ async function upload(picture) {
       body: file,
       headers: {
         "Content-Type": "application/octet-stream",
-        // While others of this page wait, to wait for this one too would hold up the next upload.
+        // While others wait, to wait for this one too would hold up the next upload.
         Prefer: outstanding.size ? "respond-async" : "wait=1",
       },
       signal: own.signal,
