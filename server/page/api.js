@@ -24,7 +24,7 @@ export function onKey(heard) {
   listeners.push(heard);
 }
 
-/** Waits about so many milliseconds: not all pages ask again at once. */
+/** Waits about so many milliseconds, so that not all pages ask at once. */
 export function rest(milliseconds) {
   return new Promise((resolve) => setTimeout(resolve, milliseconds * (0.75 + Math.random() / 2)));
 }
@@ -36,7 +36,7 @@ export class Problem extends Error {
     Object.assign(this, { code, detail, status, retryAfter, body });
   }
 
-  /** Whether this says nothing of the request, but that the server, or the way to it, is away. */
+  /** Whether this says only that the server, or the way to it, is away. */
   get away() {
     return this.code === "unreachable" || (this.status >= 502 && !this.body.code);
   }

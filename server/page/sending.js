@@ -1,8 +1,8 @@
 // Sends pictures, a few at once, and follows what becomes of them until each has its end.
 //
-// A picture is a plain object. Its `state` is "here" (waits in this page; with `problem` and `retryAt` if it was refused
-// for now), "sending", one of LIVE (then `queue` says where it stands), "removed" (before it was sent), or one of ENDED
-// (with `prediction`, the answer, and `problem`).
+// A picture is a plain object. Its `state` is "here" (in this page; with `problem` and `retryAt` if it was refused for
+// now), "sending", one of LIVE (`queue` says where it stands), "removed" (before it was sent), or one of ENDED (with
+// `prediction`, the answer, and `problem`).
 
 import { ask, Problem } from "./api.js";
 import { follow } from "./events.js";
