@@ -52,13 +52,13 @@ function modelText({ reference, name, variant, runtime, instead_of, canary }) {
 }
 
 export class TierPanel {
-  due = 0; // when its activity is to be asked for, by Date.now()
-  allowed = null; // whether the caller may ask for it, once that is known
+  due = 0; // when to ask for its activity, by Date.now()
+  allowed = null; // whether the caller may; null until that is known
 
   constructor(name, onOpen) {
     Object.assign(this, { name, figures: new Figures(), chart: new HourChart(name), workers: new Workers(), activity: new Activity() });
     [this.state, this.model, this.notes, this.quota] = [h("span.tag"), h("p.model.muted.small"), h("ul"), h("ul.quota")];
-    this.closed = h("p.row", { hidden: true }, "What this tier did lately is shown to those who may use it, so it takes a key that opens this tier.",
+    this.closed = h("p.row", { hidden: true }, "What this tier did lately is shown to those who may use it: it takes a key.",
       h("button", { type: "button", onclick: askKey }, "Enter a key"));
     this.more = h("details", { ontoggle: () => this.isOpen && onOpen(this) },
       h("summary", {}, "Workers, latest predictions and Jobs"), this.closed, this.activity.element);
