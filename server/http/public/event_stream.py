@@ -57,7 +57,10 @@ class EventStream(PublicHandler):
         self.set_header("Content-Type", "text/event-stream")
         self.set_header("X-Accel-Buffering", "no")  # nginx would gather the events
         # Nobody has told of a client that hung up while its request was being read.
-        if self._gone or self._iostream.closed() or self.request.method == "HEAD":
+        if self._gone or self._iostream.closed():
+            return False
+        if self.request.method == "HEAD":
+            self.flush()  # a stream has no length and no digest, which Tornado would set at the end
             return False
         self.services.streams.enter(self, network_of(self.address))
         self._begun, self._auto_finish = True, False

@@ -129,6 +129,7 @@ def test_the_request_is_counted_when_the_stream_opens(ticking: TickingSite) -> N
 def test_a_head_has_no_stream(ticking: TickingSite) -> None:
     answer = ticking.site.ask("HEAD", PATH)
     assert (answer.status, answer.headers["Content-Type"], answer.body) == (200, "text/event-stream", b"")
+    assert not {"Content-Length", "Etag", "Transfer-Encoding"} & answer.headers.keys()
     assert ticking.streams() == 0
 
 
