@@ -40,6 +40,11 @@ class Outcome:
         return median(self.took)
 
     @property
+    def p95(self) -> float:
+        """The 95th percentile of the seconds that a 2xx took."""
+        return quantiles(self.took, n=20)[18]
+
+    @property
     def p99(self) -> float:
         """The 99th percentile of the seconds that a 2xx took."""
         return quantiles(self.took, n=100)[98]
