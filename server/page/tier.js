@@ -3,7 +3,7 @@
 import { Activity } from "./activity.js";
 import { HourChart } from "./chart.js";
 import { h, setText, show } from "./dom.js";
-import { bytes, count, duration, figure } from "./format.js";
+import { bytes, count, figure } from "./format.js";
 import { age, fill, mark, secondsSince, wait } from "./live.js";
 import { askKey } from "./shell.js";
 import { Workers } from "./workers.js";
@@ -40,7 +40,8 @@ function note({ label }) {
       mark(this.element, "data-tone", told.tone);
       setText(text, told.text);
       const seconds = Math.ceil(-secondsSince(told.retryAt));
-      setText(left, told.retryAt ? `next try ${seconds > 0 ? `in ${duration(seconds)}` : "now"}` : "");
+      const when = seconds > 0 ? `in ${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")}` : "now";
+      setText(left, told.retryAt ? `next try ${when}` : "");
     },
   };
 }
