@@ -7,11 +7,11 @@ import { age, secondsSince, wait } from "./live.js";
 import { Table } from "./table.js";
 import { stateOf } from "./workers.js";
 
-const num = (text) => ({ text, kind: "num" });
+const num = (text) => ({ text, kind: "figures" });
 const number = (value) => num(value == null ? "" : count(value));
 const took = (value) => num(value == null ? "" : milliseconds(value));
 const ago = (time) => num(secondsSince(time) < 1 ? "now" : `${age(time)} ago`);
-const code = (text) => ({ text, kind: "code" });
+const code = (text) => ({ text, kind: "mono" });
 const prose = (text) => ({ text, kind: "prose" });
 
 export class Activity {
@@ -33,7 +33,7 @@ export class Activity {
     this.jobs = new Table("Latest Jobs", ["State", "Started", "Ran", "Job", "Log", "Why", "Model"], ({ name, state, opened_at, ended_at, logs, ...job }) => [
       { text: state, state }, ago(opened_at),
       num(duration(Math.round(secondsSince(opened_at) - (ended_at ? secondsSince(ended_at) : 0)))),
-      code(name), { text: logs, kind: "code log", extra: logs && (() => copyButton(logs, name)) }, prose(job.reason), model(job.model),
+      code(name), { text: logs, kind: "mono log", extra: logs && (() => copyButton(logs, name)) }, prose(job.reason), model(job.model),
     ], "name");
     this.minutes = new Table("Minutes", ["Minute", "Accepted", "Succeeded", "Failed", "Median wait", "95 % within"], (one) => [
       { text: minuteOf(one) }, number(one.accepted), number(one.succeeded), number(one.failed), num(wait(one.wait_p50)), num(wait(one.wait_p95)),
