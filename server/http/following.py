@@ -23,7 +23,8 @@ log = logging.getLogger(__name__)
 LOOK_SECONDS = 1.0  # after which all are looked at although no news has come
 REST_SECONDS = 0.2  # between two times that all are looked at
 MOVED_REST_SECONDS = 0.05  # between two looks at those that have moved
-SHARE = 4  # a rest is so many times as long as the look before it, so that looks take a fifth of the readers' time
+# A rest is so many times as long as the look before it and the telling of it, so that both take a fifth of all time.
+SHARE = 4
 PAGE = 100
 NUDGED_AT_ONCE = 50  # streams, before others on the event loop have their turn
 DIGEST_BYTES = 8
@@ -157,6 +158,8 @@ class Following:
                 try:
                     page, least = self._page(began)
                     await self._see(page)
+                    while self._to_nudge:  # noqa: ASYNC110 (one turn of the loop after another)
+                        await asyncio.sleep(0)
                     rest = max(least, SHARE * (self._now() - began))
                 except QueueError as error:
                     log.warning("not looking at predictions that are followed: %s", error)

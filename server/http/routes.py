@@ -28,6 +28,7 @@ from server.http.public.activity import ActivityHandler
 from server.http.public.base import NotFoundHandler
 from server.http.public.classify import ClassifyHandler
 from server.http.public.docs import DocsHandler, InterfaceHandler
+from server.http.public.event_stream import written
 from server.http.public.events import PredictionEventsHandler, PredictionsEventsHandler
 from server.http.public.health import HealthHandler, ReadyHandler
 from server.http.public.listing import PredictionsHandler
@@ -37,7 +38,7 @@ from server.http.public.page import DocumentHandler, PageFileHandler
 from server.http.public.predictions import PredictionHandler
 from server.http.public.states import States
 from server.http.public.tiers import ConfigHandler, TierHandler, TiersHandler
-from server.http.public.tiers_events import TiersEventsHandler
+from server.http.public.tiers_events import TIERS, TiersEventsHandler
 from server.http.public.told import event_told
 from server.http.services import Services
 from server.metrics import OTHER
@@ -96,7 +97,7 @@ def public_server(services: Services) -> Listener:
     """What clients reach, once it has sockets."""
     states = States(services)
     services.following.look, services.following.ended = states.look, states.ended
-    services.showing.look = partial(event_told, services)
+    services.showing.look, services.showing.write = partial(event_told, services), partial(written, TIERS)
     return _server(services, PUBLIC, shares().public, shared=True, crowded=services.wakeups.hurry)
 
 

@@ -23,7 +23,8 @@ LOOK_SECONDS = 1.0  # after which it looks although no news has come
 REST_SECONDS = 0.25  # between two looks
 # The figures of the queue may be a moment old, and so older than the news.
 SETTLE_SECONDS = 0.12
-SHARE = 4  # a rest is so many times as long as the look before it, so that looks take a fifth of the readers' time
+# A rest is so many times as long as the look before it and the telling of it, so that both take a fifth of all time.
+SHARE = 4
 NUDGED_AT_ONCE = 50  # streams, before others on the event loop have their turn
 DIGEST_BYTES = 8
 
@@ -36,12 +37,16 @@ class Reader(Protocol):
 
 
 class Showing:
-    """Lives on the event loop. ``look`` says how the tiers are; whoever makes the handlers sets it.
+    """Lives on the event loop.
 
-    ``text`` is that as JSON in one line, and ``digest`` the same for the same text at every server.
+    ``look`` says how the tiers are, and ``write`` makes an event of JSON in one line and of an id. Whoever makes the
+    handlers sets both.
+
+    ``event`` is that as it is sent, the same bytes for all, and ``digest`` the same for the same tiers at every server.
     """
 
     look: Callable[[], Awaitable[Any]]
+    write: Callable[[str, str], bytes]
 
     def __init__(self) -> None:
         self._readers: dict[Reader, None] = {}  # a set in order
@@ -50,7 +55,7 @@ class Showing:
         self._start_anew()
 
     def _start_anew(self) -> None:
-        self.text = self.digest = ""
+        self.event, self._text, self.digest = b"", "", ""
         self._began_at, self._rest = -math.inf, REST_SECONDS
         self._news_at: tuple[float, float] | None = None  # the first and the last that no look has shown for sure
 
@@ -119,17 +124,16 @@ class Showing:
             last = self._news_at[1]
             self._news_at = None if began_at - last >= SETTLE_SECONDS else (last, last)
         text = json.dumps(await self.look(), separators=(",", ":"))
-        self._rest = max(REST_SECONDS, SHARE * (self._now() - began_at))
-        if text != self.text:
-            self.text = text
+        if text != self._text:
+            self._text = text
             self.digest = hashlib.blake2b(text.encode(), digest_size=DIGEST_BYTES).hexdigest()
-            self._nudge(list(self._readers))
-
-    def _nudge(self, left: list[Reader]) -> None:
-        for reader in left[:NUDGED_AT_ONCE]:
-            reader.nudge()
-        if len(left) > NUDGED_AT_ONCE:
-            asyncio.get_running_loop().call_soon(self._nudge, left[NUDGED_AT_ONCE:])
+            self.event = self.write(text, self.digest)
+            for number, reader in enumerate(list(self._readers), 1):
+                reader.nudge()
+                if number % NUDGED_AT_ONCE == 0:
+                    await asyncio.sleep(0)
+        # Thousands of readers take longer than the look.
+        self._rest = max(REST_SECONDS, SHARE * (self._now() - began_at))
 
     @staticmethod
     def _now() -> float:

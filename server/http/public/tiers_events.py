@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from server.http.public.event_stream import EventStream, written
+from server.http.public.event_stream import EventStream
+
+TIERS = "tiers"  # the name of its events
 
 
 class TiersEventsHandler(EventStream):
@@ -25,7 +27,7 @@ class TiersEventsHandler(EventStream):
         if showing.digest == self._told:
             return b""
         self._told = showing.digest
-        return written("tiers", showing.text, showing.digest)
+        return showing.event
 
     def left(self) -> None:
         """As the base says."""
