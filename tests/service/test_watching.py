@@ -5,6 +5,7 @@ A figure could be that of one server, or be counted by both.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from tests.events import Event, opened
@@ -42,7 +43,7 @@ def test_what_happens_at_two_servers_is_told_by_each(pair: list[Service]) -> Non
 
     for server in pair:
         whole = {"accepted": SUCCEEDED, "succeeded": SUCCEEDED, "failed": 0}
-        eventually(lambda of=server: hour(of), 20, "all are counted once", whole.__eq__)
+        eventually(partial(hour, server), 20, "all are counted once", whole.__eq__)
         lately = server.get("/v1/tiers/free/activity").json
         assert [one["status"] for one in lately["predictions"]] == SUCCEEDED * ["succeeded"]
         assert [job["state"] for job in lately["jobs"]] == ["running"]
