@@ -1,7 +1,7 @@
 // Says in words for people what happened to a picture. The server's own text says the rest.
 
 const TITLES = {
-  day_limit: "Your pictures for today are used up",
+  day_limit: "No more pictures today",
   deadline_passed: "It waited too long",
   disk_full: "The server takes no new pictures",
   image_broken: "The picture is damaged",
