@@ -71,7 +71,7 @@ export function card(picture, act) {
     write = () => writeLine(line, why);
     body.replaceChildren(...(state === "done" ? [labels(results[0].labels)] : [line, why]));
     if (state === "queued" || state === "starting") beginPlace(why);
-    cost.replaceChildren(...(metrics && state !== "canceled" ? costs(metrics) : []));
+    cost.replaceChildren(...(state === "done" || (metrics && state === "failed") ? costs(metrics) : []));
   }
 
   function writeLine(line, why) {
