@@ -16,7 +16,7 @@ EXTENDED_FILENAME = re.compile(r";\s*filename\*\s*=\s*[^;\s]", re.IGNORECASE)
 
 
 class FormReader:
-    """The parts with a file name are pictures; ``top_k`` may be another part."""
+    """The parts that have a file name, or say that they are pictures, are pictures; ``top_k`` may be another part."""
 
     def __init__(self, content_type: str, gathering: Gathering) -> None:
         """Read a form with the boundary that its type names. Raises ``Problem`` with 400."""
@@ -51,7 +51,7 @@ class FormReader:
         except MultipartError as error:
             raise _bad(str(error)) from error
         if not self._names:
-            detail = "no part of the body is a file: send pictures with a filename"
+            detail = "no part of the body is a file: send pictures with a filename, or with a Content-Type of image/..."
             raise Problem(HTTPStatus.BAD_REQUEST, "no_image", detail)
         given = top_k if self._top_k is None else self._top_k.decode(errors="replace")
         # As most frameworks group them: by field in the order of the fields' first pictures.
@@ -64,7 +64,7 @@ class FormReader:
             raise _bad("a part has no name")
         if any("\n" in value for _, value in part.headerlist):  # the parser finds it only at the end of what it has
             raise _bad("a header of a part contains a line feed")
-        if part.filename or EXTENDED_FILENAME.search(part.header("Content-Disposition", "")):
+        if _is_picture(part):
             self._field = None
             self._names.append(part.name)
             self._gathering.begin()
@@ -84,6 +84,13 @@ class FormReader:
             self._gathering.count(len(data))
             self._top_k += data
         return None
+
+
+def _is_picture(part: MultipartSegment) -> bool:
+    if part.filename or EXTENDED_FILENAME.search(part.header("Content-Disposition", "")):
+        return True
+    # RFC 7578 lets a file have no name.
+    return str(part.header("Content-Type", "")).strip().lower().startswith("image/")
 
 
 def _bad(why: str) -> Problem:

@@ -57,7 +57,7 @@ class TextReader:
         if not numbers or len(numbers) < len(given):
             detail = '"inputs" must be a picture in base64 or a data URL, or a list of them'
             raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "bad_inputs", detail, pointer="/inputs")
-        parameters = asked.get("parameters") or {}
+        parameters = {} if asked.get("parameters") is None else asked["parameters"]
         if not isinstance(parameters, dict) or parameters.keys() - {"top_k"}:
             detail = '"parameters" must be an object; the only parameter is "top_k"'
             raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "bad_parameters", detail, pointer="/parameters")

@@ -12,6 +12,8 @@ from server.http.public.representation import describe
 from server.problems import Problem
 from server.queue import Prediction, asked, has_tag
 
+_NUMBER = re.compile(r"-?[0-9]{1,20}(\.[0-9]{1,20})?([eE][-+]?[0-9]{1,3})?")
+
 
 class PredictionHandler(PublicHandler):
     """One prediction. For all but its owner there is none."""
@@ -43,8 +45,8 @@ class PredictionHandler(PublicHandler):
 
     def _seconds(self) -> float:
         given = self.get_query_argument("wait", "0")
-        # A pattern, as float() also takes "nan" and "1_0".
-        if not re.fullmatch(r"[0-9]{1,4}(\.[0-9]{1,3})?", given) or float(given) > LONGEST_WAIT:
+        # A pattern, as float() also takes "nan" and "1_0". It is that of a number in JSON.
+        if not (_NUMBER.fullmatch(given) and 0 <= float(given) <= LONGEST_WAIT):
             detail = f"wait is {given[:20]!r}; it must be a number of seconds from 0 to {LONGEST_WAIT:g}"
             raise Problem(HTTPStatus.BAD_REQUEST, "bad_wait", detail, limit_seconds=LONGEST_WAIT)
         return float(given)

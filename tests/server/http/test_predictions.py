@@ -227,7 +227,7 @@ def test_what_belongs_to_an_owner_is_not_there_for_others(site: Site, method: st
 
 
 @pytest.mark.parametrize(
-    "given", ["soon", "-1", "61", "1e1", "", "%00", "%ff", "%D9%A3", "1_0", "1,2", "%", "0&wait=soon", "9" * 5000]
+    "given", ["soon", "-1", "61", "", "%00", "%ff", "%D9%A3", "1_0", "1,2", "%", "0&wait=soon", "9" * 5000]
 )
 def test_a_wait_that_is_no_wait(shared: Site, given: str) -> None:
     answer = shared.get(f"/v1/predictions/{new_id(shared.clock)}?wait={given}")

@@ -35,6 +35,7 @@ IMAGE_BYTES = 10 * 1024 * 1024
         (b'{"inputs": "***"}', "application/json", 422, "bad_base64"),
         (b'{"inputs": "data:image/png;base64,A"}', "application/json", 422, "bad_base64"),
         (b'{"inputs": "AAAA", "parameters": {"size": 1}}', "application/json", 422, "bad_parameters"),
+        (b'{"inputs": "AAAA", "parameters": false}', "application/json", 422, "bad_parameters"),
         (b'{"inputs": "AAAA", "parameters": {"top_k": 0}}', "application/json", 422, "bad_top_k"),
         (b'{"inputs": "AAAA", "parameters": {"top_k": true}}', "application/json", 422, "bad_top_k"),
         (b'{"inputs": "AAAA"}', "application/json", 415, "unsupported_media_type"),

@@ -35,8 +35,8 @@ lists = st.lists(pictures, min_size=1, max_size=4)
 cuts = st.lists(st.integers(0, 4000), max_size=12) | st.just(list(range(4000)))
 
 
-def part(name: str, disposition: str, value: bytes) -> bytes:
-    head = f'--XX\r\nContent-Disposition: form-data; name="{name}"{disposition}\r\nContent-Type: image/png\r\n\r\n'
+def part(name: str, disposition: str, value: bytes, kind: str = "text/plain") -> bytes:
+    head = f'--XX\r\nContent-Disposition: form-data; name="{name}"{disposition}\r\nContent-Type: {kind}\r\n\r\n'
     return head.encode() + value + b"\r\n"
 
 
@@ -212,6 +212,11 @@ def test_a_part_with_a_file_name_is_a_picture(disposition: str, is_picture: bool
         assert found(read(body, [], FORM)) == ([MAGIC[0]], 5)
     else:
         assert code(body, FORM) == "no_image"
+
+
+def test_a_part_that_says_it_is_a_picture_needs_no_file_name() -> None:
+    body = part("a", "", MAGIC[0], "Image/PNG") + part("b", "", b"x") + b"--XX--"
+    assert found(read(body, [], FORM)) == ([MAGIC[0]], 5)
 
 
 def test_the_rest_of_json_is_counted_too() -> None:
