@@ -15,7 +15,6 @@ from server.openapi.document import document, operations
 from tests.running import Answer
 
 JSON = ("application/json", "application/problem+json")
-NO_OPERATION = {"OPTIONS"}  # of every route alike
 FORMATS = FormatChecker(formats=())
 
 Json = dict[str, Any]
@@ -34,17 +33,20 @@ class Interface:
         self.operations = operations(whole)
         self._validators: dict[int, Draft202012Validator] = {}
 
-    def route(self, target: str) -> str:
+    def route(self, target: str) -> str | None:
         """The path of the document that a request's target belongs to; literal ones go before those with values."""
         path = target.partition("?")[0]
         fitting: list[str] = [one for one in self.whole["paths"] if re.fullmatch(re.sub(r"{\w+}", "[^/]+", one), path)]
-        assert fitting, f"{target} is no path of the document"
-        return min(fitting, key=lambda one: one.count("{"))
+        return min(fitting, key=lambda one: one.count("{"), default=None)
+
+    def operation(self, method: str, target: str) -> Json | None:
+        """The operation that a request asks for; with ``HEAD`` that of ``GET``."""
+        return self.operations.get((self.route(target) or "", "get" if method == "HEAD" else method.lower()))
 
     def check(self, answer: Answer, method: str, target: str) -> None:
         """Status, headers, type and body are those of the operation. Of streams it reads no events."""
-        operation = self.operations[self.route(target), "get" if method == "HEAD" else method.lower()]
-        what = f"{method} {target} {answer.status}"
+        operation, what = self.operation(method, target), f"{method} {target} {answer.status}"
+        assert operation is not None, f"{what} is no operation"
         assert str(answer.status) in operation["responses"], f"{what} is not described"
         described = self.resolved(operation["responses"][str(answer.status)])
         headers = {name.lower(): value for name, value in answer.headers.items()}
@@ -65,9 +67,11 @@ class Interface:
 
     def check_event(self, name: str, data: Any, target: str) -> None:
         """The event is one of those that the operation describes, and so is its data."""
-        events = self.operations[self.route(target), "get"]["x-events"]
-        assert name in events, f"{target} describes no event {name}"
-        self._validate(data, events[name], f"{name} of {target}")
+        content = self.resolved((self.operation("GET", target) or {"responses": {"200": {}}})["responses"]["200"])
+        kinds = content.get("content", {}).get("text/event-stream", {}).get("schema", {}).get("oneOf", [])
+        found = [kind["properties"] for kind in kinds if name in kind["properties"]["event"]["enum"]]
+        assert found, f"{target} describes no event {name}"
+        self._validate(data, found[0]["data"]["contentSchema"], f"{name} of {target}")
 
     def check_examples(self) -> int:
         """Every example of the document is as its schema says. Returns how many there are."""

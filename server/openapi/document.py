@@ -6,6 +6,7 @@ is added here: the answer of each status with its codes, an example of each answ
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
@@ -36,6 +37,8 @@ def document(version: str, tiers: Sequence[str]) -> Json:
         for status, known in sorted(_by_status(codes, problems).items()):
             answer = _problem_answer(status, known, problems, is_open=bool(set(groups["worker"]) & set(known)))
             operation["responses"][str(int(status))] = _merged(operation["responses"].get(str(int(status))), answer)
+        if "x-events" in operation:
+            operation["responses"]["200"]["content"]["text/event-stream"] = {"schema": _event(operation["x-events"])}
     for answer in _answers(whole):
         answer.setdefault("headers", {})["X-Request-Id"] = _ref("headers", "X-Request-Id")
         for content in answer.get("content", {}).values():
@@ -43,6 +46,7 @@ def document(version: str, tiers: Sequence[str]) -> Json:
                 content["example"] = found
     for (path, method), operation in operations(whole).items():
         operation["x-codeSamples"] = samples(method, path, operation, whole)
+        operation.pop("x-events", None)
     return whole
 
 
@@ -100,6 +104,28 @@ def _problem_answer(status: HTTPStatus, codes: Sequence[str], problems: Mapping[
         "description": f"{status.phrase}\n\n{meanings}",
         "headers": headers,
         "content": {"application/problem+json": {"schema": schema, "example": example}},
+    }
+
+
+def _event(events: Mapping[str, Json]) -> Json:
+    """The schema of an event of a stream, in the words of OpenAPI 3.2, which has ``itemSchema`` for it."""
+    kinds: defaultdict[str, list[str]] = defaultdict(list)  # many ends have the same data
+    for name, data in events.items():
+        kinds[data["$ref"]].append(name)
+    return {
+        "description": "One event of the stream, as WHATWG's HTML Living Standard says. Its data is JSON in one line.",
+        "type": "object",
+        "required": ["event", "data"],
+        "properties": {"id": {"type": "string"}, "retry": {"type": "integer"}},
+        "oneOf": [
+            {
+                "properties": {
+                    "event": {"enum": names},
+                    "data": {"type": "string", "contentMediaType": "application/json", "contentSchema": {"$ref": data}},
+                }
+            }
+            for data, names in kinds.items()
+        ],
     }
 
 

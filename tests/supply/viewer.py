@@ -58,4 +58,4 @@ def digest(path: Path) -> str:
 
 
 if __name__ == "__main__":
-    click.echo(json.dumps(replace(*sys.argv[1:2] or ["latest"]), indent=2))
+    click.echo(json.dumps(replace(sys.argv[1] if len(sys.argv) > 1 else "latest"), indent=2))

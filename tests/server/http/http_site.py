@@ -9,7 +9,7 @@ import asyncio
 import operator
 import socket
 import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -36,6 +36,7 @@ from server.queue.store.transactions import Transaction
 from server.settings.live import Live
 from server.settings.sources import Files
 from tests.channel import Channel, Closed, Refused
+from tests.openapi import described
 from tests.running import MODEL, Answer, Client
 from tests.server.given import HandClock, submission
 from tests.server.leader.leader_world import Obedient
@@ -217,6 +218,16 @@ class Site(Client):
         self._thread = threading.Thread(target=self._loop.run_forever)
         self._thread.start()
         super().__init__(self.call(self._start))
+
+    def ask(
+        self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
+    ) -> Answer:
+        """As a client's. Whatever the public port answers to an operation is as its description says."""
+        answer = super().ask(method, path, body, headers)
+        interface = described(tuple(self.live.current.settings.tiers))
+        if interface.operation(method, path) is not None:
+            interface.check(answer, method, path)
+        return answer
 
     def call(self, work: Callable[[], T]) -> T:
         """Run ``work`` on the loop's thread and return what it returns."""
