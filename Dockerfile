@@ -45,10 +45,11 @@ COPY setup.py ./
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
     sh install.sh /pip/bin /opt/tierserve/bin/python '.[cluster,postgresql,objects]'
 # Removes 70 MB that nothing imports: the asynchronous Kubernetes client and its dependencies, SQLAlchemy's ORM and its
-# dialects for other databases, and the lexers of pygments.
+# dialects for other databases, most of its extensions, and the lexers of pygments.
 RUN cd /opt/tierserve/lib/python3*/site-packages && rm -r kubernetes/aio \
-        sqlalchemy/orm sqlalchemy/ext sqlalchemy/dialects/mssql sqlalchemy/dialects/mysql sqlalchemy/dialects/oracle \
+        sqlalchemy/orm sqlalchemy/dialects/mssql sqlalchemy/dialects/mysql sqlalchemy/dialects/oracle \
         pygments/lexers/[a-z]*.py \
+    && find sqlalchemy/ext -mindepth 1 -maxdepth 1 ! -name __init__.py ! -name compiler.py -exec rm -r {} + \
     && /pip/bin/uv pip uninstall -q --python /opt/tierserve/bin/python \
         aiohappyeyeballs aiohttp aiohttp-retry aiosignal frozenlist multidict propcache yarl \
     && find . -type d \( -name test -o -name tests -o -name testing \) -prune -exec rm -r {} + && find . -name '*.pyi' -delete \
