@@ -1,0 +1,31 @@
+"""What schemathesis cannot know from a schema: what a picture is, and what the settings of a tier allow."""
+
+from __future__ import annotations
+
+import base64
+import re
+from typing import Any
+
+import schemathesis
+from hypothesis import strategies as st
+from PIL import Image
+from schemathesis import Case, HookContext
+
+from tests.service.pictures import encode
+
+SMALL = Image.new("RGB", (8, 8), (200, 30, 30))
+PICTURES = st.sampled_from([encode(SMALL, form) for form in ("PNG", "JPEG", "GIF", "WEBP")])
+LONGEST_SECONDS = 3600.0  # ``waits.queueSeconds`` of both tiers
+UNITS = {"s": 1, "m": 60, "h": 3600}
+
+for kind in ("image/jpeg", "image/png", "image/webp", "image/gif", "application/octet-stream"):
+    schemathesis.openapi.media_type(kind, PICTURES)
+schemathesis.openapi.format("picture", PICTURES.map(lambda data: base64.b64encode(data).decode()))
+schemathesis.openapi.format("cursor", st.just(""))  # where a list begins
+
+
+@schemathesis.hook
+def filter_case(context: HookContext, case: Case[Any]) -> bool:
+    """Leave out requests that may take less than a second, or longer than the tier lets them: they are refused."""
+    found = re.fullmatch(r"([0-9.]+)([smh]?)", str(dict(case.headers or {}).get("Cancel-After", "")))
+    return found is None or 10 <= float(found[1]) * UNITS[found[2] or "s"] <= LONGEST_SECONDS
