@@ -6,10 +6,12 @@ import inspect
 import re
 import sys
 from collections import defaultdict
+from dataclasses import replace
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
@@ -20,7 +22,7 @@ from server.intake import gathering, wishes
 from server.openapi.document import METHODS, SOURCE
 from server.queue import Status
 from tests.openapi import described
-from tests.running import ROOT
+from tests.running import ROOT, Answer
 
 PUBLIC_FOLDER = ROOT / "server" / "http" / "public"
 SOURCED = yaml.safe_load(SOURCE.read_text())
@@ -141,3 +143,29 @@ def _codes(path: str) -> set[str]:
                 code = part.get("properties", {}).get("code", {})
                 found |= {*code.get("enum", []), *code.get("anyOf", [{}])[0].get("enum", [])}
     return found
+
+
+def test_what_is_not_described_is_found() -> None:
+    fine = Answer(200, {"Content-Type": "application/json", "X-Request-Id": "1"}, b'{"status": "ok"}')
+    described().check(fine, "GET", "/healthz")
+    for wrong in (
+        replace(fine, body=b'{"status": "ill"}'),
+        replace(fine, body=b'{"status": "ok", "more": 1}'),
+        replace(fine, body=b"{}"),
+        replace(fine, status=201),
+        replace(fine, headers={"Content-Type": "application/json"}),
+        replace(fine, headers={"Content-Type": "text/plain", "X-Request-Id": "1"}),
+    ):
+        with pytest.raises(AssertionError):
+            described().check(wrong, "GET", "/healthz")
+    described().check_event("drain", {"detail": "x"}, "/v1/tiers/events")
+    for name, data in (("drain", {}), ("drain", {"detail": "x", "more": 1}), ("queued", {"detail": "x"})):
+        with pytest.raises(AssertionError):
+            described().check_event(name, data, "/v1/tiers/events")
+
+
+def test_a_member_of_a_schema_that_is_put_together_is_found_too() -> None:
+    (prediction,) = described().whole["components"]["schemas"]["Prediction"]["examples"]
+    described().check_event("succeeded", prediction, "/v1/predictions/events")
+    with pytest.raises(AssertionError, match="more"):
+        described().check_event("succeeded", {**prediction, "more": 1}, "/v1/predictions/events")
