@@ -109,7 +109,8 @@ class Showing:
                     first.set_result(None)
         finally:
             self._task = None
-            first.cancel()
+            if not first.done():  # all have left before the first look
+                first.set_result(None)
 
     def _due_at(self) -> float:
         rested_at = self._began_at + self._rest

@@ -6,6 +6,7 @@ or end when the queue cannot be asked for a while.
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import operator
 import time
@@ -16,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from server.http.showing import REST_SECONDS
+from server.http.showing import REST_SECONDS, Showing
 from server.queue import ConnectionLost, TierView
 from tests.events import Event, Stream, opened
 from tests.openapi import described
@@ -184,3 +185,22 @@ def test_a_server_that_stops_says_so(site: Site) -> None:
         site.call(site.services.streams.drain)
         assert stream.until("drain")
         assert stream.next() is None
+
+
+class Silent:
+    """A reader to whom nothing is told."""
+
+    def nudge(self) -> None: ...
+
+
+def test_who_leaves_before_the_first_look_has_just_left() -> None:
+    async def leave() -> None:
+        showing, reader = Showing(), Silent()
+        following = asyncio.create_task(showing.follow(reader))
+        await asyncio.sleep(0)
+        showing.hear()  # the first look then waits until the figures have settled
+        await asyncio.sleep(0)
+        showing.leave(reader)
+        await following
+
+    asyncio.run(leave())
