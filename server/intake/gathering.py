@@ -91,6 +91,8 @@ def unsupported(what: str) -> Problem:
 def _number(given: Any) -> int:
     if given is None:
         return TOP_K_DEFAULT
+    if isinstance(given, float) and given.is_integer():  # JSON has one kind of numbers
+        given = int(given)
     # A pattern, as int() also takes "1_0" and digits of other scripts.
     number = int(given) if re.fullmatch("[0-9]{1,3}", str(given).strip()) else 0
     if not 1 <= number <= TOP_K_MOST:

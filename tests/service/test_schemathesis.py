@@ -12,7 +12,7 @@ import pytest
 from tests.access import Operator
 from tests.running import ROOT, service
 
-SEED, EXAMPLES = 20300131, 5
+SEED, EXAMPLES = 20300131, 10
 MOST_SECONDS = 240.0
 CONFIG = """
 hooks = "tests.service.schemathesis_hooks"

@@ -38,6 +38,8 @@ IMAGE_BYTES = 10 * 1024 * 1024
         (b'{"inputs": "AAAA", "parameters": false}', "application/json", 422, "bad_parameters"),
         (b'{"inputs": "AAAA", "parameters": {"top_k": 0}}', "application/json", 422, "bad_top_k"),
         (b'{"inputs": "AAAA", "parameters": {"top_k": true}}', "application/json", 422, "bad_top_k"),
+        (b'{"inputs": "AAAA", "parameters": {"top_k": 1.5}}', "application/json", 422, "bad_top_k"),
+        (b'{"inputs": "AAAA", "parameters": {"top_k": 1e300}}', "application/json", 422, "bad_top_k"),
         (b'{"inputs": "AAAA"}', "application/json", 415, "unsupported_media_type"),
         (b"no boundary", "multipart/form-data", 400, "bad_multipart"),
         (b"--XX\r\n", "multipart/form-data; boundary=XX", 400, "bad_multipart"),

@@ -219,6 +219,11 @@ def test_a_part_that_says_it_is_a_picture_needs_no_file_name() -> None:
     assert found(read(body, [], FORM)) == ([MAGIC[0]], 5)
 
 
+def test_a_whole_number_of_json_may_have_a_point() -> None:
+    body = {"inputs": base64.b64encode(MAGIC[0]).decode(), "parameters": {"top_k": 7.0}}
+    assert found(read(json.dumps(body).encode(), [], "application/json")) == ([MAGIC[0]], 7)
+
+
 def test_the_rest_of_json_is_counted_too() -> None:
     body = b'{"note":"' + 20_000 * b"x" + b'"}'
     assert code(body, "application/json", most=10_000) == "too_many_bytes"
