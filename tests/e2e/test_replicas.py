@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 import time
 from collections.abc import Collection, Iterator
 from contextlib import nullcontext
@@ -11,12 +10,13 @@ import pytest
 
 from tests.cluster.cluster import Cluster
 from tests.e2e.clients import Clients, asking, at_work
-from tests.e2e.deployment import NAMESPACE, RELEASE, SERVERS, TIERS, Deployment, deploy
+from tests.e2e.deployment import NAMESPACE, RELEASE, TIERS, Deployment, deploy
 from tests.e2e.figures import tell
 from tests.e2e.internal import Internal
 from tests.e2e.kept import Crowd
 from tests.e2e.pictures import CAT
 from tests.e2e.processes import cut_off, send, stilled
+from tests.e2e.servers import GRACE_SECONDS, SETS, alone, names, servers
 from tests.e2e.stores import Stores, stores
 from tests.e2e.things import Thing
 from tests.running import Answer
@@ -26,17 +26,7 @@ from tests.waiting import eventually
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
 PREMIUM = "tierserve-premium"
-# Two workers of free and one of premium, all of which fit on one node: there is always room for another server.
-SETS = (
-    "tiers.free.job.cpu=450m",
-    "tiers.free.quota.cpu=900m",
-    "tiers.free.waits.idleSeconds=60",
-    "tiers.premium.job.cpu=600m",
-    "tiers.premium.quota.cpu=600m",
-    "tiers.premium.waits.idleSeconds=60",
-)
 TAKEN_OVER_SECONDS = 15.0
-GRACE_SECONDS = 90.0  # a server that is deleted has 80 s to end; for the first 10 s of them it may still lead
 TOKEN_FILE = "/var/run/secrets/tierserve/token"
 AWAY_SECONDS = 3.0
 UNREADY_SECONDS = 10.0  # after so long without PostgreSQL a server counts as unready, and then nothing answers at all
@@ -65,32 +55,6 @@ def deployment(release: Deployment, shared: Stores) -> Deployment:
         release.upgrade(*wanted)
         alone(release, servers(release))
     return release
-
-
-def servers(deployment: Deployment, count: int = 2, without: str = "") -> dict[str, Thing]:
-    """Wait until ``count`` servers are ready, none of them in the container ``without``; return the pods by address."""
-
-    def whole(pods: list[Thing]) -> bool:
-        states = [state for pod in pods for state in pod["status"].get("containerStatuses", ())]
-        well = [state["containerID"] for state in states if state["ready"]]
-        return len(well) == len(pods) == count and without not in well
-
-    pods = eventually(deployment.server_pods, 90, f"{count} servers are ready", whole)
-    return {pod["status"]["podIP"]: pod for pod in pods}
-
-
-def names(pods: dict[str, Thing]) -> set[str]:
-    return {pod["metadata"]["name"] for pod in pods.values()}
-
-
-def alone(deployment: Deployment, pods: dict[str, Thing]) -> None:
-    """Return when these are the only pods of servers, so that all others have sent their last answers."""
-
-    def others() -> list[Thing]:
-        found = deployment.items("pods", NAMESPACE, SERVERS)
-        return [pod for pod in found if pod["metadata"]["name"] not in names(pods)]
-
-    eventually(others, GRACE_SECONDS, "the other servers are gone", operator.not_)
 
 
 def leader(shared: Stores, pods: Collection[str]) -> str:

@@ -72,16 +72,18 @@ def follow(
     headers: Mapping[str, str],
     last_id: str,
     seconds: float,
+    quiet: float = 0.0,
     tell: Callable[[Event], object] = lambda event: None,
 ) -> Followed:
-    """Follow predictions for so long, or until the stream ends. A read may take as long once more.
+    """Follow predictions for so long, or until the stream ends.
 
-    ``tell`` is called with each event when it comes.
+    The stream is left, too, when nothing comes for ``quiet`` seconds, not even a comment; 0 is as long as all. ``tell``
+    is called with each event when it comes.
     """
     found, until = Followed(last_id=last_id), time.monotonic() + seconds
     seen = {"Last-Event-ID": last_id} if last_id else {}
     try:
-        with closing(http.client.HTTPConnection(*address, timeout=seconds)) as connection:
+        with closing(http.client.HTTPConnection(*address, timeout=quiet or seconds)) as connection:
             connection.request("GET", path_of(ids), headers={**headers, **seen})
             with connection.getresponse() as response:
                 _read(Stream(response), found, until, tell)
