@@ -6,6 +6,7 @@ is added here: the answer of each status with its codes, an example of each answ
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from http import HTTPStatus
@@ -38,12 +39,12 @@ def document(version: str, tiers: Sequence[str]) -> Json:
             answer = _problem_answer(status, known, problems, is_open=bool(set(groups["worker"]) & set(known)))
             operation["responses"][str(int(status))] = _merged(operation["responses"].get(str(int(status))), answer)
         if "x-events" in operation:
-            operation["responses"]["200"]["content"]["text/event-stream"] = {"schema": _event(operation["x-events"])}
+            operation["responses"]["200"]["content"]["text/event-stream"] = _stream(operation["x-events"], schemas)
     for answer in _answers(whole):
         answer.setdefault("headers", {})["X-Request-Id"] = _ref("headers", "X-Request-Id")
         for content in answer.get("content", {}).values():
-            if "example" not in content and (found := _example(content["schema"], schemas)) is not None:
-                content["example"] = found
+            if "example" not in content and "format" not in content["schema"]:
+                content["example"] = _example(content["schema"], schemas)
     for (path, method), operation in operations(whole).items():
         operation["x-codeSamples"] = samples(method, path, operation, whole)
         operation.pop("x-events", None)
@@ -107,26 +108,30 @@ def _problem_answer(status: HTTPStatus, codes: Sequence[str], problems: Mapping[
     }
 
 
-def _event(events: Mapping[str, Json]) -> Json:
-    """The schema of an event of a stream, in the words of OpenAPI 3.2, which has ``itemSchema`` for it."""
+def _stream(events: Mapping[str, Json], schemas: Mapping[str, Json]) -> Json:
+    """The content of a stream. Its schema is that of an event, which is ``itemSchema`` from OpenAPI 3.2 on."""
     kinds: defaultdict[str, list[str]] = defaultdict(list)  # many ends have the same data
     for name, data in events.items():
         kinds[data["$ref"]].append(name)
-    return {
+    first, data = next(iter(events.items()))
+    schema = {
         "description": "One event of the stream, as WHATWG's HTML Living Standard says. Its data is JSON in one line.",
         "type": "object",
         "required": ["event", "data"],
-        "properties": {"id": {"type": "string"}, "retry": {"type": "integer"}},
+        "properties": {**{name: {"type": "string"} for name in ("id", "event", "data")}, "retry": {"type": "integer"}},
         "oneOf": [
             {
+                "additionalProperties": True,
                 "properties": {
                     "event": {"enum": names},
-                    "data": {"type": "string", "contentMediaType": "application/json", "contentSchema": {"$ref": data}},
-                }
+                    "data": {"type": "string", "contentMediaType": "application/json", "contentSchema": {"$ref": ref}},
+                },
             }
-            for data, names in kinds.items()
+            for ref, names in kinds.items()
         ],
     }
+    text = json.dumps(_example(data, schemas), separators=(",", ":"))
+    return {"schema": schema, "example": {"id": "5f0c1b7e2a9d4c38", "event": first, "data": text}}
 
 
 def _merged(given: Json | None, problem: Json) -> Json:
@@ -147,8 +152,18 @@ def _answers(whole: Json) -> Iterator[Json]:
 
 
 def _example(schema: Json, schemas: Mapping[str, Json]) -> Any:
-    examples = schemas[schema["$ref"].rpartition("/")[2]].get("examples") if "$ref" in schema else None
-    return examples[0] if examples else None
+    """An example of what the schema describes, put together from those of its parts. Raises ``LookupError``."""
+    if "$ref" in schema:
+        schema = schemas[schema["$ref"].rpartition("/")[2]]
+    if "examples" in schema:
+        return schema["examples"][0]
+    if "allOf" in schema:
+        return {key: value for part in schema["allOf"] for key, value in _example(part, schemas).items()}
+    if "oneOf" in schema:
+        return _example(schema["oneOf"][0], schemas)
+    if "items" in schema:
+        return [_example(schema["items"], schemas)]
+    return {name: _example(schema["properties"][name], schemas) for name in schema["required"]}
 
 
 def _ref(kind: str, name: str) -> Json:

@@ -165,7 +165,19 @@ def test_what_is_not_described_is_found() -> None:
 
 
 def test_a_member_of_a_schema_that_is_put_together_is_found_too() -> None:
-    (prediction,) = described().whole["components"]["schemas"]["Prediction"]["examples"]
+    answer = described().operations["/v1/predictions/{id}", "get"]["responses"]["200"]
+    prediction = answer["content"]["application/json"]["example"]
     described().check_event("succeeded", prediction, "/v1/predictions/events")
     with pytest.raises(AssertionError, match="more"):
         described().check_event("succeeded", {**prediction, "more": 1}, "/v1/predictions/events")
+
+
+def test_every_answer_with_content_has_an_example_but_for_pictures() -> None:
+    without = [
+        (path, status, kind)
+        for (path, _), operation in described().operations.items()
+        for status, answer in operation["responses"].items()
+        for kind, content in described().resolved(answer).get("content", {}).items()
+        if "example" not in content and content["schema"].get("format") != "binary"
+    ]
+    assert without == []
