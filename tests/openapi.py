@@ -114,12 +114,13 @@ class Interface:
             parts = [self._strict(one, whole=False) for one in schema["allOf"]]
             opened = any(one.get("additionalProperties") is True for one in parts)
             return {"allOf": parts} if opened else {"allOf": parts, "unevaluatedProperties": False}
+        kinds = {"oneOf": [self._strict(one, whole="properties" not in schema) for one in schema.get("oneOf", [])]}
         strict = {
             key: {name: self._strict(one) for name, one in value.items()}
             if key == "properties"
             else value
             if key in ("examples", "enum", "required")
-            else self._strict(value)
+            else kinds.get(key) or self._strict(value)
             for key, value in schema.items()
         }
         if whole and "properties" in schema and "additionalProperties" not in schema:

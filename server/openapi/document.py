@@ -121,10 +121,14 @@ def _stream(events: Mapping[str, Json], schemas: Mapping[str, Json]) -> Json:
         "properties": {**{name: {"type": "string"} for name in ("id", "event", "data")}, "retry": {"type": "integer"}},
         "oneOf": [
             {
-                "additionalProperties": True,
                 "properties": {
                     "event": {"enum": names},
-                    "data": {"type": "string", "contentMediaType": "application/json", "contentSchema": {"$ref": ref}},
+                    "data": {
+                        "type": "string",
+                        "description": f"JSON, as the schema {ref.rpartition('/')[2]} says.",
+                        "contentMediaType": "application/json",
+                        "contentSchema": {"$ref": ref},
+                    },
                 },
             }
             for ref, names in kinds.items()

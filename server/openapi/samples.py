@@ -11,6 +11,7 @@ from urllib.parse import quote, urlencode
 ORIGIN = "http://localhost:8080"  # the page that shows the samples puts its own here
 SECONDS = 90  # more than a request may wait for a result
 KEY = "tsk_..."
+LINE = 100  # characters, after which a command goes on in another line
 PICTURE, PICTURE_TYPE = "cat.jpg", "image/jpeg"
 
 Json = dict[str, Any]
@@ -82,7 +83,8 @@ def _curl(asked: _Asked) -> str:
     words += [f"--header '{name}: {value}'" for name, value in asked.headers.items()]
     if asked.sends_picture:
         words.append(f"--data-binary @{PICTURE}")
-    return " \\\n  ".join([" ".join(words), f"'{asked.url}'"])
+    line = " ".join([*words, f"'{asked.url}'"])
+    return line if len(line) <= LINE else " \\\n  ".join([" ".join(words), f"'{asked.url}'"])
 
 
 def _python(asked: _Asked) -> str:
