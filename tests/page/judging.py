@@ -9,7 +9,7 @@ from tests.page.browser import Tab
 from tests.page.checker import Checker
 
 # By name: whether it is dark, and whether it is a phone.
-LOOKS = {"light": (False, False), "dark": (True, False), "phone": (False, True), "phone-dark": (True, True)}
+LOOKS = {"light": (False, False), "dark": (True, False), "phone": (False, True)}
 TOO_WIDE = """() => document.documentElement.scrollWidth > document.documentElement.clientWidth
     ? [...document.querySelectorAll('body *')]
         .filter(one => one.getBoundingClientRect().right > document.documentElement.clientWidth + 1)

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
-from tests.page.asking import CAT, PICTURES, Ask, ask, copies, tidied
+from tests.page.asking import CAT, PICTURES, Ask, ask, tidied
 from tests.page.browser import Tabs
 from tests.page.world import World, world
 
@@ -186,17 +186,6 @@ def test_a_picture_that_cannot_be_read_says_why(
     page.reaches(name, "failed")
     page.shows(name, *words)
     is_cat(page, "cat.jpg")  # one that fails holds up no other
-
-
-def test_many_pictures_wait_in_the_page_and_no_more_cards_are_made_than_can_be_read(
-    site: World, tabs: Tabs, tmp_path: Path
-) -> None:
-    page = ask(tabs, site.url, "crowd")
-    page.choose(*copies(tmp_path / "many", CAT, 230))
-    expect(page.page.get_by_text("200 in the queue, 30 waiting in this page")).to_be_visible(timeout=60_000)
-    expect(page.page.get_by_text("These are 100 of them")).to_be_visible()
-    expect(page.cards).to_have_count(100)
-    assert site.tier("crowd")["queued"] == 200
 
 
 def test_the_keyboard_is_enough(site: World, tabs: Tabs) -> None:

@@ -16,7 +16,7 @@ from tests.page.judging import judge
 from tests.page.world import World, world
 
 SLOW = 12_000  # bytes a second
-MANY = 200
+MANY = 230
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +115,11 @@ def canceled(site: World, tabs: Tabs, folder: Path) -> Iterator[Tab]:
 def many(site: World, tabs: Tabs, folder: Path) -> Iterator[Tab]:
     page = ask(tabs, site.url, "crowd")
     page.choose(*copies(folder / "some", CAT, MANY))
-    expect(page.page.get_by_text(f"{MANY} in the queue")).to_be_visible(timeout=60_000)
+    # No more are sent than may be outstanding, and no more cards are made than can be read.
+    expect(page.page.get_by_text("200 in the queue, 30 waiting in this page")).to_be_visible(timeout=60_000)
+    expect(page.page.get_by_text("These are 100 of them")).to_be_visible()
+    expect(page.cards).to_have_count(100)
+    assert site.tier("crowd")["queued"] == 200
     yield page.tab
 
 
