@@ -14,10 +14,8 @@ from tests.page.browser import Tabs
 from tests.page.checker import Checker
 from tests.page.judging import judge
 from tests.running import Service, service
-from tests.waiting import eventually
 
 AWAY = r"net::ERR_(CONNECTION_REFUSED|INCOMPLETE_CHUNKED_ENCODING|CONNECTION_RESET|EMPTY_RESPONSE)|status of 50[23]"
-SECONDS = 30.0
 
 
 @pytest.fixture
@@ -94,16 +92,3 @@ def test_watch_shows_how_it_was_until_the_server_is_back(
     server.post("free", CAT.read_bytes(), headers)
     expect(waiting).to_have_text("2")
     expect(tab.page).to_have_title("2 waiting · Watch · tierserve")
-
-
-def test_a_page_that_is_opened_while_the_server_is_overloaded_or_new_needs_no_reload(
-    server: Service, tabs: Tabs
-) -> None:
-    tab = tabs.open(f"http://127.0.0.1:{server.port}/")
-    tab.allow(AWAY)
-    server.kill()
-    expect(tab.page.get_by_role("alert")).to_be_visible()
-    server.start()
-    expect(tab.page.get_by_role("alert")).to_be_hidden()
-    eventually(lambda: server.get("/healthz").status, SECONDS, "the server answers", lambda status: status == 200)
-    expect(tab.page.locator("#tiers input")).to_have_count(2)
