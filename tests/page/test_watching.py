@@ -63,7 +63,7 @@ def settings_not_in_force(site: World, tabs: Tabs) -> Iterator[Tab]:
     page = watch(tabs, site.url)
     try:
         values.write_text("tiers: {free: {quota: {cpu: two}}}\n")
-        expect(page.page.locator("#alerts")).to_contain_text("not in force")
+        expect(page.page.locator("#alerts")).to_contain_text(re.compile("not in force.*quota.cpu"))
         yield page.tab
     finally:
         values.write_text(good)
