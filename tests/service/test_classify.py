@@ -96,7 +96,7 @@ def test_every_answer_has_an_id(running: Service) -> None:
 def test_config_lists_the_pods(running: Service, cat: bytes) -> None:
     running.post("free", cat)
     pods = running.get("/config").json["pods"]
-    assert {"node", "ip", "namespace", "name", "status"} == pods[0].keys()
+    assert {"node", "ip", "namespace", "name", "status", "job", "stage", "reason"} == pods[0].keys()
     assert ("tierserve-free", "Running") in {(pod["namespace"], pod["status"]) for pod in pods}
 
 

@@ -88,9 +88,14 @@ class Terminal:
 def on_terminal(*words: str) -> Iterator[Terminal]:
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, COLUMNS, 0, 0))
-    environment = {**os.environ, "TERM": "xterm"}
+    # Each would be believed rather than the terminal; readline, where something imports it, sets both.
+    environment = {name: value for name, value in os.environ.items() if name not in ("LINES", "COLUMNS")}
     process = subprocess.Popen(
-        [sys.executable, "-m", *words], stdout=subprocess.PIPE, stderr=slave, cwd=ROOT, env=environment
+        [sys.executable, "-m", *words],
+        stdout=subprocess.PIPE,
+        stderr=slave,
+        cwd=ROOT,
+        env=environment | {"TERM": "xterm"},
     )
     os.close(slave)
     terminal = Terminal(process, master)
