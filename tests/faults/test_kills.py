@@ -10,7 +10,7 @@ from server.points import Point
 from tests.faults.databases import SQLITE, Database
 from tests.faults.kills import kills
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(480)]
 
 LIVES = {SQLITE: 3, "postgresql": 2}
 
