@@ -41,8 +41,8 @@ images: .venv/.test $(BUILT) ## Build the container images of server and worker 
 test: .venv/.test $(BUILT) ## Set up, and run every test that needs no cluster, in JOBS=2 processes
 	@$(TESTED) OMP_NUM_THREADS=1 $(BIN)/pytest -m "not cluster and not faults" $(SPREAD) $(ARGS)
 
-test-faults: .venv/.test $(BUILT) ## Test under injected faults of servers, workers, disks and connections, for a few minutes
-	@$(TESTED) $(BIN)/pytest -m faults tests/faults $(ARGS)
+test-faults: .venv/.test $(BUILT) ## Test under injected faults of servers, workers, disks and connections, in JOBS=2 processes
+	@$(TESTED) $(BIN)/pytest -m faults tests/faults --numprocesses $(JOBS) --dist worksteal $(ARGS)
 
 soak: .venv/.test $(BUILT) ## Inject random faults for SECONDS=600, with SEED= DATABASE=sqlite|postgresql
 	@$(TESTED) $(BIN)/python -m tests.faults run --seconds $(SECONDS) --database $(DATABASE) \

@@ -125,13 +125,14 @@ class Live:
             return None
 
     def _begin(self, state: State) -> Future[Judged | None]:
-        """Judge the files on a thread of its own; the result is None when they changed while they were read."""
+        """Judge the files on a thread of its own; the result is None when they changed meanwhile."""
         future: Future[Judged | None] = Future()
 
         def judge() -> None:
             try:
-                sources = self._files.read()
-                future.set_result((sources, self._judge(sources)) if self._files.state() == state else None)
+                judged = (sources := self._files.read()), self._judge(sources)
+                # Looked at last: an editor empties a file before it writes it, and an empty one is valid.
+                future.set_result(judged if self._files.state() == state else None)
             except BaseException as error:  # noqa: BLE001 (whoever waits for the result gets it)
                 future.set_exception(error)
 

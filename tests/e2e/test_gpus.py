@@ -105,7 +105,9 @@ def taken_up(deployment: Deployment) -> None:
 def gpus(deployment: Deployment, hard: int) -> None:
     """Return when the server tells of this quota of GPUs."""
     what = f"the quota of GPUs is {hard}"
-    eventually(lambda: deployment.tier("free")["quota"]["gpus"]["hard"], 30, what, lambda found: found == hard)
+    eventually(
+        lambda: deployment.tier("free")["quota"].get("gpus"), 30, what, lambda found: found and found["hard"] == hard
+    )
 
 
 @pytest.mark.usefixtures("offered")

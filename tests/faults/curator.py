@@ -80,6 +80,7 @@ class Curator(Actor):
 
     Of each change the history has the models that may be served from its beginning (``wanted`` of the call), and those
     that may be served once it is in force (``wanted`` of the answer), besides those that were seen to be served.
+    ``canaries``: whether some of its changes begin or end a canary.
     """
 
     def __init__(
@@ -89,12 +90,16 @@ class Curator(Actor):
         history: History,
         made: Versions,
         patience: Callable[[], object],
+        *,
+        canaries: bool,
     ) -> None:
         super().__init__("curator")
         self._chance = random.Random(f"{seed} {self.name}")
         self._world, self._history, self._patience = world, history, patience
         self._made, self._settings = made, Settings(made.built)
         self._rest, self._changes = 0.0, 0
+        others = {self._tag: 4, self._canary: 3 if canaries else 0, self._push_again: 2, self._remove: 1}
+        self._others = others | {self._roll_back: 2}
 
     def step(self) -> None:
         """Look at what is served; when it is time, change it."""
@@ -124,12 +129,11 @@ class Curator(Actor):
 
     def _change(self) -> None:
         """Name another model, at the beginning and every other time; else do anything."""
-        others = (self._tag, self._canary, self._push_again, self._remove, self._roll_back)
         self._changes += 1
         if self._changes % 2:
             self._choose()
         else:
-            self._chance.choices(others, (4, 3, 2, 1, 2))[0]()
+            self._chance.choices(list(self._others), list(self._others.values()))[0]()
 
     def _choose(self) -> None:
         """Name another model in the values."""

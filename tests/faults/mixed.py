@@ -56,12 +56,13 @@ SETTLE_SECONDS = 120.0
 class Manner:
     """How a run goes: the least and the most seconds between two faults, and what clients do.
 
-    The servers break the promise that ``sabotage`` names, if any.
+    The servers break the promise that ``sabotage`` names, if any. ``canaries``: whether there are some now and then.
     """
 
     pause: tuple[float, float] = (0.2, 1.2)
     habits: Habits = HABITS
     sabotage: str = ""
+    canaries: bool = True
 
 
 @dataclass(slots=True)
@@ -127,7 +128,7 @@ def run(
         assert world.wait_up()
         clients = _clients(scene, seed, manner.habits)
         issuer = Issuer(seed, world.service.port, world.operator, history, lambda: world.up.wait(0.5))
-        curator = Curator(seed, world, history, made, lambda: world.up.wait(0.5))
+        curator = Curator(seed, world, history, made, lambda: world.up.wait(0.5), canaries=manner.canaries)
         curator.push_all()
         for actor in (keeper, sampler, issuer, curator, *clients):
             actor.start()

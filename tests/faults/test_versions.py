@@ -29,6 +29,8 @@ def test_versions_that_change_while_workers_and_servers_die(
 
 
 def test_a_server_that_gives_work_to_outdated_workers_is_found(models: Path, tmp_path: Path, seed: int) -> None:
-    figures = run(tmp_path, models, SECONDS, seed, Database(), ("liars",), manner=Manner(PAUSE, HABITS, "versions"))
+    # Such a server has nobody answer what is a canary's, and what never ends is the breach of another promise.
+    manner = Manner(PAUSE, HABITS, "versions", canaries=False)
+    figures = run(tmp_path, models, SECONDS, seed, Database(), ("liars",), manner=manner)
     print(figures.table())  # noqa: T201
     assert {one.rule for one in figures.violations} == {"answered_by_what_is_served"}

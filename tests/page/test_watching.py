@@ -164,8 +164,9 @@ def test_updates_move_nothing_and_do_not_take_the_focus(site: World, tabs: Tabs)
     page.page.keyboard.press("Enter")
     expect(page.table("free", "Latest predictions")).to_be_visible()
     page.more("paused").focus()
-    ids = site.fill("paused", 1, CAT)  # its first line about why it waits has come
+    ids = site.fill("paused", 1, CAT)
     expect(page.figure("paused", "Waiting")).to_have_text("1")
+    expect(page.tier("paused")).to_contain_text("Why they wait")
     expect(page.tier("paused")).to_contain_text(re.compile(r"oldest \d"))
     before = page.page.evaluate(PLACES)
     for number in range(2, 5):

@@ -218,6 +218,21 @@ def test_files_that_change_while_they_are_read_are_read_again(files: Files) -> N
     assert running.current.settings.tiers["free"].limits.queue == 7
 
 
+def test_a_file_that_is_emptied_before_it_is_written_does_not_come_into_force_empty(files: Files) -> None:
+    text = files.values.read_text().replace("queue: 1000 ", "queue: 7 ")
+
+    def written(sources: Sources) -> InForce:
+        if not files.values.stat().st_size:
+            files.values.write_text(text)
+        return judge(sources)
+
+    running = Live(files, judge=written, patience=30)
+    files.values.write_text("")
+    assert not running.refresh(fine)
+    assert running.refresh(fine)
+    assert running.current.settings.tiers["free"].limits.queue == 7
+
+
 def test_a_judgement_that_failed_for_no_fault_of_the_files_is_made_again(files: Files) -> None:
     clock, fails = HandClock(), [apart.NotJudged([]), RuntimeError("a mistake")]
     troubles: list[Exception] = []
