@@ -58,7 +58,7 @@ CALLER_ROWS: tuple[Row, ...] = (
     ),
     Row(
         37,
-        "a hundred thousand parts, a header of a megabyte",
+        "fifty thousand parts, a header of a megabyte",
         tests=(f"{CALLERS}::test_37_monstrous_requests_cost_little",),
     ),
     Row(

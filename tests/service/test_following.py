@@ -87,4 +87,5 @@ def test_a_server_that_stops_ends_its_streams_and_another_goes_on(paused_pair: l
         assert (stream.last_id, stream.retry) == (seen.id, 500)
     with opened(first.port, events_of(key), last_id=stream.last_id) as stream:
         first.ask("DELETE", f"/v1/predictions/{key}")
-        assert [event.name for event in stream.until("canceled")] == ["canceled"]
+        *between, _ = stream.until("canceled")
+        assert seen.data not in [event.data for event in between]  # its reason may change with the leader
