@@ -6,6 +6,7 @@ import inspect
 import re
 import sys
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import replace
 from http import HTTPStatus
 from pathlib import Path
@@ -36,6 +37,18 @@ OTHERS = {"bad_admin_token", "bad_worker_token", "worker_token_unchecked"}
 def test_it_is_an_openapi_document_before_and_after_it_is_completed() -> None:
     for whole in (SOURCED, described().whole):
         OpenAPIV31SpecValidator(whole).validate()
+
+
+def test_no_comma_cuts_a_text_in_two() -> None:
+    cut = [name for name in _names(SOURCED) if " " in name]
+    assert cut == []  # in YAML's braces the text after a comma is another member, if it is not quoted
+
+
+def _names(part: Any) -> Iterator[str]:
+    if isinstance(part, dict):
+        yield from map(str, part)
+    for each in part.values() if isinstance(part, dict) else part if isinstance(part, list) else ():
+        yield from _names(each)
 
 
 def test_what_only_completes_it_is_not_served() -> None:
