@@ -21,7 +21,7 @@ CLUSTERS = [ROOT / ".tierserve" / name for name in ("e2e", "e2e-gw0", "e2e-gw1",
 SUITES = [
     Suite("lint", make("lint"), tests=False, vital=True),
     Suite("packages", lambda _: PACKAGES, tests=False),
-    Suite("test", make("test"), seconds=HOUR),
+    Suite("test", make("test"), alone=make_one, seconds=HOUR),
     Suite("test-faults", make("test-faults"), alone=make_one, seconds=HOUR),
     Suite("test-cluster", make("test-cluster"), alone=make_one, seconds=3 * HOUR, clusters=CLUSTERS),
 ]
