@@ -172,10 +172,11 @@ def test_a_worker_that_must_end_hands_back_at_once_what_it_has_not_begun(server:
 
 
 def test_a_worker_whose_model_is_served_no_more_finishes_what_it_has_begun_and_ends(server: Site, models: Path) -> None:
-    server.renew = 60  # so that nothing else makes the worker send anything
     with working(server, models) as worker:
         decoder = freeze_decoder(server, worker)
         server.give("slow", "next")
+        eventually(server.renewals, 20, "the worker holds both")
+        server.set_renew(60)  # so that nothing else makes the worker send anything
         server.retire()
         eventually(server.released, 10, "a prediction handed back", enough=lambda seen: seen == [["next", "t-next"]])
         os.kill(decoder, signal.SIGCONT)
