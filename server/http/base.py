@@ -6,19 +6,20 @@ import asyncio
 import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from functools import cached_property, partial
+from functools import partial
 from http import HTTPStatus
 from types import MappingProxyType
 from typing import Any, ClassVar, NoReturn
 
 from tornado.http1connection import HTTP1Connection
 from tornado.iostream import IOStream
-from tornado.web import HTTPError, RequestHandler, stream_request_body
+from tornado.web import HTTPError, stream_request_body
 
 from server.http import access_log, origins
+from server.http.accounting import AccountedHandler
 from server.http.bodies import SMALL_BYTES, Body
 from server.http.callers import Callers, refuse_key_in_url, request_id_of
-from server.http.errors import as_problem
+from server.http.errors import as_problem, fields_of
 from server.http.services import Services
 from server.metrics import METHODS, OTHER
 from server.problems import Problem
@@ -28,7 +29,7 @@ log = logging.getLogger("server.http")
 
 
 @stream_request_body
-class BaseHandler(RequestHandler):
+class BaseHandler(AccountedHandler):
     """A handler declares its ``callers`` and how long a body may be; its methods check, do one thing and answer.
 
     A body is counted while it arrives, and is dropped unless a subclass overrides ``take``.
@@ -36,15 +37,8 @@ class BaseHandler(RequestHandler):
 
     callers: ClassVar[Callers[Any]]
 
-    services: Services
-    route: str
     allow: Sequence[str]
-    caller: Any
-    body: Body
     for_pages: Mapping[str, str] = MappingProxyType({})
-    request_id = ""
-    counted = logged = False
-    code = ""
 
     @classmethod
     def methods(cls) -> frozenset[str]:
@@ -65,11 +59,6 @@ class BaseHandler(RequestHandler):
             self.set_default_headers()  # which Tornado called before it
         self.body = Body(self.request.headers)
         services.underway.add(self)
-
-    @cached_property
-    def address(self) -> str:
-        """Where the request comes from."""
-        return self.request.remote_ip or ""
 
     async def prepare(self) -> None:
         """Called by Tornado before any of the body is read: check the caller, then what the head tells of the body."""
@@ -217,64 +206,32 @@ class BaseHandler(RequestHandler):
 
     def write_problem(self, problem: Problem) -> None:
         """Write a problem as the whole answer, without finishing the request."""
-        data, self.code = problem.document(self.request_id), problem.body["code"]
+        (data, media_type), self.code = self.problem_document(problem), problem.body["code"]
         self.set_status(problem.status)
-        self.set_header("Content-Type", "application/problem+json")
+        self.set_header("Content-Type", media_type)
         # A refused upload flushes the answer before Tornado would set the length, and would be sent in chunks.
         self.set_header("Content-Length", len(data))
-        if problem.status == HTTPStatus.UNAUTHORIZED:
-            self.set_header("WWW-Authenticate", "Bearer")
-        if problem.status == HTTPStatus.METHOD_NOT_ALLOWED:
-            self.set_header("Allow", ", ".join(self.allow))
-        if problem.retry_after is not None:
-            self.set_header("Retry-After", str(max(1, round(problem.retry_after))))
+        for name, value in self.problem_fields(problem).items():
+            self.set_header(name, value)
         self.tell_limits()
         self.write(data)
         self.count()  # now, as a client that is refused early may hang up before the request is finished
         # With a prediction the request was accepted, and the code may be a worker's, of which there may be any number.
         if "prediction" not in problem.body:
-            self.services.metrics.rejected(self._tier_named(), self.code)
+            self.services.metrics.rejected(self.tier_named(), self.code)
             if limit := problem.body.get("limit"):
-                self.services.metrics.limit_hit(self._tier_named(), limit)
+                self.services.metrics.limit_hit(self.tier_named(), limit)
+
+    def problem_document(self, problem: Problem) -> tuple[bytes, str]:
+        """The body and the media type of an answer that is a problem."""
+        return problem.document(self.request_id), "application/problem+json"
+
+    def problem_fields(self, problem: Problem) -> Mapping[str, str]:
+        """The header fields of such an answer, beside those that every answer has."""
+        return fields_of(problem, self.allow)
 
     def tell_limits(self) -> None:
         """Set the header fields that tell a caller its limits, where an answer has them."""
-
-    def count(self) -> None:
-        """Count the answer, the first time that this is called; the application calls it for every one."""
-        if not self.counted:
-            self.counted = True
-            seconds = self.request.request_time()
-            self.services.metrics.answered(self.route, self._method, self.get_status(), seconds)
-
-    def log_access(self, status: int | None = None) -> None:
-        """Write the request into the access log, the first time that this is called; ``status`` is the answer's."""
-        form = self.services.settings.access_log
-        if self.logged or form == access_log.OFF:
-            return
-        self.logged = True
-        fields: dict[str, str | int | float] = {
-            "request_id": self.request_id,
-            **access_log.who(getattr(self, "caller", None), self.address),
-            "method": self._method,
-            "route": self.route,
-            "status": status or self.get_status(),
-            "bytes_in": self.body.received,
-            "bytes_out": 0 if self.request.method == "HEAD" else int(self._headers.get("Content-Length", 0)),
-            "ms": round(1000 * self.request.request_time(), 1),
-            "tier": self._tier_named(),
-            "code": self.code,
-        }
-        access_log.write(form, self.services.clock(), fields)
-
-    @property
-    def _method(self) -> str:
-        return self.request.method if self.request.method in METHODS else OTHER
-
-    def _tier_named(self) -> str:
-        """The tier in the path; empty when it has none, or none of ours."""
-        path = getattr(self, "path_args", [""])  # Tornado refuses unknown methods before it sets them
-        return path[0] if "{tier}" in self.route and path[0] in self.services.settings.tiers else ""
 
     def send_error(self, status_code: int = 500, **kwargs: Any) -> None:
         """As Tornado's, with the status of the problem that the error stands for."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from http import HTTPStatus
 
 from tornado.web import HTTPError
@@ -32,3 +33,15 @@ def as_problem(error: BaseException | None, status: HTTPStatus) -> Problem:
             return Problem(status, status.name.lower(), status.phrase)
     detail = "this is a fault of the server; its log says more"
     return Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "internal_error", detail)
+
+
+def fields_of(problem: Problem, allow: Sequence[str]) -> dict[str, str]:
+    """The header fields that a client needs beside the document; ``allow`` are the methods of the route."""
+    fields = {}
+    if problem.status == HTTPStatus.UNAUTHORIZED:
+        fields["WWW-Authenticate"] = "Bearer"
+    if problem.status == HTTPStatus.METHOD_NOT_ALLOWED:
+        fields["Allow"] = ", ".join(allow)
+    if problem.retry_after is not None:
+        fields["Retry-After"] = str(max(1, round(problem.retry_after)))
+    return fields

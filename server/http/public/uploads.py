@@ -9,7 +9,7 @@ from server.intake import formats
 from server.intake.gathering import Request
 from server.intake.memory import Held
 from server.problems import Problem
-from server.settings.records import Tier
+from server.settings.records import Limits, Tier
 
 
 class UploadHandler(PublicHandler):
@@ -26,7 +26,15 @@ class UploadHandler(PublicHandler):
         tiers = self.services.settings.tiers.values()
         largest = {one.name: one.limits.images * one.limits.image_bytes for one in tiers}
         self._held = self.services.uploads.hold(tier.name, self.address, largest, self.refuse)
-        self._reader = formats.reader(self.request.headers, tier.limits, self._held)
+        self._reader = self.reader(tier.limits, self._held)
+
+    def longest(self, limits: Limits) -> int:
+        """How many bytes a body with these headers may have."""
+        return formats.most_bytes(self.request.headers, limits)
+
+    def reader(self, limits: Limits, held: Held) -> formats.Reader:
+        """What reads a body with these headers."""
+        return formats.reader(self.request.headers, limits, held)
 
     def take(self, chunk: bytes) -> None:
         """Pass on a part of the body. Raises ``Problem``."""
