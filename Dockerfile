@@ -92,7 +92,7 @@ COPY jobtemplates/ jobtemplates/
 COPY schemas/ schemas/
 COPY model/pictures/cat.jpg model/pictures/
 COPY server/ server/
-COPY client/ client/
+COPY tierserve/ tierserve/
 RUN python3 -m compileall -q --invalidation-mode unchecked-hash server client
 
 FROM tools AS worker-code

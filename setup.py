@@ -10,7 +10,7 @@ setup(
     description="Image classification in tiers, on Kubernetes or on a laptop",
     license="Apache-2.0",
     python_requires=">=3.11",
-    packages=find_packages(include=["server", "server.*", "model", "model.*", "client", "client.*"]),
+    packages=find_packages(include=["server", "server.*", "model", "model.*", "tierserve", "tierserve.*"]),
     package_data={"server": ["page/*", "viewer/*"]},
     install_requires=[
         "click",

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 if TYPE_CHECKING:
-    from client.console import Target
+    from tierserve.console import Target
 
 STATE = Path(".tierserve")
 
@@ -34,8 +34,8 @@ def fail(sentence: str) -> NoReturn:
 @contextmanager
 def _asking(url: str, key_file: Path | None) -> Iterator[Target]:
     """The server to ask, with the key. What goes wrong meanwhile ends the command with a sentence."""
-    from client.client import ClientError
-    from client.console import Target
+    from tierserve.client import ClientError
+    from tierserve.console import Target
 
     try:
         yield Target(url, _key(key_file))
@@ -74,7 +74,7 @@ def classify(
 
     Until then a terminal shows where each picture stands: its place in the queue and why it waits, or its label.
     """
-    from client import console
+    from tierserve import console
 
     with _asking(url, key_file) as target:
         sys.exit(1 if console.classify(target, tier, files, top_k, at_once, as_json) else 0)
@@ -86,7 +86,7 @@ def classify(
 @key_option
 def tiers(as_json: bool, url: str, key_file: Path | None) -> None:
     """Print the state of a server's tiers: waiting predictions, workers, room for more, and why predictions wait."""
-    from client import console
+    from tierserve import console
 
     with _asking(url, key_file) as target:
         console.tiers(target, as_json)
@@ -110,7 +110,7 @@ def predictions(
     key_file: Path | None,
 ) -> None:
     """Print the predictions of the owner of the key, the newest first."""
-    from client import console
+    from tierserve import console
 
     asked = {"tier": tier, "status": status, "since": since}
     with _asking(url, key_file) as target:

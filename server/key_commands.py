@@ -16,14 +16,14 @@ from server.commands import fail, json_option
 from server.operator_options import asking, server_options
 
 if TYPE_CHECKING:
-    from client.keys import Keys
+    from tierserve.keys import Keys
 
 END = "When it ends: 90d, 12h or 2030-01-31T00:00:00Z."
 
 
 @contextmanager
 def _asking(state: Path, url: str | None, admin_token_file: Path | None) -> Iterator[Keys]:
-    from client.keys import Keys
+    from tierserve.keys import Keys
 
     with asking(Keys, state, url, admin_token_file) as keys:
         yield keys
@@ -75,7 +75,7 @@ def create(
     **limits: float | None,
 ) -> None:
     """Make a key, and print it. It is shown only now."""
-    from client.keys import show_new
+    from tierserve.keys import show_new
 
     terms: dict[str, Any] = {"owner": owner, "tiers": list(tiers)}
     terms |= {name: value for name, value in (("expires", expires), ("weight", weight)) if value is not None}
@@ -118,7 +118,7 @@ def _print_record(pepper_file: Path, terms: Mapping[str, Any], as_json: bool) ->
 @server_options
 def list_keys(as_json: bool, state: Path, url: str | None, admin_token_file: Path | None) -> None:
     """Print all keys, also those that ended within the last 90 days."""
-    from client.keys import show_keys
+    from tierserve.keys import show_keys
 
     with _asking(state, url, admin_token_file) as operator:
         show_keys(operator.keys(), as_json)
@@ -130,7 +130,7 @@ def list_keys(as_json: bool, state: Path, url: str | None, admin_token_file: Pat
 @server_options
 def show(key_id: str, as_json: bool, state: Path, url: str | None, admin_token_file: Path | None) -> None:
     """Print what is known of the key ID."""
-    from client.keys import show_keys
+    from tierserve.keys import show_keys
 
     named = _checked(key_id)
     with _asking(state, url, admin_token_file) as operator:
@@ -155,8 +155,8 @@ def rotate(
     admin_token_file: Path | None,
 ) -> None:
     """Make a key on the terms of the key ID, which then ends, and print the new one."""
-    from client.keys import show_new
     from server.access.keys import seconds
+    from tierserve.keys import show_new
 
     try:
         terms: dict[str, Any] = {"grace": seconds(grace)}
@@ -175,7 +175,7 @@ def rotate(
 @server_options
 def revoke(key_id: str, as_json: bool, state: Path, url: str | None, admin_token_file: Path | None) -> None:
     """Have every server refuse the key ID from now on."""
-    from client.keys import show_revoked
+    from tierserve.keys import show_revoked
 
     named = _checked(key_id)
     with _asking(state, url, admin_token_file) as operator:

@@ -17,7 +17,7 @@ from server.commands import fail, json_option
 from server.operator_options import asking, server_options
 
 if TYPE_CHECKING:
-    from client.models import Models
+    from tierserve.models import Models
 
 Command = TypeVar("Command", bound=Callable[..., None])
 
@@ -32,7 +32,7 @@ folder_option = click.option(
 
 @contextmanager
 def _asking(state: Path, url: str | None, admin_token_file: Path | None) -> Iterator[Models]:
-    from client.models import Models
+    from tierserve.models import Models
 
     with asking(Models, state, url, admin_token_file) as models:
         yield models
@@ -104,7 +104,7 @@ def push(
     admin_token_file: Path | None,
 ) -> None:
     """Check the model in the folder DIR, try it, and put it into the store of a server, whole or not at all."""
-    from client.models import show_pushed
+    from tierserve.models import show_pushed
 
     _need("numpy", "runtime of models, with which a push tries them", "worker")
     signal.signal(signal.SIGTERM, _interrupt)  # so that the trials end, too
@@ -126,7 +126,7 @@ def pull(
     reference: str, folder: Path, as_json: bool, state: Path, url: str | None, admin_token_file: Path | None
 ) -> None:
     """Download a model of the store into the folder of models DIR."""
-    from client.models import show_pulled
+    from tierserve.models import show_pulled
 
     signal.signal(signal.SIGTERM, _interrupt)  # so that nothing unfinished is left
     with _asking(state, url, admin_token_file) as models:
@@ -141,7 +141,7 @@ def list_models(
     models: Path | None, as_json: bool, state: Path, url: str | None, admin_token_file: Path | None
 ) -> None:
     """Print the models of the store, or with --models those of a folder."""
-    from client.models import show_models
+    from tierserve.models import show_models
 
     if models is not None:
         if as_json:
@@ -158,7 +158,7 @@ def list_models(
 @server_options
 def show(reference: str, as_json: bool, state: Path, url: str | None, admin_token_file: Path | None) -> None:
     """Print what is known of one model of the store: NAME@VERSION, NAME@TAG, or NAME for what was pushed last."""
-    from client.models import show_model
+    from tierserve.models import show_model
 
     with _asking(state, url, admin_token_file) as models:
         show_model(models.model(reference), as_json)
@@ -180,7 +180,7 @@ def tag(
     admin_token_file: Path | None,
 ) -> None:
     """Call a model NAME@TAG from now on. Tiers whose model.name is that change to it by themselves."""
-    from client.models import show_tagged
+    from tierserve.models import show_tagged
 
     if models is not None:
         _need_builder()
@@ -195,7 +195,7 @@ def tag(
 @server_options
 def remove(reference: str, as_json: bool, state: Path, url: str | None, admin_token_file: Path | None) -> None:
     """Remove a model from the store, unless a tier uses it."""
-    from client.models import show_removed
+    from tierserve.models import show_removed
 
     with _asking(state, url, admin_token_file) as models:
         show_removed(reference, models.remove(reference), as_json)
@@ -208,7 +208,7 @@ def remove(reference: str, as_json: bool, state: Path, url: str | None, admin_to
 @server_options
 def rollback(tier: str, undo: bool, as_json: bool, state: Path, url: str | None, admin_token_file: Path | None) -> None:
     """Have TIER serve the model that it served before, until its settings name another one."""
-    from client.models import show_rolled_back
+    from tierserve.models import show_rolled_back
 
     with _asking(state, url, admin_token_file) as models:
         show_rolled_back(tier, models.rollback(tier, undo), as_json)

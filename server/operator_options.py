@@ -13,7 +13,7 @@ from server.access.operators import ADMIN_TOKEN, INTERNAL_URL, BadSecret, given_
 from server.commands import STATE, fail
 
 if TYPE_CHECKING:
-    from client.operators import Operator
+    from tierserve.operators import Operator
 
 Command = TypeVar("Command", bound=Callable[..., None])
 Asking = TypeVar("Asking", bound="Operator")
@@ -41,7 +41,7 @@ def asking(
     kind: Callable[[str, str], Asking], state: Path, url: str | None, admin_token_file: Path | None
 ) -> Iterator[Asking]:
     """Yield ``kind(url, token)`` of the server to ask. What goes wrong meanwhile ends the command with a sentence."""
-    from client.client import ClientError
+    from tierserve.client import ClientError
 
     try:
         token = given_secret(admin_token_file or state / ADMIN_TOKEN)

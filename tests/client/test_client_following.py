@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from client import client
-from client.client import Client, ClientError
+from tierserve import client
+from tierserve.client import Client, ClientError
 
 Step = Callable[[BaseHTTPRequestHandler], None]
 QUEUED = {"id": "p", "position": 2, "ahead": 1, "eta_seconds": None, "reason": ""}

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from client import console
-from client.client import ClientError
-from client.console import Target
+from tierserve import console
+from tierserve.client import ClientError
+from tierserve.console import Target
 
 STRANGE = "[red]x[/] [/y] :rose: \\"
 ESCAPES = "a\x1b[31mb\x07\nc"

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from client.client import ClientError
-from client.directory import read
 from tests.pushable import pushable
+from tierserve.client import ClientError
+from tierserve.directory import read
 
 SHA256 = "5" * 64
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from client import events
-from client.events import Event, Events
+from tierserve import events
+from tierserve.events import Event, Events
 
 
 def read(*chunks: bytes) -> list[Event]:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from client.live import Board
+from tierserve.live import Board
 
 QUEUED = {"id": "p", "position": 3, "ahead": 2, "eta_seconds": 12.4, "reason": "the quota is used up"}
 STARTING = {**QUEUED, "stage": "pulling", "job": "free-1"}

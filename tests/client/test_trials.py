@@ -9,11 +9,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from client import trials
-from client.client import ClientError
-from client.trials import try_all
 from tests.pushable import giving_nan, pushable
 from tests.running import ROOT
+from tierserve import trials
+from tierserve.client import ClientError
+from tierserve.trials import try_all
 
 VARIANTS = ("onnx/int8", "onnx/fp32")
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from tornado.httpclient import AsyncHTTPClient, HTTPClientError, HTTPRequest, HTTPResponse
 
-from client.client import HINT, ClientError
+from tierserve.client import HINT, ClientError
 
 CONNECT_SECONDS, ANSWER_SECONDS = 5.0, 60.0
 SLOWEST = 50_000  # bytes a second: a file that comes or goes more slowly is given up

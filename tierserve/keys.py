@@ -11,8 +11,8 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from client.operators import Operator
-from client.shown import cell, visible
+from tierserve.operators import Operator
+from tierserve.shown import cell, visible
 
 
 class Keys(Operator):

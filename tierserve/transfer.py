@@ -13,11 +13,11 @@ from tempfile import TemporaryDirectory
 from typing import Any, Protocol
 from urllib.parse import quote
 
-from client.client import ClientError
-from client.directory import RECORD, Described, ModelFile, described, read
-from client.operators import Operator, Refused, insist
-from client.together import together
-from client.trials import try_all
+from tierserve.client import ClientError
+from tierserve.directory import RECORD, Described, ModelFile, described, read
+from tierserve.operators import Operator, Refused, insist
+from tierserve.together import together
+from tierserve.trials import try_all
 
 MODELS, FILES = "/v1/models", "/v1/model-files"
 

@@ -16,9 +16,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from client.client import Client, problem_of
-from client.live import board
-from client.shown import cell
+from tierserve.client import Client, problem_of
+from tierserve.live import board
+from tierserve.shown import cell
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,21 +15,21 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from rich.table import Table
 
-from client.operators import Operator
-from client.shown import cell, visible
-from client.transfer import MODELS, Pushed, path_of, pull, push
+from tierserve.operators import Operator
+from tierserve.shown import cell, visible
+from tierserve.transfer import MODELS, Pushed, path_of, pull, push
 
 
 class Models(Operator):
     """Pushes, lists, tags and removes models. Every method raises ``ClientError``."""
 
     def push(self, directory: Path, tags: Sequence[str], only: Sequence[str]) -> Pushed:
-        """Check, try and upload the model in a folder, as ``client.transfer.push`` does, with a progress bar."""
+        """Check, try and upload the model in a folder, as ``tierserve.transfer.push`` does, with a progress bar."""
         with _Bar("pushing") as bar:
             return asyncio.run(push(self, directory, tags, only, bar))
 
     def pull(self, reference: str, folder: Path) -> tuple[Path, bool]:
-        """Download a model into a folder, as ``client.transfer.pull`` does, with a progress bar."""
+        """Download a model into a folder, as ``tierserve.transfer.pull`` does, with a progress bar."""
         with _Bar("pulling") as bar:
             return asyncio.run(pull(self, reference, folder, bar))
 

@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from client.client import problem_of
-from client.shown import cell
+from tierserve.client import problem_of
+from tierserve.shown import cell
 
 REFRESH_SECONDS = 0.2
 NAME_CHARACTERS = 40

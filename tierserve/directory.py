@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from client.client import ClientError
+from tierserve.client import ClientError
 
 RECORD = "model.json"
 MOST_RECORD_BYTES = 16 * 1024 * 1024

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from client.client import ClientError
-from client.together import together
+from tierserve.client import ClientError
+from tierserve.together import together
 
 TRIAL_SECONDS = 180.0  # the import of torch and timm alone takes ten on a busy machine
 AT_ONCE = 2

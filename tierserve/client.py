@@ -18,7 +18,7 @@ from tornado.httpclient import AsyncHTTPClient, HTTPClientError, HTTPRequest, HT
 from tornado.httputil import HTTPHeaders
 from tornado.simple_httpclient import HTTPTimeoutError
 
-from client.events import Events
+from tierserve.events import Events
 
 CONNECT_SECONDS, ANSWER_SECONDS = 5.0, 90.0
 # How long a request with a picture waits for its result; most have it by then, and others are followed.
