@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
@@ -17,21 +19,51 @@ DEEPEST = 16
 MARKS_MOST = 5000  # each costs the event loop a microsecond; a hundred pictures need 400
 COUNTED_BYTES = 4 * 1024
 MARK = re.compile(rb'["{}\[\]:,]')
+STEP_SHOWN = 80  # characters of a key, in a pointer
+
+Place = tuple[str | type[str] | type[int], ...]
+"""Where pictures stand: the keys and indexes that lead there, or ``str`` for any key and ``int`` for any index."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a body asks: the numbers of its pictures in their order, and its parameters."""
+
+    pictures: Sequence[int]
+    parameters: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How a JSON body contains pictures.
+
+    ``read`` gets the body, in which each string at one of the ``places`` is the number of a picture as text. It raises
+    ``Problem`` with 422 when it is not as it should be.
+    """
+
+    places: Sequence[Place]
+    read: Callable[[Mapping[str, Any]], Asked]
+
+    @property
+    def depth(self) -> int:
+        """How many keys and indexes lead to a picture at most."""
+        return max(len(place) for place in self.places)
 
 
 class TextReader:
-    """``{"inputs": "<base64>" or a list of them, "parameters": {...}}``.
+    """A JSON object with pictures in base64 at the places of a layout.
 
-    The pictures, which are the strings at ``inputs``, are decoded as they arrive. In the rest of the text each of them
-    is replaced by its number, and this rest is parsed at the end.
+    The pictures are decoded as they arrive. In the rest of the text each of them is replaced by its number, and this
+    rest is parsed at the end.
     """
 
-    def __init__(self, gathering: Gathering) -> None:
-        self._gathering = gathering
+    def __init__(self, gathering: Gathering, layout: Layout) -> None:
+        self._gathering, self._layout, self._depth = gathering, layout, layout.depth
         self._rest = bytearray()
         self._counted = self._marks = 0
-        self._open = bytearray()  # the brackets that are open
-        self._key: Any = None  # of the outermost object, whose value comes now
+        # Of each bracket that is open, the key or the index of what comes now, or None where a key comes.
+        self._path: list[str | int | None] = []
+        self._is_place = False  # of a picture, which comes now if a string does
         self._string: int | None = None  # where in the rest the string begins that has not ended yet
         self._escaped = False
         self._last = b""  # the string that ended last, if it may be a key
@@ -50,19 +82,9 @@ class TextReader:
 
     def finish(self, top_k: str | None) -> Request:
         """The request, once all of the body has come. Raises ``Problem`` with 400, 415 or 422."""
-        asked = json_object(bytes(self._rest))
-        inputs = asked.get("inputs")
-        given = inputs if isinstance(inputs, list) else [inputs]
-        numbers = [int(number) for number in given if isinstance(number, str)]
-        if not numbers or len(numbers) < len(given):
-            detail = '"inputs" must be a picture in base64 or a data URL, or a list of them'
-            raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "bad_inputs", detail, pointer="/inputs")
-        parameters = {} if asked.get("parameters") is None else asked["parameters"]
-        if not isinstance(parameters, dict) or parameters.keys() - {"top_k"}:
-            detail = '"parameters" must be an object; the only parameter is "top_k"'
-            raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "bad_parameters", detail, pointer="/parameters")
-        pictures = [self._gathering.pictures[number] for number in numbers]
-        return self._gathering.request(pictures, parameters.get("top_k", top_k))
+        asked = self._layout.read(json_object(bytes(self._rest)))
+        pictures = [self._gathering.pictures[number] for number in asked.pictures]
+        return self._gathering.request(pictures, asked.parameters.get("top_k", top_k))
 
     def _outside(self, chunk: bytes, at: int) -> int:
         found = MARK.search(chunk, at)
@@ -75,19 +97,31 @@ class TextReader:
         if mark == b'"':
             self._begin_string()
         elif mark in (b"{", b"["):
-            if len(self._open) == DEEPEST:
+            if len(self._path) == DEEPEST:
                 raise _bad_json(f"it is nested deeper than {DEEPEST}", limit_depth=DEEPEST)
-            self._open += mark
+            self._path.append(None if mark == b"{" else 0)
+            self._look()
         elif mark in (b"}", b"]"):
-            del self._open[-1:]
-        elif self._open == b"{" and mark == b":":
-            self._key = _text(self._last)
-        elif self._open == b"{" and mark == b",":
-            self._key = None
+            del self._path[-1:]
+            self._look()
+        elif self._path:
+            self._go_on(self._path[-1], mark)
         return end
 
+    def _go_on(self, step: str | int | None, mark: bytes) -> None:
+        """Go on to what a comma or a colon announces."""
+        if mark == b",":
+            self._path[-1] = step + 1 if isinstance(step, int) else None
+        elif step is None:
+            self._path[-1] = _text(self._last) if len(self._path) <= self._depth else ""  # no picture is that deep
+            self._look()
+
+    def _look(self) -> None:
+        """Find out whether a string that comes now is a picture. All items of a list are alike."""
+        self._is_place = any(_leads_to(place, self._path) for place in self._layout.places)
+
     def _begin_string(self) -> None:
-        if self._key == "inputs" and (self._open == b"{" or self._open == b"{["):
+        if self._is_place and self._path[-1] is not None:
             self._gathering.begin()
             self._picture = Base64Text(self._gathering.add)
         else:
@@ -105,7 +139,8 @@ class TextReader:
         self._keep(text + b'"')
         self._count()
         if not escaped:
-            self._last = bytes(self._rest[start - 1 :]) if self._open == b"{" else b""
+            is_key = 0 < len(self._path) <= self._depth and self._path[-1] is None
+            self._last = bytes(self._rest[start - 1 :]) if is_key else b""
             self._string = None
         return end + 1
 
@@ -117,9 +152,9 @@ class TextReader:
             if end >= 0:
                 picture.finish()
         except ValueError as error:
-            index = len(self._gathering.pictures) - 1
-            detail = f"picture {index} is not base64: {error}"
-            raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "bad_base64", detail, pointer=f"/inputs/{index}") from error
+            detail = f"picture {len(self._gathering.pictures) - 1} is not base64: {error}"
+            pointer = "".join(f"/{_step(step)}" for step in self._path)
+            raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "bad_base64", detail, pointer=pointer) from error
         if end < 0:
             return len(chunk)
         self._picture = None
@@ -141,9 +176,45 @@ class TextReader:
             raise _bad_json(detail, limit_marks=MARKS_MOST)
 
 
-def _text(string: bytes) -> Any:
+def _inputs(body: Mapping[str, Any]) -> Asked:
+    """Read ``{"inputs": "<base64>" or a list of them, "parameters": {...}}``."""
+    inputs = body.get("inputs")
+    given = inputs if isinstance(inputs, list) else [inputs]
+    numbers = [int(number) for number in given if isinstance(number, str)]
+    if not numbers or len(numbers) < len(given):
+        detail = '"inputs" must be a picture in base64 or a data URL, or a list of them'
+        raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "bad_inputs", detail, pointer="/inputs")
+    return Asked(numbers, parameters_of(body))
+
+
+INPUTS = Layout([("inputs",), ("inputs", int)], _inputs)
+
+
+def parameters_of(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The parameters of a body. Raises ``Problem`` with 422."""
+    parameters = {} if body.get("parameters") is None else body["parameters"]
+    if not isinstance(parameters, dict) or parameters.keys() - {"top_k"}:
+        detail = '"parameters" must be an object; the only parameter is "top_k"'
+        raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "bad_parameters", detail, pointer="/parameters")
+    return parameters
+
+
+def _leads_to(place: Place, path: Sequence[str | int | None]) -> bool:
+    if len(place) != len(path):
+        return False
+    for wanted, step in zip(place, path, strict=True):
+        if not (step == wanted if isinstance(wanted, str) else isinstance(step, wanted)):
+            return False
+    return True
+
+
+def _step(step: str | int | None) -> str:
+    return str(step)[:STEP_SHOWN].replace("~", "~0").replace("/", "~1")
+
+
+def _text(string: bytes) -> str:
     try:
-        return json.loads(string.decode())
+        return str(json.loads(string.decode()))
     except ValueError as error:
         raise _bad_json(str(error)) from error
 
