@@ -9,7 +9,7 @@ from typing import Protocol
 from server.intake.forms import FormReader
 from server.intake.gathering import MAGIC, MAGIC_BYTES, Gathering, Request, unsupported
 from server.intake.memory import Held
-from server.intake.texts import INPUTS, REST_BYTES, TextReader
+from server.intake.texts import REST_BYTES, InputsReader
 from server.problems import Problem
 from server.settings.records import Limits
 
@@ -97,7 +97,7 @@ class Sniffer:
             if kind.startswith("image/"):
                 raise unsupported("this is no picture")
         if kind.endswith("json") or start.lstrip()[:1] in (b"{", b"[", b""):
-            return TextReader(self._gathering, INPUTS)
+            return InputsReader(self._gathering)
         raise unsupported(f"{kind or 'a body without Content-Type'} is not taken")
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -25,40 +24,15 @@ Place = tuple[str | type[str] | type[int], ...]
 """Where pictures stand: the keys and indexes that lead there, or ``str`` for any key and ``int`` for any index."""
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What a body asks: the numbers of its pictures in their order, and its parameters."""
-
-    pictures: Sequence[int]
-    parameters: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """How a JSON body contains pictures.
-
-    ``read`` gets the body, in which each string at one of the ``places`` is the number of a picture as text. It raises
-    ``Problem`` with 422 when it is not as it should be.
-    """
-
-    places: Sequence[Place]
-    read: Callable[[Mapping[str, Any]], Asked]
-
-    @property
-    def depth(self) -> int:
-        """How many keys and indexes lead to a picture at most."""
-        return max(len(place) for place in self.places)
-
-
 class TextReader:
-    """A JSON object with pictures in base64 at the places of a layout.
+    """A JSON object in which pictures stand at some places, in base64 or as data URLs.
 
     The pictures are decoded as they arrive. In the rest of the text each of them is replaced by its number, and this
-    rest is parsed at the end.
+    rest is parsed at the end. A subclass knows what else is asked for in it.
     """
 
-    def __init__(self, gathering: Gathering, layout: Layout) -> None:
-        self._gathering, self._layout, self._depth = gathering, layout, layout.depth
+    def __init__(self, gathering: Gathering, places: Sequence[Place]) -> None:
+        self._gathering, self._places, self._depth = gathering, places, max(map(len, places))
         self._rest = bytearray()
         self._counted = self._marks = 0
         # Of each bracket that is open, the key or the index of what comes now, or None where a key comes.
@@ -80,11 +54,9 @@ class TextReader:
             else:
                 at = self._outside(chunk, at)
 
-    def finish(self, top_k: str | None) -> Request:
-        """The request, once all of the body has come. Raises ``Problem`` with 400, 415 or 422."""
-        asked = self._layout.read(json_object(bytes(self._rest)))
-        pictures = [self._gathering.pictures[number] for number in asked.pictures]
-        return self._gathering.request(pictures, asked.parameters.get("top_k", top_k))
+    def body(self) -> Mapping[str, Any]:
+        """All that has come, with the number of a picture, as text, in the place of each. Raises ``Problem``: 400."""
+        return json_object(bytes(self._rest))
 
     def _outside(self, chunk: bytes, at: int) -> int:
         found = MARK.search(chunk, at)
@@ -118,7 +90,7 @@ class TextReader:
 
     def _look(self) -> None:
         """Find out whether a string that comes now is a picture. All items of a list are alike."""
-        self._is_place = any(_leads_to(place, self._path) for place in self._layout.places)
+        self._is_place = any(_leads_to(place, self._path) for place in self._places)
 
     def _begin_string(self) -> None:
         if self._is_place and self._path[-1] is not None:
@@ -176,18 +148,23 @@ class TextReader:
             raise _bad_json(detail, limit_marks=MARKS_MOST)
 
 
-def _inputs(body: Mapping[str, Any]) -> Asked:
-    """Read ``{"inputs": "<base64>" or a list of them, "parameters": {...}}``."""
-    inputs = body.get("inputs")
-    given = inputs if isinstance(inputs, list) else [inputs]
-    numbers = [int(number) for number in given if isinstance(number, str)]
-    if not numbers or len(numbers) < len(given):
-        detail = '"inputs" must be a picture in base64 or a data URL, or a list of them'
-        raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "bad_inputs", detail, pointer="/inputs")
-    return Asked(numbers, parameters_of(body))
+class InputsReader(TextReader):
+    """``{"inputs": "<base64>" or a list of them, "parameters": {...}}``."""
 
+    def __init__(self, gathering: Gathering) -> None:
+        super().__init__(gathering, [("inputs",), ("inputs", int)])
 
-INPUTS = Layout([("inputs",), ("inputs", int)], _inputs)
+    def finish(self, top_k: str | None) -> Request:
+        """The request, once all of the body has come. Raises ``Problem`` with 400, 415 or 422."""
+        body = self.body()
+        inputs = body.get("inputs")
+        given = inputs if isinstance(inputs, list) else [inputs]
+        numbers = [int(number) for number in given if isinstance(number, str)]
+        if not numbers or len(numbers) < len(given):
+            detail = '"inputs" must be a picture in base64 or a data URL, or a list of them'
+            raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "bad_inputs", detail, pointer="/inputs")
+        pictures = [self._gathering.pictures[number] for number in numbers]
+        return self._gathering.request(pictures, parameters_of(body).get("top_k", top_k))
 
 
 def parameters_of(body: Mapping[str, Any]) -> Mapping[str, Any]:
