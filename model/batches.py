@@ -148,8 +148,8 @@ class Batches:
             for one in batch:
                 self._classify([one])
             return
-        for one, probabilities in zip(batch, rows, strict=True):
-            self._finish(one, labelled(probabilities, self._model, one.begun.lease.top_k))
+        for one, logits in zip(batch, rows, strict=True):
+            self._finish(one, labelled(logits, self._model, one.begun.lease))
 
     def _finish(self, one: _Decoded, result: dict[str, Any]) -> None:
         begun = one.begun

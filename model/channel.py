@@ -29,7 +29,7 @@ from model.messages import News
 # A SYN that was lost with the server's old pod is retransmitted at ever longer intervals: a new attempt is faster.
 CONNECT_SECONDS = 3.0
 REPLY_SECONDS = 10.0
-PROTOCOL = "tierserve.work.2"
+PROTOCOL = "tierserve.work.3"
 READ_BYTES = 1 << 16
 MESSAGE_BYTES = 16 << 20  # the server's longest message is a frame with 8 MiB of blobs
 REJECTED, DENIED, UNKNOWN_JOB = 4400, 4401, 4410

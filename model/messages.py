@@ -28,6 +28,12 @@ class Lease:
     """How many labels the client asks for."""
     pictures: tuple[memoryview, ...]
     """The bytes of each picture, as the client sent them."""
+    function: str = "softmax"
+    """What makes scores of the logits: see ``runtimes.base.scores``."""
+    trace: str = ""
+    """The ``traceparent`` of the client's request (W3C Trace Context), if that is known."""
+    request_id: str = ""
+    """The ``X-Request-Id`` of the client's request, if that is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +81,8 @@ class Frame:
         view, offset, leases = memoryview(self._data), self._begin, []
         for entry, size in zip(self._head["predictions"], self._sizes, strict=True):
             pictures = unpack(view[offset : offset + size])
-            leases.append(Lease(str(entry["id"]), str(entry["token"]), int(entry["top_k"]), pictures))
+            given = {name: str(entry[name]) for name in ("function", "trace", "request_id") if name in entry}
+            leases.append(Lease(str(entry["id"]), str(entry["token"]), int(entry["top_k"]), pictures, **given))
             offset += size
         return News(leases=leases, outcomes=_outcomes(self._head))
 

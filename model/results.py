@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from typing import Any
 
@@ -15,10 +14,10 @@ from model.messages import Lease
 from model.runtimes.base import Model, top
 
 
-def labelled(probabilities: NDArray[np.float32], model: Model, top_k: int) -> dict[str, Any]:
-    """Return the result of a picture whose classes have these probabilities, of shape ``(classes,)``."""
-    if math.isfinite(probabilities.sum()):
-        best = top(probabilities, model.labels, top_k)
+def labelled(logits: NDArray[np.float32], model: Model, lease: Lease) -> dict[str, Any]:
+    """Return the result of a picture of this prediction whose classes have these logits, of shape ``(classes,)``."""
+    if np.isfinite(logits).all():
+        best = top(logits, model.labels, lease.top_k, lease.function)
         return {"labels": [{"label": label, "score": round(score, 6)} for label, score in best]}
     # NaN is no JSON, and a worker that sent it would be ended.
     return {"error": {"code": "model_failed", "detail": "The model's scores for it are not numbers."}}
@@ -37,4 +36,5 @@ def completion(lease: Lease, model: Model, results: list[dict[str, Any]], began:
         "model": model.reference,
         "results": results,
         "predict_ms": round(1000 * (time.perf_counter() - began), 3),
+        **({} if lease.function == "softmax" else {"function": lease.function}),
     }

@@ -121,6 +121,6 @@ def predict(lease: Lease, model: Model, runtime: Runtime, decoder: Decoder | Dec
         except ImageError as error:
             results.append(unreadable(error))
             continue
-        (probabilities,) = runtime.predict([array])
-        results.append(labelled(probabilities, model, lease.top_k))
+        (logits,) = runtime.predict([array])
+        results.append(labelled(logits, model, lease))
     return completion(lease, model, results, began)

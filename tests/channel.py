@@ -18,7 +18,7 @@ from websockets.typing import Subprotocol
 
 from tests.running import Answer
 
-PROTOCOL = "tierserve.work.2"
+PROTOCOL = "tierserve.work.3"
 ANSWER_SECONDS = 20.0
 Lease = dict[str, Any]
 """A prediction as a frame describes it (``id``, ``token``, ``top_k``, ``size``), and its ``blob``."""

@@ -111,8 +111,8 @@ def _enough(pictures: int, seconds: float) -> bool:
 
 
 def _classify(model: Model, runtime: Runtime, data: bytes) -> None:
-    (probabilities,) = runtime.predict([load(data, model.preprocessing, MOST_PIXELS)])
-    check(probabilities, len(model.labels))
+    (logits,) = runtime.predict([load(data, model.preprocessing, MOST_PIXELS)])
+    check(logits, len(model.labels))
 
 
 def _peak_memory() -> float:

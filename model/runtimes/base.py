@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from model.description import Model, ModelError, Variant, read_model
 
-__all__ = ["Model", "ModelError", "Runtime", "Variant", "read_model", "softmax", "top"]
+__all__ = ["Model", "ModelError", "Runtime", "Variant", "read_model", "scores", "softmax", "top"]
 
 
 class Runtime(ABC):
@@ -28,7 +28,7 @@ class Runtime(ABC):
     def predict(self, batch: list[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
         """Classify pictures as ``model.images.load`` returns them: float32, ``(channels, height, width)`` each.
 
-        Returns one array per picture, in the same order: float32 probabilities of shape ``(classes,)`` that sum to 1.
+        Returns one array per picture, in the same order: float32 logits of shape ``(classes,)``.
         ``batch`` may have any length, 0 included.
         """
 
@@ -41,7 +41,22 @@ def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     return powers
 
 
-def top(probabilities: NDArray[np.float32], labels: Sequence[str], k: int) -> list[tuple[str, float]]:
-    """Return the ``k`` most probable classes (fewer if there are fewer) as (label, probability), best first."""
-    order = np.argsort(-probabilities, kind="stable")[:k]  # stable: classes that tie keep their order
-    return [(labels[i], float(probabilities[i])) for i in order]
+def scores(logits: NDArray[np.float32], function: str) -> NDArray[np.float32]:
+    """Turn logits into scores of the same shape by ``softmax``, ``sigmoid`` or ``none``; else raises ``ValueError``."""
+    if function == "softmax":
+        return softmax(logits)
+    if function == "sigmoid":
+        powers: NDArray[np.float32] = np.exp(-np.logaddexp(0, -logits))  # 1 / (1 + exp(-x)), without an overflow
+        return powers
+    if function == "none":
+        return logits
+    raise ValueError(f"there is no function {function}")
+
+
+def top(
+    logits: NDArray[np.float32], labels: Sequence[str], k: int, function: str = "softmax"
+) -> list[tuple[str, float]]:
+    """Return the ``k`` best classes (fewer if there are fewer) as (label, score), best first."""
+    order = np.argsort(-logits, kind="stable")[:k]  # stable: classes that tie keep their order
+    found = scores(logits, function)
+    return [(labels[i], float(found[i])) for i in order]

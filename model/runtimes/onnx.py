@@ -4,7 +4,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from model.runtimes.base import Model, ModelError, Runtime, softmax
+from model.runtimes.base import Model, ModelError, Runtime
 
 
 class OnnxRuntime(Runtime):
@@ -26,4 +26,4 @@ class OnnxRuntime(Runtime):
 
     def predict(self, batch: list[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
         """Classify one picture after another: on a CPU a batch is no faster (measured) and takes more memory."""
-        return [softmax(self._session.run(None, {self._input: picture[np.newaxis]})[0][0]) for picture in batch]
+        return [self._session.run(None, {self._input: picture[np.newaxis]})[0][0] for picture in batch]

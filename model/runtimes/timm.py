@@ -48,8 +48,8 @@ class TimmRuntime(Runtime):
             return []
         with torch.inference_mode():
             pictures = torch.from_numpy(np.stack(batch)).to(self._device, memory_format=torch.channels_last)
-            probabilities: NDArray[np.float32] = self._network(pictures).softmax(dim=1).cpu().numpy()
-        return list(probabilities)
+            logits: NDArray[np.float32] = self._network(pictures).cpu().numpy()
+        return list(logits)
 
 
 def simplify(network: torch.nn.Module, shape: tuple[int, int, int]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Protocol
+from typing import Any, Protocol
 
 from server.intake.forms import FormReader
 from server.intake.gathering import MAGIC, MAGIC_BYTES, Gathering, Request, unsupported
@@ -25,8 +25,11 @@ class Reader(Protocol):
     def feed(self, chunk: bytes) -> None:
         """Take the next part. Raises ``Problem`` with 400, 413, 415, 422 or 503."""
 
-    def finish(self, top_k: str | None) -> Request:
-        """The request, once all of the body has come; ``top_k`` is from the query. Raises ``Problem``."""
+    def finish(self, query: Mapping[str, Any]) -> Request:
+        """The request, once all of the body has come; parameters of the body count before those of the query.
+
+        Raises ``Problem``.
+        """
 
 
 def most_bytes(headers: Mapping[str, str], limits: Limits) -> int:
@@ -55,9 +58,9 @@ class PictureReader:
         """Take the next part of the body. Raises ``Problem`` with 413 or 503."""
         self._gathering.add(chunk)
 
-    def finish(self, top_k: str | None) -> Request:
+    def finish(self, query: Mapping[str, Any]) -> Request:
         """The request, once all of the body has come. Raises ``Problem`` with 422."""
-        return self._gathering.request(self._gathering.pictures, top_k)
+        return self._gathering.request(self._gathering.pictures, query)
 
 
 class Sniffer:
@@ -77,7 +80,7 @@ class Sniffer:
             chunk, self._reader = self._start, self._choose()
         self._reader.feed(chunk)
 
-    def finish(self, top_k: str | None) -> Request:
+    def finish(self, query: Mapping[str, Any]) -> Request:
         """The request, once all of the body has come. Raises ``Problem`` with 400, 413, 415, 422 or 503."""
         if self._reader is None:
             if not self._start:
@@ -85,7 +88,7 @@ class Sniffer:
                 raise Problem(HTTPStatus.BAD_REQUEST, "empty_body", detail)
             self._reader = self._choose()
             self._reader.feed(self._start)
-        return self._reader.finish(top_k)
+        return self._reader.finish(query)
 
     def _choose(self) -> Reader:
         start, kind = self._start, _media_type(self._content_type)

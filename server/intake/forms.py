@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from http import HTTPStatus
+from typing import Any
 
 from multipart import MultipartError, MultipartSegment, PushMultipartParser
 
-from server.intake.gathering import Gathering, Request
+from server.intake.gathering import PARAMETERS, Gathering, Request
 from server.problems import Problem
 
 FIELDS_MOST, FIELD_BYTES = 100, 64 * 1024  # a form may have fields that are not ours
@@ -16,7 +18,7 @@ EXTENDED_FILENAME = re.compile(r";\s*filename\*\s*=\s*[^;\s]", re.IGNORECASE)
 
 
 class FormReader:
-    """The parts that have a file name, or say that they are pictures, are pictures; ``top_k`` may be another part."""
+    """The parts that have a file name, or say that they are pictures, are pictures; parameters may be other parts."""
 
     def __init__(self, content_type: str, gathering: Gathering) -> None:
         """Read a form with the boundary that its type names. Raises ``Problem`` with 400."""
@@ -31,7 +33,7 @@ class FormReader:
         self._names: list[str] = []  # of the pictures
         self._field: str | None = None  # the name of the part that is read now, if it is no picture
         self._fields = 0  # bytes
-        self._top_k: bytearray | None = None
+        self._parameters: dict[str, bytearray] = {}
 
     def feed(self, chunk: bytes) -> None:
         """Take the next part of the body. Raises ``Problem`` with 400, 413 or 503."""
@@ -44,7 +46,7 @@ class FormReader:
         except MultipartError as error:
             raise _bad(str(error)) from error
 
-    def finish(self, top_k: str | None) -> Request:
+    def finish(self, query: Mapping[str, Any]) -> Request:
         """The request, once all of the body has come. Raises ``Problem`` with 400, 415 or 422."""
         try:
             self._parser.close()
@@ -53,11 +55,11 @@ class FormReader:
         if not self._names:
             detail = "no part of the body is a file: send pictures with a filename, or with a Content-Type of image/..."
             raise Problem(HTTPStatus.BAD_REQUEST, "no_image", detail)
-        given = top_k if self._top_k is None else self._top_k.decode(errors="replace")
+        given = {name: value.decode(errors="replace") for name, value in self._parameters.items()}
         # As most frameworks group them: by field in the order of the fields' first pictures.
         firsts = {name: index for index, name in reversed(list(enumerate(self._names)))}
         order = sorted(range(len(self._names)), key=lambda index: firsts[self._names[index]])
-        return self._gathering.request([self._gathering.pictures[index] for index in order], given)
+        return self._gathering.request([self._gathering.pictures[index] for index in order], {**query, **given})
 
     def _begin(self, part: MultipartSegment) -> None:
         if not part.name:
@@ -70,8 +72,8 @@ class FormReader:
             self._gathering.begin()
             return
         self._field = part.name
-        if part.name == "top_k":
-            self._top_k = bytearray()  # the last one counts
+        if part.name in PARAMETERS:
+            self._parameters[part.name] = bytearray()  # the last one counts
 
     def _add(self, data: bytes) -> None:
         if self._field is None:
@@ -80,9 +82,9 @@ class FormReader:
         if self._fields > FIELD_BYTES:
             detail = f"the fields of the form have more than {FIELD_BYTES} bytes"
             raise Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_many_bytes", detail, limit_bytes=FIELD_BYTES)
-        if self._field == "top_k" and self._top_k is not None:
+        if (parameter := self._parameters.get(self._field)) is not None:
             self._gathering.count(len(data))
-            self._top_k += data
+            parameter += data
         return None
 
 

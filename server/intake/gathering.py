@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
@@ -11,9 +11,12 @@ from typing import Any
 from server.blobs import Piece
 from server.intake.memory import Held, too_large
 from server.problems import Problem
+from server.queue import FUNCTIONS, SOFTMAX
 from server.settings.records import Limits
 
 TOP_K_DEFAULT, TOP_K_MOST = 5, 100
+PARAMETERS = ("top_k", "function_to_apply")
+"""What a request may ask for beside its pictures. What is None, or is not given, has its default."""
 MAGIC_BYTES = 16
 # A picture of usual size stays in the pieces in which it came, without being copied, but for small pieces. A larger one
 # becomes one piece, whose memory can grow in place and goes back to the system.
@@ -23,10 +26,14 @@ MAGIC = re.compile(rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|GIF8[79]a|RIFF....WEBP", re
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One POST: its pictures, each as the pieces that it consists of, and how many labels each shall get."""
+    """One POST: its pictures, each as the pieces that it consists of, and how many labels each shall get.
+
+    ``function`` makes the scores of the model's logits: one of ``FUNCTIONS``.
+    """
 
     pictures: Sequence[Sequence[Piece]]
     top_k: int
+    function: str = SOFTMAX
 
 
 class Gathering:
@@ -66,13 +73,13 @@ class Gathering:
         self._held.take(size)
 
     @staticmethod
-    def request(pictures: Sequence[Sequence[Piece]], top_k: Any) -> Request:
+    def request(pictures: Sequence[Sequence[Piece]], parameters: Mapping[str, Any]) -> Request:
         """The request for these pictures, of which one at least must look like one. Raises ``Problem``: 415 or 422."""
-        number = _number(top_k)
+        number, function = _number(parameters.get("top_k")), _function(parameters.get("function_to_apply"))
         # One suffices: each of the others gets an error of its own from the worker, which alone decodes them.
         if not any(MAGIC.match(_start(pieces)) for pieces in pictures):
             raise unsupported("this is no picture")
-        return Request(pictures, number)
+        return Request(pictures, number, function)
 
 
 def _start(pieces: Sequence[Piece]) -> bytes:
@@ -99,3 +106,13 @@ def _number(given: Any) -> int:
         detail = f"top_k is {str(given)[:20]!r}; it must be a whole number from 1 to {TOP_K_MOST}"
         raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "bad_top_k", detail, pointer="/parameters/top_k")
     return number
+
+
+def _function(given: Any) -> str:
+    if given is None:
+        return SOFTMAX
+    if given not in FUNCTIONS:
+        named = ", ".join(FUNCTIONS)
+        detail = f"function_to_apply is {str(given)[:20]!r}; it must be one of {named}"
+        raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "bad_function", detail, pointer="/parameters/function_to_apply")
+    return str(given)

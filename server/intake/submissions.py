@@ -17,6 +17,7 @@ from server.intake.pictures import Pictures
 from server.intake.wishes import Wishes
 from server.problems import Problem
 from server.queue import (
+    SOFTMAX,
     CallerQueueBytesFull,
     CallerQueueFull,
     Depth,
@@ -168,11 +169,15 @@ def described(
         caller=caller.name,
         weight=caller.weight,
         canary=canary,
+        function=request.function,
     )
 
 
 def _fingerprint(request: Request) -> str:
-    digest = hashlib.sha256(f"{request.top_k};{[sum(map(len, chunks)) for chunks in request.pictures]}".encode())
+    asked = f"{request.top_k};{[sum(map(len, chunks)) for chunks in request.pictures]}"
+    if request.function != SOFTMAX:  # without it, the rows of a version that had no other function are still found
+        asked += f";{request.function}"
+    digest = hashlib.sha256(asked.encode())
     for chunks in request.pictures:
         for chunk in chunks:
             digest.update(chunk)

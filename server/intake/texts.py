@@ -9,7 +9,7 @@ from http import HTTPStatus
 from typing import Any
 
 from server.intake.base64_text import Base64Text
-from server.intake.gathering import Gathering, Request
+from server.intake.gathering import PARAMETERS, Gathering, Request
 from server.intake.memory import too_large
 from server.problems import Problem, json_object
 
@@ -154,7 +154,7 @@ class InputsReader(TextReader):
     def __init__(self, gathering: Gathering) -> None:
         super().__init__(gathering, [("inputs",), ("inputs", int)])
 
-    def finish(self, top_k: str | None) -> Request:
+    def finish(self, query: Mapping[str, Any]) -> Request:
         """The request, once all of the body has come. Raises ``Problem`` with 400, 415 or 422."""
         body = self.body()
         inputs = body.get("inputs")
@@ -164,14 +164,14 @@ class InputsReader(TextReader):
             detail = '"inputs" must be a picture in base64 or a data URL, or a list of them'
             raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "bad_inputs", detail, pointer="/inputs")
         pictures = [self._gathering.pictures[number] for number in numbers]
-        return self._gathering.request(pictures, parameters_of(body).get("top_k", top_k))
+        return self._gathering.request(pictures, {**query, **parameters_of(body)})
 
 
 def parameters_of(body: Mapping[str, Any]) -> Mapping[str, Any]:
     """The parameters of a body. Raises ``Problem`` with 422."""
     parameters = {} if body.get("parameters") is None else body["parameters"]
-    if not isinstance(parameters, dict) or parameters.keys() - {"top_k"}:
-        detail = '"parameters" must be an object; the only parameter is "top_k"'
+    if not isinstance(parameters, dict) or parameters.keys() - set(PARAMETERS):
+        detail = f'"parameters" must be an object with no other parameters than {" and ".join(PARAMETERS)}'
         raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "bad_parameters", detail, pointer="/parameters")
     return parameters
 

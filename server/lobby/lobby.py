@@ -133,7 +133,8 @@ class Lobby:
         self.book.work_on(entry, Hold(job, token := new_token(job), self._clock()))
         one = entry.submission
         self.shares.handed(one, entry.start, reaches=reaches)
-        return Leased(one.id, token, one.images, one.size, one.top_k, attempt=1, solo=False)
+        carried = {name: getattr(one, name) for name in ("function", "trace", "request_id")}
+        return Leased(one.id, token, one.images, one.size, one.top_k, attempt=1, solo=False, **carried)
 
     async def take_up(self, worker: Worker, leases: Sequence[tuple[str, str]], seconds: float) -> list[Leased]:
         """A worker is there (again), and holds these leases; answers those of the table that it still has.
@@ -233,5 +234,4 @@ class Lobby:
 
 
 def _fault(entry: Entry, completion: Completion, model: str) -> str:
-    one = entry.submission
-    return fault(one.images, one.top_k, completion, json.dumps(completion.results), model)
+    return fault(entry.submission, completion, json.dumps(completion.results), model)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from server.metrics import ModelFigures
-from server.queue import Completion, Measured, Serving
+from server.queue import SOFTMAX, Completion, Measured, Serving
 from server.time_classes import PARTS, class_of, quantile
 
 ANSWER_SECONDS = 30.0  # longer than the database may take for a statement or a lock
@@ -40,7 +40,7 @@ class Counts:
         self.pictures += len(results)
         for result in results:
             if labels := result.get("labels"):
-                self.unsure += labels[0]["score"] < UNSURE
+                self.unsure += completion.function == SOFTMAX and labels[0]["score"] < UNSURE
             elif "error" in result:
                 self.failed += result["error"]["code"] == FAILED
         self.seconds += took / 1000

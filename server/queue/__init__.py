@@ -40,7 +40,9 @@ from server.queue.facts.models import Measured, Served, Serving, StoredFile, Sto
 from server.queue.facts.news import Anything, Available, Ended, KeysChanged, Listener, ModelsChanged, Moved, News
 from server.queue.facts.records import (
     ATTEMPTS,
+    FUNCTIONS,
     NEVER_SEEN,
+    SOFTMAX,
     Arrival,
     Beside,
     Breaker,
@@ -75,11 +77,13 @@ __all__ = [
     "ATTEMPTS",
     "EDGES",
     "FINAL",
+    "FUNCTIONS",
     "HELD_BYTES",
     "HELD_MOST",
     "KEPT_MINUTES",
     "MINUTE_SECONDS",
     "NEVER_SEEN",
+    "SOFTMAX",
     "Anything",
     "Arrival",
     "Available",

@@ -31,7 +31,7 @@ UPGRADE = {
     "Connection": "Upgrade",
     "Upgrade": "websocket",
     "Sec-WebSocket-Version": "13",
-    "Sec-WebSocket-Protocol": "tierserve.work.2",
+    "Sec-WebSocket-Protocol": "tierserve.work.3",
 }
 # Of frames that no worker sends: binary, a fragment, a continuation, compressed, unknown, a close, pings.
 FIRST_BYTES = (0x82, 0x01, 0x80, 0xC1, 0x83, 0x88, 0x89, 0x09, 0x8A, 0x8F)

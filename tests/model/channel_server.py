@@ -125,7 +125,7 @@ def plain(body: bytes) -> Response:
 
 @contextmanager
 def serving(
-    *visits: Callable[[Visit], object] | tuple[int, str], protocol: str | None = "tierserve.work.2"
+    *visits: Callable[[Visit], object] | tuple[int, str], protocol: str | None = "tierserve.work.3"
 ) -> Iterator[Server]:
     server = Server(visits)
     with serve(

@@ -29,7 +29,7 @@ def test_the_opening_names_the_protocol_and_the_token() -> None:
         headers = server.requests[0].headers
         assert server.requests[0].path == "/work/channel"
         assert headers["Authorization"] == "Bearer secret"
-        assert headers["Sec-WebSocket-Protocol"] == "tierserve.work.2"
+        assert headers["Sec-WebSocket-Protocol"] == "tierserve.work.3"
         assert "Sec-WebSocket-Extensions" not in headers
 
 
@@ -56,7 +56,7 @@ def test_other_answers_may_pass(status: int) -> None:
 
 
 def test_a_server_that_chooses_no_protocol_is_rejected() -> None:
-    words = r"does not speak tierserve\.work\.2"
+    words = r"does not speak tierserve\.work\.3"
     with serving(lambda visit: visit.end(), protocol=None) as server, pytest.raises(RequestRejected, match=words):
         Channel(server.url, "secret")
 

@@ -11,6 +11,9 @@ import numpy as np
 import pytest
 import timm
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from PIL import Image
 from timm.data import create_transform
 from timm.layers import BatchNormAct2d, StdConv2d
@@ -18,7 +21,7 @@ from torch import nn
 
 from model.build.builder import DEFAULT_MODELS
 from model.images import load
-from model.runtimes.base import Model, ModelError, Runtime, read_model, softmax, top
+from model.runtimes.base import Model, ModelError, Runtime, read_model, scores, softmax, top
 from model.runtimes.onnx import OnnxRuntime
 from model.runtimes.timm import TimmRuntime, fold_batch_norms, simplify
 
@@ -59,18 +62,18 @@ def test_predict_takes_and_gives_lists_of_any_length(model: Model, kind: type[Ru
     assert runtime.predict([]) == []
     together = runtime.predict(batch)
     assert isinstance(together, list)
-    for alone, probabilities in zip(batch, together, strict=True):
-        assert probabilities.shape == (len(model.labels),)
-        assert probabilities.dtype == np.float32
-        assert probabilities.sum() == pytest.approx(1, abs=1e-5)
-        assert np.allclose(runtime.predict([alone])[0], probabilities, atol=1e-5)
+    for alone, logits in zip(batch, together, strict=True):
+        assert logits.shape == (len(model.labels),)
+        assert logits.dtype == np.float32
+        assert softmax(logits).sum() == pytest.approx(1, abs=1e-5)
+        assert np.allclose(runtime.predict([alone])[0], logits, atol=1e-3)
 
 
 def test_the_runtimes_agree(model: Model) -> None:
     batch = [picture(file.stem, model) for file in sorted(PICTURES.glob("*.jpg"))]
-    timm_says = np.stack(ready(TimmRuntime, model, "fp32").predict(batch))
-    fp32 = np.stack(ready(OnnxRuntime, model, "fp32").predict(batch))
-    int8 = np.stack(ready(OnnxRuntime, model, "int8").predict(batch))
+    timm_says = softmax(np.stack(ready(TimmRuntime, model, "fp32").predict(batch)))
+    fp32 = softmax(np.stack(ready(OnnxRuntime, model, "fp32").predict(batch)))
+    int8 = softmax(np.stack(ready(OnnxRuntime, model, "int8").predict(batch)))
     assert np.allclose(timm_says, fp32, atol=1e-4)
     # The total variation is about 0.05 on processors with VNNI and 0.12 on others.
     assert np.abs(fp32 - int8).sum(axis=1).mean() / 2 < 0.15
@@ -87,8 +90,8 @@ def test_our_decoding_gives_timms_class(model: Model) -> None:
     runtime = ready(OnnxRuntime, model, "fp32")
     for file in PICTURES.glob("*.jpg"):
         with Image.open(file) as opened:
-            theirs = runtime.predict([transform(opened.convert("RGB")).numpy()])[0]
-        ours = runtime.predict([picture(file.stem, model)])[0]
+            theirs = softmax(runtime.predict([transform(opened.convert("RGB")).numpy()])[0])
+        ours = softmax(runtime.predict([picture(file.stem, model)])[0])
         assert np.abs(ours - theirs).sum() / 2 < 0.2, file.stem
         if theirs.max() > 0.3:
             assert ours.argmax() == theirs.argmax(), file.stem
@@ -101,12 +104,45 @@ def test_labels_are_readable_and_unique(model: Model) -> None:
 
 
 def test_top_is_best_first_and_stops_at_the_classes() -> None:
-    assert top(np.array([0.2, 0.5, 0.3], np.float32), "abc", 2) == [("b", 0.5), ("c", pytest.approx(0.3))]
+    logits = np.log(np.array([0.2, 0.5, 0.3], np.float32))
+    best = top(logits, "abc", 2)
+    assert [label for label, _ in best] == ["b", "c"]
+    assert [score for _, score in best] == pytest.approx([0.5, 0.3])
     assert len(top(np.array([0.2, 0.8], np.float32), "ab", 5)) == 2
 
 
 def test_softmax_does_not_overflow() -> None:
     assert softmax(np.array([1000, 1000, -1000], np.float32)).tolist() == [0.5, 0.5, 0]
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("function", "expected"),
+    [("softmax", [1, 0, 0]), ("sigmoid", [1, 0.5, 0]), ("none", [1000, 0, -1000])],
+)
+def test_each_function_gives_finite_scores_of_any_logits(function: str, expected: list[float]) -> None:
+    found = scores(np.array([1000, 0, -1000], np.float32), function)
+    assert found.tolist() == expected
+    assert found.dtype == np.float32
+
+
+def test_a_function_that_nobody_knows_is_an_error() -> None:
+    with pytest.raises(ValueError, match="there is no function relu"):
+        scores(np.zeros(3, np.float32), "relu")
+
+
+@given(
+    arrays(np.float32, st.integers(1, 20), elements=st.floats(-(2.0**100), 2.0**100, width=32)),
+    st.sampled_from(["softmax", "sigmoid", "none"]),
+)
+def test_every_function_leaves_the_order_of_the_classes(logits: np.ndarray, function: str) -> None:
+    labels = [str(number) for number in range(len(logits))]
+    best = top(logits, labels, len(labels), function)
+    assert [label for label, _ in best] == [label for label, _ in top(logits, labels, len(labels), "none")]
+    found = [score for _, score in best]
+    assert found == sorted(found, reverse=True)
+    if function != "none":
+        assert all(0 <= score <= 1.001 for score in found)
 
 
 def unlike(network: nn.Module) -> nn.Module:

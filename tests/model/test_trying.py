@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from model.runtimes.base import Model, ModelError, Runtime, read_model
 from model.runtimes.onnx import OnnxRuntime
-from model.trial import check, try_out
+from model.trial import try_out
 from tests.pushable import giving_nan, pushable
 from tests.running import ROOT
 
@@ -56,10 +56,9 @@ def test_a_good_model_passes_within_a_picture_s_time(lite0: Model, variant: str)
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        ([float("nan")] * 1000, "probabilities that are not finite"),
-        ([float("inf")] + [0.0] * 999, "probabilities that are not finite"),
+        ([float("nan")] * 1000, "logits that are not finite"),
+        ([float("inf")] + [0.0] * 999, "logits that are not finite"),
         ([0.5, 0.5], r"shape \(2,\) for 1000 classes"),
-        ([0.002] * 1000, "sum is 2 instead of 1"),
         (None, "RuntimeError: the graph's nodes do not fit together"),
     ],
 )
@@ -71,10 +70,6 @@ def test_another_answer_is_refused_with_the_model_s_name(lite0: Model, answer: l
     assert picture.shape == lite0.preprocessing.shape
     assert picture.dtype == np.float32
     assert picture.std() > 0.1
-
-
-def test_rounding_is_no_fault() -> None:
-    check(np.array([0.5, 0.4999], np.float32), 2)
 
 
 def tried(directory: Path, runtime: str = "onnx", variant: str = "int8") -> tuple[int, str]:
@@ -93,7 +88,7 @@ def test_the_command_says_nothing_of_a_good_model(models: Path, tmp_path: Path) 
 
 @pytest.mark.parametrize(
     ("change", "said"),
-    [(giving_nan, "probabilities that are not finite"), (lambda _: b"no graph", "cannot be loaded: InvalidProtobuf")],
+    [(giving_nan, "logits that are not finite"), (lambda _: b"no graph", "cannot be loaded: InvalidProtobuf")],
 )
 def test_the_command_tells_what_is_wrong(
     models: Path, tmp_path: Path, change: Callable[[bytes], bytes], said: str

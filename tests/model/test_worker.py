@@ -21,7 +21,7 @@ LEASE = Lease(id="p1", token="t1", top_k=5, pictures=())
 
 
 class Failing(Runtime):
-    """A runtime whose model gives the last class this score."""
+    """A runtime whose model gives the last class this logit."""
 
     def __init__(self, score: float, classes: int) -> None:
         self.scores = np.full(classes, 0.1, np.float32)

@@ -145,7 +145,7 @@ def test_a_model_that_gives_nan_is_not_put_into_the_store(
 ) -> None:
     made = pushable(models / LITE0, tmp_path, change=giving_nan)
     said = run("push", made, *state, status=1)[1]
-    assert f"failed: {made.name} fails on a made picture. It gives probabilities that are not finite numbers" in said
+    assert f"failed: {made.name} fails on a made picture. It gives logits that are not finite numbers" in said
     assert listed(served) == []
 
 

@@ -20,7 +20,7 @@ from server.models import lane
 from server.problems import Problem
 from server.queue import UnknownJob, asked
 
-PROTOCOL = "tierserve.work.2"
+PROTOCOL = "tierserve.work.3"
 MOST_BYTES = 8 * 1024 * 1024  # of a body of version 1; nothing of it is kept
 _KEY = re.compile(r"[A-Za-z0-9+/]{22}==")  # 16 bytes: RFC 6455, 4.1
 

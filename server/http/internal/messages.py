@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from server.http.schemas import Schema
-from server.queue import Completion
+from server.queue import SOFTMAX, Completion
 
 # A result has 100 labels of 200 characters at most, and a worker hands in those of about eight predictions together.
 PICTURE_BYTES, MESSAGE_LEAST, MESSAGE_MOST = 256 * 1024, 1024 * 1024, 8 * 1024 * 1024
@@ -28,4 +28,5 @@ def completed(item: Mapping[str, Any]) -> Completion:
     """The end of a lease. A prediction fails only if none of its pictures has labels."""
     errors = [result["error"] for result in item["results"] if "error" in result]
     error = errors[0] if len(errors) == len(item["results"]) else None
-    return Completion(item["id"], item["token"], item["results"], error, item["predict_ms"], item["model"])
+    given = item["id"], item["token"], item["results"], error, item["predict_ms"], item["model"]
+    return Completion(*given, item.get("function", SOFTMAX))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
+from typing import Any
 
 from server.http.public.ends import patience, until_final, watched
 from server.http.public.preference import Preference
 from server.http.public.uploads import UploadHandler
 from server.http.wakeups import Waiter
-from server.intake.gathering import Request
+from server.intake.gathering import PARAMETERS, Request
 from server.intake.memory import Held
 from server.intake.submissions import described
 from server.intake.wishes import Wishes
@@ -23,7 +25,7 @@ class AskingHandler(UploadHandler):
     """A subclass calls ``ask`` in its method for pictures, and says in ``respond`` how a prediction is answered.
 
     It may override what says where its tier stands, what reads its body, where parameters come from, and how long it
-    waits: ``tier_asked``, ``longest``, ``reader``, ``top_k`` and ``preference``.
+    waits: ``tier_asked``, ``longest``, ``reader``, ``parameters`` and ``preference``.
     """
 
     tier: Tier
@@ -44,9 +46,9 @@ class AskingHandler(UploadHandler):
         """The name of the tier that is asked, be there one or not."""
         return self.path_args[0]
 
-    def top_k(self) -> str | None:
-        """How many labels each picture shall get, where the body does not say it."""
-        return self.get_query_argument("top_k", None)
+    def parameters(self) -> Mapping[str, Any]:
+        """What is asked for beside the pictures, where the body does not say it: see ``gathering.PARAMETERS``."""
+        return {name: self.get_query_argument(name, None) for name in PARAMETERS}
 
     def preference(self) -> Preference:
         """How long the client waits."""
@@ -95,7 +97,7 @@ class AskingHandler(UploadHandler):
         """The prediction once it is final, or as it is after ``seconds``; None if its caller hung up before."""
         services = self.services
         prediction_id = self._prediction_id = services.queue.ids.new(services.clock, self.caller.owner)
-        request, held = self.take_pictures(self.top_k())
+        request, held = self.take_pictures(self.parameters())
         lane = self.tier.name, services.serving.is_canary(self.tier.name, prediction_id)
         if seconds > 0 and self.wishes.idempotency_key is None and services.handout.has_workers(lane):
             submission = described(prediction_id, self.caller, self.tier, request, self.wishes, canary=lane[1])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from http import HTTPStatus
+from typing import Any
 
 from server.http.public.base import PublicHandler
 from server.intake import formats
@@ -41,15 +43,18 @@ class UploadHandler(PublicHandler):
         if self._reader is not None:
             self._reader.feed(chunk)
 
-    def take_pictures(self, top_k: str | None) -> tuple[Request, Held]:
-        """What has come, and what counts its memory, which the caller must release. Raises ``Problem``."""
+    def take_pictures(self, query: Mapping[str, Any]) -> tuple[Request, Held]:
+        """What has come, with parameters of the query, and what counts its memory, which the caller must release.
+
+        Raises ``Problem``.
+        """
         reader, held = self._reader, self._held
         self._reader = self._held = None  # a client that hangs up now does not release it
         assert reader is not None
         assert held is not None
         held.keep()
         try:
-            return reader.finish(top_k), held
+            return reader.finish(query), held
         except BaseException:
             held.release()
             raise

@@ -12,6 +12,9 @@ from server.settings.quantity import Usage
 
 COST_STEPS = 1 << 20
 ATTEMPTS = 3  # leases that may be lost before a prediction fails, where a tier does not say otherwise
+SOFTMAX, SIGMOID, NONE = FUNCTIONS = "softmax", "sigmoid", "none"
+"""The functions that make scores of a model's logits: scores that sum to 1, one score for each class by itself, or the
+logits themselves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +22,9 @@ class Submission:
     """One prediction to be queued. ``deadline`` counts from now; a smaller ``priority`` goes first.
 
     ``owner`` is who may read it, and whose idempotency key it has. ``caller`` is whose share of the tier, of weight
-    ``weight``, it takes. ``canary`` is its lane: whether it goes to the canary of its tier.
+    ``weight``, it takes. ``canary`` is its lane: whether it goes to the canary of its tier. ``function`` is one of
+    ``FUNCTIONS``. ``trace`` is a ``traceparent`` of W3C Trace Context; both it and ``request_id`` tell in logs
+    which request this was.
     """
 
     id: str
@@ -36,6 +41,9 @@ class Submission:
     caller: str
     weight: float = 1.0
     canary: bool = False
+    function: str = SOFTMAX
+    trace: str | None = None
+    request_id: str | None = None
 
     @property
     def cost(self) -> float:
@@ -77,6 +85,9 @@ class Prediction:
     predict_ms: float | None = None
     reason: str = ""
     canary: bool = False
+    function: str = SOFTMAX
+    trace: str | None = None
+    request_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +104,9 @@ class Leased:
     top_k: int
     attempt: int
     solo: bool
+    function: str = SOFTMAX
+    trace: str | None = None
+    request_id: str | None = None
 
 
 Place: TypeAlias = tuple[int, int, float]
@@ -165,7 +179,7 @@ class Kept:
 class Completion:
     """The end of one lease: ``error`` (``{"code", "detail"}``) makes it failed.
 
-    ``model`` is NAME@VERSION of the model that answered, None if no worker did.
+    ``model`` is NAME@VERSION of the model that answered, None if no worker did. ``function`` made its scores.
     """
 
     id: str
@@ -174,6 +188,7 @@ class Completion:
     error: dict[str, Any] | None
     predict_ms: float | None
     model: str | None = None
+    function: str = SOFTMAX
 
 
 @dataclass(frozen=True, slots=True)

@@ -206,7 +206,7 @@ class Leases(Operations):
                 answers.append("duplicate" if row.token == completion.token else "final")
             elif completion.id in lost:
                 answers.append("invalid")
-            elif why := fault(row.images, row.top_k, completion, text := json.dumps(completion.results), model):
+            elif why := fault(row, completion, text := json.dumps(completion.results), model):
                 answers.append("invalid")
                 if _holds(row, job, completion.token):
                     lost.add(completion.id)

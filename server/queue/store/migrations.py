@@ -134,6 +134,11 @@ _MINUTES = (
     "accepted BIGINT NOT NULL, succeeded BIGINT NOT NULL, failed BIGINT NOT NULL, waits TEXT NOT NULL, "
     "PRIMARY KEY (tier, minute, slot))"
 )
+_TRACED = (
+    "ALTER TABLE predictions ADD COLUMN function TEXT DEFAULT 'softmax' NOT NULL",
+    "ALTER TABLE predictions ADD COLUMN trace TEXT",
+    "ALTER TABLE predictions ADD COLUMN request_id TEXT",
+)
 _BY_TIME = (
     "DROP INDEX predictions_queue",
     "CREATE INDEX predictions_queue ON predictions (tier, priority, accepted_at, seq, status) WHERE status = 'queued'",
@@ -207,6 +212,7 @@ STEPS = (
         sqlite=(_MINUTES,),
         postgresql=(_MINUTES, "ALTER TABLE minutes SET (fillfactor = 50, autovacuum_vacuum_threshold = 500)"),
     ),
+    Step(9, sqlite=_TRACED, postgresql=_TRACED),
 )
 VERSION = STEPS[-1].number  # of the tables and their triggers; stored in the database itself
 

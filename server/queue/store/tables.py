@@ -97,6 +97,9 @@ predictions = sa.Table(
     sa.Column("reason", sa.Text, nullable=False, server_default=""),
     # Its lane: whether it waits for a worker of its tier's canary, or for one of the main model.
     sa.Column("canary", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("function", sa.Text, nullable=False, server_default="softmax"),
+    sa.Column("trace", sa.Text),
+    sa.Column("request_id", sa.Text),
     sa.CheckConstraint(f"status IN {_in(frozenset(Status))}"),
     sa.CheckConstraint(f"(completed_at IS NOT NULL) = (status IN {_in(FINAL)})"),
     sa.CheckConstraint("(lease_until IS NOT NULL) = (status = 'leased')"),

@@ -77,7 +77,7 @@ def test_files_and_pictures_of_which_some_are_not_used_are_measured_too(model: M
 
 
 @pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
-def test_probabilities_that_are_no_numbers_are_refused(
+def test_logits_that_are_no_numbers_are_refused(
     spoilt: Callable[[Callable[[np.ndarray], np.ndarray]], Path], wrong: float
 ) -> None:
     folder = spoilt(lambda bias: bias + np.float32(wrong))

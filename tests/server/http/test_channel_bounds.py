@@ -193,7 +193,7 @@ class Raw:
             "Upgrade: websocket",
             "Sec-WebSocket-Version: 13",
             "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
-            "Sec-WebSocket-Protocol: tierserve.work.2",
+            "Sec-WebSocket-Protocol: tierserve.work.3",
             f"Authorization: Bearer {token}",
         ]
         self.connection.sendall("\r\n".join([*head, "", ""]).encode())

@@ -12,6 +12,7 @@ from server.queue import ConnectionLost, Served
 from tests.running import MODEL
 from tests.server.http.http_site import (
     ANSWER_SECONDS,
+    ASYNC,
     LABELS,
     PICTURE,
     QUIET_SECONDS,
@@ -45,6 +46,21 @@ def test_a_frame_brings_pictures_and_their_labels_end_it(site: Site) -> None:
         "the picture that has its labels is deleted",
         lambda keys: keys == [second["id"]],
     )
+
+
+@pytest.mark.parametrize("headers", [ASYNC, {}])
+def test_a_frame_names_the_function_and_the_result_must_be_its(site: Site, headers: dict[str, str]) -> None:
+    token = site.job()
+    site.worker(token)
+    answer = site.callers.submit(site.post, "free", PICTURE, headers, "?function_to_apply=none")
+    (one,) = site.lease(token)
+    assert one["function"] == "none"
+    assert site.complete(one, token) == ["invalid"]
+    (again,) = site.lease(token)
+    logits = [{"labels": [{"label": "tabby", "score": -3.5}]}]
+    assert site.hand_in([completion(again, logits) | {"function": "none"}], token) == ["accepted"]
+    kept = site.get(answer.result(ANSWER_SECONDS).headers["Location"]).json
+    assert kept["results"][0]["labels"] == logits[0]["labels"]
 
 
 def test_outcomes_ride_on_the_next_frame(site: Site) -> None:

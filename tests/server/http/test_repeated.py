@@ -20,7 +20,9 @@ def test_the_same_key_is_the_same_prediction(site: Site) -> None:
     assert waits(site, "premium") == 0
 
 
-@pytest.mark.parametrize(("body", "query"), [(PICTURE + b"x", ""), (PICTURE, "?top_k=2")])
+@pytest.mark.parametrize(
+    ("body", "query"), [(PICTURE + b"x", ""), (PICTURE, "?top_k=2"), (PICTURE, "?function_to_apply=none")]
+)
 def test_the_same_key_with_another_request_neither_tells_nor_blocks(site: Site, body: bytes, query: str) -> None:
     first = site.submit(headers={"Idempotency-Key": "b"})
     other = site.post("free", body, {"Idempotency-Key": "b", **ASYNC}, query)

@@ -28,7 +28,7 @@ UPGRADE = {
     "Upgrade": "websocket",
     "Sec-WebSocket-Version": "13",
     "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
-    "Sec-WebSocket-Protocol": "tierserve.work.2",
+    "Sec-WebSocket-Protocol": "tierserve.work.3",
 }
 BLOB = pack_header([len(PICTURE)]) + PICTURE
 NOBODYS = {"id": "p", "token": "t", "model": MODEL, "predict_ms": 1, "results": LABELS}
@@ -93,7 +93,7 @@ def test_the_token_of_another_worker_ends_a_channel(site: Site, other: tuple[str
 @pytest.mark.parametrize(
     ("headers", "words"),
     [
-        ({"Sec-WebSocket-Protocol": "tierserve.work.3"}, "asked for 'tierserve.work.3'"),
+        ({"Sec-WebSocket-Protocol": "tierserve.work.2"}, "asked for 'tierserve.work.2'"),
         ({"Sec-WebSocket-Protocol": ""}, "no protocol by name"),
         ({"Upgrade": "h2c"}, "without the upgrade"),
         ({"Connection": "close"}, "without the upgrade"),
@@ -106,7 +106,7 @@ def test_another_protocol_is_refused_in_words(shared: Site, headers: dict[str, s
     answer = shared.internal.ask("GET", "/work/channel", None, UPGRADE | bearer | headers)
     assert_problem(answer, 400, "other_worker_protocol")
     assert words in answer.json["detail"]
-    assert "this server speaks tierserve.work.2" in answer.json["detail"]
+    assert "this server speaks tierserve.work.3" in answer.json["detail"]
 
 
 @pytest.mark.parametrize("path", ["lease", "complete", "extend", "release"])
@@ -131,7 +131,7 @@ def test_a_worker_of_an_older_release_is_dismissed_in_words(shared: Site, path: 
         {"renew": 65 * [["p", "t"]], "token": "t"},
         {"release": [["p", "t", "x"]]},
         {"completions": [{**NOBODYS, "results": []}]},
-        {"completions": [{**NOBODYS, "results": [{"labels": [{"label": "x", "score": 2}]}]}]},
+        {"completions": [{**NOBODYS, "results": [{"labels": [{"label": "x", "score": "2"}]}]}]},
         {"completions": [{**NOBODYS, "results": [{"labels": "cat"}]}]},
         {"completions": [{**NOBODYS, "results": 101 * LABELS}]},
         {"completions": 65 * [NOBODYS]},

@@ -70,7 +70,7 @@ def read(body: bytes, at: Sequence[int], kind: str, limits: Limits = LIMITS, mos
         for start, end in pairwise(places):
             if start < end:
                 reader.feed(body[start:end])
-        request = reader.finish(None)
+        request = reader.finish({"top_k": None, "function_to_apply": "sigmoid"})
         assert memory.used() >= size(request)
         return request
     finally:
@@ -83,6 +83,7 @@ def size(request: Request) -> int:
 
 
 def found(request: Request) -> tuple[list[bytes], int]:
+    assert request.function == "sigmoid"
     return [b"".join(pieces) for pieces in request.pictures], request.top_k
 
 
@@ -224,6 +225,19 @@ def test_a_whole_number_of_json_may_have_a_point() -> None:
     assert found(read(json.dumps(body).encode(), [], "application/json")) == ([MAGIC[0]], 7)
 
 
+@pytest.mark.parametrize(
+    ("body", "kind", "expected"),
+    [
+        (form([("a", MAGIC[0])], [("function_to_apply", b"none"), ("function_to_apply", b"softmax")]), FORM, "softmax"),
+        (b'{"inputs":"/9j/","parameters":{"function_to_apply":"none"}}', "application/json", "none"),
+        (b'{"inputs":"/9j/","parameters":{"function_to_apply":null}}', "application/json", "softmax"),
+        (b'{"inputs":"/9j/","parameters":{}}', "application/json", "sigmoid"),
+    ],
+)
+def test_what_the_body_asks_for_counts_before_the_query(body: bytes, kind: str, expected: str) -> None:
+    assert read(body, [], kind).function == expected
+
+
 def test_the_rest_of_json_is_counted_too() -> None:
     body = b'{"note":"' + 20_000 * b"x" + b'"}'
     assert code(body, "application/json", most=10_000) == "too_many_bytes"
@@ -261,7 +275,7 @@ def test_a_request_that_is_refused_leaves_no_cycle_that_keeps_its_pictures(kind:
             for start in range(0, len(body), 600):
                 reader.feed(body[start : start + 600])
             reader.feed(b"--XX garbage")
-            reader.finish("many")
+            reader.finish({"top_k": "many"})
         del reader
         assert gone() is None
     finally:
@@ -275,13 +289,13 @@ def test_a_picture_of_usual_size_is_not_copied_and_a_large_one_is_one_piece() ->
     reader = formats.reader({}, limits, memory.hold("free", "127.0.0.1", {"free": 9 * WHOLE_BYTES}))
     for chunk in chunks:
         reader.feed(chunk)
-    (pieces,) = reader.finish(None).pictures
+    (pieces,) = reader.finish({"top_k": None, "function_to_apply": "sigmoid"}).pictures
     assert all(piece is chunk for piece, chunk in zip(pieces, chunks, strict=True))
     reader = formats.reader({}, limits, memory.hold("free", "127.0.0.1", {"free": 9 * WHOLE_BYTES}))
     for _ in range(40):
         for chunk in (MAGIC[0], bytes(50_000), bytes(100)):
             reader.feed(chunk)
-    (pieces,) = reader.finish(None).pictures
+    (pieces,) = reader.finish({"top_k": None, "function_to_apply": "sigmoid"}).pictures
     assert [bytes(piece) for piece in pieces] == [40 * (MAGIC[0] + bytes(50_100))]
 
 

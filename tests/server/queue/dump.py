@@ -19,9 +19,10 @@ from tests.postgres import programs
 from tests.server.queue.queue_world import PostgresWorld, World, pairs
 
 DUMPS = Path(__file__).with_name("dumps")
-KEYS = [f"p{number:034}" for number in range(11)]
+KEYS = [f"p{number:034}" for number in range(12)]
 SERVED = Served("flowers@11111111", "1" * 64, "onnx", "int8", 1_800_000_000.0)
 MINUTE = Minute(30_000_000, 3, 2, 1, {40: 2})  # that of the world's clock
+TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 MODEL = StoredModel("flowers", "11111111", "1" * 64, "{}", (StoredFile("a" * 64, 5),), 0.0)
 
 
@@ -51,12 +52,13 @@ def fill(world: World) -> None:
     world.queue.report("free", TierView(running=1, healthy=True, reason="")).result()
     models(world)
     world.queue.count([("free", MINUTE)]).result()  # since version 8
+    world.submit(id=KEYS[11], tier="traced", function="none", trace=TRACE, request_id="mine")  # since version 9
 
 
 def models(world: World) -> None:
     """Write what version 7 brought."""
     world.job("canary", "served", SERVED.key)
-    for key in KEYS[9:]:
+    for key in KEYS[9:11]:
         world.submit(id=key, tier="served", canary=True)
     assert len(world.lease("canary", most=1, tier="served", canary=True)) == 1
     world.queue.add_model(MODEL, ["best"]).result()

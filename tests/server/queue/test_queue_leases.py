@@ -25,9 +25,10 @@ def test_first_come_first_served_within_a_priority(world: World) -> None:
 
 
 def test_a_lease_says_what_the_worker_needs(world: World) -> None:
-    one = world.submit(images=2, size=77, top_k=3)
+    one = world.submit(images=2, size=77, top_k=3, function="sigmoid", trace="t", request_id="r")
     (leased,) = world.lease()
     assert (leased.id, leased.images, leased.size, leased.top_k) == (one, 2, 77, 3)
+    assert (leased.function, leased.trace, leased.request_id) == ("sigmoid", "t", "r")
     assert (leased.attempt, leased.solo) == (1, False)
     seen = world.get(one)
     assert (seen.status, seen.job, seen.started_at) == (Status.LEASED, "job", world.clock.now)

@@ -73,6 +73,29 @@ def test_what_can_be_the_result_is_stored(world: World, images: int, top_k: int,
     assert world.get(one).results == results
 
 
+@pytest.mark.parametrize(
+    ("asked", "made_by", "score", "outcome"),
+    [
+        ("softmax", "softmax", 1.0009, "accepted"),
+        ("softmax", "softmax", 1.01, "invalid"),
+        ("softmax", "softmax", -0.1, "invalid"),
+        ("sigmoid", "sigmoid", 1.01, "invalid"),
+        ("none", "none", -17.25, "accepted"),
+        ("none", "none", float("inf"), "invalid"),
+        ("none", "softmax", 0.5, "invalid"),
+        ("softmax", "none", 0.5, "invalid"),
+    ],
+)
+def test_scores_come_from_the_function_that_was_asked_for(
+    world: World, asked: str, made_by: str, score: float, outcome: str
+) -> None:
+    one = world.submit(function=asked)
+    (leased,) = world.lease()
+    assert leased.function == asked
+    given = Completion(one, leased.token, [labels(1, score=score)], None, 1.0, function=made_by)
+    assert world.queue.complete("job", [given]).result() == [outcome]
+
+
 def test_a_figure_that_is_no_number_is_invalid(world: World) -> None:
     one = world.submit()
     (leased,) = world.lease()

@@ -11,7 +11,7 @@ import pytest
 from server.queue import Lane, Measured, Queue, Status
 from server.queue.store import triggers
 from server.queue.store.migrations import STEPS, VERSION, Step
-from tests.server.queue.dump import DUMPS, KEYS, MINUTE, MODEL, SERVED
+from tests.server.queue.dump import DUMPS, KEYS, MINUTE, MODEL, SERVED, TRACE
 from tests.server.queue.queue_world import RESULTS, PostgresWorld, World, completion
 from tests.server.queue.schema import postgresql_schema, sqlite_schema
 
@@ -20,7 +20,7 @@ KINDS: dict[str, type[World]] = {"sqlite": World, "postgresql": PostgresWorld}
 RELEASED = [f"sqlite-{number}" for number in range(1, VERSION + 1)]
 RELEASED += [f"postgresql-{number}" for number in range(2, VERSION + 1)]  # PostgreSQL came with version 2
 
-TURNS, MODELS, MINUTES = 6, 7, 8  # the versions that brought them
+TURNS, MODELS, MINUTES, TRACES = 6, 7, 8, 9  # the versions that brought them
 
 
 @pytest.fixture(params=RELEASED)
@@ -124,6 +124,17 @@ def test_models_and_canaries_are_still_there(world: World) -> None:
 @pytest.mark.parametrize("world", [name for name in RELEASED if int(name.partition("-")[2]) >= MINUTES], indirect=True)
 def test_what_happened_within_the_last_hour_is_still_there(world: World) -> None:
     assert world.queue.minutes("free").result() == [MINUTE]
+
+
+@pytest.mark.parametrize("world", RELEASED, indirect=True)
+def test_what_was_accepted_before_there_were_functions_gets_probabilities(world: World) -> None:
+    assert {(one.function, one.trace, one.request_id) for one in map(world.get, KEYS[:5])} == {("softmax", None, None)}
+
+
+@pytest.mark.parametrize("world", [name for name in RELEASED if int(name.partition("-")[2]) >= TRACES], indirect=True)
+def test_functions_and_traces_are_still_there(world: World) -> None:
+    one = world.get(KEYS[11])
+    assert (one.function, one.trace, one.request_id) == ("none", TRACE, "mine")
 
 
 def test_it_is_brought_up_once(world: World) -> None:
