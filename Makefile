@@ -20,7 +20,7 @@ SPREAD := --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
 BUILT := $(MODELS)/.built
 BUILDER := $(wildcard model/build/*.py) model/description.py model/images.py
 
-.PHONY: help run model models images test test-faults soak hostile test-cluster test-one cluster-parts cluster cluster-down lint format architectures bench compare docs lock audit clean
+.PHONY: help run model models images test test-faults soak hostile foreign test-cluster test-one cluster-parts cluster cluster-down lint format architectures bench compare docs lock audit clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -40,6 +40,9 @@ images: .venv/.test $(BUILT) ## Build the container images of server and worker 
 
 test: .venv/.test $(BUILT) ## Set up, and run every test that needs no cluster, in JOBS=2 processes
 	@$(TESTED) OMP_NUM_THREADS=1 $(BIN)/pytest -m "not cluster and not faults" $(SPREAD) $(ARGS)
+
+foreign: .venv/.test ## Install the clients of Triton and KServe, 370 MB in ~/.cache, for the tests of make test that use them
+	@$(BIN)/python -m tests.foreign >/dev/null
 
 test-faults: .venv/.test $(BUILT) ## Test under injected faults of servers, workers, disks and connections, in JOBS=2 processes
 	@$(TESTED) $(BIN)/pytest -m faults tests/faults --numprocesses $(JOBS) --dist worksteal $(ARGS)
@@ -90,6 +93,7 @@ docs: .venv/.run ## Generate docs/configuration.md from the schema
 lock: .venv/.test ## Write the newest versions of all dependencies, and their hashes, into requirements.lock
 	@$(BIN)/python -m uv pip compile -q --universal --all-extras --generate-hashes --no-header --no-annotate --upgrade --no-emit-index-url setup.py -o requirements.lock
 	@$(BIN)/python -m benchmarks.compare.locking
+	@$(BIN)/python -m tests.foreign --lock
 
 audit: .venv/.test ## Ask a database of advisories about every package of requirements.lock
 	@$(BIN)/python -m tests.supply.audit $(ARGS)
