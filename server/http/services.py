@@ -39,6 +39,7 @@ from server.queue import (
     FINAL,
     Anything,
     Available,
+    Began,
     Depth,
     Ended,
     Measured,
@@ -179,6 +180,7 @@ class Services:
             metrics.ended(prediction.tier, prediction.status)
             activity.ended(prediction.tier, prediction.status)
             activity.waited(prediction)
+            _measure(metrics, prediction)
 
         lobby = Lobby(queue, pictures, disk, lambda: live.current.settings, clock, ended, serving.of)
 
@@ -249,6 +251,9 @@ class Services:
             for one in news:
                 if isinstance(one, Ended):
                     self.activity.waited(one.prediction)
+                    _measure(self.metrics, one.prediction)
+                elif isinstance(one, Began):
+                    self.metrics.worker_began(one.tier, one.seconds)
                 elif isinstance(one, Moved) and one.status in FINAL:
                     self.metrics.ended(one.tier, one.status)
                     self.activity.ended(one.tier, one.status)
@@ -257,6 +262,7 @@ class Services:
                 loop.call_soon_threadsafe(self.pictures.forget_soon, ended)
 
         self.queue.listen(hear)
+        self.queue.when_committed(self.metrics.committed)
         self.serving.changed = lambda: loop.call_soon_threadsafe(self.handout.served_changed)
         Lookout(self.wakeups, self.queue.ended).start()
         self.allowances.start()
@@ -297,3 +303,9 @@ class Services:
     def in_force(self) -> dict[str, Any]:
         """Return whether the settings in force are those that the files contain now, and if not, why."""
         return {"current": not self.live.problem, "reason": self.live.problem}
+
+
+def _measure(metrics: Metrics, prediction: Prediction) -> None:
+    if prediction.started_at is not None and prediction.completed_at is not None:
+        accepted = prediction.accepted_at
+        metrics.took(prediction.tier, prediction.started_at - accepted, prediction.completed_at - accepted)

@@ -51,9 +51,9 @@ class Capacity:
         self.obstacle: Obstacle | None = None
 
     @property
-    def free_bytes(self) -> Mapping[str, int]:
-        """How much each disk has left, by its name."""
-        return {disk.name: room.free for disk, room in list(self._rooms.items())}
+    def rooms(self) -> Mapping[str, Room]:
+        """What there was on each disk at the last look, by its name."""
+        return {disk.name: room for disk, room in list(self._rooms.items())}
 
     def doubt_blobs(self) -> None:
         """A blob could not be kept: the next step tries it out."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from server.queue.facts.news import Listener
 from server.queue.facts.states import Ids
 from server.queue.operations.arrivals import Arrivals
@@ -28,6 +30,10 @@ class Queue(Intake, Arrivals, Leases, Upkeep, Sweeps, Jobs, Figures, Keys, Listi
         ``own``: only of the commits of this process, not of other servers on the same database.
         """
         self._database.listen(listener, own=own)
+
+    def when_committed(self, told: Callable[[float], None]) -> None:
+        """Call ``told`` with the seconds that each transaction took which writes, on the thread that writes."""
+        self._database.when_committed(told)
 
     @property
     def ids(self) -> Ids:

@@ -91,6 +91,29 @@ def test_a_classified_picture_is_counted(measured: Service) -> None:
     assert 0 < after - (before.of("http_request_duration_seconds_sum", route=CLASSIFY) or 0) < 60
 
 
+def test_each_stage_of_a_prediction_is_measured(measured: Service) -> None:
+    before = series(measured)
+    assert is_cat(measured.post("free", CAT))
+    kept = {"Prefer": "wait=60", "Idempotency-Key": "stages"}  # this one goes through the table
+    assert is_cat(measured.post("free", CAT, kept))
+    for name in ("prediction_queue", "prediction"):
+        grown(before, measured, 2, f"{name}_seconds_count", tier="free")
+        grown(before, measured, 2, f"{name}_seconds_bucket", tier="free", le="60.0")
+    found = series(measured)
+    waited, whole = (found.of(f"{name}_seconds_sum", tier="free") or 0 for name in ("prediction_queue", "prediction"))
+    assert waited < whole
+    assert found.of("worker_start_seconds_count", tier="premium") == 0
+    assert (found.of("worker_start_seconds_count", tier="free") or 0) >= 1
+    assert 0 < (found.of("worker_start_seconds_sum", tier="free") or 0) < 60
+    assert (found.of("commit_seconds_count") or 0) > (before.of("commit_seconds_count") or 0)
+
+
+def test_a_disk_tells_what_is_free_and_what_of_it_is_kept(measured: Service) -> None:
+    found = series(measured)
+    free, reserve = (found.of(f"disk_{what}_bytes", disk="data") or 0 for what in ("free", "reserve"))
+    assert 0 < reserve < free
+
+
 def test_what_a_model_has_done_is_counted_and_told(measured: Service) -> None:
     assert is_cat(measured.post("free", CAT))
     told = measured.get("/v1/tiers/free").json["model"]

@@ -33,7 +33,7 @@ class MetricsHandler(BaseHandler):
         models = services.measures.figures(services.settings.tiers)
         body = services.metrics.exposition(
             tiers,
-            capacity.free_bytes,
+            {name: (room.free, room.reserve) for name, room in capacity.rooms.items()},
             models,
             in_force=in_force,
             accepting=accepting,

@@ -37,6 +37,17 @@ class Ended:
 
 
 @dataclass(frozen=True, slots=True)
+class Began:
+    """A worker asked for work for the first time, so many ``seconds`` after its Job was stored.
+
+    Only this server hears it.
+    """
+
+    tier: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class KeysChanged:
     """A key was made, revoked, or given another end."""
 
@@ -51,5 +62,5 @@ class Anything:
     """Some news may have been missed: whoever waits for any looks again."""
 
 
-News: TypeAlias = Available | Moved | Ended | KeysChanged | ModelsChanged | Anything
+News: TypeAlias = Available | Moved | Ended | Began | KeysChanged | ModelsChanged | Anything
 Listener = Callable[[Sequence[News]], None]

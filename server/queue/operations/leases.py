@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from server.queue.facts.errors import UnknownJob
-from server.queue.facts.news import Available, Ended
+from server.queue.facts.news import Available, Began, Ended
 from server.queue.facts.records import ATTEMPTS, Beside, Completion, Granted, Leased, Place
 from server.queue.facts.results import fault
 from server.queue.facts.states import FINAL, Status
@@ -40,7 +40,11 @@ _CARRIED = tuple(field.name for field in fields(Leased) if field.name not in ("t
 # The lock keeps other servers, until the lease is committed, from ending the Job without seeing the new lease, and from
 # leasing more to it against the rule of leasing alone. Operations that lock both the Job's row and predictions lock the
 # Job's row first (``extend`` and ``end_job`` do too), or two servers could wait for each other.
-HOLDER = sa.select(jobs.c.tier).where(jobs.c.name == bind("job"), jobs.c.ended_at.is_(None)).with_for_update()
+HOLDER = (
+    sa.select(jobs.c.tier, jobs.c.opened_at, jobs.c.asked_at)
+    .where(jobs.c.name == bind("job"), jobs.c.ended_at.is_(None))
+    .with_for_update()
+)
 _HELD = sa.select(
     sa.func.count().label("many"),
     sa.func.coalesce(sa.func.sum(_p.size), 0).label("bytes"),
@@ -150,6 +154,8 @@ class Leases(Operations):
         if holder is None or holder.tier != tier:
             raise UnknownJob(job)
         tx.change(_ASKED, {"job": job, "now": tx.now})
+        if holder.asked_at is None:
+            tx.tell(Began(tier, max(0.0, tx.now - holder.opened_at)))
         named, moves, kept = set(leases), Moves(tx), []
         for row in tx.rows(_LEASED, job=job):
             if (row.id, row.token) in named:

@@ -7,7 +7,7 @@ import functools
 import logging
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -64,7 +64,9 @@ class Database(ABC):
         self._make_room: Callable[[], bool] = lambda: False
         self._doubted = False
         serve = functools.partial
-        self._writing: Lane[Transaction] = Lane("writer", [serve(self._serve, write)], WAITING, GROUP)
+        self._committed: Callable[[float], None] = lambda _: None
+        writer = serve(self._serve, serve(self._timed, write))
+        self._writing: Lane[Transaction] = Lane("writer", [writer], WAITING, GROUP)
         self._reading: Lane[Transaction] = Lane("readers", [serve(self._serve, read)] * READERS, WAITING)
 
     def write(self, operation: Callable[[Transaction], R]) -> Future[R]:
@@ -89,6 +91,10 @@ class Database(ABC):
     def when_full(self, make_room: Callable[[], bool]) -> None:
         """Call ``make_room`` when the disk has no room for a write; if it returns True, the write is tried again."""
         self._make_room = make_room
+
+    def when_committed(self, told: Callable[[float], None]) -> None:
+        """Call ``told`` with the seconds that each transaction of the writer took, until it was on disk."""
+        self._committed = told
 
     def take_doubt(self) -> bool:
         """Whether storage has failed since the last call."""
@@ -125,6 +131,16 @@ class Database(ABC):
 
     def _tell_others(self, news: Sequence[News]) -> None:  # noqa: B027 (there need not be others)
         """Tell other processes with the same database the news of a commit."""
+
+    @contextlib.contextmanager
+    def _timed(self, begin: Begin) -> Iterator[Cursor]:
+        began = time.perf_counter()
+        with begin() as cursor:
+            yield cursor
+        try:
+            self._committed(time.perf_counter() - began)
+        except Exception:  # the transaction is kept, and must not count as failed
+            log.exception("what measures commits failed")
 
     def _serve(self, begin: Begin, tasks: list[Task[Transaction]], tries: int = AGAIN) -> None:
         """Run a group of operations in one transaction and resolve their futures; if it fails, see ``_fail``."""

@@ -19,7 +19,7 @@ from typing import Any
 import psycopg
 import sqlalchemy as sa
 
-from server.queue.facts.news import Anything, Available, Ended, KeysChanged, Listener, ModelsChanged, Moved, News
+from server.queue.facts.news import Anything, Available, Began, Ended, KeysChanged, Listener, ModelsChanged, Moved, News
 from server.queue.facts.states import Status
 from server.queue.store.sessions import CHANNEL, CONNECT_SECONDS
 
@@ -48,7 +48,10 @@ class Notices:
         self._hearing.wait(CONNECT_SECONDS)
 
     def send(self, news: Sequence[News]) -> None:
-        """Tell the other servers. ``Ended`` stays here: it is large, and the ``Moved`` beside it says where to look."""
+        """Tell the other servers. ``Began`` and ``Ended`` stay here.
+
+        An end is large, and the ``Moved`` beside it says where to look.
+        """
         try:
             with self._engine.connect() as connection:
                 if not self._channel:
@@ -114,7 +117,7 @@ def _payloads(sender: str, news: Sequence[News]) -> Iterator[str]:
     """Notices that PostgreSQL takes; one without news when there is none."""
     page, size = [json.dumps(sender)], 0
     for one in news:
-        if isinstance(one, Ended):
+        if isinstance(one, Ended | Began):
             continue
         text = json.dumps(_encoded(one), separators=(",", ":"))
         if size + len(text) > NOTICE_BYTES:

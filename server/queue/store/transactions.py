@@ -77,6 +77,9 @@ class Transactions(Protocol):
     def leads(self) -> bool:
         """Whether this process leads now."""
 
+    def when_committed(self, told: Callable[[float], None]) -> None:
+        """Have ``told`` called with the seconds of each transaction that writes."""
+
     def take_doubt(self) -> bool:
         """Whether storage has failed since the last call."""
 

@@ -107,6 +107,26 @@ def test_a_listener_that_fails_stops_nothing(world: World, caplog: pytest.LogCap
     assert "listener" in caplog.text
 
 
+def test_each_transaction_that_was_kept_is_measured(world: World) -> None:
+    def fail(_: Transaction) -> None:
+        raise ZeroDivisionError
+
+    told: list[float] = []
+    world.queue.when_committed(told.append)
+    world.submit()
+    world.database.read(lambda _: None).result()
+    world.database.write(fail).exception()
+    world.heard()
+    assert len(told) == 2, "the transaction of the test's last call, and neither what was read nor what failed"
+    assert all(0 < seconds < 30 for seconds in told)
+
+
+def test_a_transaction_is_kept_whatever_becomes_of_its_measure(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    world.queue.when_committed(lambda seconds: [][int(seconds)])
+    assert world.status(world.submit()) is Status.QUEUED
+    assert "what measures commits failed" in caplog.text
+
+
 def test_too_many_waiting_operations_are_refused(world: World) -> None:
     futures: list[Future[Submitted]] = []
     with writer_held(world), pytest.raises(DatabaseBusy):

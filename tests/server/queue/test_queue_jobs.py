@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from server.queue import Strikes
+from server.queue import Began, Strikes
 from tests.server.queue.queue_world import World
 
 
@@ -63,3 +63,11 @@ def test_a_job_row_tells_when_its_worker_asked_and_got_work(world: World) -> Non
     world.lease()
     (row,) = world.queue.jobs().result()
     assert (row.asked_at, row.leased_at) == (start + 1, start + 2)
+
+
+def test_news_tells_once_how_long_a_job_took_to_ask_for_work(world: World) -> None:
+    world.clock.advance(7)
+    world.queue.take_up("free", "job", [], 30).result()
+    world.clock.advance(1)
+    world.queue.take_up("free", "job", [], 30).result()  # its channel was lost
+    assert [news for news in world.heard() if isinstance(news, Began)] == [Began("free", 7)]

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
-from server.queue import Anything, Available, Moved, News, Queue, Status
+from server.queue import Anything, Available, Began, Moved, News, Queue, Status
 from server.queue.store.tables import predictions
 from server.queue.store.transactions import Transaction
 from tests.server.queue.queue_world import MANY, TwoServersWorld, completion, flat
@@ -67,6 +67,17 @@ def test_much_news_is_told_in_several_notices(world: TwoServersWorld) -> None:
     world.database.write(tell).result()
     eventually(lambda: flat(heard), 20, "all news is heard", news.__eq__)
     assert len(heard) > 1
+
+
+def test_the_start_of_a_worker_is_heard_where_it_asked(world: TwoServersWorld) -> None:
+    heard: list[Sequence[News]] = []
+    world.second.listen(heard.append)
+    queue = Queue(world.database)
+    queue.open_job("job", "free", "run", "").result()
+    queue.take_up("free", "job", [], 30).result()
+    queue.submit(world.submission(), MANY).result()
+    eventually(lambda: flat(heard), 20, "what was committed later is heard", [Available("free")].__eq__)
+    assert world.heard() == [Began("free", 0.0), Available("free")]
 
 
 def notify(world: TwoServersWorld, payload: str) -> None:
