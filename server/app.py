@@ -34,7 +34,7 @@ from server.models import Catalog, Models, Orphans, unserved
 from server.queue import Anything, Available, KeysChanged, ModelsChanged, News, PepperDiffers, Queue, QueueError
 from server.settings.live import Live
 from server.settings.records import Settings
-from server.settings.values import ROOT
+from server.shipped import ROOT
 from server.storage import Storage
 
 log = logging.getLogger(__name__)
@@ -90,9 +90,12 @@ def local_workers(state: Path, models: Path) -> Workers:
 
 def cluster_workers(live: Live, server_url: str, models: Path | None) -> Workers:
     """Jobs of the cluster that this runs in, or that KUBECONFIG names. Raises ``CannotServe`` when it names none."""
-    from server.engines.cluster import Cluster
-    from server.engines.kubernetes import KubernetesEngine
-    from server.engines.reviews import WorkerReviews
+    try:
+        from server.engines.cluster import Cluster
+        from server.engines.kubernetes import KubernetesEngine
+        from server.engines.reviews import WorkerReviews
+    except ModuleNotFoundError as error:
+        raise CannotServe(f"--engine kubernetes needs kubernetes: pip install tierserve[cluster] ({error})") from error
 
     try:
         cluster = Cluster.connect()

@@ -11,7 +11,7 @@ from typing import Any
 import fastjsonschema
 
 from server.problems import Problem, json_object
-from server.settings.values import SCHEMAS
+from server.shipped import SCHEMAS
 
 DETAIL_LONGEST = 300  # the messages quote names from the body, which may be long
 

@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from server.openapi.samples import samples
-from server.settings.documents import SCHEMAS
+from server.shipped import SCHEMAS
 
 SOURCE = SCHEMAS / "openapi.yaml"
 METHODS = ("get", "put", "post", "delete", "patch")

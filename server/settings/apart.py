@@ -11,7 +11,8 @@ import sys
 from server.settings.blueprints import InForce
 from server.settings.documents import Finding
 from server.settings.judging import VALUES_SECONDS, dumped, loaded
-from server.settings.sources import ROOT, ConfigError, Sources
+from server.settings.sources import ConfigError, Sources
+from server.shipped import ROOT
 
 WALL_SECONDS = 60.0
 

@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from server.settings.complaints import explained
+from server.shipped import SCHEMAS
 
 if TYPE_CHECKING:
     from jsonschema import Draft202012Validator
 
-SCHEMAS = Path(__file__).resolve().parents[2] / "schemas"
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 64
 NUMBER_CHARACTERS = 64  # Python takes quadratic time for longer ones, and refuses to print them

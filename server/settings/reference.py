@@ -10,7 +10,7 @@ from typing import Any
 from server.settings import documents
 from server.settings.documents import Schema
 from server.settings.rules import CHECKS
-from server.settings.values import ROOT
+from server.shipped import ROOT
 
 PAGE = ROOT / "docs" / "configuration.md"
 COMMAND = "python -m server.settings.reference"

@@ -8,10 +8,8 @@ from pathlib import Path
 
 from server.settings import documents
 from server.settings.documents import DocumentError
+from server.shipped import DEFAULT_VALUES, TEMPLATES
 
-ROOT = Path(__file__).resolve().parents[2]
-DEFAULT_VALUES = ROOT / "chart" / "values.yaml"
-TEMPLATES = ROOT / "jobtemplates"
 TEMPLATE_SUFFIX = ".yaml.j2"
 TEMPLATE_BYTES, MOST_TEMPLATES = 1 << 18, 100
 

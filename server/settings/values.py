@@ -30,13 +30,9 @@ from server.settings.records import (
     Waits,
 )
 from server.settings.rules import CHECKS, Broken
-from server.settings.sources import DEFAULT_VALUES as DEFAULT_VALUES
-from server.settings.sources import ROOT as ROOT
-from server.settings.sources import TEMPLATES as TEMPLATES
 from server.settings.sources import ConfigError as ConfigError
 from server.settings.sources import Files, Sources, Templates
-
-SCHEMAS = documents.SCHEMAS
+from server.shipped import DEFAULT_VALUES, TEMPLATES
 
 
 def load(

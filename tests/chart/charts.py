@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from server.settings.values import ROOT
+from server.shipped import ROOT
 
 CHART = ROOT / "chart"
 CASES = {path.name.removesuffix("-values.yaml"): path for path in sorted(CHART.glob("ci/*-values.yaml"))}

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
+from server import shipped
 from server.settings import documents
-from server.settings import values as config
 from server.settings.documents import Schema
 from tests.chart.charts import CASES
 
 ROOT = documents.schema("values")
-VALUES = documents.read(config.DEFAULT_VALUES).value
+VALUES = documents.read(shipped.DEFAULT_VALUES).value
 SINK = documents.read(CASES["kitchen-sink"]).value
 
 
@@ -79,7 +79,7 @@ def test_the_kitchen_sink_writes_every_value() -> None:
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_case_is_what_the_server_takes_too(name: str) -> None:
-    document = documents.merge(documents.read(config.DEFAULT_VALUES), documents.read(CASES[name]))
+    document = documents.merge(documents.read(shipped.DEFAULT_VALUES), documents.read(CASES[name]))
     assert documents.validate(document, "values") == []
 
 

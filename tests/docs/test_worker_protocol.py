@@ -10,7 +10,7 @@ import fastjsonschema
 import pytest
 from markdown_it import MarkdownIt
 
-from server.settings.values import SCHEMAS
+from server.shipped import SCHEMAS
 from tests.docs.sentences import ROOT
 
 SENT_BY_SERVERS = {"renew", "outcomes", "lost", "stopping", "retire"}

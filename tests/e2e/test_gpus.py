@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from server.settings.sources import TEMPLATES
+from server.shipped import TEMPLATES
 from tests.cluster.cluster import Cluster
 from tests.cluster.images import image_name
 from tests.e2e.deployment import Deployment, deploy

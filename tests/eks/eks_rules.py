@@ -11,19 +11,19 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from server import shipped
 from server.settings import documents
-from server.settings import values as config
 from server.settings.quantity import parse_quantity
 
-CLUSTER = documents.read(config.ROOT / "eksctl-config.yaml")
-VALUES_FILE = config.ROOT / "chart" / "ci" / "eks-values.yaml"
-GUIDE = config.ROOT / "docs" / "eks.md"
-GPU_FILE = config.ROOT / "chart" / "ci" / "eks-gpu-values.yaml"
+CLUSTER = documents.read(shipped.ROOT / "eksctl-config.yaml")
+VALUES_FILE = shipped.ROOT / "chart" / "ci" / "eks-values.yaml"
+GUIDE = shipped.ROOT / "docs" / "eks.md"
+GPU_FILE = shipped.ROOT / "chart" / "ci" / "eks-gpu-values.yaml"
 
 
 def merged(*files: Path) -> Any:
     """The chart's values with these files over them, one after the other."""
-    whole = documents.read(config.DEFAULT_VALUES)
+    whole = documents.read(shipped.DEFAULT_VALUES)
     for file in files:
         whole = documents.merge(whole, documents.read(file))
     return documents.filled(whole.value, "values")
@@ -31,7 +31,7 @@ def merged(*files: Path) -> Any:
 
 def with_gpus() -> documents.Document:
     """The cluster, with the node group for GPUs, which is commented out."""
-    before, begin, group = (config.ROOT / "eksctl-config.yaml").read_text().partition("  # - name: gpu\n")
+    before, begin, group = (shipped.ROOT / "eksctl-config.yaml").read_text().partition("  # - name: gpu\n")
     lines = (begin + group).splitlines()
     return documents.parse(before + "\n".join(line.replace("  # ", "  ", 1) for line in lines), "eksctl-config.yaml")
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from server.http.public.files import FileHandler, read
+from server.shipped import PICTURE
 
-ROOT = Path(__file__).resolve().parents[3]
-FOLDER = ROOT / "server" / "page"
-PICTURE = ROOT / "model" / "pictures" / "cat.jpg"
+FOLDER = Path(__file__).resolve().parents[2] / "page"
 DOCUMENTS = {"/": "index.html", "/watch": "watch.html"}
 
 

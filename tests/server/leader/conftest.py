@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from server.settings.values import DEFAULT_VALUES, TEMPLATES
+from server.shipped import DEFAULT_VALUES, TEMPLATES
 from tests.server.leader.leader_world import Obedient, World
 
 

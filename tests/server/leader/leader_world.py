@@ -16,7 +16,8 @@ from server.settings.judging import judge
 from server.settings.live import Live
 from server.settings.manifests import BadManifest, Manifest
 from server.settings.records import Tier
-from server.settings.sources import DEFAULT_VALUES, TEMPLATES, Files
+from server.settings.sources import Files
+from server.shipped import DEFAULT_VALUES, TEMPLATES
 from tests.server.given import HandClock, submission
 from tests.server.models.model_folder import write
 

@@ -9,7 +9,7 @@ import pytest
 
 from server.engines.base import Phase
 from server.leader.planning import BREAKER_FIRST
-from server.settings.values import DEFAULT_VALUES
+from server.shipped import DEFAULT_VALUES
 from tests.server.leader.leader_world import Obedient, World
 from tests.server.leader.serving_world import (
     FIRST,

@@ -13,7 +13,7 @@ from server.queue import Completion, Status
 from server.settings.live import AGAIN_SECONDS
 from server.settings.manifests import Manifest
 from server.settings.records import Tier
-from server.settings.values import TEMPLATES
+from server.shipped import TEMPLATES
 from tests.server.leader.leader_world import Obedient, Refusing, Stillborn, Unreachable, World
 
 

@@ -43,7 +43,8 @@ from server.queue import (
 from server.settings.judging import judge
 from server.settings.live import Live
 from server.settings.records import Settings
-from server.settings.sources import DEFAULT_VALUES, TEMPLATES, Files
+from server.settings.sources import Files
+from server.shipped import DEFAULT_VALUES, TEMPLATES
 from tests.server.given import HandClock
 from tests.server.http.http_site import FailingDatabase
 from tests.server.queue.queue_world import MANY, PostgresWorld, World, completion, invalid

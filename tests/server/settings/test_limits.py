@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from server.settings import apart
-from server.settings.documents import SCHEMAS
 from server.settings.manifests import NamedModel
 from server.settings.records import Settings
-from server.settings.sources import DEFAULT_VALUES, MOST_TEMPLATES, TEMPLATES, ConfigError, Files
+from server.settings.sources import MOST_TEMPLATES, ConfigError, Files
+from server.shipped import DEFAULT_VALUES, SCHEMAS, TEMPLATES
 
 MOST_SECONDS = 90.0  # on a busy machine; the limits on processor time are 2 and 5 s
 

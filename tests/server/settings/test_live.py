@@ -16,7 +16,8 @@ from server.settings.judging import judge
 from server.settings.kept import Kept
 from server.settings.live import AGAIN_SECONDS, Live
 from server.settings.manifests import Manifest
-from server.settings.sources import DEFAULT_VALUES, TEMPLATES, ConfigError, Files, Sources
+from server.settings.sources import ConfigError, Files, Sources
+from server.shipped import DEFAULT_VALUES, TEMPLATES
 from tests.server.given import HandClock
 from tests.waiting import eventually
 

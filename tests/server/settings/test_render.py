@@ -12,6 +12,7 @@ import kubernetes_validate
 import pytest
 from kubernetes.client import V1Job
 
+from server import shipped
 from server.settings import documents, render
 from server.settings import values as config
 from server.settings.documents import Document, Finding
@@ -30,7 +31,7 @@ WORKER = f"{POD}/containers/0"
 
 @pytest.fixture
 def templates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    shutil.copytree(config.TEMPLATES, tmp_path / "jobs")
+    shutil.copytree(shipped.TEMPLATES, tmp_path / "jobs")
     monkeypatch.chdir(tmp_path)
     return tmp_path / "jobs"
 
@@ -304,5 +305,7 @@ def test_a_dump_reads_as_the_manifest() -> None:
 
 def test_starting_costs_no_more_than_it_must() -> None:
     script = "import sys, server.settings.values, server.settings.render; print(*sys.modules)"
-    loaded = subprocess.run([sys.executable, "-c", script], cwd=config.ROOT, capture_output=True, text=True, check=True)
+    loaded = subprocess.run(
+        [sys.executable, "-c", script], cwd=shipped.ROOT, capture_output=True, text=True, check=True
+    )
     assert not {"jinja2", "jsonschema", "kubernetes", "torch", "timm", "model"} & set(loaded.stdout.split())

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from server import shipped
 from server.settings import documents, reference
-from server.settings import values as config
 from server.settings.documents import Schema
 
 
@@ -42,7 +42,7 @@ PREMIUM = {
 
 @pytest.mark.parametrize(("tier", "differs"), [("free", FREE), ("premium", PREMIUM)])
 def test_the_schemas_defaults_are_the_charts(tier: str, differs: dict[str, object]) -> None:
-    values = documents.read(config.DEFAULT_VALUES).value
+    values = documents.read(shipped.DEFAULT_VALUES).value
     for path, part in leaves(documents.schema("values")):
         if "default" in part:
             found = values
@@ -75,6 +75,6 @@ def test_the_reference_command(
 
 
 def test_the_chart_has_the_same_schema() -> None:
-    link = config.ROOT / "chart" / "values.schema.json"
+    link = shipped.ROOT / "chart" / "values.schema.json"
     assert link.is_symlink()
-    assert link.resolve() == config.SCHEMAS / "values.schema.json"
+    assert link.resolve() == shipped.SCHEMAS / "values.schema.json"
