@@ -19,12 +19,12 @@ import yaml
 BUNDLED = Path(kubernetes_validate.__file__).parent / "kubernetes-json-schema"
 VERSIONS = ("1.29.0", "1.34.0", "1.37.0")
 LAYOUT = "{{.NormalizedKubernetesVersion}}/{{.ResourceKind}}{{.KindSuffix}}.json"
-MODULES = {
-    "sigs.k8s.io/gateway-api@v1.4.0": "config/crd/standard/gateway.networking.k8s.io_httproutes.yaml",
-    "github.com/prometheus-operator/prometheus-operator@v0.85.0": (
-        "example/prometheus-operator-crd/monitoring.coreos.com_servicemonitors.yaml"
-    ),
-}
+OPERATOR = "github.com/prometheus-operator/prometheus-operator@v0.85.0"
+CUSTOM = [
+    ("sigs.k8s.io/gateway-api@v1.4.0", "config/crd/standard/gateway.networking.k8s.io_httproutes.yaml"),
+    (OPERATOR, "example/prometheus-operator-crd/monitoring.coreos.com_servicemonitors.yaml"),
+    (OPERATOR, "example/prometheus-operator-crd/monitoring.coreos.com_prometheusrules.yaml"),
+]
 DOWNLOAD_SECONDS = 110
 
 Schema = dict[str, Any]
@@ -66,7 +66,7 @@ def _referred(text: str) -> set[str]:
 def _custom() -> dict[tuple[str, str], Schema]:
     """The schemas of custom resources, by apiVersion and kind."""
     found = {}
-    for module, path in MODULES.items():
+    for module, path in CUSTOM:
         argv = ["go", "mod", "download", "-json", module]
         done = subprocess.run(argv, capture_output=True, text=True, timeout=DOWNLOAD_SECONDS, check=False)
         assert done.returncode == 0, done.stdout + done.stderr

@@ -23,7 +23,7 @@ from tests.chart.charts import CASES, CHART, NAMESPACE, Chart, Object, identity,
 
 pytestmark = pytest.mark.cluster
 
-CUSTOM = {"HTTPRoute", "ServiceMonitor"}
+CUSTOM = {"HTTPRoute", "PrometheusRule", "ServiceMonitor"}
 CLUSTER_WIDE = {"Namespace", "ClusterRole", "ClusterRoleBinding"}
 
 
@@ -68,7 +68,8 @@ def test_objects_have_names_and_namespaces_of_their_own(chart: Chart, case: str)
         if each["kind"] in CLUSTER_WIDE:
             assert "namespace" not in metadata
         else:
-            assert metadata["namespace"] in {NAMESPACE, *tiers}
+            dashboards = {"monitoring"} if metadata["name"].endswith("-dashboard") else set()
+            assert metadata["namespace"] in {NAMESPACE, *tiers} | dashboards
         if each["kind"] == "Namespace":
             assert metadata["name"] in tiers
             assert metadata["annotations"]["helm.sh/resource-policy"] == "keep"
@@ -254,6 +255,14 @@ def test_going_from_the_defaults_to_a_case_changes_nothing_immutable(chart: Char
     assert {key for key in before.keys() & after.keys() if before[key] != after[key]} == chosen
 
 
+def test_prometheus_and_grafana_are_given_the_files_of_the_chart(chart: Chart) -> None:
+    objects = chart.case("servicemonitor")
+    rules = yaml.safe_load((CHART / "alerts" / "tierserve.yaml").read_text())
+    assert only(objects, "PrometheusRule")["spec"] == rules
+    text = only(objects, "ConfigMap", "tierserve-dashboard")["data"]["tierserve.json"]
+    assert json.loads(text) == json.loads((CHART / "dashboards" / "tierserve.json").read_text())
+
+
 def test_a_packed_chart_is_whole(chart: Chart, tmp_path: Path) -> None:
     done = chart.run("helm", "package", ".", "--destination", tmp_path)
     assert done.returncode == 0, done.stderr
@@ -264,7 +273,8 @@ def test_a_packed_chart_is_whole(chart: Chart, tmp_path: Path) -> None:
     assert "got string, want integer" in refused.stderr
     with tarfile.open(tmp_path / "tierserve-0.1.0.tgz") as archive:
         names = [name.removeprefix("tierserve/") for name in archive.getnames()]
-    assert {"values.schema.json", "files/jobtemplates/base.yaml.j2"} <= set(names)
+    given = {"files/jobtemplates/base.yaml.j2", "dashboards/tierserve.json", "alerts/tierserve.yaml"}
+    assert given | {"values.schema.json"} <= set(names)
     assert not [name for name in names if name.startswith(("ci/", "tests/"))]
 
 

@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.cluster.shell import ClusterError, Say, locked, run
@@ -18,6 +18,7 @@ from tests.cluster.shell import ClusterError, Say, locked, run
 MODULE = Path(__file__).parent
 KUBERNETES_VERSION = "v1.34.4"
 HELM_VERSION = "v4.3.1"
+PROMETHEUS = "github.com/prometheus/prometheus@v0.316.0"
 BUILD_SECONDS = 1800.0
 STILL_SECONDS = 20.0
 VERSION = "k8s.io/component-base/version"
@@ -33,13 +34,14 @@ class Program:
     """A binary: a ``package`` of this folder's go.mod, or ``package@version`` as ``go install`` takes it.
 
     If ``module`` (with its version) is given, the package is built inside that module. ``go install`` would refuse a
-    module that has replace directives.
+    module that has replace directives. ``tags`` are Go's build tags.
     """
 
     name: str
     package: str
     module: str | None = None
     flags: str = FLAGS
+    tags: str = field(default="", repr=False)  # beside the key of those that have none, which stays as it was
 
 
 KUBERNETES = ["kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "kubectl"]
@@ -52,6 +54,9 @@ PROGRAMS = [
     Program("kubeconform", "github.com/yannh/kubeconform/cmd/kubeconform@v0.8.0"),
     Program("kube-score", "github.com/zegl/kube-score/cmd/kube-score@v1.20.0"),
     Program("untt", "./cmd/helm-unittest", module="github.com/helm-unittest/helm-unittest@v1.1.2"),
+    # Without the clients of all clouds and registries in which Prometheus can find targets.
+    Program("prometheus", "./cmd/prometheus", module=PROMETHEUS, tags="remove_all_sd"),
+    Program("promtool", "./cmd/promtool", module=PROMETHEUS, tags="remove_all_sd"),
     Program("cyclonus", "github.com/mattfenwick/cyclonus/cmd/cyclonus@v0.5.6"),
 ]
 NAMES = [program.name for program in PROGRAMS]
@@ -66,7 +71,7 @@ def folder() -> Path:
 
 def key(program: Program) -> str:
     """A hash of what a binary is made of. When one program changes, the keys of the others stay."""
-    digest = hashlib.sha256(repr(program).encode())
+    digest = hashlib.sha256(repr(program).encode() + program.tags.encode())
     if program.module is None and "@" not in program.package:
         for name in ("go.mod", "go.sum"):
             digest.update((MODULE / name).read_bytes())
@@ -113,8 +118,8 @@ def _build(program: Program, say: Say, title: str) -> None:
     say(f"{title}: building {program.module or program.package}")
     with tempfile.TemporaryDirectory(dir=built.parent, prefix=".building-") as name:
         target = Path(name) / program.name
-        env = os.environ | {"CGO_ENABLED": "0", "GOFLAGS": "-trimpath", "GOBIN": name}
-        argv = ["go", "build", "-o", str(target), "-ldflags", program.flags, program.package]
+        env = os.environ | {"CGO_ENABLED": "0", "GOFLAGS": "-trimpath", "GOBIN": name, "GOWORK": "off"}
+        argv = ["go", "build", "-o", str(target), "-tags", program.tags, "-ldflags", program.flags, program.package]
         if "@" in program.package:
             argv = ["go", "install", "-ldflags", program.flags, program.package]
         where = MODULE
