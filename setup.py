@@ -11,10 +11,12 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["server", "server.*", "model", "model.*", "tierserve", "tierserve.*"]),
-    package_data={"server": ["page/*", "viewer/*"]},
+    package_data={"server": ["page/*", "viewer/*"], "tierserve": ["py.typed"]},
     install_requires=[
+        "anyio>=4.12",
         "click",
         "fastjsonschema",
+        "httpx2>=2.12,<3",
         "jinja2>=3.1.6",
         "jsonschema",
         "multipart>=2",
