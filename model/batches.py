@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from model import prediction_log
 from model.decoders import Decoders
 from model.desk import Desk
 from model.images import ImageError
@@ -158,4 +159,6 @@ class Batches:
         self._done += 1
         self._room.release()
         if not begun.left:
-            self._desk.finish(completion(begun.lease, self._model, begun.results, begun.began))
+            done = completion(begun.lease, self._model, begun.results, begun.began)
+            self._desk.finish(done)
+            prediction_log.write(self._desk.log, time.time(), begun.lease, done)

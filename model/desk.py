@@ -40,6 +40,7 @@ class Desk:
         self._granted = self._taken = 0
         self._pace = AHEAD_SECONDS  # seconds per prediction; as long as it is unknown, only one is granted
         self.renew = RENEW_SECONDS
+        self.log = "off"  # how predictions are logged, as the server says
         self._online = self._stopping = self._closed = self._ended = False
         self._answers = 0  # to renewals
         self._last_answer: int | None = None  # which of them brings the outcomes of all that was sent
@@ -95,6 +96,8 @@ class Desk:
                     self._held.pop(id_, None)
                     self._returned.pop(id_, None)
                 self._todo = deque(lease for lease in self._todo if lease.id in self._held)
+            if news.log is not None:
+                self.log = news.log
             if news.renew is not None:
                 self.renew = news.renew
                 self._due.notify()  # it may be asleep until a renewal that is now too late

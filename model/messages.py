@@ -50,6 +50,8 @@ class News:
     """Seconds between two renewals, from now on."""
     stopping: bool = False
     """This server gives out no more work."""
+    log: str | None = None
+    """How predictions are logged from now on: ``text``, ``json`` or ``off``."""
     retire: bool = False
     """This worker's model is not served any more: it should end."""
 
@@ -112,6 +114,7 @@ def read(text: BytesLike) -> News:
         outcomes=_outcomes(message),
         lost=[str(id_) for id_ in message["lost"]] if "lost" in message else None,
         renew=float(message["renew"]) if "renew" in message else None,
+        log=str(message["log"]) if "log" in message else None,
         stopping=bool(message.get("stopping")),
         retire=bool(message.get("retire")),
     )

@@ -15,6 +15,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from model import prediction_log
 from model.batches import Batches
 from model.channel import REPLY_SECONDS, Dismissed, RequestRejected
 from model.decoder import Decoder, DecoderUnavailable, DecodingStopped
@@ -81,8 +82,10 @@ class Worker:
     def _predict(self) -> None:
         while (lease := self._desk.next()) is not None:
             self._line.tell()
-            self._desk.finish(predict(lease, self._model, self._runtime, self._decoder))
+            done = predict(lease, self._model, self._runtime, self._decoder)
+            self._desk.finish(done)
             self._line.tell()
+            prediction_log.write(self._desk.log, time.time(), lease, done)
 
     def _renew(self) -> None:
         while self._desk.wait():

@@ -41,7 +41,7 @@ class Closed(Exception):
 
 
 class Channel:
-    """An open channel. ``outcomes``, ``lost``, ``renew``, ``stopping`` and ``retire`` have what the server said so far.
+    """An open channel. What the server said: ``outcomes``, ``lost``, ``renew``, ``log``, ``stopping`` and ``retire``.
 
     ``credits`` are those that have brought nothing yet, ``parts`` the bytes of each message of the last frame.
 
@@ -54,6 +54,7 @@ class Channel:
         self.outcomes: dict[str, list[str]] = {}
         self.lost: list[list[str]] = []
         self.renew: float | None = None
+        self.log = ""
         self.stopping = self.retire = False
         self.credits = 0
         self.parts: list[int] = []
@@ -150,6 +151,7 @@ class Channel:
             self.outcomes.setdefault(key, []).append(outcome)
         self.lost += [said["lost"]] if "lost" in said else []
         self.renew = said.get("renew", self.renew)
+        self.log = said.get("log", self.log)
         self.stopping = self.stopping or said.get("stopping", False)
         self.retire = self.retire or said.get("retire", False)
         return said

@@ -11,6 +11,7 @@ from server.http import access_log
 from server.http.bodies import Body
 from server.http.services import Services
 from server.metrics import METHODS, OTHER
+from server.traces import Trace
 
 
 class AccountedHandler(RequestHandler):
@@ -29,6 +30,11 @@ class AccountedHandler(RequestHandler):
         """Where the request comes from."""
         return self.request.remote_ip or ""
 
+    @cached_property
+    def trace(self) -> Trace:
+        """The trace that the request belongs to."""
+        return Trace.of(self.request.headers.get("traceparent"), lambda: False)
+
     def count(self) -> None:
         """Count the answer, the first time that this is called; the application calls it for every one."""
         if not self.counted:
@@ -44,6 +50,7 @@ class AccountedHandler(RequestHandler):
         self.logged = True
         fields: dict[str, str | int | float] = {
             "request_id": self.request_id,
+            "trace_id": self.trace.trace_id,
             **access_log.who(getattr(self, "caller", None), self.address),
             "method": self._method,
             "route": self.route,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future
@@ -38,6 +39,7 @@ from server.models import Catalog, Measures, Record, ServingView, Store
 from server.queue import (
     FINAL,
     Anything,
+    AttemptLost,
     Available,
     Began,
     Depth,
@@ -55,6 +57,9 @@ from server.queue import (
 )
 from server.settings.live import Live
 from server.settings.records import Settings, Tier
+from server.traces import trace_id_of
+
+log = logging.getLogger(__name__)
 
 RECENT_SECONDS = 0.1
 SHOWN_SECONDS = 10 * RECENT_SECONDS  # of what only people and monitoring look at, and what costs more
@@ -252,6 +257,9 @@ class Services:
                 if isinstance(one, Ended):
                     self.activity.waited(one.prediction)
                     _measure(self.metrics, one.prediction)
+                elif isinstance(one, AttemptLost):
+                    told = one.id, one.reason, one.request_id or "-", trace_id_of(one.trace) or "-"
+                    log.warning("an attempt at %s failed: %s (request %s, trace %s)", *told)
                 elif isinstance(one, Began):
                     self.metrics.worker_began(one.tier, one.seconds)
                 elif isinstance(one, Moved) and one.status in FINAL:

@@ -170,6 +170,8 @@ def described(
         weight=caller.weight,
         canary=canary,
         function=request.function,
+        trace=wishes.trace,
+        request_id=wishes.request_id,
     )
 
 

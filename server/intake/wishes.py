@@ -15,15 +15,21 @@ UNITS = {"s": 1, "m": 60, "h": 3600}
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
-    """The key by which the client can repeat the request, if any, and how many seconds the prediction may take."""
+    """The key by which the client can repeat the request, if any, and how many seconds the prediction may take.
+
+    ``request_id`` and ``trace``, a ``traceparent``, tell in logs which request it was.
+    """
 
     idempotency_key: str | None
     deadline: float
+    request_id: str
+    trace: str
 
     @classmethod
-    def of(cls, headers: Mapping[str, str], longest: float) -> Wishes:
+    def of(cls, headers: Mapping[str, str], longest: float, request_id: str, trace: str) -> Wishes:
         """Read ``Idempotency-Key`` and ``Cancel-After``, which is ``longest`` at most. Raises ``Problem``."""
-        return cls(_key(headers.get("Idempotency-Key")), _seconds(headers.get("Cancel-After"), longest))
+        seconds = _seconds(headers.get("Cancel-After"), longest)
+        return cls(_key(headers.get("Idempotency-Key")), seconds, request_id, trace)
 
 
 def _key(given: str | None) -> str | None:

@@ -37,7 +37,18 @@ from server.queue.facts.errors import (
 from server.queue.facts.jobs import JobRecord, JobRow, Strikes
 from server.queue.facts.minutes import KEPT_MINUTES, MINUTE_SECONDS, Minute, minute_of
 from server.queue.facts.models import Measured, Served, Serving, StoredFile, StoredModel
-from server.queue.facts.news import Anything, Available, Began, Ended, KeysChanged, Listener, ModelsChanged, Moved, News
+from server.queue.facts.news import (
+    Anything,
+    AttemptLost,
+    Available,
+    Began,
+    Ended,
+    KeysChanged,
+    Listener,
+    ModelsChanged,
+    Moved,
+    News,
+)
 from server.queue.facts.records import (
     ATTEMPTS,
     FUNCTIONS,
@@ -86,6 +97,7 @@ __all__ = [
     "SOFTMAX",
     "Anything",
     "Arrival",
+    "AttemptLost",
     "Available",
     "Began",
     "Beside",

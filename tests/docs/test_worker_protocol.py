@@ -13,7 +13,7 @@ from markdown_it import MarkdownIt
 from server.shipped import SCHEMAS
 from tests.docs.sentences import ROOT
 
-SENT_BY_SERVERS = {"renew", "outcomes", "lost", "stopping", "retire"}
+SENT_BY_SERVERS = {"renew", "log", "outcomes", "lost", "stopping", "retire"}
 
 
 def examples(heading: str) -> list[dict[str, Any]]:

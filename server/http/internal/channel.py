@@ -86,8 +86,8 @@ class ChannelHandler(BaseHandler, WebSocketHandler):
         self._outcomes: list[tuple[str, str]] = []
         self._credits, self._taken_up, self._busy, self._left = 0, False, False, False
         self.services.silence.heard(self)
-        self._renew_told = self.services.settings.lease.heartbeat
-        self._try_to_say({"renew": self._renew_told})
+        self._told: dict[str, Any] = {}
+        self._tell_settings()
         self.services.handout.join(self)
 
     def on_connection_close(self) -> None:
@@ -182,9 +182,8 @@ class ChannelHandler(BaseHandler, WebSocketHandler):
             return
         if seconds > lease.seconds:
             self.dismiss(wire.SILENT, f"nothing was heard for {seconds:.0f} s; a lease lasts {lease.seconds:g} s")
-        elif self._renew_told != lease.heartbeat:
-            self._renew_told = lease.heartbeat
-            self._try_to_say({"renew": self._renew_told})
+        else:
+            self._tell_settings()
 
     @property
     def _open_wire(self) -> Wire:
@@ -291,6 +290,13 @@ class ChannelHandler(BaseHandler, WebSocketHandler):
             self._open_wire.send(wire.TEXT, [message(news, self.take_outcomes())])
         except StreamClosedError:
             log.debug("%s is gone, and is not told %s", self.worker.job, news)
+
+    def _tell_settings(self) -> None:
+        """Tell the worker how often it renews its leases and how it logs predictions, unless it knows that."""
+        settings = self.services.settings
+        if (news := {"renew": settings.lease.heartbeat, "log": settings.access_log}) != self._told:
+            self._told = news
+            self._try_to_say(dict(news))
 
     def _say_farewell(self) -> None:
         """Called before the connection is closed, because this server stops."""

@@ -66,7 +66,7 @@ class AskingHandler(UploadHandler):
     async def admit(self) -> None:
         """Refuse before the body is read what can be refused then."""
         self.expect_pictures(self.tier)
-        self.wishes = Wishes.of(self.request.headers, self.tier.waits.queue)
+        self.wishes = Wishes.of(self.request.headers, self.tier.waits.queue, self.request_id, self.trace.traceparent)
         await self._enter()
 
     async def _enter(self) -> None:

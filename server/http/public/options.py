@@ -8,7 +8,10 @@ from server.http import origins
 from server.http.base import BaseHandler
 from server.http.callers import Anyone
 
-TAKEN = "Authorization, Cancel-After, Content-Type, Idempotency-Key, Last-Event-ID, Prefer, X-API-Key, X-Request-Id"
+TAKEN = (
+    "Authorization, Cancel-After, Content-Type, Idempotency-Key, Last-Event-ID, Prefer, X-API-Key, X-Request-Id, "
+    "traceparent"
+)
 REMEMBERED_SECONDS = 600  # so that a browser notices changed settings; Chromium allows 7200
 
 

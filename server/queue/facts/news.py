@@ -48,6 +48,19 @@ class Began:
 
 
 @dataclass(frozen=True, slots=True)
+class AttemptLost:
+    """A lease of a prediction was lost, for this reason; ``request_id`` and ``trace`` are its request's.
+
+    Only this server hears it.
+    """
+
+    id: str
+    reason: str
+    request_id: str | None
+    trace: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class KeysChanged:
     """A key was made, revoked, or given another end."""
 
@@ -62,5 +75,5 @@ class Anything:
     """Some news may have been missed: whoever waits for any looks again."""
 
 
-News: TypeAlias = Available | Moved | Ended | Began | KeysChanged | ModelsChanged | Anything
+News: TypeAlias = Available | Moved | Ended | Began | AttemptLost | KeysChanged | ModelsChanged | Anything
 Listener = Callable[[Sequence[News]], None]

@@ -10,7 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from server.queue.facts.news import Available
+from server.queue.facts.news import AttemptLost, Available
 from server.queue.facts.records import Arrival, Completion, Kept, Prediction, Submission
 from server.queue.facts.states import Status
 from server.queue.operations.leases import HOLDER
@@ -74,6 +74,7 @@ class Arrivals(Operations):
                 lost = JOB_OVER
             row |= {"attempts": 1, "started_at": hold.started_at}
             if lost:
+                tx.tell(AttemptLost(row["id"], lost, row["request_id"], row["trace"]))
                 row |= _lost(row, hold.token, lost, attempts, tx.now)
             else:
                 until = min(tx.now + seconds, row["deadline_at"])

@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from server.queue.facts.errors import Lost
-from server.queue.facts.news import Available, Moved
+from server.queue.facts.news import AttemptLost, Available, Moved
 from server.queue.facts.states import EDGES, FINAL, Status
 from server.queue.facts.tokens import TOKEN_CHARACTERS
 from server.queue.store.statements import Row
@@ -21,7 +21,7 @@ _p = predictions.c
 # The columns that ``Moves.add`` needs.
 MOVED = (_p.seq, _p.id, _p.tier, _p.canary, _p.status, _p.token, _p.solo, _p.size)
 ORDER = (_p.priority, _p.turn, _p.accepted_at, _p.seq)  # of each lane of the queue of a tier
-LOST = (*MOVED, _p.attempts, _p.deadline_at)  # the columns that ``Moves.lose`` needs
+LOST = (*MOVED, _p.attempts, _p.deadline_at, _p.request_id, _p.trace)  # the columns that ``Moves.lose`` needs
 # The row keeps the tokens of the last lost leases: a worker that leases and hands back for ever must not make it grow.
 _LOST_KEPT = 16 * (TOKEN_CHARACTERS + 1)
 # What one Job may hold: a worker that leases and never works must not keep a whole queue. Two predictions always fit,
@@ -162,6 +162,7 @@ class Moves:
     def lose(self, row: Row, attempts: int, why: str) -> None:
         """The lease of this row, read with the columns ``LOST``, is lost: it waits to be leased alone, or ends."""
         to, code, detail = fate(self._tx.now, row.deadline_at, row.attempts, attempts, why)
+        self._tx.tell(AttemptLost(row.id, why, row.request_id, row.trace))
         if to is Status.QUEUED:
             self.add(row, LOSE, to, why=why)
         else:

@@ -19,7 +19,18 @@ from typing import Any
 import psycopg
 import sqlalchemy as sa
 
-from server.queue.facts.news import Anything, Available, Began, Ended, KeysChanged, Listener, ModelsChanged, Moved, News
+from server.queue.facts.news import (
+    Anything,
+    AttemptLost,
+    Available,
+    Began,
+    Ended,
+    KeysChanged,
+    Listener,
+    ModelsChanged,
+    Moved,
+    News,
+)
 from server.queue.facts.states import Status
 from server.queue.store.sessions import CHANNEL, CONNECT_SECONDS
 
@@ -48,7 +59,7 @@ class Notices:
         self._hearing.wait(CONNECT_SECONDS)
 
     def send(self, news: Sequence[News]) -> None:
-        """Tell the other servers. ``Began`` and ``Ended`` stay here.
+        """Tell the other servers. ``Began``, ``AttemptLost`` and ``Ended`` stay here.
 
         An end is large, and the ``Moved`` beside it says where to look.
         """
@@ -117,7 +128,7 @@ def _payloads(sender: str, news: Sequence[News]) -> Iterator[str]:
     """Notices that PostgreSQL takes; one without news when there is none."""
     page, size = [json.dumps(sender)], 0
     for one in news:
-        if isinstance(one, Ended | Began):
+        if isinstance(one, Ended | Began | AttemptLost):
             continue
         text = json.dumps(_encoded(one), separators=(",", ":"))
         if size + len(text) > NOTICE_BYTES:

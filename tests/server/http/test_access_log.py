@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -66,6 +67,7 @@ def test_a_line_tells_who_asked_what_and_how_it_ended(site: Site, lines: Lines) 
     answer = site.submit(headers={"X-Request-Id": "mine"})
     line = one(lines)
     assert 0 <= line.pop("ms") < 1000 * ANSWER_SECONDS
+    assert re.fullmatch("[0-9a-f]{32}", line.pop("trace_id"))
     assert line == {
         "time": "2027-01-15T08:00:00.000Z",
         "request_id": "mine",
@@ -133,6 +135,8 @@ def test_text_has_the_same_fields_and_cannot_be_forged(tmp_path: Path, lines: Li
     (line,) = lines
     before, _, after = line.partition(' request_id="x status=200 owner=\\"anna\\"" ')
     assert before == "time=2027-01-15T08:00:00.000Z"
+    assert re.match("trace_id=[0-9a-f]{32} ", after)
+    after = after.partition(" ")[2]
     assert after.startswith("address=127.0.0.1 method=GET route=/healthz status=200 bytes_in=0 bytes_out=15 ms=")
 
 

@@ -165,17 +165,19 @@ def test_a_message_that_does_not_end_is_silence_too(site: Site) -> None:
     assert channel.ended().code == wire.SILENT
 
 
-def test_a_new_length_of_the_heartbeat_is_told(tmp_path: Path) -> None:
+def test_a_new_length_of_the_heartbeat_and_another_log_are_told(tmp_path: Path) -> None:
     values = tmp_path / "values.yaml"
     values.write_text("{}\n")
     live = Live(Files(values), patience=30)
     with running(tmp_path, live) as site:
         channel = site.worker(site.job())
         assert channel.renew == 10
-        values.write_text("server: {lease: {heartbeatSeconds: 5}}\n")
+        assert channel.log == "off"
+        values.write_text("server: {accessLog: json, lease: {heartbeatSeconds: 5}}\n")
         assert live.refresh(lambda manifest: None)
         site.call(site.services.silence.look)
         channel.receive_until(lambda: channel.renew == 5)
+        assert channel.log == "json"
 
 
 class Raw:
