@@ -167,11 +167,12 @@ class InputsReader(TextReader):
         return self._gathering.request(pictures, {**query, **parameters_of(body)})
 
 
-def parameters_of(body: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The parameters of a body. Raises ``Problem`` with 422."""
+def parameters_of(body: Mapping[str, Any], also: Sequence[str] = ()) -> Mapping[str, Any]:
+    """The parameters of a body, which may be ``also`` these. Raises ``Problem`` with 422."""
     parameters = {} if body.get("parameters") is None else body["parameters"]
-    if not isinstance(parameters, dict) or parameters.keys() - set(PARAMETERS):
-        detail = f'"parameters" must be an object with no other parameters than {" and ".join(PARAMETERS)}'
+    known = [*PARAMETERS, *also]
+    if not isinstance(parameters, dict) or parameters.keys() - set(known):
+        detail = f'"parameters" must be an object with no other parameters than {" and ".join(known)}'
         raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "bad_parameters", detail, pointer="/parameters")
     return parameters
 
