@@ -16,6 +16,7 @@ from tornado.web import Application
 from server.http import access_log
 from server.http.base import BaseHandler
 from server.http.descriptors import shares
+from server.http.facades.hugging_face import HuggingFaceHandler
 from server.http.internal.channel import ChannelHandler
 from server.http.internal.fetching import WorkerFileHandler, WorkerRecordHandler
 from server.http.internal.handshake import RetiredHandler
@@ -56,6 +57,7 @@ PUBLIC: Mapping[str, type[BaseHandler]] = {
     "/docs/{file}": DocsHandler,
     "/openapi.json": InterfaceHandler,
     "/img-classification/{tier}": ClassifyHandler,
+    "/hf/{tier}": HuggingFaceHandler,
     "/v1/predictions": PredictionsHandler,
     "/v1/predictions/events": PredictionsEventsHandler,  # before the next one, which would match too
     "/v1/predictions/{id}": PredictionHandler,

@@ -34,9 +34,11 @@ def document(version: str, tiers: Sequence[str]) -> Json:
     whole["components"]["schemas"]["TierName"] |= {"enum": list(tiers), "examples": [tiers[0]]}
     schemas = whole["components"]["schemas"]
     for operation in operations(whole).values():
-        codes = _codes(operation, groups)
+        codes, shape = _codes(operation, groups), operation.pop("x-shape", None)
         for status, known in sorted(_by_status(codes, problems).items()):
             answer = _problem_answer(status, known, problems, is_open=bool(set(groups["worker"]) & set(known)))
+            if shape is not None:
+                answer["content"]["application/json"] = {"schema": _ref("schemas", shape)}
             operation["responses"][str(int(status))] = _merged(operation["responses"].get(str(int(status))), answer)
         if "x-events" in operation:
             operation["responses"]["200"]["content"]["text/event-stream"] = _stream(operation["x-events"], schemas)

@@ -66,7 +66,7 @@ def test_the_limits_that_are_told_in_words_are_those_of_the_code() -> None:
 
 def test_the_codes_of_the_errors_are_those_of_the_code() -> None:
     source = "\n".join(path.read_text() for part in ("server", "model") for path in (ROOT / part).rglob("*.py"))
-    page = "\n".join((ROOT / "docs" / name).read_text() for name in ("api.md", "worker-protocol.md"))
+    page = "\n".join((ROOT / "docs" / name).read_text() for name in ("api.md", "clients.md", "worker-protocol.md"))
     rows = "\n".join(row for row in page.splitlines() if re.match(r"\| [45]\d\d\b", row))
     made = set(re.findall(r'(?:Problem|ImageError)\(\s*(?:\w+\.)?\w+,\s*"(\w+)"', source))
     made |= set(re.findall(r'ImageError\("(\w+)"', source))

@@ -80,6 +80,10 @@ ASKED = [
     Asking("POST", FREE, 413, *multipart([CAT[:100]] * 200)),
     Asking("POST", "/img-classification/none", 404, CAT, JPEG),
     Asking("POST", PREMIUM, 504, CAT, JPEG | {"Cancel-After": "1s", "Prefer": "wait=10"}),
+    Asking("POST", "/hf/free", 200, CAT, JPEG),
+    Asking("POST", "/hf/free", 422, b"\xff\xd8\xff" + bytes(100), JPEG),
+    Asking("POST", "/hf/free", 504, CAT, JPEG | {"Prefer": "wait=0"}),
+    Asking("POST", "/hf/none", 404, CAT, JPEG),
     Asking("GET", "/v1/predictions", 401),
     Asking("GET", "/v1/predictions/none", 404),
     Asking("GET", "/v1/predictions/none?wait=61", 404),
@@ -184,7 +188,7 @@ def test_the_samples_run_as_they_are(world: World, language: str, tmp_path: Path
         content = operation["responses"]["200"]["content"]
         said = _said(sample, language, tmp_path, is_stream="text/event-stream" in content)
         if "application/json" in content:
-            assert isinstance(json.loads(said) if language == "Shell" else ast.literal_eval(said), dict), sample
+            assert isinstance(json.loads(said) if language == "Shell" else ast.literal_eval(said), dict | list), sample
         else:
             assert said.strip(), sample
 

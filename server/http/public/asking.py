@@ -54,6 +54,11 @@ class AskingHandler(UploadHandler):
         """How long the client waits."""
         return Preference.of(self.request.headers.get_list("Prefer"), self.tier.waits.sync)
 
+    def draw(self) -> tuple[str, bool]:
+        """The id of a new prediction, and whether the tier's canary is to classify it, which follows from the id."""
+        prediction_id = self.services.queue.ids.new(self.services.clock, self.caller.owner)
+        return prediction_id, self.services.serving.is_canary(self.tier.name, prediction_id)
+
     async def respond(self, prediction: Prediction) -> None:
         """Answer with the prediction, which is final, or as it is at the end of the wait. Raises ``Problem``."""
         raise NotImplementedError
@@ -96,11 +101,12 @@ class AskingHandler(UploadHandler):
     async def _predict(self, seconds: float) -> Prediction | None:
         """The prediction once it is final, or as it is after ``seconds``; None if its caller hung up before."""
         services = self.services
-        prediction_id = self._prediction_id = services.queue.ids.new(services.clock, self.caller.owner)
+        prediction_id, canary = self.draw()
+        self._prediction_id = prediction_id
         request, held = self.take_pictures(self.parameters())
-        lane = self.tier.name, services.serving.is_canary(self.tier.name, prediction_id)
+        lane = self.tier.name, canary
         if seconds > 0 and self.wishes.idempotency_key is None and services.handout.has_workers(lane):
-            submission = described(prediction_id, self.caller, self.tier, request, self.wishes, canary=lane[1])
+            submission = described(prediction_id, self.caller, self.tier, request, self.wishes, canary=canary)
             if services.lobby.has_place(submission, services.gate.stored(self.tier)):
                 try:
                     await services.gate.enter_beside(self.caller, self.tier, self.body.announced, submission)
@@ -108,9 +114,8 @@ class AskingHandler(UploadHandler):
                     held.release()
                     raise
                 return await self._wait_in_lobby(submission, request, held, seconds)
-        kept = self._keep(
-            prediction_id, request, held, lane[1]
-        )  # begins in ``until_final``, which listens for the end before
+        # It begins in ``until_final``, which listens for the end before.
+        kept = self._keep(prediction_id, request, held, canary)
         return await until_final(prediction_id, kept, seconds, services)
 
     async def _keep(self, prediction_id: str, request: Request, held: Held, canary: bool) -> Prediction:

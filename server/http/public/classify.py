@@ -5,7 +5,7 @@ from __future__ import annotations
 from http import HTTPStatus
 
 from server.http.public.asking import AskingHandler
-from server.http.public.representation import describe, ended_badly, path_of
+from server.http.public.representation import describe, ended_badly, path_of, seconds_left
 from server.queue import Prediction, Status
 
 
@@ -24,6 +24,5 @@ class ClassifyHandler(AskingHandler):
         self.set_header("Location", path_of(prediction.id))
         if prediction.status is Status.SUCCEEDED:
             return self.answer(resource)
-        seconds = (resource["queue"] or {}).get("eta_seconds", 1)
-        self.set_header("Retry-After", str(max(1, round(seconds))))
+        self.set_header("Retry-After", str(max(1, round(seconds_left(resource)))))
         return self.answer(resource, HTTPStatus.ACCEPTED)

@@ -76,6 +76,12 @@ def ended_badly(prediction: Prediction, body: Mapping[str, Any]) -> Problem | No
     return Problem(status, error["code"], error["detail"], prediction=body)
 
 
+def seconds_left(body: Mapping[str, Any]) -> float:
+    """After how many seconds to ask again for a prediction that was described like this."""
+    found: float = (body["queue"] or {}).get("eta_seconds", 1)
+    return found
+
+
 async def _queue(prediction: Prediction, services: Services) -> dict[str, Any] | None:
     position = await asked(services.queue.position(prediction.id))
     if position is None:

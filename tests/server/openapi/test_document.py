@@ -25,7 +25,7 @@ from server.queue import Status
 from tests.openapi import described
 from tests.running import ROOT, Answer
 
-PUBLIC_FOLDER = ROOT / "server" / "http" / "public"
+HTTP_FOLDER = ROOT / "server" / "http"
 SOURCED = yaml.safe_load(SOURCE.read_text())
 MADE = re.compile(
     r'(?:Problem|_problem|_bad|Obstacle|KeyRefused|ImageError)\(\s*(?:(?:HTTPStatus\.)?(\w+),\s*)?"(\w+)"'
@@ -53,7 +53,7 @@ def _names(part: Any) -> Iterator[str]:
 
 def test_what_only_completes_it_is_not_served() -> None:
     served = str(described().whole)
-    assert [key for key in ("x-codes", "x-groups", "x-problems") if key in served] == []
+    assert [key for key in ("x-codes", "x-shape", "x-groups", "x-problems") if key in served] == []
 
 
 def test_every_example_is_as_its_schema_says() -> None:
@@ -127,7 +127,8 @@ def test_each_code_of_a_module_of_handlers_is_one_of_its_operations() -> None:
         told[handler.__module__] |= _codes(route)
     for name, codes in told.items():
         text = Path(inspect.getfile(sys.modules[name])).read_text()
-        helpers = [PUBLIC_FOLDER / f"{one}.py" for one in re.findall(r"from server\.http\.public\.(\w+) import", text)]
+        named = re.findall(r"from server\.http\.(public|facades)\.(\w+) import", text)
+        helpers = [HTTP_FOLDER / package / f"{one}.py" for package, one in named]
         texts = [text, *(path.read_text() for path in helpers if path.stem != "base")]
         said = {code for one in texts for _, code in MADE.findall(one)}
         assert said - OTHERS - codes == set(), name

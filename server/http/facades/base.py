@@ -1,0 +1,104 @@
+"""What all routes in the shape of another service have in common: a subclass has its shape, and nothing else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+from server.http.public.asking import AskingHandler
+from server.http.public.representation import describe, ended_badly, path_of, resource, seconds_left
+from server.problems import Problem
+from server.queue import FINAL, Prediction
+
+DRAWS_MOST = 300  # a main model that shares with a canary of 95 % gets one of so many ids all but surely
+
+
+class FacadeHandler(AskingHandler):
+    """A route that speaks another service's shape. It waits for the end, as those services know no other answer.
+
+    The value after the tier's in its path, if there is one, is the version of the tier's main model.
+    """
+
+    def deliver(self, prediction: Prediction) -> None:
+        """Answer with a prediction that succeeded. Raises ``Problem`` when it has no place for what failed in it."""
+        raise NotImplementedError
+
+    def error(self, problem: Problem) -> Mapping[str, Any]:
+        """A problem in the other service's shape, as JSON."""
+        raise NotImplementedError
+
+    def problem_document(self, problem: Problem) -> tuple[bytes, str]:
+        """The problem in the other service's shape."""
+        return json.dumps(self.error(problem)).encode(), "application/json"
+
+    def problem_fields(self, problem: Problem) -> Mapping[str, str]:
+        """Beside the others, where an accepted prediction is read."""
+        fields = super().problem_fields(problem)
+        prediction_id = id_in(problem)
+        return fields if prediction_id is None else {**fields, "Location": path_of(prediction_id)}
+
+    def most_bytes(self) -> int:
+        """How long the body may be. Raises ``Problem`` also when the tier does not serve the version."""
+        most = super().most_bytes()
+        main = self.services.serving.of(self.tier.name).main
+        served = _version_of(main.reference) if main else None
+        if self._version not in (None, served):
+            detail = f"the tier {self.tier.name} does not serve version {self._version[:80]!r}, but {served}"
+            raise Problem(HTTPStatus.NOT_FOUND, "no_such_model", detail, version=served)
+        return most
+
+    def draw(self) -> tuple[str, bool]:
+        """As for every route, but that the canary does not classify what is asked of a version, which is the main's."""
+        drawn = super().draw()
+        for _ in range(DRAWS_MOST):
+            if self._version is None or not drawn[1]:
+                return drawn
+            drawn = super().draw()
+        detail = f"version {self._version} of the model gets next to no predictions now, as the tier's canary gets them"
+        raise Problem(HTTPStatus.NOT_FOUND, "no_such_model", detail, version=self._version)
+
+    async def respond(self, prediction: Prediction) -> None:
+        """What ``deliver`` answers. Raises ``Problem`` when the prediction has not ended, or has ended badly."""
+        if prediction.status not in FINAL:
+            raise await self._not_yet(prediction)
+        if problem := ended_badly(prediction, resource(prediction)):
+            raise problem
+        if self._version is not None and self._version != _version_of(prediction.model):
+            detail = f"the tier has changed its model meanwhile: {prediction.model} has classified"
+            raise Problem(HTTPStatus.CONFLICT, "model_changed", detail, prediction=resource(prediction))
+        self.set_header("Location", path_of(prediction.id))
+        self.deliver(prediction)
+
+    async def _not_yet(self, prediction: Prediction) -> Problem:
+        described = await describe(prediction, self.services)
+        detail = (
+            f"the prediction {prediction.id} has not ended within the wait of the request. It stays accepted: read it "
+            f"at {path_of(prediction.id)}; the same request with the same Idempotency-Key gets its result, too"
+        )
+        gateway_timeout, wait = HTTPStatus.GATEWAY_TIMEOUT, seconds_left(described)
+        return Problem(gateway_timeout, "not_yet", detail, retry_after=wait, prediction=described)
+
+    @property
+    def _version(self) -> str | None:
+        return self.path_args[1] if len(self.path_args) > 1 else None
+
+
+def labels_of(prediction: Prediction) -> Sequence[Sequence[Mapping[str, Any]]]:
+    """The labels of each picture, best first. Raises ``Problem`` with 422, the one of the first picture that failed."""
+    for result in prediction.results or []:
+        if "error" in result:
+            code, detail = result["error"]["code"], result["error"]["detail"]
+            raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, code, detail, prediction=resource(prediction))
+    return [result["labels"] for result in prediction.results or []]
+
+
+def id_in(problem: Problem) -> str | None:
+    """The id of the accepted prediction that a problem tells of, if it does."""
+    prediction = problem.body.get("prediction")
+    return None if prediction is None else prediction["id"]
+
+
+def _version_of(reference: str) -> str:
+    return reference.partition("@")[2]
