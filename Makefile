@@ -20,7 +20,7 @@ SPREAD := --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
 BUILT := $(MODELS)/.built
 BUILDER := $(wildcard model/build/*.py) model/description.py model/images.py
 
-.PHONY: help run model models images test test-faults soak hostile foreign test-cluster test-one cluster-parts cluster cluster-down lint format architectures bench compare docs lock audit clean
+.PHONY: help run model models images test test-faults soak hostile foreign test-cluster test-one cluster-parts cluster cluster-down lint format architectures bench compare moving-picture docs lock audit clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -86,6 +86,9 @@ bench: .venv/.test $(BUILT) ## Measure the performance, each figure beside its r
 
 compare: .venv/.test $(BUILT) ## Compare with other model servers, side by side in one run, for 35 minutes
 	@$(BIN)/python -m benchmarks.compare --models $(MODELS) $(ARGS)
+
+moving-picture: .venv/.test $(BUILT) ## Run a scene of a minute, and draw it for the README in docs/pictures/queue.svg
+	@$(TESTED) $(BIN)/python -m benchmarks.moving_picture $(ARGS)
 
 docs: .venv/.run ## Generate docs/configuration.md from the schema
 	@$(BIN)/python -m server.settings.reference
