@@ -33,10 +33,11 @@ setup(
     package_data={"model": ["pictures/*"], "server": ["page/*", "viewer/*"], "tierserve": ["py.typed"]},
     cmdclass={"build_py": BuildPy},
     install_requires=[
+        "aiohttp>=3.14.3",
         "anyio>=4.12",
         "click",
-        "httpx2>=2.12,<3",
         "rich",
+        "yarl",
     ],
     extras_require={
         "server": [

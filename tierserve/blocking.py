@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from datetime import datetime
@@ -31,9 +32,9 @@ class Client:
 
     def __init__(self, url: str | None = None, key: str | None = None, *, patience: float = PATIENCE_SECONDS) -> None:
         self._client = AsyncClient(url, key, patience=patience)
-        self._lock, self._stack = threading.Lock(), ExitStack()
-        self._portal: BlockingPortal | None = None
-        self._closed = False
+        self._loop = _Loop(self._client)
+        # Also when nobody uses the client any more, or the program ends.
+        self._finalize = weakref.finalize(self, self._loop.close)
 
     def __enter__(self) -> Client:
         return self
@@ -45,12 +46,7 @@ class Client:
 
     def close(self) -> None:
         """Close the connections, and end the thread. Nothing can be asked afterwards."""
-        with self._lock:
-            self._closed = True
-            if self._portal is not None:
-                self._portal.call(self._client.aclose)
-                self._portal = None
-            self._stack.close()
+        self._finalize()
 
     def classify(
         self,
@@ -118,7 +114,9 @@ class Client:
         An iterator of pictures is read in another thread.
         """
         wanted = Wanted(tier, top_k, function_to_apply, cancel_after)
-        begun = self._running().wrap_async_context_manager(self._client.begun(pictures, wanted, concurrency, ordered))
+        begun = self._loop.running().wrap_async_context_manager(
+            self._client.begun(pictures, wanted, concurrency, ordered)
+        )
         with Counting(progress, pictures) as counting, begun as many:
             while batch := self._do(many.batch):
                 for outcome in batch:
@@ -141,17 +139,33 @@ class Client:
         return self._do(partial(self._client.predictions, tier=tier, status=status, since=since, limit=limit))
 
     def _do(self, ask: Callable[..., Awaitable[T]], *given: Any) -> T:
-        done = self._running().start_task_soon(ask, *given)
+        done = self._loop.running().start_task_soon(ask, *given)
         try:
             return done.result()
         except BaseException:
             done.cancel()  # as Ctrl-C ends the wait only
             raise
 
-    def _running(self) -> BlockingPortal:
+
+class _Loop:
+    """The event loop of a client, in a thread that begins when it is needed."""
+
+    def __init__(self, client: AsyncClient) -> None:
+        self._client = client
+        self._lock, self._stack = threading.Lock(), ExitStack()
+        self._portal: BlockingPortal | None = None
+        self._closed = False
+
+    def running(self) -> BlockingPortal:
         with self._lock:
             if self._closed:
                 raise RuntimeError("this client is closed")
             if self._portal is None:
                 self._portal = self._stack.enter_context(start_blocking_portal())
+                self._stack.callback(self._portal.call, self._client.aclose)
             return self._portal
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            self._stack.close()

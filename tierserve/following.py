@@ -9,12 +9,11 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
-from typing import Any, cast
+from typing import Any
 from urllib.parse import urlencode
 
-import httpx2
-
 from tierserve.errors import Refused, Unreachable
+from tierserve.events import Events
 from tierserve.predictions import FINAL, WAITING, Event, Prediction, understood
 from tierserve.sending import LEAST_RETRY, MOST_RETRY, Patience, Sender
 
@@ -25,10 +24,8 @@ IDS = 100
 GATHERING_SECONDS = 0.2
 """How long a stream waits for more predictions before it is opened anew."""
 GONE = "gone"
-ENDS = FINAL | {GONE}
-TOLD = ENDS | WAITING | {"leased"}
+TOLD = FINAL | WAITING | {"leased", GONE}
 
-Stream = AsyncGenerator[httpx2.ServerSentEvent]
 Tell = Callable[[Event], None]
 
 
@@ -53,26 +50,21 @@ async def follow(sender: Sender, ids: Sequence[str], patience: Patience) -> Asyn
     lasts.
     """
     path = f"/v1/predictions/events?{urlencode({'id': list(ids)}, doseq=True)}"
-    left, last_id, tries, pause = set(ids), "", 0, LEAST_RETRY
+    left, tries, events = set(ids), 0, Events(LEAST_RETRY)
     while True:
+        events.open()
         try:
-            async with (
-                sender.stream(path, last_id, SILENT_SECONDS) as source,
-                aclosing(cast(Stream, aiter(source))) as events,
-            ):
-                async for one in events:
-                    last_id = one.id or last_id
-                    if one.retry is not None:
-                        pause = min(max(one.retry / 1000, LEAST_RETRY), MOST_RETRY)
-                    if one.event in TOLD:
+            async with sender.stream(path, events.last_id, SILENT_SECONDS) as parts:
+                async for part in parts:
+                    for event in understood(_told, events, part):
                         patience.renew()
                         tries = 0
-                        told = understood(_told, one)
-                        if one.event in ENDS:
-                            left.discard(told.prediction_id)
-                        yield told
-                        if not left:
-                            return
+                        if isinstance(event, Gone) or event.prediction is not None:
+                            left.discard(event.prediction_id)
+                        yield event
+                    if not left:
+                        return
+            pause = min(max(events.retry_seconds, LEAST_RETRY), MOST_RETRY)
             if not patience.lasts(pause):
                 raise Unreachable(f"{sender.shown} ends each event stream before it tells anything")
             await asyncio.sleep(pause)
@@ -170,6 +162,10 @@ class _Shard:
             tell(event)
 
 
-def _told(one: httpx2.ServerSentEvent) -> Event | Gone:
-    data = json.loads(one.data)
-    return Gone.of(data) if one.event == GONE else Event.of(one.event, data)
+def _told(events: Events, part: bytes) -> list[Event | Gone]:
+    """What these bytes of a stream tell. Raises what ``Event.of`` raises."""
+    return [_read(one.name, json.loads(one.data)) for one in events.feed(part) if one.name in TOLD]
+
+
+def _read(name: str, data: dict[str, Any]) -> Event | Gone:
+    return Gone.of(data) if name == GONE else Event.of(name, data)

@@ -6,6 +6,7 @@ A request is safe to repeat if it changes nothing, or if it has an Idempotency-K
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import random
 import re
@@ -16,7 +17,8 @@ from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any
 
-import httpx2
+import aiohttp
+from yarl import URL
 
 from tierserve.errors import HINT, Refused, TierserveError, Unreachable
 
@@ -27,9 +29,9 @@ LONGEST_PAUSE = 60.0
 """What asks to come back later than after so many seconds, as a limit of a day may, is not asked again."""
 PATIENCE_SECONDS = 300.0
 PROBLEM_BYTES = 64 * 1024
-EVENT_BYTES = 4 * 1024 * 1024
-"""The largest event; those of ended predictions are largest, with a hundred labels a picture."""
-IDLE_CONNECTIONS = 100
+LARGE = 1 << 20
+"""A body of more bytes is sent in parts, once the server has said that it takes it."""
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 BUSY = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
 
 
@@ -59,21 +61,16 @@ class Sender:
         self._url = _checked(url)
         if not re.fullmatch("[!-~]*", key):
             raise ValueError("a key consists of printable ASCII characters without spaces")
+        self._key, self._patience = key, patience
         self.shown = re.sub(r"//.*@", "//", self._url)  # without the password of a proxy that asks for one
-        self._patience = patience
         self._heard = False
-        # Not as Authorization, which a proxy may ask for, and which the URL may contain for it.
-        headers = {"X-API-Key": key} if key else {}
-        self._http = httpx2.AsyncClient(
-            headers=headers,
-            timeout=httpx2.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS),
-            limits=httpx2.Limits(max_connections=None, max_keepalive_connections=IDLE_CONNECTIONS),
-            follow_redirects=False,  # the key and the pictures are not for whoever the server names
-        )
+        self._session: aiohttp.ClientSession | None = None
 
     async def aclose(self) -> None:
-        """Close all connections."""
-        await self._http.aclose()
+        """Close all connections. Nothing can be sent afterwards."""
+        self._url = ""
+        if self._session is not None:
+            await self._session.close()
 
     def patience(self) -> Patience:
         """A new patience, as long as this sender's is."""
@@ -116,85 +113,100 @@ class Sender:
         await asyncio.sleep(pause)
 
     @asynccontextmanager
-    async def stream(self, path: str, last_id: str, seconds: float) -> AsyncIterator[httpx2.EventSource]:
-        """One event stream, on which something comes every ``seconds``. Raises ``Refused`` and ``Unreachable``.
+    async def stream(self, path: str, last_id: str, seconds: float) -> AsyncIterator[AsyncIterator[bytes]]:
+        """The bytes of one event stream, on which something comes every ``seconds``.
 
-        ``last_id`` is the id of the last event that came, or empty.
+        ``last_id`` is the id of the last event that came, or empty. Raises ``Refused`` and ``Unreachable``.
         """
-        headers = {"Last-Event-ID": last_id} if last_id else {}
-        timeout = httpx2.Timeout(seconds, connect=CONNECT_SECONDS)
+        headers = {"Accept": "text/event-stream", **({"Last-Event-ID": last_id} if last_id else {})}
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=seconds)
         try:
-            async with self._http.sse(
-                self._url + path, headers=headers, timeout=timeout, max_event_size=EVENT_BYTES
-            ) as source:
-                response = source.response
-                if not response.headers.get("Content-Type", "").lower().startswith("text/event-stream"):
-                    self._read(response, await _beginning(response))
-                    raise self._strange(response)  # an answer in JSON that is no problem
+            async with self._begun().get(
+                self._at(path), headers=headers, timeout=timeout, allow_redirects=False
+            ) as answer:
+                if answer.content_type != "text/event-stream":
+                    self._read(answer, await answer.content.read(PROBLEM_BYTES))
+                    raise self._strange(answer)  # an answer in JSON that is no problem
                 self._heard = True
-                yield source
-        except httpx2.RequestError as error:
+                yield answer.content.iter_any()
+        except (aiohttp.ClientError, TimeoutError) as error:
             raise self._lost(error) from error
 
     async def _once(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> dict[str, Any]:
-        kind = {} if body is None else {"Content-Type": "application/octet-stream"}
+        how: dict[str, Any] = {"headers": headers}
+        if body is not None:
+            how = {
+                "headers": {"Content-Type": "application/octet-stream", **headers},
+                "data": body if len(body) <= LARGE else io.BytesIO(body),
+                # What the server refuses from its head is not sent, so that the answer is not lost.
+                "expect100": len(body) > LARGE,
+            }
         try:
-            response = await self._http.request(method, self._url + path, content=body, headers={**kind, **headers})
-        except httpx2.RequestError as error:
+            async with self._begun().request(method, self._at(path), allow_redirects=False, **how) as answer:
+                return self._read(answer, await answer.read())
+        except (aiohttp.ClientError, TimeoutError) as error:
             raise self._lost(error) from error
-        return self._read(response, response.content)
 
-    def _read(self, response: httpx2.Response, body: bytes) -> dict[str, Any]:
+    def _begun(self) -> aiohttp.ClientSession:
+        if not self._url:
+            raise RuntimeError("this client is closed")
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                # Not as Authorization, which a proxy may ask for, and which the URL may contain for it.
+                headers={"X-API-Key": self._key} if self._key else {},
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=ANSWER_SECONDS),
+                connector=aiohttp.TCPConnector(limit=0),
+                # A proxy of the environment does not know this machine's servers.
+                trust_env=URL(self._url).host not in LOOPBACK,
+            )
+        return self._session
+
+    def _at(self, path: str) -> URL:
+        return URL(self._url + path, encoded=True)
+
+    def _read(self, answer: aiohttp.ClientResponse, body: bytes) -> dict[str, Any]:
         try:
             document: dict[str, Any] = json.loads(body)
             if "code" in document:
                 self._heard = True
-                raise Refused(response.status_code, document, _retry_after(response))
+                raise Refused(answer.status, document, _retry_after(answer))
             document = dict(document)
         except (ValueError, TypeError, LookupError, RecursionError) as error:
-            raise self._strange(response) from error
+            raise self._strange(answer) from error
         self._heard = True
         return document
 
-    def _strange(self, response: httpx2.Response) -> TierserveError:
-        said = f"{self.shown} answered {response.status_code}, and not as a server of tierserve does"
-        if response.is_redirect:
-            return TierserveError(f"{said}: it points to {response.headers.get('Location', '')[:200]}")
+    def _strange(self, answer: aiohttp.ClientResponse) -> TierserveError:
+        said = f"{self.shown} answered {answer.status}, and not as a server of tierserve does"
+        if "Location" in answer.headers:
+            return TierserveError(f"{said}: it points to {answer.headers['Location'][:200]}")
         # A proxy may say so that it has lost its server.
-        return (Unreachable if response.is_server_error else TierserveError)(said)
+        return (Unreachable if answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR else TierserveError)(said)
 
-    def _lost(self, error: httpx2.RequestError) -> Unreachable:
+    def _lost(self, error: Exception) -> Unreachable:
         return Unreachable(f"no server answers at {self.shown} ({str(error) or type(error).__name__}). {HINT}")
 
 
 def _checked(url: str) -> str:
     """The URL without a slash at its end. Raises ``ValueError``."""
     try:
-        parsed = httpx2.URL(url)
-    except httpx2.InvalidURL as error:
-        raise ValueError(f"{url!r} is not a URL: {error}") from error
-    if parsed.scheme not in ("http", "https") or not parsed.host or parsed.query or parsed.fragment:
+        parsed = URL(url)
+        right = parsed.scheme in ("http", "https") and parsed.host and not parsed.query_string and not parsed.fragment
+    except ValueError:
+        right = False
+    if not right:
         raise ValueError(f"the URL of a server is like http://127.0.0.1:8080, and not {url!r}")
     return url.rstrip("/")
 
 
-async def _beginning(response: httpx2.Response) -> bytes:
-    body = bytearray()
-    async for part in response.aiter_bytes():
-        body += part
-        if len(body) >= PROBLEM_BYTES:
-            break
-    return bytes(body[:PROBLEM_BYTES])
-
-
-def _retry_after(response: httpx2.Response) -> float | None:
+def _retry_after(answer: aiohttp.ClientResponse) -> float | None:
     """The seconds that Retry-After says, as a number or as a date (RFC 9110, 10.2.3); None if it says nothing."""
-    given = response.headers.get("Retry-After", "")
+    given = answer.headers.get("Retry-After", "")
     if re.fullmatch("[0-9]{1,9}", given):
         return float(given)
     try:
         later = parsedate_to_datetime(given).timestamp()
-        now = parsedate_to_datetime(response.headers["Date"]).timestamp() if "Date" in response.headers else time.time()
+        now = parsedate_to_datetime(answer.headers["Date"]).timestamp() if "Date" in answer.headers else time.time()
     except (ValueError, TypeError, OverflowError):
         return None
     return max(0.0, later - now)
