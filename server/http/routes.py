@@ -17,6 +17,7 @@ from server.http import access_log
 from server.http.base import BaseHandler
 from server.http.descriptors import shares
 from server.http.facades.hugging_face import HuggingFaceHandler
+from server.http.facades.torchserve import PingHandler, TorchServeHandler
 from server.http.internal.channel import ChannelHandler
 from server.http.internal.fetching import WorkerFileHandler, WorkerRecordHandler
 from server.http.internal.handshake import RetiredHandler
@@ -58,6 +59,9 @@ PUBLIC: Mapping[str, type[BaseHandler]] = {
     "/openapi.json": InterfaceHandler,
     "/img-classification/{tier}": ClassifyHandler,
     "/hf/{tier}": HuggingFaceHandler,
+    "/ping": PingHandler,
+    "/predictions/{tier}": TorchServeHandler,
+    "/predictions/{tier}/{version}": TorchServeHandler,
     "/v1/predictions": PredictionsHandler,
     "/v1/predictions/events": PredictionsEventsHandler,  # before the next one, which would match too
     "/v1/predictions/{id}": PredictionHandler,

@@ -82,6 +82,12 @@ class Gathering:
         return Request(pictures, number, function)
 
 
+def check(parameters: Mapping[str, Any]) -> None:
+    """Check parameters, of ``PARAMETERS``, that the body may yet replace. Raises ``Problem`` with 422."""
+    _number(parameters.get("top_k"))
+    _function(parameters.get("function_to_apply"))
+
+
 def _start(pieces: Sequence[Piece]) -> bytes:
     return b"".join(bytes(piece[:MAGIC_BYTES]) for piece in pieces[:2])  # of two pieces one is large
 

@@ -54,7 +54,7 @@ def _asked(method: str, path: str, operation: Json, whole: Json) -> _Asked:
         headers["Content-Type"] = PICTURE_TYPE
     if operation.get("security"):
         headers["Authorization"] = f"Bearer {KEY}"
-    content = operation["responses"]["200"]["content"]
+    content = _resolved(operation["responses"]["200"], whole)["content"]
     return _Asked(
         method=method.upper(),
         url=f"{ORIGIN}{path}{'?' if query else ''}{urlencode(query)}",

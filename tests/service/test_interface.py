@@ -84,6 +84,13 @@ ASKED = [
     Asking("POST", "/hf/free", 422, b"\xff\xd8\xff" + bytes(100), JPEG),
     Asking("POST", "/hf/free", 504, CAT, JPEG | {"Prefer": "wait=0"}),
     Asking("POST", "/hf/none", 404, CAT, JPEG),
+    Asking("POST", "/predictions/free", 200, CAT, JPEG),
+    Asking("PUT", "/predictions/free?top_k=2", 200, *multipart([CAT])),
+    Asking("PUT", "/predictions/free", 415, b"text", {"Content-Type": "text/plain"}),
+    Asking("POST", "/predictions/free", 504, CAT, JPEG | {"Prefer": "wait=0"}),
+    Asking("POST", "/predictions/free/none", 404, CAT, JPEG),
+    Asking("PUT", "/predictions/free/none", 404, CAT, JPEG),
+    Asking("GET", "/ping", 200),
     Asking("GET", "/v1/predictions", 401),
     Asking("GET", "/v1/predictions/none", 404),
     Asking("GET", "/v1/predictions/none?wait=61", 404),
@@ -180,12 +187,13 @@ def test_the_samples_run_as_they_are(world: World, language: str, tmp_path: Path
         KEY: world.key.key,
         _example(world, "/v1/predictions/{id}", "id"): prediction,
         _example(world, "/v1/models/{reference}", "reference"): reference,
+        _example(world, "/predictions/{tier}/{version}", "version"): reference.partition("@")[2],
     }
     for operation in world.interface.operations.values():
         (sample,) = [one["source"] for one in operation["x-codeSamples"] if one["lang"] == language]
         for placeholder, value in examples.items():
             sample = sample.replace(placeholder, value)
-        content = operation["responses"]["200"]["content"]
+        content = world.interface.resolved(operation["responses"]["200"])["content"]
         said = _said(sample, language, tmp_path, is_stream="text/event-stream" in content)
         if "application/json" in content:
             assert isinstance(json.loads(said) if language == "Shell" else ast.literal_eval(said), dict | list), sample
@@ -195,7 +203,7 @@ def test_the_samples_run_as_they_are(world: World, language: str, tmp_path: Path
 
 def _example(world: World, path: str, name: str) -> str:
     item = world.interface.whole["paths"][path]
-    given: list[Any] = [*item.get("parameters", []), *item["get"].get("parameters", [])]
+    given: list[Any] = [*item.get("parameters", []), *item.get("get", {}).get("parameters", [])]
     (found,) = [one["example"] for one in map(world.interface.resolved, given) if one["name"] == name]
     return str(found)
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Any
 
 from server.http.public.asking import AskingHandler
 from server.http.public.representation import describe, ended_badly, path_of, resource, seconds_left
+from server.intake import formats
+from server.intake.memory import Held
 from server.problems import Problem
 from server.queue import FINAL, Prediction
+from server.settings.records import Limits
 
 DRAWS_MOST = 300  # a main model that shares with a canary of 95 % gets one of so many ids all but surely
 
@@ -29,6 +33,12 @@ class FacadeHandler(AskingHandler):
         """A problem in the other service's shape, as JSON."""
         raise NotImplementedError
 
+    def of_request(self, problem: Problem) -> Mapping[str, str]:
+        """Members of every shape's errors: the ``request_id``, and the ``prediction`` if one was accepted."""
+        prediction_id = _id_in(problem)
+        named = {"request_id": self.request_id}
+        return named if prediction_id is None else {**named, "prediction": prediction_id}
+
     def problem_document(self, problem: Problem) -> tuple[bytes, str]:
         """The problem in the other service's shape."""
         return json.dumps(self.error(problem)).encode(), "application/json"
@@ -36,7 +46,7 @@ class FacadeHandler(AskingHandler):
     def problem_fields(self, problem: Problem) -> Mapping[str, str]:
         """Beside the others, where an accepted prediction is read."""
         fields = super().problem_fields(problem)
-        prediction_id = id_in(problem)
+        prediction_id = _id_in(problem)
         return fields if prediction_id is None else {**fields, "Location": path_of(prediction_id)}
 
     def most_bytes(self) -> int:
@@ -85,6 +95,18 @@ class FacadeHandler(AskingHandler):
         return self.path_args[1] if len(self.path_args) > 1 else None
 
 
+class OnePictureHandler(FacadeHandler):
+    """A shape that has a place for one picture only."""
+
+    def longest(self, limits: Limits) -> int:
+        """How long a body with one picture may be."""
+        return super().longest(_of_one(limits))
+
+    def reader(self, limits: Limits, held: Held) -> formats.Reader:
+        """What reads one picture."""
+        return super().reader(_of_one(limits), held)
+
+
 def labels_of(prediction: Prediction) -> Sequence[Sequence[Mapping[str, Any]]]:
     """The labels of each picture, best first. Raises ``Problem`` with 422, the one of the first picture that failed."""
     for result in prediction.results or []:
@@ -94,11 +116,14 @@ def labels_of(prediction: Prediction) -> Sequence[Sequence[Mapping[str, Any]]]:
     return [result["labels"] for result in prediction.results or []]
 
 
-def id_in(problem: Problem) -> str | None:
-    """The id of the accepted prediction that a problem tells of, if it does."""
+def _id_in(problem: Problem) -> str | None:
     prediction = problem.body.get("prediction")
     return None if prediction is None else prediction["id"]
 
 
 def _version_of(reference: str) -> str:
     return reference.partition("@")[2]
+
+
+def _of_one(limits: Limits) -> Limits:
+    return replace(limits, images=1)

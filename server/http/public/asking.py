@@ -10,7 +10,7 @@ from server.http.public.ends import patience, until_final, watched
 from server.http.public.preference import Preference
 from server.http.public.uploads import UploadHandler
 from server.http.wakeups import Waiter
-from server.intake.gathering import PARAMETERS, Request
+from server.intake.gathering import PARAMETERS, Request, check
 from server.intake.memory import Held
 from server.intake.submissions import described
 from server.intake.wishes import Wishes
@@ -31,6 +31,7 @@ class AskingHandler(UploadHandler):
     tier: Tier
     wishes: Wishes
     refusal: Problem | None = None  # of a full queue, which a repeated request need not mind
+    _query: Mapping[str, Any]
     _prediction_id = ""
     _entry: Entry | None = None
     _gone = False
@@ -70,6 +71,8 @@ class AskingHandler(UploadHandler):
 
     async def admit(self) -> None:
         """Refuse before the body is read what can be refused then."""
+        self._query = self.parameters()
+        check(self._query)
         self.expect_pictures(self.tier)
         self.wishes = Wishes.of(self.request.headers, self.tier.waits.queue, self.request_id, self.trace.traceparent)
         await self._enter()
@@ -103,7 +106,7 @@ class AskingHandler(UploadHandler):
         services = self.services
         prediction_id, canary = self.draw()
         self._prediction_id = prediction_id
-        request, held = self.take_pictures(self.parameters())
+        request, held = self.take_pictures(self._query)
         lane = self.tier.name, canary
         if seconds > 0 and self.wishes.idempotency_key is None and services.handout.has_workers(lane):
             submission = described(prediction_id, self.caller, self.tier, request, self.wishes, canary=canary)
