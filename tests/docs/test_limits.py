@@ -1,4 +1,4 @@
-"""The limits that docs/api.md and docs/worker-protocol.md name are those of the code."""
+"""The limits that the pages about the interface name are those of the code."""
 
 from __future__ import annotations
 
@@ -16,8 +16,21 @@ from server.queue.operations import moves
 from tests.docs.sentences import ROOT
 
 KIB, MIB = 1024, 1024 * 1024
-LIMITS = [
+OF_ASKING = [
     (rf"`\?top_k=` \(1 to {gathering.TOP_K_MOST}, default {gathering.TOP_K_DEFAULT}\)", []),
+    (r"The request waits up to 10 s for the result \((\S+) s at most\)", [preference.LONGEST_WAIT]),
+    (r"after 20 s at the latest \((\S+) s at most\)", [preference.LONGEST_WAIT]),
+    (r"has sent (\S+) wrong keys within a minute", [services.WRONG_KEYS]),
+    (r"how many at most: 1 to (\S+), (\S+) by default", [listing.MOST, listing.USUAL]),
+    (r"Idempotency-Key: <1\.\.(\S+) printable", [wishes.KEY_LONGEST]),
+]
+OF_ERRORS = [
+    (r"takes longer than (\S+) s\. It is refused", [worker.PICTURE_SECONDS]),
+    (r"more than (\S+) segments, chunks or blocks", [structure.MOST_PARTS]),
+    (r"more than (\S+) compressed texts", [structure.MOST_PACKED]),
+    (r"more than (\S+) billion pixels times scans", [structure.MOST_PASSES / 1e9]),
+]
+OF_LIMITS = [
     (r"around the pictures may have (\S+) KiB", [texts.REST_BYTES / KIB]),
     (r"a depth of (\S+), and (\S+) brackets", [texts.DEEPEST, texts.MARKS_MOST]),
     (r"have (\S+) parts besides its pictures, with (\S+) KiB", [forms.FIELDS_MOST, forms.FIELD_BYTES / KIB]),
@@ -27,15 +40,6 @@ LIMITS = [
     (r"ignores one of up to (\S+) KiB", [bodies.SMALL_BYTES / KIB]),
     (r"drops up to (\S+) MiB", [bodies.LINGER_BYTES / MIB]),
     (r"within the last (\S+) s is not closed", [listener.FRESH_SECONDS]),
-    (r"The request waits up to 10 s for the result \((\S+) s at most\)", [preference.LONGEST_WAIT]),
-    (r"after 20 s at the latest \((\S+) s at most\)", [preference.LONGEST_WAIT]),
-    (r"has sent (\S+) wrong keys within a minute", [services.WRONG_KEYS]),
-    (r"how many at most: 1 to (\S+), (\S+) by default", [listing.MOST, listing.USUAL]),
-    (r"Idempotency-Key: <1\.\.(\S+) printable", [wishes.KEY_LONGEST]),
-    (r"takes longer than (\S+) s\. It is refused", [worker.PICTURE_SECONDS]),
-    (r"more than (\S+) segments, chunks or blocks", [structure.MOST_PARTS]),
-    (r"more than (\S+) compressed texts", [structure.MOST_PACKED]),
-    (r"more than (\S+) billion pixels times scans", [structure.MOST_PASSES / 1e9]),
 ]
 OF_WORKERS = [
     (r"A message may have (\S+) KiB for each picture", [messages.PICTURE_BYTES / KIB]),
@@ -50,7 +54,16 @@ OF_WORKERS = [
 
 @pytest.mark.parametrize(
     ("page", "words", "limits"),
-    [("api", *limit) for limit in LIMITS] + [("worker-protocol", *limit) for limit in OF_WORKERS],
+    [
+        (page, *limit)
+        for page, stated in (
+            ("api", OF_ASKING),
+            ("errors", OF_ERRORS),
+            ("limits", OF_LIMITS),
+            ("worker-protocol", OF_WORKERS),
+        )
+        for limit in stated
+    ],
 )
 def test_the_limits_of_the_interface_are_those_of_the_code(page: str, words: str, limits: list[float]) -> None:
     text = " ".join((ROOT / "docs" / f"{page}.md").read_text().split())
@@ -66,7 +79,7 @@ def test_the_limits_that_are_told_in_words_are_those_of_the_code() -> None:
 
 def test_the_codes_of_the_errors_are_those_of_the_code() -> None:
     source = "\n".join(path.read_text() for part in ("server", "model") for path in (ROOT / part).rglob("*.py"))
-    page = "\n".join((ROOT / "docs" / name).read_text() for name in ("api.md", "clients.md", "worker-protocol.md"))
+    page = "\n".join((ROOT / "docs" / name).read_text() for name in ("errors.md", "clients.md", "worker-protocol.md"))
     rows = "\n".join(row for row in page.splitlines() if re.match(r"\| [45]\d\d\b", row))
     made = set(re.findall(r'(?:Problem|ImageError)\(\s*(?:\w+\.)?\w+,\s*"(\w+)"', source))
     made |= set(re.findall(r'ImageError\("(\w+)"', source))

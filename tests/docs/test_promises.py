@@ -11,7 +11,7 @@ import yaml
 
 from tests.docs.sentences import ROOT, named_tests, sentences
 
-PAGES = ("api", "reliability", "worker-protocol")
+PAGES = ("api", "errors", "limits", "reliability", "routes", "worker-protocol")
 KINDS = {"tests", "measured", "explains"}
 PROMISES = Path(__file__).with_name("promises")
 

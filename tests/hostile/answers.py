@@ -104,8 +104,8 @@ class Reader:
 
 @cache
 def documented() -> frozenset[str]:
-    """The codes that docs/api.md and docs/worker-protocol.md name."""
-    pages = [(ROOT / "docs" / name).read_text() for name in ("api.md", "worker-protocol.md")]
+    """The codes that docs/errors.md and docs/worker-protocol.md name."""
+    pages = [(ROOT / "docs" / name).read_text() for name in ("errors.md", "worker-protocol.md")]
     return frozenset(code for page in pages for code in re.findall(r"`([a-z0-9_]+)`", page))
 
 
@@ -129,7 +129,7 @@ def complaint(reply: Reply, method: str) -> str:
         return ""
     if not isinstance(reply.json, dict) or FIELDS - reply.json.keys() or reply.json["status"] != reply.status:
         return f"{reply.status} lacks parts of a problem: {reply.body[:200]!r}"
-    return "" if ended or reply.code in documented() else f"the code {reply.code} is not in docs/api.md"
+    return "" if ended or reply.code in documented() else f"the code {reply.code} is not in docs/errors.md"
 
 
 def _leak(reply: Reply) -> str:

@@ -84,7 +84,7 @@ def test_a_seed_repeats_its_requests() -> None:
         pytest.param(404, JSON, PROBLEM | {"detail": GUESSED}, "a key is in the answer", id="key in the body"),
         pytest.param(200, {"x-request-id": GUESSED}, {}, "a key is in the answer", id="key in a header"),
         pytest.param(200, {}, "root:x:0:0:root:/root", "a file of the machine", id="a file"),
-        pytest.param(404, JSON, PROBLEM | {"code": "no_such_thing"}, "is not in docs/api.md", id="unknown code"),
+        pytest.param(404, JSON, PROBLEM | {"code": "no_such_thing"}, "is not in docs/errors.md", id="unknown code"),
     ],
 )
 def test_answers_are_judged(status: int, headers: dict[str, str], body: object, words: str) -> None:

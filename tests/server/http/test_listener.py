@@ -227,7 +227,7 @@ def test_who_takes_no_answers_is_closed(site: Site, monkeypatch: pytest.MonkeyPa
 
 
 def test_the_limits_are_those_of_the_docs() -> None:
-    text = " ".join((ROOT / "docs" / "api.md").read_text().split())
+    text = " ".join((ROOT / "docs" / "limits.md").read_text().split())
     for said in (
         f"at most {heads.HEAD_BYTES // 1024} KiB and {heads.HEAD_LINES} lines",
         f"complete {connections.HEAD_SECONDS:g} s after its first byte",
