@@ -33,9 +33,9 @@ class BadPicture(TierserveError):
 class Refused(TierserveError):
     """The server refused a request.
 
-    ``status`` is that of HTTP, ``code`` a stable word (docs/api.md lists them), ``retry_after`` the seconds after which
-    a later request can succeed, if the server says so. ``document`` is the whole problem of RFC 9457, which has the
-    numbers of the limit that was exceeded.
+    ``status`` is that of HTTP, ``code`` a stable word (docs/errors.md lists them), ``retry_after`` the seconds after
+    which a later request can succeed, if the server says so. ``document`` is the whole problem of RFC 9457, which has
+    the numbers of the limit that was exceeded.
     """
 
     def __init__(self, status: int, document: Mapping[str, Any], retry_after: float | None = None) -> None:

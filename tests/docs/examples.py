@@ -14,11 +14,15 @@ from markdown_it import MarkdownIt
 from playwright._impl._driver import compute_driver_executable
 
 from tests.docs.sentences import ROOT
+from tests.foreign import environment
+from tests.running import lacking
 
 SECONDS = 60.0
 SUFFIXES = {"sh": "sh", "python": "py", "javascript": "mjs"}
 PRINTED = {"json", "text"}
 """The languages of the blocks that show what the blocks before them print."""
+FOREIGN = re.compile(r"^(?:from|import) (?:kserve|tritonclient)\b", re.MULTILINE)
+"""What imports a package that the tests of this project cannot have beside their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,20 +75,16 @@ def _fences(markdown: str) -> Iterator[tuple[str, str, str]]:
 def run(example: Example, folder: Path, meant: Mapping[str, str], environment: Mapping[str, str]) -> str:
     """What an example prints, run in this folder. ``meant`` says what stands for the words of the page.
 
-    Raises ``AssertionError`` if it fails, and ``subprocess.TimeoutExpired`` if it takes too long.
+    Skips the test if the example needs a package that is not there. Raises ``AssertionError`` if the example fails, and
+    ``subprocess.TimeoutExpired`` if it takes too long.
     """
     source = example.source
     for word, real in meant.items():
         source = source.replace(word, real)
     file = folder / f"example.{SUFFIXES[example.language]}"
     file.write_text(source)
-    command = {
-        "sh": ["bash", "-e", "-o", "pipefail"],
-        "python": [sys.executable],
-        "javascript": [compute_driver_executable()[0]],
-    }[example.language]
     done = subprocess.run(
-        [*command, file.name],
+        [*_command(example), file.name],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
         capture_output=True,
@@ -94,6 +94,18 @@ def run(example: Example, folder: Path, meant: Mapping[str, str], environment: M
     )
     assert done.returncode == 0, f"{source}\n{done.stdout}\n{done.stderr}"
     return done.stdout
+
+
+def _command(example: Example) -> list[str]:
+    if example.language == "sh":
+        return ["bash", "-e", "-o", "pipefail"]
+    if example.language == "javascript":
+        return [compute_driver_executable()[0]]
+    if FOREIGN.search(example.source) is None:
+        return [sys.executable]
+    if not environment.made():
+        lacking(environment.MISSING)
+    return [str(environment.folder() / "bin" / "python")]
 
 
 def shows(printed: str, output: str) -> bool:
