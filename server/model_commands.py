@@ -52,13 +52,18 @@ def _run(*words: str) -> NoReturn:
     os.execv(sys.executable, [sys.executable, "-P", "-m", "model", *words])  # noqa: S606
 
 
-def _need(module: str, what: str, extra: str) -> None:
-    if importlib.util.find_spec("model") is None or importlib.util.find_spec(module) is None:
-        fail(f"this installation has no {what}; install it with: pip install 'tierserve[{extra}]'")
+def _need(what: str, extras: str, *modules: str) -> None:
+    """End the command unless these are there. An image of the server has no package ``model`` at all."""
+    if any(importlib.util.find_spec(module) is None for module in ("model", *modules)):
+        fail(f"this installation has no {what}; install it with: pip install 'tierserve[{extras}]'")
 
 
 def _need_builder() -> None:
-    _need("model.build", "builder of models", "worker,build")
+    _need("builder of models", "worker,build", "model.build", "numpy", "timm")
+
+
+def _need_folders() -> None:
+    _need("reader of models", "worker", "model.build", "numpy")
 
 
 @click.group()
@@ -78,7 +83,7 @@ def build(arguments: tuple[str, ...]) -> None:
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def work(arguments: tuple[str, ...]) -> None:
     """Work for a server, as its Jobs do: tierserve model work --help."""
-    _need("numpy", "runtime of models", "worker")
+    _need("runtime of models", "worker", "numpy")
     _run("work", *arguments)
 
 
@@ -104,9 +109,9 @@ def push(
     admin_token_file: Path | None,
 ) -> None:
     """Check the model in the folder DIR, try it, and put it into the store of a server, whole or not at all."""
+    _need("runtime of models, with which a push tries them", "worker", "numpy")
     from tierserve.models import show_pushed
 
-    _need("numpy", "runtime of models, with which a push tries them", "worker")
     signal.signal(signal.SIGTERM, _interrupt)  # so that the trials end, too
     with _asking(state, url, admin_token_file) as models:
         try:
@@ -146,7 +151,7 @@ def list_models(
     if models is not None:
         if as_json:
             fail("--json is for the models of a server's store: leave out --models")
-        _need_builder()
+        _need_folders()
         _run("list", "--models", str(models))
     with _asking(state, url, admin_token_file) as store:
         show_models(store.models(), as_json)
@@ -183,7 +188,7 @@ def tag(
     from tierserve.models import show_tagged
 
     if models is not None:
-        _need_builder()
+        _need_folders()
         _run("tag", "--models", str(models), "--", reference, tag)
     with _asking(state, url, admin_token_file) as store:
         show_tagged(store.tag(reference, tag), tag, as_json)

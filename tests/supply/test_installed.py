@@ -1,0 +1,196 @@
+"""A wheel, built from the source distribution: alone it is the client, and with extras a server without a checkout."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import venv
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from packaging.markers import Marker
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from tests.running import ROOT, Service, lacking
+
+SOURCES = (
+    *("LICENSE", "MANIFEST.in", "README.md", "pyproject.toml", "setup.py"),
+    *("chart", "jobtemplates", "model", "schemas", "server", "tierserve"),
+)
+EXTRAS = ("server", "cluster", "postgresql", "objects", "worker", "build")
+CAT = ROOT / "model" / "pictures" / "cat.jpg"
+PACKAGES = """
+import importlib.metadata as metadata, json
+print(json.dumps([[found.name for found in metadata.distributions()], metadata.requires("tierserve")]))
+"""
+CLASSIFIES = """
+import sys
+from tierserve import Client
+
+with Client(sys.argv[1]) as client:
+    print(client.classify(sys.argv[2], tier="free", top_k=1).labels[0].label)
+assert not {"PIL", "rich", "server", "model"} & set(sys.modules), sorted(sys.modules)
+"""
+TYPED = """
+from tierserve import AsyncClient, Client
+
+score: float = Client().classify("cat.jpg", tier="free", top_k=1).labels[0].score
+place: int = Client().submit(b"").results[0].labels[0].label
+
+async def wait() -> str:
+    async with AsyncClient() as client:
+        return await client.wait("an-id", timeout="soon")
+"""
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built from the source distribution, which is built from the files of the checkout."""
+    source, built = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("built")
+    for name in SOURCES:
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(ROOT / name, source)
+    uv = [sys.executable, "-m", "uv", "build", "--offline", "--no-build-isolation", "--python", sys.executable]
+    done = run(*uv, "--out-dir", built, source)
+    assert done.returncode == 0, done.stderr
+    return next(built.glob("*.whl"))
+
+
+@pytest.fixture(scope="module")
+def alone(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The programs of an environment that has the wheel and what it needs, and nothing else."""
+    return installed(tmp_path_factory.mktemp("alone"), str(wheel))
+
+
+@pytest.fixture(scope="module")
+def served(wheel: Path, models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A server from the wheel, whose folder is not the checkout, with workers from the wheel."""
+    programs = installed(tmp_path_factory.mktemp("serving"), f"{wheel}[server,worker]")
+    found = Service(tmp_path_factory.mktemp("state"), models, root=tmp_path_factory.mktemp("elsewhere"))
+    found.command[:3] = [str(programs / "tierserve")]
+    found.start()
+    yield found
+    found.stop()
+
+
+def installed(folder: Path, wanted: str) -> Path:
+    """Make an environment with the versions of the lock, from uv's cache if they are there; return its programs."""
+    venv.create(folder, symlinks=True, with_pip=False)
+    programs = folder / "bin"
+    install: list[str | Path] = [
+        "sh",
+        ROOT / "docker" / "install.sh",
+        Path(sys.executable).parent,
+        programs / "python",
+        wanted,
+    ]
+    for offline in ("1", "0"):
+        done = run(*install, cwd=ROOT, env={"UV_OFFLINE": offline})
+        if done.returncode == 0:
+            break
+    else:
+        lacking(f"neither uv's cache nor an index has the packages: rm -r .venv; make .venv/.test ({done.stderr})")
+    return programs
+
+
+def run(
+    *words: str | Path, cwd: Path | None = None, env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a program that sees nothing of the checkout."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("TIERSERVE_", "PYTHON"))}
+    return subprocess.run(
+        words, cwd=cwd, env=kept | (env or {}), capture_output=True, text=True, timeout=110, check=False
+    )
+
+
+def test_the_wheel_alone_brings_what_no_extra_is_for(alone: Path) -> None:
+    names, needs = json.loads(run(alone / "python", "-c", PACKAGES).stdout)
+    present = {str(canonicalize_name(name)) for name in names}
+    base, more = needed(needs, [""]), needed(needs, EXTRAS)
+    assert base <= present
+    assert {"torch", "kubernetes", "tornado", "sqlalchemy", "pillow"} <= more
+    assert not (more - base) & present
+    assert len(present) < 20  # 13 at present
+
+
+def needed(needs: list[str], extras: Sequence[str]) -> set[str]:
+    """The names of the packages that are needed for one of these extras."""
+    wanted = set()
+    for need in map(Requirement, needs):
+        marker = need.marker or Marker("extra == ''")
+        if any(marker.evaluate({"extra": extra}) for extra in extras):
+            wanted.add(str(canonicalize_name(need.name)))
+    return wanted
+
+
+@pytest.mark.parametrize("words", [(), ("serve",), ("keys", "create"), ("model",), ("model", "push"), ("render",)])
+def test_the_command_alone_explains_itself(alone: Path, words: tuple[str, ...]) -> None:
+    done = run(alone / "tierserve", *words, "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(" ".join(("Usage: tierserve", *words)))
+
+
+@pytest.mark.parametrize(
+    ("words", "extras"),
+    [
+        (("serve",), "server"),
+        (("check",), "server"),
+        (("render", "free"), "server"),
+        (("keys", "create", "--owner", "a", "--tier", "free", "--pepper-file", str(CAT)), "server"),
+        (("model", "build", "--help"), "worker,build"),
+        (("model", "work", "--help"), "worker"),
+        (("model", "push", "."), "worker"),
+    ],
+)
+def test_a_command_that_needs_more_says_in_one_line_what_to_install(
+    alone: Path, tmp_path: Path, words: tuple[str, ...], extras: str
+) -> None:
+    done = run(alone / "tierserve", *words, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.fullmatch(rf"Error: .* pip install 'tierserve\[{extras}\]'.*\n", done.stderr)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_client_alone_classifies_with_a_server_that_has_no_checkout(alone: Path, served: Service) -> None:
+    done = run(alone / "python", "-c", CLASSIFIES, f"http://127.0.0.1:{served.port}", CAT)
+    assert done.stderr == ""
+    assert "cat" in done.stdout
+
+
+def test_a_server_without_a_checkout_has_its_pages_and_its_sample_picture(served: Service) -> None:
+    for path in ("/", "/watch", "/page/cat.jpg", "/page/ask.js", "/docs", "/openapi.json"):
+        assert served.get(path).status == 200, path
+    sample = re.search(r"--data-binary @(\S+) ", served.log.read_text())
+    assert sample
+    assert Path(sample[1]).read_bytes() == CAT.read_bytes()
+
+
+def test_a_server_without_a_checkout_checks_settings_and_renders_jobs(served: Service, tmp_path: Path) -> None:
+    command = served.command[0]
+    done = run(command, "check", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    done = run(command, "render", "premium", "--validate", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    done = run(command, "serve", "--engine", "kubernetes", "--internal-url", "http://server:8081", cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("Error: --engine kubernetes needs kubernetes: pip install")
+
+
+def test_what_the_client_returns_has_types_for_who_checks_them(alone: Path, tmp_path: Path) -> None:
+    (tmp_path / "sample.py").write_text(TYPED)
+    mypy = (sys.executable, "-m", "mypy", "--strict", "--config-file=", "--python-executable")
+    said = run(*mypy, alone / "python", "sample.py", cwd=tmp_path).stdout
+    assert [line.partition(" error: ")[0] for line in said.splitlines()[:-1]] == [
+        *("sample.py:5:", "sample.py:9:", "sample.py:9:"),
+    ], said
+    assert 'expression has type "str", variable has type "int"' in said
+    assert 'incompatible return value type (got "Prediction", expected "str")' in said.replace("Inc", "inc")
+    assert 'incompatible type "str"; expected "float | None"' in said
