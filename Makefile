@@ -54,8 +54,8 @@ soak: .venv/.test $(BUILT) ## Inject random faults for SECONDS=600, with SEED= D
 hostile: .venv/.test $(BUILT) ## Attack a server for SECONDS=600, then send it mutated requests and pictures, with SEED=
 	@$(TESTED) $(BIN)/python -m tests.hostile run --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
-test-cluster: cluster-parts ## Test on JOBS=2 two-node Kubernetes; needs root and Go, the first run takes 17 minutes more
-	@$(TESTED) $(BIN)/pytest -m cluster tests/e2e tests/cluster tests/images tests/chart $(SPREAD) $(ARGS)
+test-cluster: cluster-parts ## Test on JOBS=2 two-node Kubernetes; needs root and Go, the first run takes 20 minutes more
+	@$(TESTED) $(BIN)/pytest -m cluster tests/e2e tests/cluster tests/images tests/chart tests/monitoring $(SPREAD) $(ARGS)
 
 test-one: .venv/.test $(BUILT) ## Run one test of any suite: TEST=tests/e2e/test_quota.py::test_name
 	@[ -n "$$TEST" ] || { echo "Name the test: make test-one TEST=tests/e2e/test_quota.py::test_name"; exit 2; }
