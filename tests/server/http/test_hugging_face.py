@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from huggingface_hub import InferenceClient
-from huggingface_hub.errors import BadRequestError, HfHubHTTPError
+from huggingface_hub.errors import BadRequestError, HfHubHTTPError, InferenceTimeoutError
 
 from server.settings.live import Live
 from server.settings.sources import Files
@@ -30,7 +30,7 @@ def hasty(tmp_path: Path) -> Iterator[Site]:
 
 
 def hugging_face(site: Site, tier: str = "free", **given: Any) -> InferenceClient:
-    return InferenceClient(model=f"http://127.0.0.1:{site.port}/hf/{tier}", timeout=ANSWER_SECONDS, **given)
+    return InferenceClient(model=f"http://127.0.0.1:{site.port}/hf/{tier}", **{"timeout": ANSWER_SECONDS, **given})
 
 
 def answered(site: Site, picture: Any, results: Any = TWO, **asked: Any) -> list[tuple[str, float]]:
@@ -178,6 +178,14 @@ def test_what_is_no_picture_is_the_exception_of_a_bad_request(shared: Site) -> N
     with pytest.raises(BadRequestError) as refused:
         hugging_face(shared).image_classification(b"")
     assert told(refused.value) == (400, "empty_body")
+
+
+def test_a_client_that_waits_no_longer_has_withdrawn_its_picture(site: Site) -> None:
+    site.worker(site.job())
+    with pytest.raises(InferenceTimeoutError):
+        hugging_face(site, timeout=0.3).image_classification(PICTURE)
+    site.idle()
+    assert site.get("/v1/tiers/free").json["queued"] == waits(site) == 0
 
 
 def test_a_wait_that_ends_first_is_repeated_with_its_key(hasty: Site) -> None:
