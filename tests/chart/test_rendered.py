@@ -206,6 +206,8 @@ LIVE: list[list[str | Path]] = [
     ["--set", "tiers.free.model.name=flowers@3f9a2c81"],
     ["--set", "tiers.free.job.labels.a=b"],
     ["--set", "tiers.premium=null"],
+    ["--set", "grafana.dashboards.enabled=true"],
+    ["--set", "prometheusRule.enabled=true"],
     ["--values", CASES["extra-tier"]],
     ["--values", CASES["existing-namespaces"]],
     ["--values", CASES["job-template"]],
