@@ -6,7 +6,8 @@ import re
 
 import pytest
 
-from server.http.public.page import FOLDER, PICTURE
+from server.http.public.page import FOLDER
+from server.shipped import PICTURE
 from tests.server.http.http_site import Site, assert_problem
 
 POLICY = {
