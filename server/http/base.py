@@ -191,12 +191,16 @@ class BaseHandler(AccountedHandler):
 
     def answer(self, body: Any, status: HTTPStatus = HTTPStatus.OK) -> None:
         """Send JSON."""
+        self.answer_bytes(json.dumps(body, separators=(",", ":")).encode(), "application/json", status)
+
+    def answer_bytes(self, body: bytes, media_type: str, status: HTTPStatus = HTTPStatus.OK) -> None:
+        """Send what is already written."""
         self.set_status(status)
-        self.set_header("Content-Type", "application/json")
+        self.set_header("Content-Type", media_type)
         self.tell_limits()
         milliseconds = 1000 * self.request.request_time()
         self.set_header("Server-Timing", f"total;dur={milliseconds:.1f}")
-        self.finish(json.dumps(body, separators=(",", ":")))
+        self.finish(body)
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """Send whatever was raised as a problem; of an unexpected error only its request id leaves the server."""

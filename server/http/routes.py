@@ -17,6 +17,15 @@ from server.http import access_log
 from server.http.base import BaseHandler
 from server.http.descriptors import shares
 from server.http.facades.hugging_face import HuggingFaceHandler
+from server.http.facades.kserve import ModelOrTierHandler, PredictHandler
+from server.http.facades.open_inference import (
+    InferHandler,
+    LiveHandler,
+    ModelMetadataHandler,
+    ModelReadyHandler,
+    ServerHandler,
+    ServerReadyHandler,
+)
 from server.http.facades.torchserve import PingHandler, TorchServeHandler
 from server.http.internal.channel import ChannelHandler
 from server.http.internal.fetching import WorkerFileHandler, WorkerRecordHandler
@@ -34,7 +43,7 @@ from server.http.public.event_stream import written
 from server.http.public.events import PredictionEventsHandler, PredictionsEventsHandler
 from server.http.public.health import HealthHandler, ReadyHandler
 from server.http.public.listing import PredictionsHandler
-from server.http.public.models import ModelHandler, ModelsHandler
+from server.http.public.models import ModelsHandler
 from server.http.public.options import OptionsHandler
 from server.http.public.page import DocumentHandler, PageFileHandler
 from server.http.public.predictions import PredictionHandler
@@ -62,12 +71,22 @@ PUBLIC: Mapping[str, type[BaseHandler]] = {
     "/ping": PingHandler,
     "/predictions/{tier}": TorchServeHandler,
     "/predictions/{tier}/{version}": TorchServeHandler,
+    "/v2": ServerHandler,
+    "/v2/health/live": LiveHandler,
+    "/v2/health/ready": ServerReadyHandler,
+    "/v2/models/{tier}": ModelMetadataHandler,
+    "/v2/models/{tier}/ready": ModelReadyHandler,
+    "/v2/models/{tier}/infer": InferHandler,
+    "/v2/models/{tier}/versions/{version}": ModelMetadataHandler,
+    "/v2/models/{tier}/versions/{version}/ready": ModelReadyHandler,
+    "/v2/models/{tier}/versions/{version}/infer": InferHandler,
     "/v1/predictions": PredictionsHandler,
     "/v1/predictions/events": PredictionsEventsHandler,  # before the next one, which would match too
     "/v1/predictions/{id}": PredictionHandler,
     "/v1/predictions/{id}/events": PredictionEventsHandler,
     "/v1/models": ModelsHandler,
-    "/v1/models/{reference}": ModelHandler,
+    "/v1/models/{tier}:predict": PredictHandler,  # before the next one, which would match too
+    "/v1/models/{reference}": ModelOrTierHandler,
     "/v1/tiers": TiersHandler,
     "/v1/tiers/events": TiersEventsHandler,
     "/v1/tiers/{tier}": TierHandler,

@@ -39,6 +39,11 @@ def most_bytes(headers: Mapping[str, str], limits: Limits) -> int:
         return limits.images * (limits.image_bytes + PART_OVERHEAD_BYTES)
     if kind.startswith("image/") or kind == "application/octet-stream":
         return limits.image_bytes
+    return most_text_bytes(limits)
+
+
+def most_text_bytes(limits: Limits) -> int:
+    """How long a body may be that has pictures in JSON."""
     return limits.images * (4 * limits.image_bytes // 3 + 4) + REST_BYTES
 
 

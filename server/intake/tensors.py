@@ -41,11 +41,15 @@ class Head:
         if not isinstance(inputs, list) or len(inputs) != 1 or not isinstance(inputs[0], dict):
             raise bad_tensor('"inputs" must be a list of one tensor, whose elements are pictures', "/inputs")
         tensor = inputs[0]
+        if not isinstance(tensor.get("name"), str):
+            raise bad_tensor("the tensor must have a name, be it any", "/inputs/0/name")
         if tensor.get("datatype") != "BYTES":
             detail = 'the tensor must have the datatype "BYTES": each element is a picture as a file has it'
             raise bad_tensor(detail, "/inputs/0/datatype")
-        parameters = tensor.get("parameters")
-        size = parameters.get("binary_data_size") if isinstance(parameters, dict) else None
+        parameters = {} if tensor.get("parameters") is None else tensor["parameters"]
+        if not isinstance(parameters, dict):
+            raise bad_tensor('"parameters" must be an object', "/inputs/0/parameters")
+        size = parameters.get("binary_data_size")
         if size is not None and (not _is_count(size) or "data" in tensor):
             detail = '"binary_data_size" must be the number of bytes that follow the JSON, without "data" beside it'
             raise bad_tensor(detail, "/inputs/0/parameters/binary_data_size")

@@ -19,11 +19,15 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """What a sample asks. ``events`` are those of a stream; an answer that is no stream has none."""
+    """What a sample asks. ``events`` are those of a stream; an answer that is no stream has none.
+
+    Where an operation takes no picture as it is, the sample ``sends`` the example of its JSON.
+    """
 
     method: str
     url: str
     sends_picture: bool
+    sends: Json | None
     headers: Mapping[str, str]
     events: tuple[str, ...]
     is_json: bool
@@ -50,8 +54,13 @@ def _asked(method: str, path: str, operation: Json, whole: Json) -> _Asked:
         elif parameter["in"] == "query" and parameter.get("required"):
             query += [(parameter["name"], str(one)) for one in value]
     headers = {}
-    if sends_picture := "requestBody" in operation:
+    taken = _resolved(operation.get("requestBody", {}), whole).get("content", {})
+    sends = None
+    if sends_picture := any(kind.startswith("image/") for kind in taken):
         headers["Content-Type"] = PICTURE_TYPE
+    elif taken:
+        headers["Content-Type"] = "application/json"
+        sends = _resolved(taken["application/json"]["schema"], whole)["examples"][0]
     if operation.get("security"):
         headers["Authorization"] = f"Bearer {KEY}"
     content = _resolved(operation["responses"]["200"], whole)["content"]
@@ -59,6 +68,7 @@ def _asked(method: str, path: str, operation: Json, whole: Json) -> _Asked:
         method=method.upper(),
         url=f"{ORIGIN}{path}{'?' if query else ''}{urlencode(query)}",
         sends_picture=sends_picture,
+        sends=sends,
         headers=headers,
         events=tuple(operation.get("x-events", ())),
         is_json="application/json" in content,
@@ -83,6 +93,8 @@ def _curl(asked: _Asked) -> str:
     words += [f"--header '{name}: {value}'" for name, value in asked.headers.items()]
     if asked.sends_picture:
         words.append(f"--data-binary @{PICTURE}")
+    if asked.sends is not None:
+        words.append(f"--data '{json.dumps(asked.sends)}'")
     line = " ".join([*words, f"'{asked.url}'"])
     return line if len(line) <= LINE else " \\\n  ".join([" ".join(words), f"'{asked.url}'"])
 
@@ -94,6 +106,8 @@ def _python(asked: _Asked) -> str:
     if asked.sends_picture:
         imports.append("from pathlib import Path")
         given.append(f'    data=Path("{PICTURE}").read_bytes()')
+    if asked.sends is not None:
+        given.append(f"    data=json.dumps({asked.sends!r}).encode()")
     if asked.headers:
         given.append(f"    headers={json.dumps(asked.headers)}")
     if asked.method not in ("GET", "POST"):
@@ -127,6 +141,8 @@ def _javascript(asked: _Asked) -> str:
     if asked.sends_picture:
         lines.append('const picture = document.querySelector("input[type=file]").files[0];')
         options.append("  body: picture,")
+    if asked.sends is not None:
+        options.append(f"  body: JSON.stringify({json.dumps(asked.sends)}),")
     call = f'const answer = await fetch("{asked.url}"'
     lines += [f"{call}, {{", *options, "});"] if options else [f"{call});"]
     return "\n".join([*lines, f"console.log(await answer.{'json' if asked.is_json else 'text'}());"])

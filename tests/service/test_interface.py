@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import base64
 import json
 import subprocess
 import sys
@@ -64,6 +65,17 @@ class Asking:
 JPEG = {"Content-Type": "image/jpeg"}
 FORM, FORM_TYPE = multipart([CAT, CAT])
 FREE, PREMIUM = "/img-classification/free", "/img-classification/premium"
+TEXT = base64.b64encode(CAT).decode()
+ELEMENT = len(CAT).to_bytes(4, "little") + CAT
+HEAD = json.dumps(
+    {
+        "inputs": [
+            {"name": "x", "datatype": "BYTES", "shape": [1], "parameters": {"binary_data_size": len(ELEMENT)}},
+        ]
+    }
+).encode()
+TENSOR = HEAD + ELEMENT, {"Inference-Header-Content-Length": str(len(HEAD))}
+V2 = "/v2/models/free"
 ASKED = [
     Asking("POST", FREE, 200, CAT, JPEG),
     Asking("POST", f"{FREE}?top_k=1", 200, FORM, FORM_TYPE),
@@ -91,6 +103,23 @@ ASKED = [
     Asking("POST", "/predictions/free/none", 404, CAT, JPEG),
     Asking("PUT", "/predictions/free/none", 404, CAT, JPEG),
     Asking("GET", "/ping", 200),
+    Asking("POST", f"{V2}/infer", 200, *TENSOR),
+    Asking("POST", f"{V2}/infer", 422, b"{}"),
+    Asking("POST", f"{V2}/infer", 415, b"{}", {"Content-Encoding": "gzip"}),
+    Asking("POST", f"{V2}/versions/none/infer", 404, *TENSOR),
+    Asking("POST", "/v2/models/premium/infer", 504, TENSOR[0], TENSOR[1] | {"Cancel-After": "1s", "Prefer": "wait=10"}),
+    Asking("GET", "/v2", 200),
+    Asking("GET", "/v2/health/live", 200),
+    Asking("GET", "/v2/health/ready", 200),
+    Asking("GET", V2, 200),
+    Asking("GET", "/v2/models/none", 404),
+    Asking("GET", f"{V2}/ready", 200),
+    Asking("GET", f"{V2}/versions/none", 404),
+    Asking("GET", f"{V2}/versions/none/ready", 404),
+    Asking("POST", "/v1/models/free:predict", 200, json.dumps({"instances": [{"b64": TEXT}]}).encode()),
+    Asking("POST", "/v1/models/free:predict", 422, b"{}"),
+    Asking("POST", "/v1/models/none:predict", 404, b"{}"),
+    Asking("GET", "/v1/models/free", 200),
     Asking("GET", "/v1/predictions", 401),
     Asking("GET", "/v1/predictions/none", 404),
     Asking("GET", "/v1/predictions/none?wait=61", 404),
@@ -187,6 +216,7 @@ def test_the_samples_run_as_they_are(world: World, language: str, tmp_path: Path
         KEY: world.key.key,
         _example(world, "/v1/predictions/{id}", "id"): prediction,
         _example(world, "/v1/models/{reference}", "reference"): reference,
+        _example(world, "/v2/models/{tier}/versions/{version}", "version"): reference.partition("@")[2],
         _example(world, "/predictions/{tier}/{version}", "version"): reference.partition("@")[2],
     }
     for operation in world.interface.operations.values():

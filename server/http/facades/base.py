@@ -9,29 +9,23 @@ from http import HTTPStatus
 from typing import Any
 
 from server.http.public.asking import AskingHandler
+from server.http.public.base import PublicHandler
 from server.http.public.representation import describe, ended_badly, path_of, resource, seconds_left
 from server.intake import formats
 from server.intake.memory import Held
 from server.problems import Problem
 from server.queue import FINAL, Prediction
-from server.settings.records import Limits
+from server.settings.records import Limits, Tier
 
 DRAWS_MOST = 300  # a main model that shares with a canary of 95 % gets one of so many ids all but surely
 
 
-class FacadeHandler(AskingHandler):
-    """A route that speaks another service's shape. It waits for the end, as those services know no other answer.
-
-    The value after the tier's in its path, if there is one, is the version of the tier's main model.
-    """
-
-    def deliver(self, prediction: Prediction) -> None:
-        """Answer with a prediction that succeeded. Raises ``Problem`` when it has no place for what failed in it."""
-        raise NotImplementedError
+class ErrorTextHandler(PublicHandler):
+    """Its errors are ``{"error": text}``, as most services have them."""
 
     def error(self, problem: Problem) -> Mapping[str, Any]:
-        """A problem in the other service's shape, as JSON."""
-        raise NotImplementedError
+        """A problem as JSON, in the other service's shape."""
+        return {"error": problem.body["detail"], "code": problem.body["code"], **self.of_request(problem)}
 
     def of_request(self, problem: Problem) -> Mapping[str, str]:
         """Members of every shape's errors: the ``request_id``, and the ``prediction`` if one was accepted."""
@@ -43,6 +37,26 @@ class FacadeHandler(AskingHandler):
         """The problem in the other service's shape."""
         return json.dumps(self.error(problem)).encode(), "application/json"
 
+    def main_version(self, tier: Tier, asked: str | None = None) -> str | None:
+        """The version of the tier's model, None while it has none. Raises ``Problem`` if another is ``asked``."""
+        main = self.services.serving.of(tier.name).main
+        served = version_of(main.reference) if main else None
+        if asked not in (None, served):
+            detail = f"the tier {tier.name} does not serve version {asked[:80]!r}, but {served}"
+            raise Problem(HTTPStatus.NOT_FOUND, "no_such_model", detail, version=served)
+        return served
+
+
+class FacadeHandler(ErrorTextHandler, AskingHandler):
+    """A route that speaks another service's shape. It waits for the end, as those services know no other answer.
+
+    The value after the tier's in its path, if there is one, is the version of the tier's main model.
+    """
+
+    def deliver(self, prediction: Prediction) -> None:
+        """Answer with a prediction that succeeded. Raises ``Problem`` when it has no place for what failed in it."""
+        raise NotImplementedError
+
     def problem_fields(self, problem: Problem) -> Mapping[str, str]:
         """Beside the others, where an accepted prediction is read."""
         fields = super().problem_fields(problem)
@@ -52,11 +66,7 @@ class FacadeHandler(AskingHandler):
     def most_bytes(self) -> int:
         """How long the body may be. Raises ``Problem`` also when the tier does not serve the version."""
         most = super().most_bytes()
-        main = self.services.serving.of(self.tier.name).main
-        served = _version_of(main.reference) if main else None
-        if self._version not in (None, served):
-            detail = f"the tier {self.tier.name} does not serve version {self._version[:80]!r}, but {served}"
-            raise Problem(HTTPStatus.NOT_FOUND, "no_such_model", detail, version=served)
+        self.main_version(self.tier, self._version)
         return most
 
     def draw(self) -> tuple[str, bool]:
@@ -75,7 +85,7 @@ class FacadeHandler(AskingHandler):
             raise await self._not_yet(prediction)
         if problem := ended_badly(prediction, resource(prediction)):
             raise problem
-        if self._version is not None and self._version != _version_of(prediction.model):
+        if self._version is not None and self._version != version_of(prediction.model):
             detail = f"the tier has changed its model meanwhile: {prediction.model} has classified"
             raise Problem(HTTPStatus.CONFLICT, "model_changed", detail, prediction=resource(prediction))
         self.set_header("Location", path_of(prediction.id))
@@ -121,7 +131,8 @@ def _id_in(problem: Problem) -> str | None:
     return None if prediction is None else prediction["id"]
 
 
-def _version_of(reference: str) -> str:
+def version_of(reference: str) -> str:
+    """The version in NAME@VERSION."""
     return reference.partition("@")[2]
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
 
 from server.http.facades.base import OnePictureHandler, labels_of
 from server.problems import Problem
@@ -27,10 +26,6 @@ class HuggingFaceHandler(OnePictureHandler):
         """The labels of the only picture."""
         (labels,) = labels_of(prediction)
         self.answer(labels)
-
-    def error(self, problem: Problem) -> Mapping[str, Any]:
-        """``error`` is the text that the client shows."""
-        return {"error": problem.body["detail"], "code": problem.body["code"], **self.of_request(problem)}
 
     def problem_fields(self, problem: Problem) -> Mapping[str, str]:
         """Beside the others, those from which the client makes its exception."""

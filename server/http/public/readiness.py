@@ -11,6 +11,15 @@ from server.queue import NEVER_SEEN, QueueError
 STALE_TICKS = 10  # the leader reports on each tier at least every three
 
 
+async def tier_readiness(services: Services, tier: str) -> tuple[HTTPStatus, str]:
+    """200 when the server can accept predictions and the tier is healthy, else 503; and why, or what it waits for."""
+    status, known = await readiness(services)
+    if status is not HTTPStatus.OK:
+        return status, known["status"]
+    seen = known["tiers"][tier]
+    return (HTTPStatus.OK if seen["healthy"] else HTTPStatus.SERVICE_UNAVAILABLE), seen["reason"]
+
+
 async def readiness(services: Services, *, reading: bool = False) -> tuple[HTTPStatus, dict[str, Any]]:
     """200 and what is known; 503 while it stops, cannot read the queue or takes no new work.
 

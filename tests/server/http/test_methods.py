@@ -14,7 +14,15 @@ from server.metrics import METHODS
 from tests.server.http import raw
 from tests.server.http.http_site import PICTURE, Site, assert_problem, running, settings_with
 
-VALUES = {"{tier}": "free", "{id}": "x", "{reference}": "a@b", "{sha256}": "0" * 64, "{tag}": "t", "{file}": "x"}
+VALUES = {
+    "{tier}": "free",
+    "{id}": "x",
+    "{reference}": "a@b",
+    "{sha256}": "0" * 64,
+    "{tag}": "t",
+    "{file}": "x",
+    "{version}": "x",
+}
 CHANGING = {"Date", "X-Request-Id", "Server-Timing", "Etag"}
 
 

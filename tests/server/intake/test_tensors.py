@@ -151,6 +151,8 @@ def asked(head: dict[str, Any], **members: Any) -> bytes:
         (b'{"inputs": []}', "bad_inputs", "/inputs"),
         (b'{"inputs": [{}, {}]}', "bad_inputs", "/inputs"),
         (b'{"inputs": ["a"]}', "bad_inputs", "/inputs"),
+        (asked({"name": 1}), "bad_inputs", "/inputs/0/name"),
+        (asked({"parameters": []}), "bad_inputs", "/inputs/0/parameters"),
         (asked({"datatype": "FP32"}), "bad_inputs", "/inputs/0/datatype"),
         (asked({"shape": [2]}), "bad_inputs", "/inputs/0/shape"),
         (asked({"shape": []}), "bad_inputs", "/inputs/0/shape"),
