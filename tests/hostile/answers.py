@@ -14,6 +14,8 @@ from tests.hostile.oddities import SECRET
 from tests.running import ROOT
 
 FIELDS = {"type", "title", "status", "code", "detail", "request_id"}
+SHAPES = {"error": "code", "message": "problem"}
+"""Of routes in other services' shapes: the member with an error's text, and the one with its code."""
 HEAD_MOST = 1 << 16
 STREAM = "text/event-stream"
 PASSWORDS = b"root:x:0:0:"  # how /etc/passwd begins
@@ -104,8 +106,8 @@ class Reader:
 
 @cache
 def documented() -> frozenset[str]:
-    """The codes that docs/errors.md and docs/worker-protocol.md name."""
-    pages = [(ROOT / "docs" / name).read_text() for name in ("errors.md", "worker-protocol.md")]
+    """The codes that docs/errors.md, docs/clients.md and docs/worker-protocol.md name."""
+    pages = [(ROOT / "docs" / name).read_text() for name in ("errors.md", "clients.md", "worker-protocol.md")]
     return frozenset(code for page in pages for code in re.findall(r"`([a-z0-9_]+)`", page))
 
 
@@ -123,13 +125,28 @@ def complaint(reply: Reply, method: str) -> str:
             return "503 without Retry-After"
     if reply.status < 400:
         return f"answered {reply.status}"
-    if reply.headers.get("content-type") != "application/problem+json":
+    return _complaint_of_error(reply, method, ended=ended)
+
+
+def _complaint_of_error(reply: Reply, method: str, *, ended: bool) -> str:
+    kind = reply.headers.get("content-type")
+    if kind not in ("application/problem+json", "application/json"):
         return f"{reply.status} is no problem+json"
     if method == "HEAD":
         return ""
+    if kind == "application/json":
+        return _complaint_of_shape(reply, ended=ended)
     if not isinstance(reply.json, dict) or FIELDS - reply.json.keys() or reply.json["status"] != reply.status:
         return f"{reply.status} lacks parts of a problem: {reply.body[:200]!r}"
     return "" if ended or reply.code in documented() else f"the code {reply.code} is not in docs/errors.md"
+
+
+def _complaint_of_shape(reply: Reply, *, ended: bool) -> str:
+    found = reply.json if isinstance(reply.json, dict) else {}
+    codes = [found[code] for text, code in SHAPES.items() if {text, code, "request_id"} <= found.keys()]
+    if len(codes) != 1:
+        return f"{reply.status} is no problem+json, and has no other service's shape: {reply.body[:200]!r}"
+    return "" if ended or codes[0] in documented() else f"the code {codes[0]} is not in the docs"
 
 
 def _leak(reply: Reply) -> str:

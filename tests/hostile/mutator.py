@@ -137,7 +137,11 @@ class Mutator:
         headers = {"Content-Type": kind}
         if chance.random() < 0.95:  # otherwise the server waits for the result
             headers["Prefer"] = "respond-async"
-        return "POST", f"/img-classification/{tier}{query}", headers, body
+        if chance.random() < 0.8:
+            return "POST", f"/img-classification/{tier}{query}", headers, body
+        route = chance.choice(("hf", "predictions"))  # in the shapes of other services
+        version = f"/{chance.choice(SEGMENTS)}" if route == "predictions" and chance.random() < 0.2 else ""
+        return chance.choice(("POST", "PUT")), f"/{route}/{tier}{version}{query}", headers, body
 
     def _raw(self) -> tuple[str, bytes]:
         return "image/png", self._picture

@@ -38,6 +38,8 @@ PROBLEM = {
     "request_id": "x",
 }
 JSON = {"content-type": "application/problem+json"}
+SHAPE = {"error": "x", "code": "no_such_tier", "request_id": "x"}
+OTHER = {"content-type": "application/json"}
 
 
 def test_mutated_requests_get_answers_that_are_documented(models: Path, tmp_path: Path) -> None:
@@ -78,6 +80,10 @@ def test_a_seed_repeats_its_requests() -> None:
         pytest.param(500, JSON, PROBLEM | {"status": 500}, "answered 500", id="500"),
         pytest.param(504, JSON, PROBLEM | {"status": 504}, "answered 504", id="504 of nothing"),
         pytest.param(302, {}, {}, "answered 302", id="302"),
+        pytest.param(404, OTHER, SHAPE, "", id="another service's shape"),
+        pytest.param(504, OTHER, SHAPE | {"code": "not_yet", "prediction": "x"}, "", id="its 504 of a prediction"),
+        pytest.param(404, OTHER, SHAPE | {"code": "no_such_thing"}, "is not in the docs", id="its unknown code"),
+        pytest.param(404, OTHER, PROBLEM, "no other service's shape", id="a problem that is told as JSON"),
         pytest.param(404, {"content-type": "text/html"}, PROBLEM, "no problem+json", id="HTML"),
         pytest.param(400, JSON, PROBLEM, "lacks parts", id="another status in the body"),
         pytest.param(404, JSON, {"code": "no_such_route"}, "lacks parts", id="no detail"),
