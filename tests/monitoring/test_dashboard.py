@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import math
+import subprocess
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +20,7 @@ from tests.cluster import binaries
 from tests.monitoring import dashboard
 from tests.monitoring.dashboard import LABEL_VALUES, Query
 from tests.monitoring.prometheus import Prometheus, Series, prometheus
-from tests.running import Service, lacking, service
+from tests.running import Client, Service, lacking, service
 from tests.service.pictures import CAT, encode
 from tests.waiting import eventually
 
@@ -161,6 +162,18 @@ def test_prometheus_makes_native_histograms_of_the_classic_ones(run: Run) -> Non
         "the median of a native histogram",
         lambda found: found and 0 < found[0] < 60,
     )
+
+
+def test_promtool_finds_nothing_wrong_with_the_metrics(run: Run, folder: Path) -> None:
+    def checked(metrics: bytes) -> tuple[int, str]:
+        argv = [str(folder / "promtool"), "check", "metrics"]
+        done = subprocess.run(argv, input=metrics, capture_output=True, timeout=30, check=False)
+        return done.returncode, (done.stdout + done.stderr).decode()
+
+    metrics = Client(run.server.internal_port).get("/metrics").body
+    assert checked(metrics) == (0, "")
+    wrong = metrics.replace(b"tierserve_limits_hit_total", b"tierserve_limits_hit")
+    assert "counter metrics should have" in checked(wrong)[1]
 
 
 def test_every_alert_is_evaluated_and_what_is_well_fires_none(run: Run) -> None:
