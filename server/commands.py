@@ -34,12 +34,12 @@ def fail(sentence: str) -> NoReturn:
 @contextmanager
 def _asking(url: str, key_file: Path | None) -> Iterator[Target]:
     """The server to ask, with the key. What goes wrong meanwhile ends the command with a sentence."""
-    from tierserve.client import ClientError
     from tierserve.console import Target
+    from tierserve.errors import TierserveError
 
     try:
         yield Target(url, _key(key_file))
-    except ClientError as error:
+    except TierserveError as error:
         fail(str(error))
 
 

@@ -41,7 +41,7 @@ def asking(
     kind: Callable[[str, str], Asking], state: Path, url: str | None, admin_token_file: Path | None
 ) -> Iterator[Asking]:
     """Yield ``kind(url, token)`` of the server to ask. What goes wrong meanwhile ends the command with a sentence."""
-    from tierserve.client import ClientError
+    from tierserve.errors import TierserveError
 
     try:
         token = given_secret(admin_token_file or state / ADMIN_TOKEN)
@@ -53,7 +53,7 @@ def asking(
         )
     try:
         yield kind(where, token)
-    except ClientError as error:
+    except TierserveError as error:
         fail(str(error))
     except (LookupError, TypeError, AttributeError) as error:
         fail(f"{where} did not answer as a server of this release does ({error!r})")

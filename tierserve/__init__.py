@@ -2,7 +2,7 @@
 
 from tierserve.aio import AsyncClient
 from tierserve.blocking import Client
-from tierserve.errors import BadPicture, NotYet, Refused, TierserveError, Unreachable
+from tierserve.errors import BadPicture, Misconfigured, NotYet, Refused, TierserveError, Unreachable
 from tierserve.mapping import Outcome, Progress
 from tierserve.pictures import Picture
 from tierserve.predictions import Event, Fault, Label, Metrics, Place, Prediction, PredictionFailed, Result, Tier
@@ -15,6 +15,7 @@ __all__ = [
     "Fault",
     "Label",
     "Metrics",
+    "Misconfigured",
     "NotYet",
     "Outcome",
     "Picture",

@@ -39,7 +39,7 @@ class AsyncClient:
     server that has never answered is not waited for.
 
     Use it in one event loop, and as an ``async with``, or call ``aclose``. Every method raises ``Unreachable`` and
-    ``Refused``. Raises ``ValueError`` if the URL or the key cannot be one.
+    ``Refused``. Raises ``Misconfigured`` if the URL or the key cannot be one.
     """
 
     def __init__(self, url: str | None = None, key: str | None = None, *, patience: float = PATIENCE_SECONDS) -> None:

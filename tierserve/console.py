@@ -6,7 +6,7 @@ import asyncio
 import io
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tierserve.client import Client, problem_of
+from tierserve.aio import AsyncClient
+from tierserve.errors import Refused, Unreachable
 from tierserve.live import board
+from tierserve.mapping import Outcome
+from tierserve.predictions import Prediction, Tier
 from tierserve.shown import cell
 
 
@@ -28,58 +31,63 @@ class Target:
     url: str
     key: str = field(default="", repr=False)
 
-    def client(self) -> Client:
-        """A client of that server."""
-        return Client(self.url, self.key)
+    def client(self) -> AsyncClient:
+        """A client of that server. Raises ``Misconfigured`` if the URL cannot be one."""
+        return AsyncClient(self.url, self.key)
 
 
 def classify(target: Target, tier: str, pictures: Sequence[Path], top_k: int, at_once: int, as_json: bool) -> int:
-    """Classify pictures and print their labels; return how many could not be classified. Raises ``ClientError``."""
-    answers = asyncio.run(_classify(target, tier, pictures, top_k, at_once))
+    """Classify pictures and print their labels; return how many could not be classified.
+
+    Raises ``TierserveError`` if the server cannot be asked.
+    """
+    outcomes = asyncio.run(_classify(target, tier, pictures, top_k, at_once))
     if as_json:
-        for picture in pictures:
-            print(json.dumps({"file": str(picture), **answers[picture]}))  # noqa: T201
+        for outcome in outcomes:
+            print(json.dumps({"file": str(outcome.picture), **_document(outcome)}))  # noqa: T201
     else:
-        _print_labels(pictures, answers)
-    return sum(problem_of(answer) is not None for answer in answers.values())
+        _print_labels(outcomes)
+    return sum(outcome.error is not None for outcome in outcomes)
 
 
-async def _classify(
-    target: Target, tier: str, pictures: Sequence[Path], top_k: int, at_once: int
-) -> dict[Path, dict[str, Any]]:
-    answers = {}
-    async with board(tier, len(pictures)) as shown:
-        async for picture, answer in target.client().classify_all(tier, pictures, top_k, at_once, shown.tell):
-            answers[picture] = answer
-            shown.end(picture, answer)
-    return answers
+async def _classify(target: Target, tier: str, pictures: Sequence[Path], top_k: int, at_once: int) -> list[Outcome]:
+    outcomes = []
+    async with target.client() as client, board(tier, len(pictures)) as shown:
+        async for outcome in client.map(pictures, tier, top_k=top_k, concurrency=at_once, on_event=shown.tell):
+            if isinstance(outcome.error, Unreachable):
+                raise outcome.error
+            outcomes.append(outcome)
+            shown.end(outcome)
+    return sorted(outcomes, key=lambda outcome: outcome.index)
 
 
-def _print_labels(pictures: Sequence[Path], answers: dict[Path, dict[str, Any]]) -> None:
-    table = Table("file", "label", "score", "ms", caption=_models(answers.values()))
+def _document(outcome: Outcome) -> Mapping[str, Any]:
+    """The prediction, or the problem instead of one, as the server sent it."""
+    if outcome.prediction is not None:
+        return outcome.prediction.document
+    if isinstance(outcome.error, Refused):
+        return outcome.error.document
+    return {"detail": str(outcome.error)}
+
+
+def _print_labels(outcomes: Sequence[Outcome]) -> None:
+    table = Table("file", "label", "score", "ms", caption=_models(outcomes))
     table.columns[2].justify = table.columns[3].justify = "right"
-    for picture in pictures:
-        answer = answers[picture]
-        if problem := problem_of(answer):
-            _add(table, str(picture), problem, "", "", style="red")
+    for outcome in outcomes:
+        name = str(outcome.picture)
+        if outcome.error or outcome.prediction is None:
+            _add(table, name, str(outcome.error), "", "", style="red")
             continue
-        labels = answer["results"][0]["labels"]
-        milliseconds = f"{answer['metrics']['predict_ms']:.0f}"
-        for index, label in enumerate(labels):
+        milliseconds = f"{outcome.prediction.metrics.predict_ms or 0:.0f}"
+        for index, label in enumerate(outcome.labels):
             first = index == 0
-            _add(
-                table,
-                str(picture) if first else "",
-                label["label"],
-                f"{label['score']:.3f}",
-                milliseconds if first else "",
-            )
+            _add(table, name if first else "", label.label, f"{label.score:.3f}", milliseconds if first else "")
     _print(table)
 
 
-def _models(answers: Iterable[dict[str, Any]]) -> Text | None:
+def _models(outcomes: Sequence[Outcome]) -> Text | None:
     """The models that answered, as ``NAME@VERSION``: more than one if the tier's model has changed meanwhile."""
-    models = sorted({answer["model"] for answer in answers if problem_of(answer) is None})
+    models = sorted({one.prediction.model for one in outcomes if one.prediction and not one.error})
     return cell(f"by {', '.join(models)}") if models else None
 
 
@@ -91,8 +99,8 @@ def _print(table: Table) -> None:
 
 
 def tiers(target: Target, as_json: bool) -> None:
-    """Print the state of the tiers. Raises ``ClientError``."""
-    found = asyncio.run(_tiers(target))
+    """Print the state of the tiers. Raises ``TierserveError``."""
+    found = [dict(one.document) for one in asyncio.run(_tiers(target))]
     if as_json:
         print(json.dumps(found, indent=2))  # noqa: T201
         return
@@ -154,8 +162,8 @@ def _of_model(tier: str, model: dict[str, Any]) -> tuple[str | None, ...]:
 
 
 def predictions(target: Target, limit: int, asked: Mapping[str, str], as_json: bool) -> None:
-    """Print the predictions of the key's owner, the newest first. Raises ``ClientError``."""
-    found = asyncio.run(_predictions(target, limit, asked))
+    """Print the predictions of the key's owner, the newest first. Raises ``TierserveError``."""
+    found = [dict(one.document) for one in asyncio.run(_predictions(target, limit, asked))]
     if as_json:
         print(json.dumps(found, indent=2))  # noqa: T201
         return
@@ -171,8 +179,9 @@ def predictions(target: Target, limit: int, asked: Mapping[str, str], as_json: b
     _print(table)
 
 
-async def _predictions(target: Target, limit: int, asked: Mapping[str, str]) -> list[dict[str, Any]]:
-    return await target.client().predictions(limit, asked)
+async def _predictions(target: Target, limit: int, asked: Mapping[str, str]) -> list[Prediction]:
+    async with target.client() as client:
+        return await client.predictions(limit=limit, **asked)
 
 
 def _reference(model: dict[str, Any]) -> str:
@@ -189,5 +198,6 @@ def _add(table: Table, *cells: str | Text, style: str = "") -> None:
     table.add_row(*(one if isinstance(one, Text) else cell(one) for one in cells), style=style)
 
 
-async def _tiers(target: Target) -> list[dict[str, Any]]:
-    return await target.client().tiers()
+async def _tiers(target: Target) -> list[Tier]:
+    async with target.client() as client:
+        return await client.tiers()

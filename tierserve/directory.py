@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tierserve.client import ClientError
+from tierserve.errors import TierserveError
 
 RECORD = "model.json"
 MOST_RECORD_BYTES = 16 * 1024 * 1024
@@ -75,7 +75,7 @@ def described(record: Mapping[str, Any]) -> Described:
 
 
 def read(directory: Path) -> Described:
-    """Read a model's folder, and compare sizes and checksums of its files (1 s for 1 GB). Raises ``ClientError``."""
+    """Read a model's folder, and compare sizes and checksums of its files (1 s for 1 GB). Raises ``TierserveError``."""
     record = directory / RECORD
     try:
         with record.open("rb") as stream:
@@ -84,9 +84,11 @@ def read(directory: Path) -> Described:
             raise ValueError(f"it has more than {MOST_RECORD_BYTES} bytes")
         model = described(json.loads(data))
     except FileNotFoundError as error:
-        raise ClientError(f"there is no model in {directory}; {_see(directory)}") from error
+        raise TierserveError(f"there is no model in {directory}; {_see(directory)}") from error
     except (OSError, ValueError, TypeError, LookupError, RecursionError) as error:
-        raise ClientError(f"{record} cannot be read as the record of a model ({error}); {_see(directory)}") from error
+        raise TierserveError(
+            f"{record} cannot be read as the record of a model ({error}); {_see(directory)}"
+        ) from error
     for file in model.files:
         _compare(directory / file.name, file)
     return model
@@ -98,11 +100,11 @@ def _compare(path: Path, file: ModelFile) -> None:
             size = path.stat().st_size
             digest = hashlib.file_digest(stream, "sha256").hexdigest() if size == file.size else ""
     except OSError as error:
-        raise ClientError(f"{path} cannot be read: {error.strerror}; {_again(path)}") from error
+        raise TierserveError(f"{path} cannot be read: {error.strerror}; {_again(path)}") from error
     if size != file.size:
-        raise ClientError(f"{path} has {size} bytes, and its record says {file.size}; {_again(path)}")
+        raise TierserveError(f"{path} has {size} bytes, and its record says {file.size}; {_again(path)}")
     if digest != file.sha256:
-        raise ClientError(f"{path} does not match the checksum in its record; {_again(path)}")
+        raise TierserveError(f"{path} does not match the checksum in its record; {_again(path)}")
 
 
 def _again(path: Path) -> str:

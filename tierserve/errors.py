@@ -10,7 +10,10 @@ HINT = (
     "In a cluster, look at its pods: kubectl get pods --all-namespaces --selector app.kubernetes.io/name=tierserve"
 )
 HINTS = {
-    "key_missing": "Put the key into the environment as TIERSERVE_KEY, or give it to the client.",
+    "key_missing": (
+        "Put the key into the environment as TIERSERVE_KEY, or give it to the client as key, or give its file to the "
+        "command with --key-file."
+    ),
     "key_expired": "Ask the operators of the server for a new key.",
     "key_revoked": "Ask the operators of the server for a new key.",
     "result_gone": "Classify the picture again.",
@@ -24,6 +27,10 @@ class TierserveError(Exception):
 
 class Unreachable(TierserveError):
     """No server answers, or the connection broke, or what answers is no server of tierserve."""
+
+
+class Misconfigured(TierserveError, ValueError):
+    """The URL of the server, or the key, cannot be one."""
 
 
 class BadPicture(TierserveError):

@@ -16,7 +16,7 @@ from tierserve.shown import cell, visible
 
 
 class Keys(Operator):
-    """Makes and ends keys. Every method raises ``ClientError``."""
+    """Makes and ends keys. Every method raises ``TierserveError``."""
 
     def create(self, terms: Mapping[str, Any]) -> dict[str, Any]:
         """Make a key; the answer has its text as ``key``."""

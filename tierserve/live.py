@@ -5,16 +5,16 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections import deque
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from tierserve.client import problem_of
+from tierserve.mapping import Outcome
+from tierserve.pictures import Picture
+from tierserve.predictions import Event
 from tierserve.shown import cell
 
 REFRESH_SECONDS = 0.2
@@ -27,26 +27,25 @@ class Board:
     def __init__(self, tier: str, total: int, console: Console) -> None:
         self._tier, self._total, self._console = tier, total, console
         self._done = self._failed = 0
-        self._active: dict[Path, str] = {}
+        self._active: dict[str, str] = {}
         self._ended: deque[tuple[str, str, str]] = deque(maxlen=200)  # the latest first
 
-    def tell(self, picture: Path, event: str, data: Mapping[str, Any]) -> None:
-        """The picture is sent (``sending``), or an event of its prediction has come."""
-        if (state := _state(event, data, self._tier)) is not None:
-            self._active[picture] = state
+    def tell(self, picture: Picture, event: Event | None) -> None:
+        """The picture is sent (None), or an event of its prediction has come."""
+        self._active[str(picture)] = _state(event, self._tier)
 
-    def end(self, picture: Path, answer: Mapping[str, Any]) -> None:
+    def end(self, outcome: Outcome) -> None:
         """The picture has its answer."""
-        self._active.pop(picture, None)
-        problem = problem_of(answer)
+        self._active.pop(str(outcome.picture), None)
         self._done += 1
-        self._failed += problem is not None
-        self._ended.appendleft((str(picture), problem or _label(answer), "" if problem is None else "red"))
+        self._failed += outcome.error is not None
+        shown = _label(outcome) if outcome.error is None else str(outcome.error)
+        self._ended.appendleft((str(outcome.picture), shown, "" if outcome.error is None else "red"))
 
     def table(self) -> Table:
         """The latest pictures that have ended, those under way, as far as there is room, and a summary."""
         room = max(1, self._console.size.height - 2)  # a line for the summary, and one for the cursor
-        active = [(str(picture), state, "") for picture, state in self._active.items()][:room]
+        active = [(picture, state, "") for picture, state in self._active.items()][:room]
         ended = list(self._ended)[: room - len(active)]
         table = Table.grid(padding=(0, 2), expand=True)
         table.add_column(no_wrap=True, overflow="ellipsis", max_width=NAME_CHARACTERS)
@@ -89,24 +88,23 @@ async def _refresh(live: Live) -> None:
         await asyncio.sleep(REFRESH_SECONDS)
 
 
-def _state(event: str, data: Mapping[str, Any], tier: str) -> str | None:
-    """In words; None for an event that says nothing about the prediction."""
-    if event == "sending":
+def _state(event: Event | None, tier: str) -> str:
+    """Where a picture stands, in words."""
+    if event is None:
         return "sending"
-    if event == "leased":
-        return "working" if data["attempts"] <= 1 else f"working, attempt {data['attempts']}"
-    if event not in ("queued", "starting"):
-        return None
-    eta, reason = data["eta_seconds"], data["reason"]
-    said = [f"waiting at {data['position']} of {tier}"]
+    if event.place is None:
+        return "working" if (event.attempts or 0) <= 1 else f"working, attempt {event.attempts}"
+    eta, reason = event.place.eta_seconds, event.place.reason
+    said = [f"waiting at {event.place.position} of {tier}"]
     if eta is not None:
         said.append(f"about {eta:.0f} s")
-    if event == "starting":
-        said.append(f"a worker is starting: {data['stage']}" if data["stage"] else "a worker is starting")
+    if event.name == "starting":
+        said.append(f"a worker is starting: {event.stage}" if event.stage else "a worker is starting")
     return ", ".join(said) + (f": {reason}" if reason else "")
 
 
-def _label(answer: Mapping[str, Any]) -> str:
+def _label(outcome: Outcome) -> str:
     """The best label of a picture, its score, and the time that it took."""
-    best = answer["results"][0]["labels"][0]
-    return f"{best['label']} {best['score']:.3f} {answer['metrics']['predict_ms']:.0f} ms"
+    assert outcome.prediction is not None
+    best = outcome.labels[0]
+    return f"{best.label} {best.score:.3f} {outcome.prediction.metrics.predict_ms or 0:.0f} ms"

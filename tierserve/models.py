@@ -21,7 +21,7 @@ from tierserve.transfer import MODELS, Pushed, path_of, pull, push
 
 
 class Models(Operator):
-    """Pushes, lists, tags and removes models. Every method raises ``ClientError``."""
+    """Pushes, lists, tags and removes models. Every method raises ``TierserveError``."""
 
     def push(self, directory: Path, tags: Sequence[str], only: Sequence[str]) -> Pushed:
         """Check, try and upload the model in a folder, as ``tierserve.transfer.push`` does, with a progress bar."""

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tornado.httpclient import AsyncHTTPClient, HTTPClientError, HTTPRequest, HTTPResponse
+import aiohttp
 
-from tierserve.client import HINT, ClientError
+from tierserve import errors
+from tierserve.errors import HINT, TierserveError, Unreachable
 
 CONNECT_SECONDS, ANSWER_SECONDS = 5.0, 60.0
 SLOWEST = 50_000  # bytes a second: a file that comes or goes more slowly is given up
 PART_BYTES = 1024 * 1024
 PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0)  # seconds before a request is made again
 BUSY = (429, 503)
-LARGEST_FILE = 1 << 40  # Tornado's client would take 100 MB at most
 # What a port says that has no such routes, or does not take the token.
 OTHER_PORT = frozenset({"bad_admin_token", "no_such_route", "key_unknown", "too_many_wrong_keys"})
 HELP = (
@@ -30,21 +31,15 @@ Advance = Callable[[int], None]
 T = TypeVar("T")
 
 
-class Refused(ClientError):
-    """The server refused; ``answer`` is its problem document, of the ``status``."""
+class Refused(errors.Refused):
+    """The server refused. Whoever asked the wrong port, or with the wrong token, is told how to name the right one."""
 
-    def __init__(self, answer: Mapping[str, Any], status: int) -> None:
-        self.code, self.answer, self.status = str(answer["code"]), answer, status
-        hint = f". {HELP}" if self.code in OTHER_PORT else ""
-        super().__init__(f"{self.code}: {answer['detail']}{hint}")
-
-
-class Unreachable(ClientError):
-    """No server answers, or the connection broke."""
+    def __str__(self) -> str:
+        return f"{self.code}: {self.detail}" + (f". {HELP}" if self.code in OTHER_PORT else "")
 
 
 class Operator:
-    """Asks the internal port at ``url`` with the admin token. Every method raises ``ClientError``."""
+    """Asks the internal port at ``url`` with the admin token. Every method raises ``TierserveError``."""
 
     def __init__(self, url: str, token: str) -> None:
         self._url, self._token = url.rstrip("/"), token
@@ -56,95 +51,74 @@ class Operator:
     async def answer(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """The answer to a request with a small body."""
         data = None if body is None else json.dumps(body).encode()
-        allowed = method in ("PUT", "POST", "PATCH")  # to have no body, which Tornado's client takes for a mistake
-        response = await self._fetch(
-            method, path, {"Content-Type": "application/json"}, body=data or (b"" if allowed else None)
-        )
-        return self._read(response)
+        async with self._asking(method, path, {"Content-Type": "application/json"}, data=data) as answer:
+            return self._read(answer, await answer.read())
 
     async def look(self, path: str, mark: str) -> dict[str, Any]:
         """The answer to GET, which has the field ``mark`` on the internal port: the public one has like routes."""
         answer = await self.answer("GET", path)
         if mark not in answer:
-            raise ClientError(f"{self._url} is not the internal port of a server of this release. {HELP}")
+            raise TierserveError(f"{self._url} is not the internal port of a server of this release. {HELP}")
         return answer
 
     async def has(self, path: str) -> bool:
         """Whether there is something at this path."""
-        response = await self._fetch("HEAD", path, {})
-        return response.code == HTTPStatus.OK
+        async with self._asking("HEAD", path) as answer:
+            return answer.status == HTTPStatus.OK
 
     async def send(self, path: str, file: Path, size: int, advance: Advance) -> dict[str, Any]:
         """Upload a file of ``size`` bytes; ``advance`` is told how many went. The server may refuse before they go."""
 
-        async def produce(write: Callable[[bytes], Awaitable[None]]) -> None:
+        async def parts() -> AsyncGenerator[bytes]:
             with file.open("rb") as stream:
                 while part := await asyncio.to_thread(stream.read, PART_BYTES):
-                    await write(part)
+                    yield part
                     advance(len(part))
 
         head = {"Content-Type": "application/octet-stream", "Content-Length": str(size)}
-        how = {"body_producer": produce, "expect_100_continue": size > 0}
-        return self._read(await self._fetch("PUT", path, head, seconds=ANSWER_SECONDS + size / SLOWEST, **how))
+        how = {"data": parts() if size else b"", "expect100": size > 0}
+        async with self._asking("PUT", path, head, ANSWER_SECONDS + size / SLOWEST, **how) as answer:
+            return self._read(answer, await answer.read())
 
     async def receive(self, path: str, size: int, take: Callable[[bytes], None]) -> None:
-        """Download a file of ``size`` bytes; ``take`` gets its parts as they come. What it raises is raised at the end.
+        """Download a file of ``size`` bytes; ``take`` gets its parts as they come. Raises what ``take`` raises, too."""
+        async with self._asking("GET", path, {}, ANSWER_SECONDS + size / SLOWEST) as answer:
+            if answer.status != HTTPStatus.OK:
+                self._read(answer, await answer.read())
+            async for part in answer.content.iter_any():
+                take(part)
 
-        Raises ``OSError`` only for that.
-        """
-        status: list[int] = []
-        problem: list[bytes] = []
-        failed: list[OSError] = []
-
-        def head(line: str) -> None:
-            if line.startswith("HTTP/"):
-                status[:] = [int(line.split()[1])]
-
-        def part(data: bytes) -> None:
-            if status != [HTTPStatus.OK]:
-                problem.append(data)
-            elif not failed:
-                try:
-                    take(data)
-                except OSError as error:  # inside the client it would look like a broken connection
-                    failed.append(error)
-
-        how = {"streaming_callback": part, "header_callback": head}
-        response = await self._fetch("GET", path, {}, seconds=ANSWER_SECONDS + size / SLOWEST, **how)
-        if failed:
-            raise failed[0]
-        if response.code != HTTPStatus.OK:
-            self._read(response, b"".join(problem))
-
-    async def _fetch(
-        self, method: str, path: str, headers: Mapping[str, str], seconds: float = ANSWER_SECONDS, **how: Any
-    ) -> HTTPResponse:
+    @asynccontextmanager
+    async def _asking(
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str] | None = None,
+        seconds: float = ANSWER_SECONDS,
+        **how: Any,
+    ) -> AsyncGenerator[aiohttp.ClientResponse]:
+        head = {"Authorization": f"Bearer {self._token}", **(headers or {})}
+        timeout = aiohttp.ClientTimeout(total=seconds, sock_connect=CONNECT_SECONDS)
         try:
-            request = HTTPRequest(
-                self._url + path,
-                method,
-                {"Authorization": f"Bearer {self._token}", **headers},
-                connect_timeout=CONNECT_SECONDS,
-                request_timeout=seconds,
-                follow_redirects=False,  # the token is not for whoever the server names
-                **how,
-            )
-            http = AsyncHTTPClient(force_instance=True, max_body_size=LARGEST_FILE)
-            try:
-                return await http.fetch(request, raise_error=False)
-            finally:
-                http.close()
-        except (OSError, HTTPClientError, ValueError) as error:
-            raise Unreachable(f"no server answers at {self._url} ({error}). {HINT}") from error
+            async with (
+                aiohttp.ClientSession(timeout=timeout) as session,
+                # The token is not for whoever the server names.
+                session.request(method, self._url + path, headers=head, allow_redirects=False, **how) as answer,
+            ):
+                yield answer
+        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+            said = str(error) or type(error).__name__
+            raise Unreachable(f"no server answers at {self._url} ({said}). {HINT}") from error
 
-    def _read(self, response: HTTPResponse, body: bytes | None = None) -> dict[str, Any]:
+    def _read(self, answer: aiohttp.ClientResponse, body: bytes) -> dict[str, Any]:
         try:
-            answer = json.loads(response.body or b"" if body is None else body)
-            if "code" in answer:
-                raise Refused(answer, response.code)
+            document = json.loads(body)
+            if "code" in document:
+                raise Refused(answer.status, document)
+            return dict(document)
         except (ValueError, TypeError, LookupError) as error:
-            raise ClientError(f"{self._url} answered {response.code}, and not as a server does. {HELP}") from error
-        return dict(answer)
+            said = f"{self._url} answered {answer.status}, and not as a server does. {HELP}"
+            raise TierserveError(said) from error
 
 
 async def insist(ask: Callable[[], Awaitable[T]]) -> T:

@@ -198,7 +198,7 @@ def understood(make: Callable[..., T], *what: Any) -> T:
     """What ``make`` makes of an answer. Raises ``TierserveError`` if the answer is not one of a server of tierserve."""
     try:
         return make(*what)
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise TierserveError(f"the server did not answer as one of tierserve does ({error!r})") from error
 
 

@@ -20,7 +20,7 @@ from typing import Any
 import aiohttp
 from yarl import URL
 
-from tierserve.errors import HINT, Refused, TierserveError, Unreachable
+from tierserve.errors import HINT, Misconfigured, Refused, TierserveError, Unreachable
 
 CONNECT_SECONDS, ANSWER_SECONDS = 5.0, 90.0
 LEAST_RETRY, MOST_RETRY = 0.5, 5.0
@@ -54,13 +54,13 @@ class Patience:
 class Sender:
     """Sends requests to the server at ``url``, with ``key`` unless it is empty. Use it in one event loop only.
 
-    Raises ``ValueError`` if the URL or the key cannot be one.
+    Raises ``Misconfigured`` if the URL or the key cannot be one.
     """
 
     def __init__(self, url: str, key: str, patience: float) -> None:
         self._url = _checked(url)
         if not re.fullmatch("[!-~]*", key):
-            raise ValueError("a key consists of printable ASCII characters without spaces")
+            raise Misconfigured("a key consists of printable ASCII characters without spaces")
         self._key, self._patience = key, patience
         self.shown = re.sub(r"//.*@", "//", self._url)  # without the password of a proxy that asks for one
         self._heard = False
@@ -188,14 +188,14 @@ class Sender:
 
 
 def _checked(url: str) -> str:
-    """The URL without a slash at its end. Raises ``ValueError``."""
+    """The URL without a slash at its end. Raises ``Misconfigured``."""
     try:
         parsed = URL(url)
         right = parsed.scheme in ("http", "https") and parsed.host and not parsed.query_string and not parsed.fragment
     except ValueError:
         right = False
     if not right:
-        raise ValueError(f"the URL of a server is like http://127.0.0.1:8080, and not {url!r}")
+        raise Misconfigured(f"the URL of a server is like http://127.0.0.1:8080, and not {url!r}")
     return url.rstrip("/")
 
 

@@ -13,8 +13,8 @@ from tempfile import TemporaryDirectory
 from typing import Any, Protocol
 from urllib.parse import quote
 
-from tierserve.client import ClientError
 from tierserve.directory import RECORD, Described, ModelFile, described, read
+from tierserve.errors import TierserveError
 from tierserve.operators import Operator, Refused, insist
 from tierserve.together import together
 from tierserve.trials import try_all
@@ -56,7 +56,7 @@ class Pushed:
 async def push(operator: Operator, directory: Path, tags: Sequence[str], only: Sequence[str], shown: Shown) -> Pushed:
     """Check a model's folder, try its variants (or ``only`` some), upload what the server has not, and announce it.
 
-    Only the last step makes it a model of the store. Raises ``ClientError``.
+    Only the last step makes it a model of the store. Raises ``TierserveError``.
     """
     model = await asyncio.to_thread(read, directory)
     variants = _chosen(model, only)
@@ -79,25 +79,25 @@ async def push(operator: Operator, directory: Path, tags: Sequence[str], only: S
 async def pull(operator: Operator, reference: str, folder: Path, shown: Shown) -> tuple[Path, bool]:
     """Download a model into ``folder/NAME@VERSION``, whole or not at all; return it, and whether it was not there yet.
 
-    The link ``folder/NAME`` is made where there is none. Raises ``ClientError``.
+    The link ``folder/NAME`` is made where there is none. Raises ``TierserveError``.
     """
     answer = await operator.look(path_of(reference), "record")
     try:
         model = described(answer["record"])
     except (ValueError, TypeError, LookupError) as error:
-        raise ClientError(f"the server's record of {reference} cannot be used: {error}") from error
+        raise TierserveError(f"the server's record of {reference} cannot be used: {error}") from error
     target = folder / model.reference
     try:
         new = not target.exists()
         if new:
             await _download(operator, model, target, shown)
         elif (await asyncio.to_thread(read, target)).digest != model.digest:
-            raise ClientError(f"{target} is another model; move it away")
+            raise TierserveError(f"{target} is another model; move it away")
         link = folder / model.name
         if not link.is_symlink() and not link.exists():
             link.symlink_to(target.name)
     except OSError as error:
-        raise ClientError(f"{error.filename or folder} cannot be written: {error.strerror}") from error
+        raise TierserveError(f"{error.filename or folder} cannot be written: {error.strerror}") from error
     return target, new
 
 
@@ -108,7 +108,7 @@ def path_of(reference: str) -> str:
 
 def _chosen(model: Described, only: Sequence[str]) -> tuple[str, ...]:
     if unknown := [name for name in only if name not in model.variants]:
-        raise ClientError(f"{model.reference} has no variant {unknown[0]}; it has {', '.join(model.variants)}")
+        raise TierserveError(f"{model.reference} has no variant {unknown[0]}; it has {', '.join(model.variants)}")
     return tuple(name for name in model.variants if not only or name in only)
 
 
@@ -178,7 +178,7 @@ async def _fetch(operator: Operator, file: ModelFile, path: Path, counted: Calla
 
         await operator.receive(f"{FILES}/{file.sha256}", file.size, take)
     if digest.hexdigest() != file.sha256:
-        raise ClientError(f"what came for {file.name} does not match its checksum")
+        raise TierserveError(f"what came for {file.name} does not match its checksum")
 
 
 def _folder(target: Path) -> Path:

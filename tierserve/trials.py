@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from tierserve.client import ClientError
+from tierserve.errors import TierserveError
 from tierserve.together import together
 
 TRIAL_SECONDS = 180.0  # the import of torch and timm alone takes ten on a busy machine
@@ -26,7 +26,7 @@ _LIKE_A_WORKER = {"OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}  # as in jobt
 async def try_all(directory: Path, variants: Sequence[str]) -> tuple[str, ...]:
     """Try ``variants``, words as ``onnx/int8``, of the model in a folder; return those whose library is missing here.
 
-    Raises ``ClientError`` if one fails, crashes or takes longer than ``TRIAL_SECONDS``, or if none can be tried.
+    Raises ``TierserveError`` if one fails, crashes or takes longer than ``TRIAL_SECONDS``, or if none can be tried.
     """
     slots = asyncio.Semaphore(AT_ONCE)
 
@@ -37,7 +37,7 @@ async def try_all(directory: Path, variants: Sequence[str]) -> tuple[str, ...]:
     done = await together(*map(one, variants))
     missing = tuple(variant for variant, tried in zip(variants, done, strict=True) if not tried)
     if len(missing) == len(variants):
-        raise ClientError(
+        raise TierserveError(
             f"this installation cannot try {', '.join(variants)}, because it has not the library: "
             "pip install 'tierserve[worker]' (and for timm 'tierserve[worker,build]')"
         )
@@ -45,7 +45,7 @@ async def try_all(directory: Path, variants: Sequence[str]) -> tuple[str, ...]:
 
 
 async def _tried(directory: Path, variant: str) -> bool:
-    """Whether a variant could be tried. Raises ``ClientError`` if it failed."""
+    """Whether a variant could be tried. Raises ``TierserveError`` if it failed."""
     process = await asyncio.create_subprocess_exec(
         *_COMMAND,
         str(directory),
@@ -59,7 +59,7 @@ async def _tried(directory: Path, variant: str) -> bool:
         async with asyncio.timeout(TRIAL_SECONDS):
             said = await _said(process)
     except TimeoutError as error:
-        raise ClientError(
+        raise TierserveError(
             f"{variant} was tried as a worker runs it, and took longer than {TRIAL_SECONDS:g} s"
         ) from error
     finally:
@@ -68,7 +68,7 @@ async def _tried(directory: Path, variant: str) -> bool:
     if process.returncode == NOT_INSTALLED:
         return False
     if process.returncode:
-        raise ClientError(f"{variant} was tried as a worker runs it, and {_ended(process.returncode)}{said}")
+        raise TierserveError(f"{variant} was tried as a worker runs it, and {_ended(process.returncode)}{said}")
     return True
 
 

@@ -1,25 +1,22 @@
-"""``tierserve classify`` follows what is not done at once, over lost streams, drains and refusals, to its end."""
+"""A client follows what is not done at once, over lost streams, drains and refusals, to its end."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tierserve import client
-from tierserve.client import Client, ClientError
+from tests.answers import Step, answer, event, hang_up, prediction, stream, succeeded
+from tierserve import AsyncClient, Event, Place, Prediction, Refused, TierserveError, Unreachable, following, sending
 
-Step = Callable[[BaseHTTPRequestHandler], None]
 QUEUED = {"id": "p", "position": 2, "ahead": 1, "eta_seconds": None, "reason": ""}
-ENDED = {"id": "p", "status": "succeeded", "results": []}
+LEASED = {"id": "p", "attempts": 1}
+ENDED = succeeded()
 
 
 class Server:
@@ -34,7 +31,7 @@ class Server:
             def do_POST(self) -> None:
                 parent.asked.append((self.path, self.headers, time.monotonic()))
                 self.rfile.read(int(self.headers["Content-Length"]))
-                answer(202, {"id": "p", "status": "queued", "urls": {"get": "/v1/predictions/p"}})(self)
+                answer(202, prediction(queue=None))(self)
 
             def do_GET(self) -> None:
                 parent.asked.append((self.path, self.headers, time.monotonic()))
@@ -49,40 +46,7 @@ class Server:
     @property
     def ids(self) -> list[str | None]:
         """The last ids that the requests for events had."""
-        return [headers["Last-Event-ID"] for path, headers, _ in self.asked if path.endswith("/events")]
-
-
-def answer(status: int, body: Any, headers: Mapping[str, str] | None = None) -> Step:
-    """An answer that is no stream."""
-
-    def step(handler: BaseHTTPRequestHandler) -> None:
-        text = body if isinstance(body, bytes) else json.dumps(body).encode()
-        handler.send_response(status)
-        for name, value in {"Content-Length": str(len(text)), **(headers or {})}.items():
-            handler.send_header(name, value)
-        handler.end_headers()
-        handler.wfile.write(text)
-
-    return step
-
-
-def stream(text: str, then: Callable[[], object] = lambda: None) -> Step:
-    """An event stream that breaks off."""
-
-    def step(handler: BaseHTTPRequestHandler) -> None:
-        handler.send_response(200)
-        handler.send_header("Content-Type", "text/event-stream")
-        handler.end_headers()
-        handler.wfile.write(text.encode())
-        handler.wfile.flush()
-        then()
-
-    return step
-
-
-def event(name: str, data: Any, key: str = "") -> str:
-    """The text of an event."""
-    return (f"id: {key}\n" if key else "") + f"event: {name}\ndata: {json.dumps(data)}\n\n"
+        return [headers["Last-Event-ID"] for path, headers, _ in self.asked if "/events?" in path]
 
 
 @pytest.fixture
@@ -100,120 +64,134 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "LEAST_RETRY", 0.05)
+    for module in (sending, following):
+        monkeypatch.setattr(module, "LEAST_RETRY", 0.05)
 
 
-def classified(server: Server, folder: Path, key: str = "") -> tuple[dict[str, Any], list[tuple[str, Any]]]:
-    """The answer of a picture, and what was told before."""
-    picture = folder / "cat.jpg"
-    picture.write_bytes(b"x")
-    told: list[tuple[str, Any]] = []
+def classified(server: Server, key: str = "", patience: float = 20.0) -> tuple[Prediction, list[Event]]:
+    """The prediction of a picture, and what was told before."""
+    told: list[Event] = []
 
-    async def ask() -> dict[str, Any]:
-        return await Client(server.url, key).classify("free", picture, 1, lambda name, data: told.append((name, data)))
+    async def ask() -> Prediction:
+        async with AsyncClient(server.url, key, patience=patience) as client:
+            made = await client.submit(b"x", top_k=1)
+            async for event in client.stream(made):
+                told.append(event)
+        ended = told.pop().prediction
+        assert ended is not None
+        return ended
 
     return asyncio.run(ask()), told
 
 
-def test_each_event_is_told_until_the_final_one_is_the_answer(server: Server, tmp_path: Path) -> None:
-    leased = {"id": "p", "attempts": 1}
+def test_each_event_is_told_until_the_final_one(server: Server) -> None:
     server.steps = [
         stream(
             "retry: 1000\n\n"
             + event("queued", QUEUED, "1")
             + ": \n\n"
-            + event("leased", leased, "2")
+            + event("something else", {}, "2")
+            + event("leased", LEASED, "2")
             + event("succeeded", ENDED, "3")
         )
     ]
-    found, told = classified(server, tmp_path, "tsk_a_b")
-    assert found == ENDED
-    assert told == [("sending", {}), ("queued", QUEUED), ("leased", leased)]
-    assert [path for path, _, _ in server.asked] == ["/img-classification/free?top_k=1", "/v1/predictions/p/events"]
-    (_, posted, _), (_, asked, _) = server.asked
-    assert (posted["Prefer"], asked["Accept"], asked["Last-Event-ID"]) == ("wait=1", "text/event-stream", None)
+    found, told = classified(server, "tsk_a_b")
+    assert found == Prediction.of(ENDED)
+    assert told == [Event("queued", "p", Place(2, 1, "", None)), Event("leased", "p", attempts=1)]
+    (path, posted, _), (followed, asked, _) = server.asked
+    assert (path, followed) == ("/img-classification/free?top_k=1", "/v1/predictions/events?id=p")
+    assert (posted["Prefer"], asked["Accept"], asked["Last-Event-ID"]) == ("respond-async", "text/event-stream", None)
     assert [headers["X-API-Key"] for headers in (posted, asked)] == ["tsk_a_b"] * 2
 
 
-def test_a_lost_stream_goes_on_where_it_was(server: Server, tmp_path: Path) -> None:
+def test_a_lost_stream_goes_on_where_it_was(server: Server) -> None:
     server.steps = [
         stream("retry: 10\n\n" + event("queued", QUEUED, "1") + "id: 2\nevent: leased\ndata: {"),
         stream(""),
-        stream(event("leased", {"id": "p", "attempts": 1}, "2")),
+        stream(event("leased", LEASED, "2")),
         stream(event("succeeded", ENDED, "3")),
     ]
-    found, told = classified(server, tmp_path)
-    assert found == ENDED
-    assert [name for name, _ in told] == ["sending", "queued", "leased"]
+    found, told = classified(server)
+    assert found.status == "succeeded"
+    assert [one.name for one in told] == ["queued", "leased"]
     assert server.ids == [None, "1", "1", "2"]
 
 
-def test_a_server_that_stops_says_when_to_come_back(server: Server, tmp_path: Path) -> None:
+def test_a_server_that_stops_says_when_to_come_back(server: Server) -> None:
     drain = "retry: 300\n" + event("drain", {"detail": "this server stops"})
     server.steps = [stream(event("queued", QUEUED, "1") + drain), stream(event("succeeded", ENDED, "2"))]
-    assert classified(server, tmp_path)[0] == ENDED
+    assert classified(server)[0].status == "succeeded"
     assert server.ids == [None, "1"]
     (_, _, first), (_, _, second) = server.asked[1:]
     assert 0.3 <= second - first < 3
 
 
-def test_a_stream_on_which_nothing_comes_is_opened_anew(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(client, "STREAM_SECONDS", 0.3)
+def test_a_stream_on_which_nothing_comes_is_opened_anew(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(following, "SILENT_SECONDS", 0.3)
     tested = threading.Event()
     server.steps = [
         stream(event("queued", QUEUED, "1"), lambda: tested.wait(20)),
         stream(event("succeeded", ENDED, "2")),
     ]
-    assert classified(server, tmp_path)[0] == ENDED
+    assert classified(server)[0].status == "succeeded"
     tested.set()
     assert server.ids == [None, "1"]
 
 
-def test_a_server_without_room_for_a_stream_is_asked_again(server: Server, tmp_path: Path) -> None:
+def test_a_server_without_room_for_a_stream_is_asked_again(server: Server) -> None:
     full = {"code": "too_many_streams", "detail": "64 are open"}
     server.steps = [
         answer(503, full, {"Retry-After": "1"}),
         answer(502, b"<html>a proxy without a server</html>"),
         stream(event("succeeded", ENDED, "1")),
     ]
-    assert classified(server, tmp_path)[0] == ENDED
+    assert classified(server)[0].status == "succeeded"
     (_, _, first), (_, _, second) = server.asked[1:3]
     assert second - first >= 1
 
 
 @pytest.mark.parametrize("status", [401, 404, 410, 503])
-def test_a_problem_instead_of_events_is_the_answer(server: Server, tmp_path: Path, status: int) -> None:
+def test_a_problem_instead_of_events_is_an_error(server: Server, status: int) -> None:
     problem = {"code": "some_code", "detail": "some words"}
     server.steps = [stream(event("queued", QUEUED, "1")), answer(status, problem)]
-    assert classified(server, tmp_path)[0] == problem
+    with pytest.raises(Refused, match="some_code: some words") as refused:
+        classified(server)
+    assert refused.value.status == status
 
 
-@pytest.mark.parametrize(
-    "step",
-    [
-        answer(200, b"<html>another service</html>"),
-        answer(502, b""),
-        answer(204, b""),
-        lambda handler: handler.connection.close(),
-    ],
-    ids=["HTML", "502", "204", "hangs up"],
-)
-def test_a_server_that_stays_lost_is_told(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: Step
-) -> None:
-    monkeypatch.setattr(client, "LOST_SECONDS", 0.3)
+@pytest.mark.parametrize(("code", "status"), [("result_gone", 410), ("no_such_prediction", 404)])
+def test_a_prediction_that_is_gone_is_refused(server: Server, code: str, status: int) -> None:
+    server.steps = [stream(event("gone", {"id": "p", "code": code, "detail": "some words"}, "1"))]
+    with pytest.raises(Refused, match=f"{code}: some words") as refused:
+        classified(server)
+    assert refused.value.status == status
+
+
+@pytest.mark.parametrize("step", [answer(502, b""), stream("retry: 10\n\n"), hang_up], ids=["502", "empty", "hangs up"])
+def test_a_server_that_stays_lost_is_told(server: Server, step: Step) -> None:
     server.steps = [stream(event("queued", QUEUED, "1")), *[step] * 100]
-    with pytest.raises(ClientError, match=r"no server answers at http://127.0.0.1:\d+ \(.+\)"):
-        classified(server, tmp_path)
+    with pytest.raises(Unreachable):
+        classified(server, patience=0.5)
     assert len(server.asked) > 3
 
 
+@pytest.mark.parametrize("status", [200, 204, 302, 404])
+def test_what_is_no_answer_of_a_server_is_told_at_once(server: Server, status: int) -> None:
+    server.steps = [answer(status, b"<html>another service</html>" if status != 204 else b"")]
+    with pytest.raises(TierserveError, match=rf"answered {status}, and not as a server of tierserve does"):
+        classified(server)
+
+
 @pytest.mark.parametrize(
-    "text", [event("queued", 1).replace("1", "{"), event("succeeded", 1).replace("1", "[" * 100_000)]
+    "text",
+    [
+        event("queued", 1).replace("1", "{"),
+        event("succeeded", 1).replace("1", "[" * 100_000),
+        event("queued", []),
+        event("succeeded", {"id": "p"}),
+    ],
 )
-def test_events_that_cannot_be_read_are_told(server: Server, tmp_path: Path, text: str) -> None:
+def test_events_that_cannot_be_read_are_told(server: Server, text: str) -> None:
     server.steps = [stream(text)]
-    with pytest.raises(ClientError, match="an event cannot be read"):
-        classified(server, tmp_path)
+    with pytest.raises(TierserveError, match="did not answer as one of tierserve does"):
+        classified(server)

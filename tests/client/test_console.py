@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
+from tests.answers import prediction, succeeded
 from tierserve import console
-from tierserve.client import ClientError
 from tierserve.console import Target
+from tierserve.errors import TierserveError
 
 STRANGE = "[red]x[/] [/y] :rose: \\"
 ESCAPES = "a\x1b[31mb\x07\nc"
@@ -80,13 +81,7 @@ def test_a_label_is_shown_as_it_is(
     server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str], label: str, shown: str
 ) -> None:
     (tmp_path / "cat.jpg").write_bytes(b"x")
-    labels = [{"label": label, "score": 0.5}]
-    server.answer = {
-        "status": "succeeded",
-        "model": "flowers@3f9a2c81",
-        "results": [{"labels": labels}],
-        "metrics": {"predict_ms": 2.0},
-    }
+    server.answer = succeeded(label=label)
     assert f" {shown} " in classified(server, tmp_path / "cat.jpg", capsys)
 
 
@@ -108,6 +103,8 @@ def tier(name: str, model: dict[str, Any], reason: str | None = None) -> dict[st
         "name": name,
         "model": {**plain, **none, **model},
         "queued": 0,
+        "predicting": 0,
+        "starting": 0,
         "workers": 0,
         "room": 0,
         "quota": {},
@@ -149,11 +146,6 @@ def test_a_canary_is_shown_below_the_model_of_its_tier(server: Server, capsys: p
     assert "flowers@new 0 %" in shown
 
 
-def prediction(key: str, **changes: Any) -> dict[str, Any]:
-    plain = {"id": key, "tier": "free", "status": "queued", "created_at": "2030-01-31T12:00:00.000Z", "error": None}
-    return {**plain, "metrics": {}, **changes}
-
-
 def test_predictions_are_shown_page_by_page(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
     error = {"code": f"image_broken {ESCAPES}", "detail": ""}
     ended = prediction("p1", status="failed", error=error, metrics={"total_ms": 12.3})
@@ -182,14 +174,14 @@ def test_a_key_is_sent_with_every_request_and_to_nobody_else(server: Server, tmp
     target = Target(server.url.replace("//", "//somebody:password@"), "tsk_a_b")
     console.classify(target, "free", [tmp_path / "cat.jpg"], 1, 1, as_json=False)
     for ask in (console.tiers, lambda target, as_json: console.predictions(target, 1, {}, as_json)):
-        with pytest.raises(ClientError, match="image_broken"):
+        with pytest.raises(TierserveError, match="image_broken"):
             ask(target, as_json=True)
     assert [(headers["X-API-Key"], headers["Authorization"][:6]) for _, headers in server.asked] == [
         ("tsk_a_b", "Basic ")
     ] * 3
     server.status, server.headers = 302, {"Location": f"{server.url}/elsewhere"}
     server.asked.clear()
-    with pytest.raises(ClientError):
+    with pytest.raises(TierserveError):
         console.tiers(target, as_json=True)
     assert [path for path, _ in server.asked] == ["/v1/tiers"]
     assert "tsk_a_b" not in repr(target)
@@ -204,7 +196,7 @@ def test_without_a_key_none_is_sent(server: Server) -> None:
 def test_a_list_without_a_key_says_where_to_put_one(server: Server) -> None:
     server.answer = {"code": "key_missing", "detail": "only owners of keys have a list"}
     with pytest.raises(
-        ClientError, match=r"key_missing: only owners of keys have a list. Put the key .* TIERSERVE_KEY"
+        TierserveError, match=r"key_missing: only owners of keys have a list. Put the key .* TIERSERVE_KEY"
     ):
         console.predictions(Target(server.url), 1, {}, as_json=False)
 

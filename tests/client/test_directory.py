@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from tests.pushable import pushable
-from tierserve.client import ClientError
 from tierserve.directory import read
+from tierserve.errors import TierserveError
 
 SHA256 = "5" * 64
 
@@ -29,7 +29,7 @@ def test_a_built_model_is_read(models: Path) -> None:
 
 
 def test_no_folder_and_no_model_name_the_command_that_helps(tmp_path: Path) -> None:
-    with pytest.raises(ClientError, match=f"no model in .*tierserve model list --models {tmp_path}"):
+    with pytest.raises(TierserveError, match=f"no model in .*tierserve model list --models {tmp_path}"):
         read(tmp_path / "flowers")
 
 
@@ -48,7 +48,7 @@ def test_a_file_that_is_not_what_the_record_says_is_told(
     made: Path, spoil: Callable[[Path], object], said: str
 ) -> None:
     spoil(made / "model-int8.onnx")
-    with pytest.raises(ClientError, match="build the model again") as caught:
+    with pytest.raises(TierserveError, match="build the model again") as caught:
         read(made)
     assert said in str(caught.value)
 
@@ -76,12 +76,12 @@ def test_a_record_that_no_model_can_have_is_refused(made: Path, change: dict[str
     ((key, value),) = change.items()
     (fields["variants"][0] if key in ("file", "sha256", "bytes") else fields)[key] = value
     record.write_text(json.dumps(fields))
-    with pytest.raises(ClientError, match="cannot be read as the record of a model"):
+    with pytest.raises(TierserveError, match="cannot be read as the record of a model"):
         read(made)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "7", '{"name": "a"}', "\xff", "[" * 100_000])
 def test_what_is_no_record_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "model.json").write_text(text, "latin-1")
-    with pytest.raises(ClientError, match="cannot be read as the record of a model"):
+    with pytest.raises(TierserveError, match="cannot be read as the record of a model"):
         read(tmp_path)

@@ -12,7 +12,7 @@ import pytest
 from tests.pushable import giving_nan, pushable
 from tests.running import ROOT
 from tierserve import trials
-from tierserve.client import ClientError
+from tierserve.errors import TierserveError
 from tierserve.trials import try_all
 
 VARIANTS = ("onnx/int8", "onnx/fp32")
@@ -28,7 +28,7 @@ def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def failure(directory: Path, variants: tuple[str, ...] = VARIANTS[:1]) -> str:
-    with pytest.raises(ClientError) as caught:
+    with pytest.raises(TierserveError) as caught:
         asyncio.run(try_all(directory, variants))
     return str(caught.value)
 
