@@ -43,7 +43,7 @@ FROM tools AS server-packages
 COPY setup.py ./
 # Installs the distribution without its code: its dependencies, its metadata and its command. The code is copied below.
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
-    sh install.sh /pip/bin /opt/tierserve/bin/python '.[server,cluster,postgresql,objects]'
+    sh install.sh /pip/bin /opt/tierserve/bin/python '.[server,cluster,postgresql,objects,tracing]'
 # Removes 60 MB that nothing imports: the asynchronous Kubernetes client, SQLAlchemy's ORM and its dialects for other
 # databases, most of its extensions, the lexers of pygments, and what makes aiohttp's WebSockets faster.
 RUN cd /opt/tierserve/lib/python3*/site-packages && rm -r kubernetes/aio aiohttp/_websocket/reader_c.*.so \

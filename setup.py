@@ -64,6 +64,7 @@ setup(
             "torch>=2.8",
             *WEIGHTS,
         ],
+        "tracing": ["opentelemetry-exporter-otlp-proto-http>=1.45", "opentelemetry-sdk>=1.45"],
         "supply": ["cyclonedx-bom", "pip-audit", "setuptools>=78.1.1", "uv>=0.9.6"],
         "test": [
             "axe-playwright-python",
@@ -79,6 +80,8 @@ setup(
             "mypy",
             "obstore>=0.11",
             "openapi-spec-validator",
+            "opentelemetry-exporter-otlp-proto-http>=1.45",
+            "opentelemetry-sdk>=1.45",
             "playwright",
             "psutil",
             "psycopg[binary]>=3.3",

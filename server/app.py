@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 from tornado.netutil import bind_sockets
@@ -33,8 +34,9 @@ from server.leader.loop import Loop
 from server.models import Catalog, Models, Orphans, unserved
 from server.queue import Anything, Available, KeysChanged, ModelsChanged, News, PepperDiffers, Queue, QueueError
 from server.settings.live import Live
-from server.settings.records import Settings
+from server.settings.records import Settings, Tracing
 from server.shipped import ROOT
+from server.spans import Spans
 from server.storage import Storage
 
 log = logging.getLogger(__name__)
@@ -170,6 +172,7 @@ class Server:
             capacity=capacity,
             catalog=workers.catalog(queue),
             internal_url=workers.server_url or "",
+            spans=_spans(settings.tracing),
         )
         with suppress(QueueError, TimeoutError):  # the first predictions shall go where the last ones went
             self.services.serving.refresh()
@@ -219,6 +222,7 @@ class Server:
             looking.stop()
             await loop.run_in_executor(None, looking.join, LAST_LOOK_SECONDS)
         await loop.run_in_executor(None, self._storage.database.close)
+        await loop.run_in_executor(None, self.services.spans.close)
         self.services.pictures.forget_now()
         self._disk.shutdown()
         self._models.shutdown()
@@ -254,6 +258,18 @@ async def serve(server: Server, ready: Callable[[Server], None]) -> None:
         log.info("stopping: workers finish what they hold")
     finally:
         await server.stop()
+
+
+def _spans(tracing: Tracing) -> Spans:
+    """Where the spans of traces go. Raises ``CannotServe``."""
+    if not tracing.endpoint:
+        return Spans()
+    try:
+        from server.tracing import Exporter
+    except ImportError as error:
+        detail = f"server.tracing.endpoint needs OpenTelemetry: pip install 'tierserve[tracing]' ({error})"
+        raise CannotServe(detail) from error
+    return Spans(Exporter(tracing.endpoint, version("tierserve")), tracing.ratio)
 
 
 def _keyring(queue: Queue, access: Access, clock: Callable[[], float]) -> Keyring:

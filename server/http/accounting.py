@@ -22,7 +22,9 @@ class AccountedHandler(RequestHandler):
     caller: Any
     body: Body
     request_id = ""
-    counted = logged = False
+    begins_traces = False
+    """Whether a trace may be sampled that begins here; others are only if their client says so."""
+    counted = logged = traced = False
     code = ""
 
     @cached_property
@@ -33,7 +35,8 @@ class AccountedHandler(RequestHandler):
     @cached_property
     def trace(self) -> Trace:
         """The trace that the request belongs to."""
-        return Trace.of(self.request.headers.get("traceparent"), lambda: False)
+        sample = self.services.spans.sample if self.begins_traces else bool
+        return Trace.of(self.request.headers.get("traceparent"), sample)
 
     def count(self) -> None:
         """Count the answer, the first time that this is called; the application calls it for every one."""
@@ -62,6 +65,16 @@ class AccountedHandler(RequestHandler):
             "code": self.code,
         }
         access_log.write(form, self.services.clock(), fields)
+
+    def trace_request(self, status: int | None = None) -> None:
+        """Give the request's span to its trace, the first time that this is called; ``status`` is the answer's."""
+        if self.traced or not self.services.spans.on:
+            return
+        self.traced = True
+        end = self.services.clock()
+        begin, answered = end - self.request.request_time(), status or self.get_status()
+        more = {"tier": self.tier_named(), "code": self.code, "request_id": self.request_id}
+        self.services.spans.request(self.trace, self._method, self.route, answered, begin, end, **more)
 
     @property
     def _method(self) -> str:

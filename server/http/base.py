@@ -174,7 +174,9 @@ class BaseHandler(AccountedHandler):
     def on_connection_close(self) -> None:
         """Called by Tornado when the client hung up before its answer. What was accepted is kept."""
         super().on_connection_close()
-        self.log_access(None if self.counted else access_log.CLIENT_CLOSED)
+        status = None if self.counted else access_log.CLIENT_CLOSED
+        self.log_access(status)
+        self.trace_request(status)
         self.services.underway.discard(self)
         self.release()
 

@@ -178,6 +178,7 @@ def _rules(route: str, handler: type[BaseHandler], services: Services, *, shared
 def _log_request(handler: BaseHandler) -> None:
     handler.count()
     handler.log_access()
+    handler.trace_request()
     # A refusal for want of room or storage is told once an outage, by ``Capacity``, and counted by its code.
     if handler.get_status() >= 500 and handler.get_status() != HTTPStatus.SERVICE_UNAVAILABLE:
         request = handler.request

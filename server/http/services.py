@@ -57,6 +57,7 @@ from server.queue import (
 )
 from server.settings.live import Live
 from server.settings.records import Settings, Tier
+from server.spans import Spans
 from server.traces import trace_id_of
 
 log = logging.getLogger(__name__)
@@ -69,6 +70,7 @@ WRONG_KEYS = 10  # of one address in a minute
 UPLOAD_BYTES, WORK_BYTES, FRAME_BYTES = 192 * 1024 * 1024, 16 * 1024 * 1024, 48 * 1024 * 1024
 # Files of models that come and go at once. Each takes up to 5 MiB of memory; on its way into a bucket 20 MiB.
 PUSHES, SENDS = 3, 16
+NO_SPANS = Spans()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +84,8 @@ class Services:
     do, and ``measured`` is what all servers have counted. ``activity`` counts what happens, and ``lately`` has what
     happened. ``log_command`` says how to see the log of a Job. ``internal_url`` is where workers of a cluster find the
     server, and empty on a laptop. ``following`` is which predictions are followed, ``showing`` what is told of all
-    tiers, ``streams`` which event streams are open, and ``underway`` which requests have no whole answer yet.
+    tiers, ``streams`` which event streams are open, and ``underway`` which requests have no whole answer yet. ``spans``
+    takes what was done for a trace.
     ``big_json`` lets one long text be parsed at a time.
     ``store`` has the models that were pushed; it is used in the threads of ``store_pool``, of which those that receive
     a file wait for its sender. ``pushes`` and ``sends`` count the files that are received and sent.
@@ -131,6 +134,7 @@ class Services:
     following: Following
     showing: Showing
     streams: Streams
+    spans: Spans
     pushes: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(PUSHES))
     sends: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(SENDS))
     underway: set[object] = field(default_factory=set)
@@ -160,6 +164,7 @@ class Services:
         monotonic: Callable[[], float] = time.monotonic,
         shown_seconds: float = SHOWN_SECONDS,
         upload_bytes: int = UPLOAD_BYTES,
+        spans: Spans = NO_SPANS,
     ) -> Services:
         """Those over this storage and this engine, which is asked for pods in the thread pool ``cluster``.
 
@@ -186,6 +191,7 @@ class Services:
             activity.ended(prediction.tier, prediction.status)
             activity.waited(prediction)
             _measure(metrics, prediction)
+            spans.prediction(prediction)
 
         lobby = Lobby(queue, pictures, disk, lambda: live.current.settings, clock, ended, serving.of)
 
@@ -238,6 +244,7 @@ class Services:
             following=Following(),
             showing=Showing(),
             streams=Streams(shares().streams),
+            spans=spans,
         )
 
     def listen(self) -> None:
@@ -257,6 +264,7 @@ class Services:
                 if isinstance(one, Ended):
                     self.activity.waited(one.prediction)
                     _measure(self.metrics, one.prediction)
+                    self.spans.prediction(one.prediction)
                 elif isinstance(one, AttemptLost):
                     told = one.id, one.reason, one.request_id or "-", trace_id_of(one.trace) or "-"
                     log.warning("an attempt at %s failed: %s (request %s, trace %s)", *told)

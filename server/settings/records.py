@@ -178,6 +178,16 @@ class LeaseTimes:
 
 
 @dataclass(frozen=True, slots=True)
+class Tracing:
+    """Where the spans of traces go."""
+
+    endpoint: str
+    """The URL of a collector, without the path of traces; empty: nowhere."""
+    ratio: float
+    """Which part of the traces that begin at the server is sampled, from 0 to 1."""
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """All settings of the server."""
 
@@ -193,6 +203,7 @@ class Settings:
     """Whether ``Tier.access`` applies on a loopback address, too."""
     access_log: str
     """``text``, ``json`` or ``off``."""
+    tracing: Tracing
     port: int
     """For clients; 0 stands for any free port."""
     internal_port: int

@@ -27,6 +27,7 @@ from server.settings.records import (
     Settings,
     StoreLimits,
     Tier,
+    Tracing,
     Waits,
 )
 from server.settings.rules import CHECKS, Broken
@@ -87,6 +88,7 @@ def as_settings(values: Mapping[str, Any]) -> Settings:
         cors_origins=tuple(server["cors"]["origins"]),  # of the word "*", too
         require_keys=bool(server["requireKeys"]),
         access_log=server["accessLog"],
+        tracing=Tracing(endpoint=server["tracing"]["endpoint"], ratio=float(server["tracing"]["ratio"])),
         port=int(server["port"]),
         internal_port=int(server["internalPort"]),
         models=StoreLimits(bytes=int(models["bytes"]), model_bytes=int(models["modelBytes"])),

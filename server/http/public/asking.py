@@ -28,6 +28,8 @@ class AskingHandler(UploadHandler):
     waits: ``tier_asked``, ``longest``, ``reader``, ``parameters`` and ``preference``.
     """
 
+    begins_traces = True
+
     tier: Tier
     wishes: Wishes
     refusal: Problem | None = None  # of a full queue, which a repeated request need not mind
