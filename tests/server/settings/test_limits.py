@@ -65,12 +65,9 @@ TEMPLATE_BOMBS = {
 @pytest.mark.parametrize("text", TEMPLATE_BOMBS.values(), ids=list(TEMPLATE_BOMBS))
 def test_a_template_that_does_not_end_stops_its_tier_only(files: Files, text: str) -> None:
     (files.templates / "free.yaml.j2").write_text(text)
-    assert list(in_time(files)) == ["free"]
-
-
-def test_an_endless_template_is_told_with_its_limit(files: Files) -> None:
-    (files.templates / "free.yaml.j2").write_text(TEMPLATE_BOMBS["nested loops"])
-    assert "more than 2 s of processor time" in in_time(files)["free"]
+    broken = in_time(files)
+    assert list(broken) == ["free"]
+    assert text != TEMPLATE_BOMBS["nested loops"] or "more than 2 s of processor time" in broken["free"]
 
 
 def pipe(path: Path) -> None:
@@ -104,8 +101,9 @@ def test_what_is_no_text_file_is_refused(files: Files, make: Callable[[Path], No
     template = files.templates / "free.yaml.j2"
     template.unlink()
     make(template)
-    assert said in in_time(files)["free"]
-    assert list(in_time(files)) == ["free"]
+    broken = in_time(files)
+    assert list(broken) == ["free"]
+    assert said in broken["free"]
     files.values.unlink()
     make(files.values)
     with pytest.raises(ConfigError, match=said):
@@ -116,8 +114,9 @@ def test_what_is_no_text_file_is_refused(files: Files, make: Callable[[Path], No
 def test_too_many_templates_stop_only_the_tiers_of_the_last_ones(files: Files) -> None:
     for number in range(MOST_TEMPLATES):
         (files.templates / f"g{number}.yaml.j2").touch()
-    assert list(in_time(files)) == ["premium"]
-    assert "which is too many" in in_time(files)["premium"]
+    broken = in_time(files)
+    assert list(broken) == ["premium"]
+    assert "which is too many" in broken["premium"]
 
 
 VALUES_BOMBS = {
