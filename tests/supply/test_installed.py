@@ -147,6 +147,7 @@ def test_the_command_alone_explains_itself(alone: Path, words: tuple[str, ...]) 
         (("keys", "create", "--owner", "a", "--tier", "free", "--pepper-file", str(CAT)), "server"),
         (("model", "build", "--help"), "worker,build"),
         (("model", "work", "--help"), "worker"),
+        (("model", "list", "--models", "."), "worker"),
         (("model", "push", "."), "worker"),
     ],
 )
@@ -163,6 +164,26 @@ def test_the_client_alone_classifies_with_a_server_that_has_no_checkout(alone: P
     done = run(alone / "python", "-c", CLASSIFIES, f"http://127.0.0.1:{served.port}", CAT)
     assert done.stderr == ""
     assert "cat" in done.stdout
+
+
+def test_the_command_alone_classifies(alone: Path, served: Service) -> None:
+    url = f"http://127.0.0.1:{served.port}"
+    done = run(alone / "tierserve", "classify", CAT, "--json", "--url", url)
+    assert done.stderr == ""
+    assert "cat" in json.loads(done.stdout)["results"][0]["labels"][0]["label"]
+    done = run(alone / "tierserve", "tiers", "--json", "--url", url)
+    assert done.stderr == ""
+    assert {tier["name"] for tier in json.loads(done.stdout)} == {"free", "premium"}
+
+
+def test_an_operator_makes_a_key_with_the_command_alone(alone: Path, served: Service) -> None:
+    state = ("--state", served.state)
+    done = run(alone / "tierserve", "keys", "create", "--owner", "anna", "--tier", "free", "--json", *state)
+    assert done.stderr == ""
+    assert json.loads(done.stdout)["key"].startswith("tsk_")
+    done = run(alone / "tierserve", "model", "list", "--json", *state)
+    assert done.stderr == ""
+    assert json.loads(done.stdout) == []
 
 
 def test_a_server_without_a_checkout_has_its_pages_and_its_sample_picture(served: Service) -> None:
