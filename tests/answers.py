@@ -66,7 +66,7 @@ def stream(text: str, then: Callable[[], object] = lambda: None) -> Step:
 
 def hang_up(handler: BaseHTTPRequestHandler) -> None:
     """No answer: the connection ends."""
-    handler.connection.close()
+    handler.close_connection = True
 
 
 def event(name: str, data: Any, key: str = "") -> str:

@@ -240,3 +240,27 @@ def test_what_cannot_be_a_url_or_a_key_is_refused(url: str) -> None:
             Client(url, "")
     with pytest.raises(ValueError, match="a key consists of"):
         Client("http://127.0.0.1:8080", "a b" + url)
+
+
+def test_a_map_outlives_a_server_that_is_killed_and_started_again(models: Path, tmp_path: Path) -> None:
+    with service(models, tmp_path / "state") as server, Client(f"http://127.0.0.1:{server.port}", "") as client:
+        outcomes = client.map([CAT] * 120, concurrency=8)
+        found = [next(outcomes) for _ in range(20)]
+        server.kill()
+        restart = threading.Thread(target=server.start)
+        restart.start()
+        try:
+            found += outcomes
+        finally:
+            restart.join(60)
+    assert sorted(outcome.index for outcome in found) == list(range(120))
+    assert [outcome.error for outcome in found] == [None] * 120
+    assert {outcome.labels[0].label for outcome in found} == {"tiger cat"}
+
+
+def test_a_picture_that_is_too_large_is_refused_before_it_is_sent(client: Client) -> None:
+    with pytest.raises(Refused) as refused:
+        client.classify(b"\xff\xd8\xff" + bytes(30_000_000))
+    assert (refused.value.status, refused.value.code) == (413, "too_many_bytes")
+    assert refused.value.document["limit_bytes"] > 0
+    assert client.classify(CAT).status == "succeeded"
