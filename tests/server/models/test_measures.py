@@ -88,6 +88,12 @@ def test_a_result_counts_its_pictures_failures_and_low_scores(book: Book, measur
     assert measures.counts()["free", OLD.key].seconds == 0.008
 
 
+def test_scores_of_another_function_are_not_of_low_confidence(book: Book, measures: Measures) -> None:
+    accept(measures, OLD.key, replace(completion(result(-3.5)), function="none"))
+    measures.flush()
+    assert (book.sums["free", OLD.key].pictures, book.sums["free", OLD.key].unsure) == (1, 0)
+
+
 def test_each_flush_writes_only_what_is_new(book: Book, measures: Measures) -> None:
     for _ in range(3):
         accept(measures, OLD.key, completion(result(0.9)))
