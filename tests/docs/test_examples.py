@@ -68,6 +68,7 @@ def _with_pictures(folder: Path) -> Path:
 def _prints_what_is_shown(world: World, example: Example, folder: Path) -> None:
     key = world.limited if example.section == LIMITED else world.key
     meant = dict.fromkeys(ORIGINS, f"http://127.0.0.1:{world.server.port}") | {KEY: key}
+    meant["127.0.0.1:8080"] = f"127.0.0.1:{world.server.port}"  # as some clients take it
     has_key = example.section in KEYED or example.section == LIMITED
     output = run(example, folder, meant, {"TIERSERVE_KEY": key if has_key else ""})
     if example.printed:

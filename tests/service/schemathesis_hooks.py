@@ -33,7 +33,10 @@ def filter_case(context: HookContext, case: Case[Any]) -> bool:
     in_time = found is None or SHORTEST_SECONDS <= float(found[1]) * UNITS[found[2] or "s"] <= LONGEST_SECONDS
     body = case.body if isinstance(case.body, dict) else {}
     pictures = body.get("instances", body.get("inputs", body.get("file")))
-    return in_time and not (isinstance(pictures, list) and len(pictures) > PICTURES_MOST) and _is_tensor(body)
+    in_json = "Inference-Header-Content-Length" not in dict(case.headers or {})  # which must fit the body
+    return (
+        in_time and in_json and not (isinstance(pictures, list) and len(pictures) > PICTURES_MOST) and _is_tensor(body)
+    )
 
 
 @schemathesis.hook

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from server.http.base import BaseHandler
-from server.http.facades.base import FacadeHandler
 from server.http.routes import INTERNAL, PUBLIC
 from server.metrics import METHODS
 from tests.server.http import raw
