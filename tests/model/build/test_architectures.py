@@ -1,4 +1,4 @@
-"""Three families are trained and built by the script that makes the table of architectures, and a failure is a row."""
+"""Two families are trained and built by the script that makes the table of architectures, and a failure is a row."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from benchmarks.page import BEGIN, END, write_page
 from tests.running import ROOT
 
 
-@pytest.mark.parametrize("family", ["MobileNetV3", "LCNet", "RegNetX"])
+@pytest.mark.parametrize("family", ["LCNet", "RegNetX"])
 def test_a_family_is_trained_built_and_compared_with_timm(family: str, photos: Path) -> None:
     row = examine(family, photos, photos, seconds=2, size=64)
     assert "error" not in row
