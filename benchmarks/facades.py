@@ -10,10 +10,12 @@ error is what chance adds to that median, from the middle half of the difference
 from __future__ import annotations
 
 import argparse
+import base64
 import http.client
 import json
 import math
 import random
+import struct
 import sys
 import tempfile
 import time
@@ -29,6 +31,7 @@ from tests.running import Service, service
 OWN = "/img-classification/free"
 PAIRS, WARM_PAIRS = 500, 20
 MOST_MS = 0.3
+JSON = {"Content-Type": "application/json"}
 TIMEOUT = 60.0
 
 
@@ -45,11 +48,39 @@ class Sent:
 
 def facades(data: bytes) -> dict[str, tuple[Sent, Sent]]:
     """For each route in another service's shape our own and it, with this picture."""
-    own = Sent(OWN, data, lambda answer: answer["results"][0]["labels"][0]["label"])
+    own = Sent(OWN, data, _own_best)
+    text = base64.b64encode(data).decode()
+    own_json = Sent(OWN, json.dumps({"inputs": text}).encode(), _own_best, headers=JSON)
+    instances = json.dumps({"instances": [{"b64": text}]}).encode()
+    tensor = {"name": "image", "datatype": "BYTES", "shape": [1]}
+    tensors = json.dumps({"inputs": [tensor | {"data": [text]}]}).encode()
+    head = json.dumps({"inputs": [tensor | {"parameters": {"binary_data_size": len(data) + 4}}]}).encode()
+    binary = {"Content-Type": "application/octet-stream", "Inference-Header-Content-Length": str(len(head))}
+    infer = "/v2/models/free/infer"
     return {
         "Hugging Face": (own, Sent("/hf/free", data, lambda answer: answer[0]["label"])),
         "TorchServe": (own, Sent("/predictions/free", data, lambda answer: next(iter(answer)), "PUT")),
+        "TensorFlow Serving, KServe v1": (
+            own_json,
+            Sent(
+                "/v1/models/free:predict", instances, lambda answer: answer["predictions"][0]["labels"][0], headers=JSON
+            ),
+        ),
+        "Open Inference, JSON": (own_json, Sent(infer, tensors, _best_of_tensors, headers=JSON)),
+        "Open Inference, binary": (
+            own,
+            Sent(infer, head + struct.pack("<I", len(data)) + data, _best_of_tensors, headers=binary),
+        ),
     }
+
+
+def _own_best(answer: Any) -> str:
+    return str(answer["results"][0]["labels"][0]["label"])
+
+
+def _best_of_tensors(answer: Any) -> str:
+    (labels,) = [output["data"] for output in answer["outputs"] if output["name"] == "labels"]
+    return str(labels[0])
 
 
 class Asked:
