@@ -164,7 +164,7 @@ def test_it_has_the_locked_packages_of_its_extra(image: Image) -> None:
     there = distributions(image)
     assert {f"{name}=={version}" for name, version in there.items()} - {f"tierserve=={VERSION}"} <= locked
     expected = {
-        "server": set().union(*map(wanted, (None, "server", "cluster", "postgresql", "objects"))),
+        "server": set().union(*map(wanted, (None, "server", "cluster", "postgresql", "objects", "tracing"))),
         "worker": wanted("worker"),
         "worker-timm": {"numpy", "pillow", "safetensors", "timm", "torch"},
     }
