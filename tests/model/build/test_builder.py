@@ -1,5 +1,6 @@
 """A build makes a complete directory or none, and leaves out whatever is not close enough to timm, with a warning."""
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 import timm
 import torch
 from onnx import numpy_helper
+from safetensors.torch import save as serialised
 
 from model.build import export, quantize, transforms, trial, verdicts
 from model.build.builder import DEFAULT_MODELS, build
@@ -26,6 +28,8 @@ from model.description import Model
 from model.images import load
 from tests.model.build.told import Told
 
+FEW = 60
+"""Pictures that are enough where the verdict does not hang on their number."""
 FILES = ["MODEL.md", "model-int8.onnx", "model.json", "model.onnx", "model.safetensors"]
 
 
@@ -36,10 +40,30 @@ def built(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path, photos: Pa
     return build(Request(str(checkpoint), name="flowers", data=photos), tmp_path_factory.mktemp("models"), told), told
 
 
+@pytest.fixture(scope="module")
+def exports() -> dict[str, bytes]:
+    """The ONNX files that were exported, by the digest of the network's weights and of its input's shape."""
+    return {}
+
+
 @pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Do not measure the speed, which takes half the time of a build; ``built`` does."""
+def quick(monkeypatch: pytest.MonkeyPatch, exports: dict[str, bytes]) -> None:
+    """Do not measure the speed, and export no network twice: they are most of a build, and ``built`` does both.
+
+    A network exports to the same bytes every time, as test_export.py shows.
+    """
     monkeypatch.setattr(trial, "measure", lambda *_: trial.Speed(1.0, 1.0, 1.0))
+    honest = export.export
+
+    def once(network: torch.nn.Module, shape: tuple[int, int, int], file: Path) -> None:
+        weights = serialised({name: tensor.contiguous() for name, tensor in network.state_dict().items()})
+        key = hashlib.sha256(repr(shape).encode() + weights).hexdigest()
+        if key not in exports:
+            honest(network, shape, file)
+            exports[key] = file.read_bytes()
+        file.write_bytes(exports[key])
+
+    monkeypatch.setattr(export, "export", once)
 
 
 def variants(model: Model) -> list[str]:
@@ -132,12 +156,12 @@ def test_an_onnx_file_that_differs_from_timm_is_left_out(
 
     monkeypatch.setattr(export, "export", export_wrongly)
     told = Told()
-    model = build(Request(str(checkpoint), data=photos), tmp_path, told)
+    model = build(Request(str(checkpoint), data=photos, pictures=FEW), tmp_path, told)
     assert variants(model) == ["timm fp32"]
     assert any("differs from timm" in warning and "only the runtime timm" in warning for warning in told.warnings)
     assert not list(model.path.glob("*.onnx"))
     with pytest.raises(BuildError, match=r"onnx was required, but cannot be made: .*differs from timm"):
-        build(Request(str(checkpoint), data=photos, require=("onnx",)), tmp_path / "other", Told())
+        build(Request(str(checkpoint), data=photos, pictures=FEW, require=("onnx",)), tmp_path / "other", Told())
     assert list((tmp_path / "other").iterdir()) == []
 
 
@@ -150,7 +174,7 @@ def test_a_network_that_cannot_be_exported_is_served_by_timm(
 
     monkeypatch.setattr(export, "export", refuse)
     told = Told()
-    model = build(Request(str(checkpoint), data=photos), tmp_path, told)
+    model = build(Request(str(checkpoint), data=photos, pictures=FEW), tmp_path, told)
     assert variants(model) == ["timm fp32"]
     assert any("it has a loop. So it has no ONNX file" in warning for warning in told.warnings)
     assert "runtime=timm" in (model.path / "MODEL.md").read_text("utf-8")
@@ -166,7 +190,7 @@ def test_an_int8_that_loses_too_much_is_left_out_and_the_model_is_built(
         honest(fp32, int8, pictures, lambda data: 0 * pixels(data), *rest)
 
     monkeypatch.setattr(quantize, "quantize", badly)
-    model = build(Request(str(checkpoint), data=photos), tmp_path, Told())
+    model = build(Request(str(checkpoint), data=photos, pictures=FEW), tmp_path, Told())
     assert variants(model) == ["onnx fp32", "timm fp32"]
     assert any("int8 was left out: its top-1 accuracy is" in warning for warning in model.warnings)
     assert not (model.path / "model-int8.onnx").exists()
@@ -180,7 +204,7 @@ def test_a_network_that_cannot_be_quantised_is_built_without_int8(
         raise NotQuantizable("There is no such operator.")
 
     monkeypatch.setattr(quantize, "quantize", refuse)
-    model = build(Request(str(checkpoint), data=photos), tmp_path, Told())
+    model = build(Request(str(checkpoint), data=photos, pictures=FEW), tmp_path, Told())
     assert variants(model) == ["onnx fp32", "timm fp32"]
     assert "int8 was left out: There is no such operator." in model.warnings
 
@@ -191,7 +215,7 @@ def test_seven_bits_are_tried_when_eight_fail(
 ) -> None:
     faults = iter(["its weights overflow on this processor.", ""])
     monkeypatch.setattr(verdicts, "int8_fault", lambda *_: next(faults))
-    model = build(Request(str(checkpoint), data=photos), tmp_path, Told())
+    model = build(Request(str(checkpoint), data=photos, pictures=FEW), tmp_path, Told())
     assert model.build["int8_weight_bits"] == 7
     assert (model.path / "model-int8.onnx").is_file()
 
@@ -202,7 +226,7 @@ def test_pixels_that_change_classes_are_timms_own(
 ) -> None:
     monkeypatch.setattr(verdicts, "LEAST_FAST_AGREEMENT", 1.01)
     told = Told()
-    model = build(Request(str(checkpoint), data=photos), tmp_path, told)
+    model = build(Request(str(checkpoint), data=photos, pictures=FEW), tmp_path, told)
     assert model.preprocessing.faithful
     assert any("exactly as timm does it" in warning for warning in told.warnings)
     data = next(photos.glob("*/*")).read_bytes()
@@ -216,7 +240,7 @@ def test_fast_pixels_are_taken_when_they_change_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checkpoint: Path, photos: Path
 ) -> None:
     monkeypatch.setattr(verdicts, "LEAST_FAST_AGREEMENT", 0.5)
-    model = build(Request(str(checkpoint), data=photos), tmp_path, Told())
+    model = build(Request(str(checkpoint), data=photos, pictures=FEW), tmp_path, Told())
     assert not model.preprocessing.faithful
     assert 0 <= model.judged["fast_path"]["changed"] < 0.5
 
@@ -230,7 +254,7 @@ def test_a_flat_folder_judges_by_likeness_alone(
     for number, file in enumerate(photos.glob("*/*")):
         (flat / f"{number}{file.suffix}").write_bytes(file.read_bytes())
     (tmp_path / "labels.txt").write_text("rose\n蓮\n\nGänseblümchen\niris\n", "utf-8")
-    given = Request(str(checkpoint), name="flat", data=flat, labels=tmp_path / "labels.txt")
+    given = Request(str(checkpoint), name="flat", data=flat, pictures=FEW, labels=tmp_path / "labels.txt")
     model = build(given, tmp_path / "models", Told())
     assert model.labels == ("rose", "蓮", "class 2", "Gänseblümchen", "iris")
     assert model.judged["timm"] == {"top1": None, "top5": None}
@@ -276,7 +300,7 @@ def test_the_averaged_weights_are_another_version(
 @pytest.mark.usefixtures("quick")
 def test_given_preprocessing_is_kept(checkpoint: Path, photos: Path, tmp_path: Path) -> None:
     given = {"input_size": [3, 48, 80], "mean": [0.4, 0.5, 0.6], "crop_mode": "squash", "interpolation": "bilinear"}
-    model = build(Request(str(checkpoint), data=photos, preprocessing=given), tmp_path, Told())
+    model = build(Request(str(checkpoint), data=photos, pictures=FEW, preprocessing=given), tmp_path, Told())
     how = replace(model.preprocessing, faithful=False, crop_pct=1.0)
     assert (how.width, how.height, how.mean) == (80, 48, (0.4, 0.5, 0.6))
     assert (how.crop_mode, how.interpolation) == ("squash", "bilinear")
