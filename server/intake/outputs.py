@@ -68,6 +68,8 @@ def _output(asked: Any, binary: bool, at: str) -> Output:
     if not isinstance(parameters, dict) or parameters.keys() - {"binary_data", "classification"}:
         raise _bad('an output has the parameters "binary_data" and "classification", and no others', f"{at}/parameters")
     classes = parameters.get("classification")
+    if isinstance(classes, float) and classes.is_integer():  # JSON has one kind of numbers
+        classes = int(classes)
     if classes is not None and (name != SCORES or type(classes) is not int or not 1 <= classes <= TOP_K_MOST):
         detail = f'"classification" is for "{SCORES}" only, and must be a number from 1 to {TOP_K_MOST}'
         raise _bad(detail, f"{at}/parameters/classification")

@@ -55,7 +55,9 @@ class Head:
             raise bad_tensor(detail, "/inputs/0/parameters/binary_data_size")
         asked = parameters_of(body, also=["binary_data_output"])
         numbers = [] if size is not None else list(_numbers(tensor.get("data")))
-        return cls(_elements(tensor.get("shape")), numbers, size, asked, wanted(body, asked))
+        return cls(
+            _elements(tensor.get("shape")), numbers, None if size is None else int(size), asked, wanted(body, asked)
+        )
 
 
 class TensorReader:
@@ -165,13 +167,13 @@ def bad_tensor(detail: str, pointer: str | None = None) -> Problem:
 
 
 def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < COUNT_MOST
+    return isinstance(value, int | float) and not isinstance(value, bool) and value % 1 == 0 and 0 <= value < COUNT_MOST
 
 
 def _elements(shape: Any) -> int:
     if not isinstance(shape, list) or not 1 <= len(shape) <= DIMENSIONS_MOST or not all(map(_is_count, shape)):
         raise bad_tensor('"shape" must be a list of whole numbers, as [1] for one picture', "/inputs/0/shape")
-    return math.prod(shape)
+    return math.prod(map(int, shape))  # JSON has one kind of numbers
 
 
 def _numbers(data: Any) -> Iterator[int]:

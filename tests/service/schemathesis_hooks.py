@@ -72,4 +72,4 @@ def _list(body: Any, name: str) -> list[Any]:
 
 
 def _is_size(value: Any) -> bool:
-    return type(value) is int and 0 <= value < 2**32
+    return type(value) in (int, float) and value % 1 == 0 and 0 <= value < 2**32

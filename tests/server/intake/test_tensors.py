@@ -214,6 +214,12 @@ def test_an_output_for_classification_gets_as_many_classes_as_it_wants() -> None
     assert read(asked({}, outputs=outputs, parameters={"top_k": 3}), None)[1] == 3
 
 
+def test_a_whole_number_of_json_may_have_a_point() -> None:
+    outputs = [{"name": "scores", "parameters": {"classification": 9.0}}]
+    assert read(asked({"shape": [1.0]}, outputs=outputs), None)[:2] == ([PICTURE], 9)
+    assert refused(asked({"shape": [1.5]}), None)["pointer"] == "/inputs/0/shape"
+
+
 def test_a_binary_tensor_is_bounded_while_it_comes() -> None:
     body, length = binary([PICTURE + bytes(2000)])
     assert refused(body, length)["code"] == "too_many_bytes"
