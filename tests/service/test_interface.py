@@ -21,6 +21,7 @@ from tests.openapi import Interface
 from tests.running import Answer, Service, service
 from tests.service.pictures import CAT, rotated
 from tests.service.test_classify import multipart
+from tests.waiting import eventually
 
 ASYNC = {"Prefer": "respond-async"}
 SAMPLE_SECONDS = 60.0
@@ -47,6 +48,7 @@ class World:
 def world(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     settings = ["tiers.premium.quota.pods=0", f"tiers.premium.limits.queue={PLACES}"]
     with service(models, tmp_path_factory.mktemp("interface"), settings) as found:
+        eventually(lambda: found.get("/v1/models").json["models"], 30, "the server knows what its tiers serve")
         operator = Operator(found.internal_port, found.state / "admin-token")
         yield World(found, Interface(found.get("/openapi.json").json), operator.create("anna", "free", "premium"))
 
