@@ -8,6 +8,7 @@ from http import HTTPStatus
 from tornado.httputil import HTTPHeaders, HTTPInputError, RequestStartLine, parse_request_start_line
 
 from server.problems import Problem
+from server.redaction import redacted
 
 HEAD_BYTES, HEAD_LINES, QUERY_FIELDS = 16 * 1024, 100, 100
 # Matches the end of a head, or where there is none, the end of what has come once that is too long for a head.
@@ -90,4 +91,5 @@ def _is_number(given: str) -> bool:
 
 
 def _problem(status: HTTPStatus, code: str, detail: str, **numbers: int) -> Problem:
-    return Problem(status, code, detail[:300], **numbers)
+    # It may quote what a client sent, with a key in it; a proxy may log it.
+    return Problem(status, code, redacted(detail[:300]), **numbers)

@@ -121,6 +121,9 @@ class Mutator:
                 f"/v1/tiers/{chance.choice(SEGMENTS)}/activity",
                 chance.choice(("/", "/watch", "/docs", "/openapi.json", "/v1/models")),
                 chance.choice(STATIC_PATHS),
+                chance.choice(("/v2", "/v2/health/live")),
+                f"/v2/models/{chance.choice((*TIERS, *SEGMENTS))}{chance.choice(('', '/versions/1'))}",
+                f"/v1/models/{chance.choice(SEGMENTS)}",
             )
         )
 
@@ -139,9 +142,48 @@ class Mutator:
             headers["Prefer"] = "respond-async"
         if chance.random() < 0.8:
             return "POST", f"/img-classification/{tier}{query}", headers, body
-        route = chance.choice(("hf", "predictions"))  # in the shapes of other services
+        return chance.choice((self._one_picture, self._instances, self._tensor))(tier, query, headers, body)
+
+    def _one_picture(
+        self, tier: str, query: str, headers: dict[str, str], body: bytes
+    ) -> tuple[str, str, dict[str, str], bytes]:
+        """As clients of Hugging Face and of TorchServe send it."""
+        chance = self._chance
+        route = chance.choice(("hf", "predictions"))
         version = f"/{chance.choice(SEGMENTS)}" if route == "predictions" and chance.random() < 0.2 else ""
         return chance.choice(("POST", "PUT")), f"/{route}/{tier}{version}{query}", headers, body
+
+    def _instances(
+        self, tier: str, query: str, headers: dict[str, str], _: bytes
+    ) -> tuple[str, str, dict[str, str], bytes]:
+        """As clients of TensorFlow Serving and of KServe's version 1 send it."""
+        chance, one = self._chance, {"b64": base64.b64encode(self._picture).decode()}
+        instance = one if chance.random() < 0.5 else {"image": one, "other": chance.choice(NUMBERS)}
+        body = self._dumped({"instances": [instance] * chance.choice((1, 2, 9)), "parameters": {"top_k": 3}})
+        return "POST", f"/v1/models/{tier}:predict{query}", headers | {"Content-Type": "application/json"}, body
+
+    def _tensor(
+        self, tier: str, query: str, headers: dict[str, str], _: bytes
+    ) -> tuple[str, str, dict[str, str], bytes]:
+        """As clients of the Open Inference Protocol send it, in JSON or as binary data behind it."""
+        chance, count = self._chance, self._chance.choice((1, 1, 2, 9))
+        tensor: dict[str, object] = {"name": "image", "datatype": "BYTES", "shape": [count]}
+        output = {"name": "scores", "parameters": {"classification": 2, "binary_data": chance.random() < 0.5}}
+        body: dict[str, object] = {"inputs": [tensor], "parameters": {"top_k": 3}}
+        if chance.random() < 0.5:
+            body["outputs"] = [output]
+        path = f"/v2/models/{tier}{chance.choice(('', '', f'/versions/{chance.choice(SEGMENTS)}'))}/infer{query}"
+        if chance.random() < 0.5:
+            tensor["data"] = [base64.b64encode(self._picture).decode()] * count
+            return "POST", path, headers | {"Content-Type": "application/json"}, self._dumped(body)
+        elements = (len(self._picture).to_bytes(4, "little") + self._picture) * count
+        if chance.random() < 0.3:
+            elements = changed(chance, elements)
+        tensor["parameters"] = {"binary_data_size": len(elements)}
+        head = self._dumped(body)
+        length = str(len(head)) if chance.random() < 0.9 else chance.choice(NUMBERS)
+        told = {"Content-Type": "application/octet-stream", "Inference-Header-Content-Length": length}
+        return "POST", path, headers | told, head + elements
 
     def _raw(self) -> tuple[str, bytes]:
         return "image/png", self._picture

@@ -40,6 +40,25 @@ def test_a_head_that_cannot_be_read_is_answered_as_a_problem(
     assert caplog.records == []
 
 
+KEY = b"tsk_0123456789ab_0123456789abcdefghjkmnpqrstvwxyz"
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET /v1/predictions/%s\xe9 HTTP/1.1\r\nHost: localhost\r\n\r\n" % KEY,
+        b"%s\r\n\r\n" % KEY,
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %s\x01\r\n\r\n" % KEY,
+        b"GET / HTTP/1.1\r\nHost: %s/\r\n\r\n" % KEY,
+    ],
+    ids=["target", "request line", "header", "host"],
+)
+def test_no_key_comes_back_in_what_is_said_of_a_head(shared: Site, head: bytes) -> None:
+    answer = raw.parsed(raw.send(shared.port, head))
+    assert answer.status == 400
+    assert KEY[-20:] not in answer.body
+
+
 def test_a_head_that_is_too_large_names_the_limit(shared: Site) -> None:
     too_long, too_many = (raw.BAD_HEADS[name][0] for name in ("17 KB in a header", "101 lines"))
     assert raw.parsed(raw.send(shared.port, too_long)).json["limit_bytes"] == 16384
