@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import random
 import signal
 import socket
 import sys
@@ -22,6 +23,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 START_SECONDS = 60.0
 ANSWER_SECONDS = 60.0
+PORTS = 10_000, 30_000
 MODEL = "tf_efficientnet_lite0@0f1e2d3c"  # what a test in the place of a worker says, whose Job has no model
 
 
@@ -153,14 +155,15 @@ def service(
 
 
 def free_port() -> int:
-    """A port that nothing listens on.
+    """A port that nothing listens on, and that no outgoing connection gets by itself, as those have higher ones.
 
     Another process may take it before its server starts. That is rare, and then the server says that it is in use.
     """
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    while True:
+        port = random.randrange(*PORTS)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def alive(pid: int) -> bool:

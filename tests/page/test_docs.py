@@ -91,12 +91,14 @@ def test_the_samples_in_javascript_run(tabs: Tabs, paused: Service) -> None:
     ).json
     whole = paused.get("/openapi.json").json
     (model,) = whole["paths"]["/v1/models/{reference}"]["get"]["parameters"]
+    reference = paused.get("/v1/models").json["models"][0]["reference"]
     real = {
         "http://localhost:8080": f"http://127.0.0.1:{paused.port}",
         whole["components"]["parameters"]["predictionId"]["example"]: made["id"],
-        model["example"]: paused.get("/v1/models").json["models"][0]["reference"],
+        model["example"]: reference,
+        whole["components"]["parameters"]["version"]["example"]: reference.partition("@")[2],
     }
-    tab.allow("401")  # to the placeholder of a key
+    tab.allow("401", "504")  # to the placeholder of a key, and where nothing but the end is an answer
     for name, source in samples(whole):
         for placeholder, value in real.items():
             source = source.replace(placeholder, value)

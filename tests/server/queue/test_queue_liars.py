@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from server.queue import Available, Completion, Ended, Moved, Status
+from server.queue import AttemptLost, Available, Completion, Ended, Moved, Status
 from server.queue.facts.results import LABEL_BYTES, RESULT_BYTES
 from server.queue.operations.moves import HELD_BYTES, HELD_MOST
 from tests.server.queue.queue_world import RESULTS, World, completion, invalid, pairs
@@ -50,7 +50,10 @@ def test_what_cannot_be_the_result_is_not_stored_and_costs_an_attempt(
     seen = world.get(one)
     assert (seen.status, seen.attempts, seen.results, seen.job) == (Status.QUEUED, 1, None, None)
     assert why in seen.reason
-    assert world.heard() == [Moved(one, "free", Status.QUEUED), Available("free")]
+    lost, *moved = world.heard()
+    assert isinstance(lost, AttemptLost)
+    assert (lost.id, why in lost.reason) == (one, True)
+    assert moved == [Moved(one, "free", Status.QUEUED), Available("free")]
     (again,) = world.lease("other")
     assert (again.solo, again.attempt) == (True, 2)
 
