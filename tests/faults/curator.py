@@ -24,7 +24,6 @@ WORDS = ("red", "green", "blue")
 BUILT = "tf_efficientnet_lite0"  # what the tier serves by its default settings, from the folder of models
 PERCENTS = (0, 0, 10, 50, 100)
 PAUSE_SECONDS, TRY_SECONDS = 0.2, 10.0
-QUIET_SECONDS = (0.5, 2.0, 6.0)  # between two changes
 GONE = (OSError, http.client.HTTPException)
 
 
@@ -80,7 +79,8 @@ class Curator(Actor):
 
     Of each change the history has the models that may be served from its beginning (``wanted`` of the call), and those
     that may be served once it is in force (``wanted`` of the answer), besides those that were seen to be served.
-    ``canaries``: whether some of its changes begin or end a canary.
+    ``canaries``: whether some of its changes begin or end a canary. ``quiet``: seconds between two changes; each
+    time one of them is chosen.
     """
 
     def __init__(
@@ -92,12 +92,13 @@ class Curator(Actor):
         patience: Callable[[], object],
         *,
         canaries: bool,
+        quiet: Sequence[float],
     ) -> None:
         super().__init__("curator")
         self._chance = random.Random(f"{seed} {self.name}")
         self._world, self._history, self._patience = world, history, patience
         self._made, self._settings = made, Settings(made.built)
-        self._rest, self._changes = 0.0, 0
+        self._quiet, self._rest, self._changes = quiet, 0.0, 0
         others = {self._tag: 4, self._canary: 3 if canaries else 0, self._push_again: 2, self._remove: 1}
         self._others = others | {self._roll_back: 2}
 
@@ -106,7 +107,7 @@ class Curator(Actor):
         self.look()
         self._rest -= PAUSE_SECONDS
         if self._rest <= 0:
-            self._rest = self._chance.choice(QUIET_SECONDS)
+            self._rest = self._chance.choice(self._quiet)
             self._change()
         self.over.wait(PAUSE_SECONDS)
 

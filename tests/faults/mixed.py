@@ -57,12 +57,14 @@ class Manner:
     """How a run goes: the least and the most seconds between two faults, and what clients do.
 
     The servers break the promise that ``sabotage`` names, if any. ``canaries``: whether there are some now and then.
+    ``quiet`` has the seconds between two changes of the model, of which one is chosen each time.
     """
 
     pause: tuple[float, float] = (0.2, 1.2)
     habits: Habits = HABITS
     sabotage: str = ""
     canaries: bool = True
+    quiet: Sequence[float] = (0.5, 2.0, 6.0)
 
 
 @dataclass(slots=True)
@@ -128,7 +130,9 @@ def run(
         assert world.wait_up()
         clients = _clients(scene, seed, manner.habits)
         issuer = Issuer(seed, world.service.port, world.operator, history, lambda: world.up.wait(0.5))
-        curator = Curator(seed, world, history, made, lambda: world.up.wait(0.5), canaries=manner.canaries)
+        curator = Curator(
+            seed, world, history, made, lambda: world.up.wait(0.5), canaries=manner.canaries, quiet=manner.quiet
+        )
         curator.push_all()
         for actor in (keeper, sampler, issuer, curator, *clients):
             actor.start()
