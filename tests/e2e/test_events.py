@@ -125,7 +125,9 @@ def test_who_waits_is_told_that_an_image_is_pulled(deployment: Deployment) -> No
             """The stages of the tier's workers. A change may come into force only after a Job has begun."""
             if not deployment.tier("free")["queued"]:
                 keys.append(deployment.submit("free", CAT))
-            return [f"{job['stage']} on {job['node']}" for job in starting(deployment)]
+            # Without a trouble it may be the old image, whose container is being made.
+            stuck = [job for job in starting(deployment) if "Image" in job["reason"]]
+            return [f"{job['stage']} on {job['node']}" for job in stuck]
 
         keys: list[str] = []
         eventually(look, 60, "a worker's image is pulled", lambda told: {"pulling on n1", "pulling on n2"} & {*told})
