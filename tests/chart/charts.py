@@ -15,7 +15,8 @@ from server.shipped import ROOT
 CHART = ROOT / "chart"
 CASES = {path.name.removesuffix("-values.yaml"): path for path in sorted(CHART.glob("ci/*-values.yaml"))}
 RELEASE, NAMESPACE = "tierserve", "tierserve-system"
-TOOLS = ["helm", "kubeconform", "kube-score", "cyclonus", "untt"]
+HELMS = ["helm", "helm3"]
+TOOLS = [*HELMS, "kubeconform", "kube-score", "cyclonus", "untt"]
 SECONDS = 60
 
 Object = dict[str, Any]
@@ -38,12 +39,17 @@ class Chart:
         argv = [str(self.binaries / program), *map(str, arguments)]
         return subprocess.run(argv, input=text, capture_output=True, text=True, cwd=CHART, timeout=SECONDS, check=False)
 
-    def text(self, *arguments: str | Path, release: str = RELEASE, namespace: str = NAMESPACE) -> str:
-        """What ``helm template`` prints with these arguments. Raises ``Refused`` if Helm fails."""
+    def text(
+        self, *arguments: str | Path, release: str = RELEASE, namespace: str = NAMESPACE, helm: str = "helm"
+    ) -> str:
+        """What ``helm template`` prints with these arguments: that of Helm 4, or of ``helm3``.
+
+        Helm 3 ends each document with a line break less. Raises ``Refused`` if Helm fails.
+        """
         argv = ["template", release, str(CHART), "--namespace", namespace, *map(str, arguments)]
-        key = tuple(argv)
+        key = (helm, *argv)
         if key not in self.rendered:
-            done = self.run("helm", *argv)
+            done = self.run(helm, *argv)
             if done.returncode:
                 raise Refused("\n".join(line for line in done.stderr.splitlines() if not line.startswith("level=INFO")))
             self.rendered[key] = done.stdout

@@ -19,7 +19,7 @@ from server.settings.manifests import SERVICE_ACCOUNT
 from server.settings.render import Renderer
 from server.settings.sources import read_templates
 from tests.chart import schemas
-from tests.chart.charts import CASES, CHART, NAMESPACE, Chart, Object, identity, only
+from tests.chart.charts import CASES, CHART, HELMS, NAMESPACE, Chart, Object, identity, only
 
 pytestmark = pytest.mark.cluster
 
@@ -37,11 +37,20 @@ def settings(objects: list[Object], folder: Path) -> tuple[records.Settings, Pat
     return config.load(folder / "values.yaml", base=None, templates=folder), folder
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_helm_lint_finds_nothing(chart: Chart, case: str) -> None:
-    done = chart.run("helm", "lint", "--strict", ".", "--values", CASES[case])
+@pytest.mark.parametrize(
+    ("helm", "case"), [*(("helm", case) for case in CASES), ("helm3", "default"), ("helm3", "kitchen-sink")]
+)
+def test_helm_lint_finds_nothing(chart: Chart, helm: str, case: str) -> None:
+    done = chart.run(helm, "lint", "--strict", ".", "--values", CASES[case])
     assert "1 chart(s) linted, 0 chart(s) failed" in done.stdout, done.stdout + done.stderr
     assert "WARNING" not in done.stdout
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_helm_3_renders_what_helm_4_renders(chart: Chart, case: str) -> None:
+    rendered = [chart.text("--values", CASES[case], helm=helm).splitlines() for helm in HELMS]
+    fourth, third = ([line for line in lines if line.strip()] for lines in rendered)
+    assert third == fourth
 
 
 def test_every_object_is_valid_in_three_versions_of_kubernetes(chart: Chart, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from tests.cluster.shell import ClusterError, Say, locked, run
 MODULE = Path(__file__).parent
 KUBERNETES_VERSION = "v1.34.4"
 HELM_VERSION = "v4.3.1"
+HELM_3_VERSION = "v3.22.0"
 PROMETHEUS = "github.com/prometheus/prometheus@v0.316.0"
 BUILD_SECONDS = 1800.0
 STILL_SECONDS = 20.0
@@ -26,6 +27,14 @@ FLAGS = "-s -w"
 MAJOR, MINOR, _ = KUBERNETES_VERSION.removeprefix("v").split(".")
 KUBERNETES_FLAGS = (
     f"{FLAGS} -X {VERSION}.gitVersion={KUBERNETES_VERSION} -X {VERSION}.gitMajor={MAJOR} -X {VERSION}.gitMinor={MINOR}"
+)
+# The version of Kubernetes that Helm 3 renders for, as Helm's Makefile takes it from its go.mod (client-go v0.37).
+HELM_3_FLAGS = " ".join(
+    [
+        f"{FLAGS} -X helm.sh/helm/v3/internal/version.version={HELM_3_VERSION}",
+        *(f"-X helm.sh/helm/v3/pkg/{part}.k8sVersionMajor=1" for part in ("chartutil", "lint/rules")),
+        *(f"-X helm.sh/helm/v3/pkg/{part}.k8sVersionMinor=37" for part in ("chartutil", "lint/rules")),
+    ]
 )
 
 
@@ -51,6 +60,7 @@ PROGRAMS = [
     Program("coredns", "github.com/coredns/coredns@v1.14.7"),
     Program("local-path-provisioner", "github.com/rancher/local-path-provisioner@v0.0.30"),
     Program("helm", f"helm.sh/helm/v4/cmd/helm@{HELM_VERSION}"),
+    Program("helm3", "./cmd/helm", module=f"helm.sh/helm/v3@{HELM_3_VERSION}", flags=HELM_3_FLAGS),
     Program("kubeconform", "github.com/yannh/kubeconform/cmd/kubeconform@v0.8.0"),
     Program("kube-score", "github.com/zegl/kube-score/cmd/kube-score@v1.20.0"),
     Program("untt", "./cmd/helm-unittest", module="github.com/helm-unittest/helm-unittest@v1.1.2"),
