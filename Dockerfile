@@ -86,8 +86,8 @@ COPY --from=model-builder /models /
 
 FROM tools AS server-files
 WORKDIR /srv/tierserve
-COPY chart/values.yaml chart/
-COPY jobtemplates/ jobtemplates/
+COPY chart/values.yaml chart/values.schema.json chart/
+COPY chart/files/jobtemplates/ jobtemplates/
 COPY schemas/ schemas/
 COPY model/pictures/cat.jpg model/pictures/
 COPY server/ server/

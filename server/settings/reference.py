@@ -23,7 +23,7 @@ _KINDS = {
     "object": "mapping",
 }
 _INTRODUCTION = f"""\
-<!-- Made from schemas/values.schema.json by `{COMMAND}`; edit the schema, not this page. -->
+<!-- Made from chart/values.schema.json by `{COMMAND}`; edit the schema, not this page. -->
 
 # Configuration
 
