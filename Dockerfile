@@ -89,6 +89,7 @@ WORKDIR /srv/tierserve
 COPY chart/values.yaml chart/values.schema.json chart/
 COPY chart/files/jobtemplates/ jobtemplates/
 COPY schemas/ schemas/
+COPY model/formats.json model/
 COPY model/pictures/cat.jpg model/pictures/
 COPY server/ server/
 COPY tierserve/ tierserve/
@@ -96,7 +97,7 @@ RUN python3 -m compileall -q --invalidation-mode unchecked-hash server tierserve
 
 FROM tools AS worker-code
 WORKDIR /srv/tierserve
-COPY model/*.py model/
+COPY model/*.py model/formats.json model/
 COPY model/runtimes/ model/runtimes/
 RUN python3 -m compileall -q --invalidation-mode unchecked-hash model
 

@@ -30,7 +30,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["server", "server.*", "model", "model.*", "tierserve", "tierserve.*"]),
-    package_data={"model": ["pictures/*"], "server": ["page/*", "viewer/*"], "tierserve": ["py.typed"]},
+    package_data={"model": ["formats.json", "pictures/*"], "server": ["page/*", "viewer/*"], "tierserve": ["py.typed"]},
     cmdclass={"build_py": BuildPy},
     install_requires=[
         "aiohttp>=3.14.3",

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from model.formats import format_of, refusal
 from model.geometry import Preprocessing, Side, is_bounded, sides, sides_as_it_lies
 from model.structure import ImageError, check, check_pixels, orientation
 
@@ -107,6 +108,8 @@ def fitted(data: bytes, how: Preprocessing, max_pixels: int) -> Image.Image:
     """Decode the pixels of the input: an RGB or grey picture of its size. Otherwise the same as ``load``."""
     if not data:
         raise ImageError("image_empty", "The picture has no bytes.")
+    if format_of(data) is None:
+        raise ImageError("image_unsupported", refusal(data))
     check(data, max_pixels)
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
@@ -115,9 +118,7 @@ def fitted(data: bytes, how: Preprocessing, max_pixels: int) -> Image.Image:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError("image_too_large", f"The picture has more pixels than the limit of {max_pixels}.") from error
     except UnidentifiedImageError as error:
-        if _has_known_start(data):
-            raise ImageError("image_broken", "The picture's header cannot be read.") from error
-        raise ImageError("image_unsupported", "The bytes are not a JPEG, PNG, WEBP or GIF picture.") from error
+        raise ImageError("image_broken", "The picture's header cannot be read.") from error
     except MemoryError as error:
         raise ImageError("image_too_large", "The picture needs more memory than there is.") from error
     except _DAMAGE as error:
@@ -194,9 +195,3 @@ def _resizable(picture: Image.Image) -> Image.Image:
 def _is_cut_webp(data: bytes) -> bool:
     """Whether a WEBP file has fewer bytes than its length field says. libwebp does not tell that from other damage."""
     return data.startswith(b"RIFF") and len(data) < 8 + int.from_bytes(data[4:8], "little")
-
-
-def _has_known_start(data: bytes) -> bool:
-    return data.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8")) or (
-        data.startswith(b"RIFF") and data[8:12] == b"WEBP"
-    )

@@ -1,4 +1,4 @@
-"""Where the files lie that come with the server: default values, Job templates, schemas and a picture to try.
+"""Where the files lie that come with the server: default values, Job templates, schemas, formats, a picture to try.
 
 In a checkout they lie beside the package. ``setup.py`` copies those that lie in no package to ``server/shipped`` of an
 installation.
@@ -15,4 +15,5 @@ ROOT = _INSTALLED if _INSTALLED.is_dir() else _PACKAGE.parent
 DEFAULT_VALUES = ROOT / "chart" / "values.yaml"
 TEMPLATES = ROOT / "jobtemplates"
 SCHEMAS = ROOT / "schemas"
+FORMATS = _PACKAGE.parent / "model" / "formats.json"
 PICTURE = _PACKAGE.parent / "model" / "pictures" / "cat.jpg"

@@ -7,7 +7,8 @@ from http import HTTPStatus
 from typing import Any, Protocol
 
 from server.intake.forms import FormReader
-from server.intake.gathering import MAGIC, MAGIC_BYTES, Gathering, Request, unsupported
+from server.intake.gathering import Gathering, Request
+from server.intake.kinds import MAGIC, MAGIC_BYTES, unsupported
 from server.intake.memory import Held
 from server.intake.texts import REST_BYTES, InputsReader
 from server.problems import Problem
@@ -103,10 +104,10 @@ class Sniffer:
             if MAGIC.match(start):
                 return PictureReader(self._gathering)
             if kind.startswith("image/"):
-                raise unsupported("this is no picture")
+                raise unsupported(start)
         if kind.endswith("json") or start.lstrip()[:1] in (b"{", b"[", b""):
             return InputsReader(self._gathering)
-        raise unsupported(f"{kind or 'a body without Content-Type'} is not taken")
+        raise unsupported(start, f"{kind or 'a body without Content-Type'} is not taken")
 
 
 def _media_type(content_type: str) -> str:

@@ -9,6 +9,7 @@ from http import HTTPStatus
 from typing import Any
 
 from server.blobs import Piece
+from server.intake.kinds import MAGIC, NAMED_BYTES, unsupported
 from server.intake.memory import Held, too_large
 from server.problems import Problem
 from server.queue import FUNCTIONS, SOFTMAX
@@ -17,11 +18,9 @@ from server.settings.records import Limits
 TOP_K_DEFAULT, TOP_K_MOST = 5, 100
 PARAMETERS = ("top_k", "function_to_apply")
 """What a request may ask for beside its pictures. What is None, or is not given, has its default."""
-MAGIC_BYTES = 16
 # A picture of usual size stays in the pieces in which it came, without being copied, but for small pieces. A larger one
 # becomes one piece, whose memory can grow in place and goes back to the system.
 PIECE_BYTES, WHOLE_BYTES = 16 * 1024, 1024 * 1024
-MAGIC = re.compile(rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|GIF8[79]a|RIFF....WEBP", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +77,7 @@ class Gathering:
         number, function = _number(parameters.get("top_k")), _function(parameters.get("function_to_apply"))
         # One suffices: each of the others gets an error of its own from the worker, which alone decodes them.
         if not any(MAGIC.match(_start(pieces)) for pieces in pictures):
-            raise unsupported("this is no picture")
+            raise unsupported(_start(pictures[0]) if pictures else b"")
         return Request(pictures, number, function)
 
 
@@ -89,16 +88,7 @@ def check(parameters: Mapping[str, Any]) -> None:
 
 
 def _start(pieces: Sequence[Piece]) -> bytes:
-    return b"".join(bytes(piece[:MAGIC_BYTES]) for piece in pieces[:2])  # of two pieces one is large
-
-
-def unsupported(what: str) -> Problem:
-    """The problem of a body that is not of an accepted format."""
-    return Problem(
-        HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-        "unsupported_media_type",
-        f"{what}: send a JPEG, PNG, WebP or GIF picture as it is, as multipart/form-data, or in JSON",
-    )
+    return b"".join(bytes(piece[:NAMED_BYTES]) for piece in pieces[:2])  # of two pieces one is large
 
 
 def _number(given: Any) -> int:
