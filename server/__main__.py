@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import Any
 
 import click
@@ -21,6 +23,8 @@ class _Commands(click.Group):
         except click.ClickException as error:
             vars(error)["message"] = redacted(error.message)  # its type forbids to assign it
             raise
+        finally:
+            _flush()
 
     def _invoke(self, ctx: click.Context) -> Any:
         """Run a command, which ends with a sentence where only the client is installed and it needs the server."""
@@ -35,7 +39,21 @@ class _Commands(click.Group):
             )
 
 
+def _flush() -> None:
+    """Write what was printed. Raises ``BrokenPipeError`` if nobody reads it, as click expects."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        # Python would try again at its end, and show a traceback.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        commands.fail(f"standard output cannot be written: {error.strerror}")
+
+
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="tierserve", message="%(package)s %(version)s")
 def main() -> None:
     """Serve image classification in tiers: predictions wait in a durable queue for workers that start when needed."""
 

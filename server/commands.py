@@ -5,20 +5,28 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 if TYPE_CHECKING:
-    from tierserve.console import Target
+    from tierserve.files import Found
+    from tierserve.target import Target
 
 STATE = Path(".tierserve")
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
-url_option = click.option("--url", default="http://127.0.0.1:8080", show_default=True, help="URL of the server.")
+url_option = click.option(
+    "--url",
+    envvar="TIERSERVE_URL",
+    show_envvar=True,
+    default="http://127.0.0.1:8080",
+    show_default=True,
+    help="URL of the server.",
+)
 key_option = click.option(
     "--key-file",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -26,21 +34,43 @@ key_option = click.option(
 )
 
 
+INTERRUPTED = 130  # the exit status of what Ctrl-C has ended
+
+
+class Number(click.IntRange):
+    """A whole number, as plain digits: Python's ``int`` would take ``1_0`` and more."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number. Ends the command if it is none."""
+        if isinstance(value, str) and not re.fullmatch("[0-9]{1,18}", value):
+            self.fail(f"{value!r} is no whole number, such as {self.min or 0}.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 def fail(sentence: str) -> NoReturn:
     """End the command with this sentence."""
     raise click.ClickException(sentence)
 
 
+def fail_of(error: Exception) -> NoReturn:
+    """End the command with what an error says, which may quote what others wrote."""
+    from tierserve.shown import visible
+
+    fail(visible(str(error), sys.stderr))
+
+
 @contextmanager
 def _asking(url: str, key_file: Path | None) -> Iterator[Target]:
     """The server to ask, with the key. What goes wrong meanwhile ends the command with a sentence."""
-    from tierserve.console import Target
     from tierserve.errors import TierserveError
+    from tierserve.target import Target
 
     try:
         yield Target(url, _key(key_file))
     except TierserveError as error:
-        fail(str(error))
+        fail_of(error)
+    except (LookupError, TypeError, AttributeError) as error:
+        fail(f"{url} did not answer as a server of this release does ({error!r})")
 
 
 def _key(file: Path | None) -> str:
@@ -58,26 +88,63 @@ def _key(file: Path | None) -> str:
 
 
 @click.command()
-@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("files", nargs=-1)
+@click.option("--files-from", metavar="FILE", help="Also take the files that FILE names, or standard input (-).")
 @click.option("--tier", default="free", show_default=True)
-@click.option("--top-k", type=click.IntRange(1, 100), default=3, show_default=True, help="Labels per picture.")
+@click.option("--top-k", type=Number(1, 100), default=3, show_default=True, help="Labels per picture.")
+@click.option("--at-once", type=Number(1, 64), default=8, show_default=True, help="Most requests at the same time.")
 @click.option(
-    "--at-once", type=click.IntRange(1, 64), default=8, show_default=True, help="Most requests at the same time."
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write the labels into this file, .csv or .jsonl, as they come, and print none. What it had is overwritten.",
 )
 @json_option
 @url_option
 @key_option
 def classify(
-    files: tuple[Path, ...], tier: str, top_k: int, at_once: int, as_json: bool, url: str, key_file: Path | None
+    files: tuple[str, ...],
+    files_from: str | None,
+    tier: str,
+    top_k: int,
+    at_once: int,
+    output: Path | None,
+    as_json: bool,
+    url: str,
+    key_file: Path | None,
 ) -> None:
-    """Classify the pictures FILES and print their labels. The exit status is 1 when one could not be classified.
+    """Classify the pictures FILES and print their labels.
 
-    Until then a terminal shows where each picture stands: its place in the queue and why it waits, or its label.
+    A folder stands for the pictures in it and below it, and - for a picture on standard input. Until all are
+    classified a terminal shows where each picture stands: its place in the queue and why it waits, or its label.
+
+    The exit status is 0 if all were classified, 1 if one could not be or if the server could not be asked, 2 for an
+    option that is wrong, and 130 after Ctrl-C, which prints what was done before.
     """
-    from tierserve import console
+    from tierserve import classifying
 
+    if not (files or files_from):
+        raise click.UsageError("Missing argument 'FILES...': name pictures, folders of pictures, or - for a picture.")
+    if output and as_json:
+        raise click.UsageError("--output says by its ending how labels are written: leave out --json.")
     with _asking(url, key_file) as target:
-        sys.exit(1 if console.classify(target, tier, files, top_k, at_once, as_json) else 0)
+        found = _found(files, files_from)
+        try:
+            failed = classifying.classify(target, found, tier, top_k, at_once, as_json=as_json, output=output)
+        except KeyboardInterrupt:
+            sys.exit(INTERRUPTED)
+        sys.exit(1 if failed else 0)
+
+
+def _found(files: Sequence[str], files_from: str | None) -> Found:
+    """The pictures that a command was given. Raises ``BadPicture``; ends the command if there are none."""
+    from tierserve.files import STANDARD_INPUT, found, listed
+
+    if files_from == STANDARD_INPUT in files:
+        raise click.UsageError("Standard input (-) is a picture or a list of files, and not both.")
+    pictures = found([*files, *(listed(files_from) if files_from else ())])
+    if not pictures.pictures:
+        fail(f"there are no pictures: {pictures.remark or 'all folders are empty'}")
+    return pictures
 
 
 @click.command()
@@ -96,7 +163,7 @@ def tiers(as_json: bool, url: str, key_file: Path | None) -> None:
 @click.option("--tier", help="Only those of this tier.")
 @click.option("--status", help="Only those that are queued, leased, succeeded, failed, canceled, expired or aborted.")
 @click.option("--since", metavar="TIME", help="Only those accepted at 2030-01-31T12:00:00Z, or later.")
-@click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, help="Most predictions.")
+@click.option("--limit", type=Number(1, 10_000), default=20, show_default=True, help="Most predictions.")
 @json_option
 @url_option
 @key_option

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 from server.access.operators import ADMIN_TOKEN, INTERNAL_URL, BadSecret, given_secret
-from server.commands import STATE, fail
+from server.commands import STATE, fail, fail_of
 
 if TYPE_CHECKING:
     from tierserve.operators import Operator
@@ -54,6 +54,6 @@ def asking(
     try:
         yield kind(where, token)
     except TierserveError as error:
-        fail(str(error))
+        fail_of(error)
     except (LookupError, TypeError, AttributeError) as error:
         fail(f"{where} did not answer as a server of this release does ({error!r})")

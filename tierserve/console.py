@@ -1,112 +1,28 @@
-"""The output of the client commands."""
+"""What the commands print of tiers and predictions."""
 
 from __future__ import annotations
 
 import asyncio
-import io
-import json
-import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tierserve.aio import AsyncClient
-from tierserve.errors import Refused, Unreachable
-from tierserve.live import board
-from tierserve.mapping import Outcome
 from tierserve.predictions import Prediction, Tier
-from tierserve.shown import cell
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """The server that is asked, and the key that it gets, if any."""
-
-    url: str
-    key: str = field(default="", repr=False)
-
-    def client(self) -> AsyncClient:
-        """A client of that server. Raises ``Misconfigured`` if the URL cannot be one."""
-        return AsyncClient(self.url, self.key)
-
-
-def classify(target: Target, tier: str, pictures: Sequence[Path], top_k: int, at_once: int, as_json: bool) -> int:
-    """Classify pictures and print their labels; return how many could not be classified.
-
-    Raises ``TierserveError`` if the server cannot be asked.
-    """
-    outcomes = asyncio.run(_classify(target, tier, pictures, top_k, at_once))
-    if as_json:
-        for outcome in outcomes:
-            print(json.dumps({"file": str(outcome.picture), **_document(outcome)}))  # noqa: T201
-    else:
-        _print_labels(outcomes)
-    return sum(outcome.error is not None for outcome in outcomes)
-
-
-async def _classify(target: Target, tier: str, pictures: Sequence[Path], top_k: int, at_once: int) -> list[Outcome]:
-    outcomes = []
-    async with target.client() as client, board(tier, len(pictures)) as shown:
-        async for outcome in client.map(pictures, tier, top_k=top_k, concurrency=at_once, on_event=shown.tell):
-            if isinstance(outcome.error, Unreachable):
-                raise outcome.error
-            outcomes.append(outcome)
-            shown.end(outcome)
-    return sorted(outcomes, key=lambda outcome: outcome.index)
-
-
-def _document(outcome: Outcome) -> Mapping[str, Any]:
-    """The prediction, or the problem instead of one, as the server sent it."""
-    if outcome.prediction is not None:
-        return outcome.prediction.document
-    if isinstance(outcome.error, Refused):
-        return outcome.error.document
-    return {"detail": str(outcome.error)}
-
-
-def _print_labels(outcomes: Sequence[Outcome]) -> None:
-    table = Table("file", "label", "score", "ms", caption=_models(outcomes))
-    table.columns[2].justify = table.columns[3].justify = "right"
-    for outcome in outcomes:
-        name = str(outcome.picture)
-        if outcome.error or outcome.prediction is None:
-            _add(table, name, str(outcome.error), "", "", style="red")
-            continue
-        milliseconds = f"{outcome.prediction.metrics.predict_ms or 0:.0f}"
-        for index, label in enumerate(outcome.labels):
-            first = index == 0
-            _add(table, name if first else "", label.label, f"{label.score:.3f}", milliseconds if first else "")
-    _print(table)
-
-
-def _models(outcomes: Sequence[Outcome]) -> Text | None:
-    """The models that answered, as ``NAME@VERSION``: more than one if the tier's model has changed meanwhile."""
-    models = sorted({one.prediction.model for one in outcomes if one.prediction and not one.error})
-    return cell(f"by {', '.join(models)}") if models else None
-
-
-def _print(table: Table) -> None:
-    # A label may have any character, also one that the terminal's encoding has not.
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
-    Console().print(table)
+from tierserve.shown import cell, plain_table, say, say_json, show
+from tierserve.target import Target
 
 
 def tiers(target: Target, as_json: bool) -> None:
     """Print the state of the tiers. Raises ``TierserveError``."""
     found = [dict(one.document) for one in asyncio.run(_tiers(target))]
     if as_json:
-        print(json.dumps(found, indent=2))  # noqa: T201
+        say_json(found)
         return
     # Within a terminal of 80 columns, and the names whole.
     names = ("tier", "model", "waiting", "workers", "room", "cpu", "median wait")
-    table = Table(*names, box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table = plain_table(*names)
     for column in table.columns[:5]:
         column.no_wrap = True
     for tier in found:
@@ -121,18 +37,18 @@ def tiers(target: Target, as_json: bool) -> None:
             f"{cpu['used']:g} of {cpu['hard']:g}" if cpu else "",
             "" if wait is None else f"{wait:.2f} s",
         )
-    _print(table)
+    show(table)
     _print_canaries(found)
     for tier in found:
         for sentence in (tier["reason"], *_of_model(tier["name"], tier["model"])):
             if sentence:
-                Console().print(cell(f"{tier['name']}: {sentence}"), soft_wrap=True)
+                say(f"{tier['name']}: {sentence}")
 
 
 def _print_canaries(tiers: Sequence[dict[str, Any]]) -> None:
     """Print how the models of the tiers with a canary did, one below the other."""
     names = ("tier", "model", "part", "pictures", "failed", "unsure", "p50 ms", "p95 ms")
-    table = Table(*names, box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table = plain_table(*names)
     for tier in tiers:
         if (canary := tier["model"].get("canary")) is None:
             continue
@@ -150,7 +66,7 @@ def _print_canaries(tiers: Sequence[dict[str, Any]]) -> None:
                 *("" if how.get(key) is None else f"{how[key]:.3g}" for key in ("p50_ms", "p95_ms")),
             )
     if table.rows:
-        _print(table)
+        show(table)
 
 
 def _of_model(tier: str, model: dict[str, Any]) -> tuple[str | None, ...]:
@@ -165,10 +81,10 @@ def predictions(target: Target, limit: int, asked: Mapping[str, str], as_json: b
     """Print the predictions of the key's owner, the newest first. Raises ``TierserveError``."""
     found = [dict(one.document) for one in asyncio.run(_predictions(target, limit, asked))]
     if as_json:
-        print(json.dumps(found, indent=2))  # noqa: T201
+        say_json(found)
         return
     # Within a terminal of 80 columns, and the ids whole.
-    table = Table("created (UTC)", "tier", "status", "ms", "id", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table = plain_table("created (UTC)", "tier", "status", "ms", "id")
     table.columns[3].justify = "right"
     table.columns[4].no_wrap = True
     for one in found:
@@ -176,7 +92,7 @@ def predictions(target: Target, limit: int, asked: Mapping[str, str], as_json: b
         status = [one["status"], one["error"]["code"]] if one["error"] else [one["status"]]
         took = one["metrics"].get("total_ms")
         _add(table, created, one["tier"], cell(*status), "" if took is None else f"{took:.0f}", one["id"])
-    _print(table)
+    show(table)
 
 
 async def _predictions(target: Target, limit: int, asked: Mapping[str, str]) -> list[Prediction]:
@@ -194,8 +110,8 @@ def _kind(model: dict[str, Any]) -> str:
     return f"{model['variant']}, {model['classes']} classes" if model["classes"] else str(model["variant"])
 
 
-def _add(table: Table, *cells: str | Text, style: str = "") -> None:
-    table.add_row(*(one if isinstance(one, Text) else cell(one) for one in cells), style=style)
+def _add(table: Table, *cells: str | Text) -> None:
+    table.add_row(*(one if isinstance(one, Text) else cell(one) for one in cells))
 
 
 async def _tiers(target: Target) -> list[Tier]:

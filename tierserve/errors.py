@@ -16,6 +16,7 @@ HINTS = {
     ),
     "key_expired": "Ask the operators of the server for a new key.",
     "key_revoked": "Ask the operators of the server for a new key.",
+    "no_such_route": "The URL of a server ends with its port, or with the path that a proxy has for it: http://127.0.0.1:8080.",
     "result_gone": "Classify the picture again.",
 }
 """What to do about a refusal, by its code, where the server does not say it."""
@@ -26,7 +27,7 @@ class TierserveError(Exception):
 
 
 class Unreachable(TierserveError):
-    """No server answers, or the connection broke, or what answers is no server of tierserve."""
+    """No server answers, or the connection broke, or a proxy answers that has lost its server."""
 
 
 class Misconfigured(TierserveError, ValueError):

@@ -8,12 +8,13 @@ from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
-from rich.console import Console
+from rich.console import Console, OverflowMethod
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from tierserve.mapping import Outcome
-from tierserve.pictures import Picture
+from tierserve.pictures import Picture, name_of
 from tierserve.predictions import Event
 from tierserve.shown import cell
 
@@ -32,15 +33,15 @@ class Board:
 
     def tell(self, picture: Picture, event: Event | None) -> None:
         """The picture is sent (None), or an event of its prediction has come."""
-        self._active[str(picture)] = _state(event, self._tier)
+        self._active[name_of(picture)] = _state(event, self._tier)
 
     def end(self, outcome: Outcome) -> None:
         """The picture has its answer."""
-        self._active.pop(str(outcome.picture), None)
+        self._active.pop(name_of(outcome.picture), None)
         self._done += 1
         self._failed += outcome.error is not None
         shown = _label(outcome) if outcome.error is None else str(outcome.error)
-        self._ended.appendleft((str(outcome.picture), shown, "" if outcome.error is None else "red"))
+        self._ended.appendleft((name_of(outcome.picture), shown, "" if outcome.error is None else "red"))
 
     def table(self) -> Table:
         """The latest pictures that have ended, those under way, as far as there is room, and a summary."""
@@ -48,11 +49,11 @@ class Board:
         active = [(picture, state, "") for picture, state in self._active.items()][:room]
         ended = list(self._ended)[: room - len(active)]
         table = Table.grid(padding=(0, 2), expand=True)
-        table.add_column(no_wrap=True, overflow="ellipsis", max_width=NAME_CHARACTERS)
-        table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
+        overflow: OverflowMethod = "crop" if self._console.options.ascii_only else "ellipsis"
+        table.add_column(no_wrap=True, overflow=overflow, max_width=NAME_CHARACTERS)
+        table.add_column(no_wrap=True, overflow=overflow, ratio=1)
         for name, state, style in [*reversed(ended), *active]:
-            shown = name if len(name) <= NAME_CHARACTERS else f"…{name[1 - NAME_CHARACTERS :]}"
-            table.add_row(cell(shown), cell(state), style=style)
+            table.add_row(self._cell(self._short(name)), self._cell(state), style=style)
         failed = f", {self._failed} of them failed" if self._failed else ""
         waiting = self._total - self._done - len(self._active)
         table.add_row(
@@ -61,6 +62,14 @@ class Board:
             style="bold",
         )
         return table
+
+    def _cell(self, text: str) -> Text:
+        return cell(text, stream=self._console.file)
+
+    def _short(self, name: str) -> str:
+        """The end of a name, which mostly tells more than its beginning."""
+        cut = "..." if self._console.options.ascii_only else "…"
+        return name if len(name) <= NAME_CHARACTERS else cut + name[len(cut) - NAME_CHARACTERS :]
 
 
 @asynccontextmanager

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
-from rich.table import Table
 
 from tierserve.operators import Operator
-from tierserve.shown import cell, visible
+from tierserve.shown import cell, plain_table, remark, say, say_json, show
 from tierserve.transfer import MODELS, Pushed, path_of, pull, push
 
 
@@ -82,95 +78,85 @@ def show_pushed(pushed: Pushed, tags: Sequence[str], as_json: bool) -> None:
     model = pushed.model
     if as_json:
         told = {"reference": model.reference, "digest": model.digest, "new": not pushed.before}
-        _print_json({**told, "sent_bytes": pushed.sent, "untried": list(pushed.untried), "tags": list(tags)})
+        say_json({**told, "sent_bytes": pushed.sent, "untried": list(pushed.untried), "tags": list(tags)})
         return
     what = "was in the store already" if pushed.before else f"is in the store ({_size(pushed.sent)} were sent)"
-    print(visible(f"{model.reference} {what}"))  # noqa: T201
+    say(f"{model.reference} {what}")
     for tag in tags:
-        print(visible(f"{model.name}@{tag} is {model.reference}"))  # noqa: T201
+        say(f"{model.name}@{tag} is {model.reference}")
     if pushed.untried:
-        _say(f"not tried here, but by each worker that loads it: {', '.join(pushed.untried)}")
+        remark(f"not tried here, but by each worker that loads it: {', '.join(pushed.untried)}")
     names = " or ".join([model.name, *(f"{model.name}@{tag}" for tag in tags)])
-    _say(f"Tiers whose model.name is {names} serve it from now on; others do with:")
-    _say(f"--set tiers.TIER.model.name={model.reference} (make run ARGS='...', or helm upgrade ...)")
+    remark(f"Tiers whose model.name is {names} serve it from now on; others do with:")
+    remark(f"--set tiers.TIER.model.name={model.reference} (make run ARGS='...', or helm upgrade ...)")
 
 
 def show_models(models: Sequence[Mapping[str, Any]], as_json: bool) -> None:
     """Print models as a table."""
     if as_json:
-        _print_json(models)
+        say_json(models)
         return
-    names = ("model", "also called", "pushed (UTC)", "size", "classes", "variants", "used by")
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    for heading in names:
-        table.add_column(heading, no_wrap=heading in ("model", "size"), overflow="fold")
+    table = plain_table("model", "also called", "pushed (UTC)", "size", "classes", "variants", "used by")
+    table.columns[0].no_wrap = table.columns[3].no_wrap = True
     for model in models:
         also = [*([model["name"]] if model["latest"] else []), *(f"@{tag}" for tag in model["tags"])]
         pushed = str(model["pushed_at"])[:16].replace("T", " ")
         variants = ", ".join(f"{variant['runtime']}/{variant['name']}" for variant in model["variants"])
         cells = (_size(model["bytes"]), str(model["classes"]), variants, ", ".join(model["used_by"]))
         table.add_row(*map(cell, (model["reference"], ", ".join(also), pushed, *cells)))
-    Console().print(table)
+    show(table)
 
 
 def show_model(model: Mapping[str, Any], as_json: bool) -> None:
     """Print one model as JSON, or what most people want to know of it."""
     if as_json:
-        _print_json(model)
+        say_json(model)
         return
     show_models([model], as_json=False)
-    table = Table("variant", "file", "size", "top-1", "agreement", "sha256", box=SIMPLE_HEAD, pad_edge=False)
+    table = plain_table("variant", "file", "size", "top-1", "agreement", "sha256")
     for variant in model["record"]["variants"]:
         measured = variant["measured"]
         top1 = "" if measured["top1"] is None else f"{measured['top1']:.1%}"
         cells = (variant["file"], _size(variant["bytes"]), top1, f"{measured['agreement']:.1%}", variant["sha256"][:12])
         table.add_row(*map(cell, (f"{variant['runtime']}/{variant['name']}", *cells)))
-    Console().print(table)
-    _say(f"digest: {model['digest']}")
+    show(table)
+    remark(f"digest: {model['digest']}")
 
 
 def show_tagged(model: Mapping[str, Any], tag: str, as_json: bool) -> None:
     """Print what a tag points to now."""
     if as_json:
-        _print_json(model)
+        say_json(model)
     else:
-        print(visible(f"{model['reference'].partition('@')[0]}@{tag} is {model['reference']}"))  # noqa: T201
+        say(f"{model['reference'].partition('@')[0]}@{tag} is {model['reference']}")
 
 
 def show_removed(reference: str, answer: Mapping[str, Any], as_json: bool) -> None:
     """Print that a model is gone."""
     if as_json:
-        _print_json(answer)
+        say_json(answer)
     else:
-        _say(f"{reference} is removed. Its files go within two hours, unless another model has them.")
+        remark(f"{reference} is removed. Its files go within two hours, unless another model has them.")
 
 
 def show_pulled(folder: Path, new: bool, as_json: bool) -> None:
     """Print where a model lies now."""
     if as_json:
-        _print_json({"folder": str(folder), "new": new})
+        say_json({"folder": str(folder), "new": new})
     else:
-        print(visible(f"{folder} {'is there now' if new else 'was there already'}"))  # noqa: T201
+        say(f"{folder} {'is there now' if new else 'was there already'}")
 
 
 def _size(size: float) -> str:
     return f"{size / 1e6:.1f} MB"
 
 
-def _print_json(told: Any) -> None:
-    print(json.dumps(told, indent=2))  # noqa: T201
-
-
-def _say(sentence: str) -> None:
-    print(visible(sentence), file=sys.stderr)  # noqa: T201
-
-
 def show_rolled_back(tier: str, answer: Mapping[str, Any], as_json: bool) -> None:
     """Print what a tier serves after a rollback."""
     if as_json:
-        _print_json(answer)
+        say_json(answer)
         return
-    print(visible(f"{tier} serves {answer['main'] or 'no model yet'}"))  # noqa: T201
+    say(f"{tier} serves {answer['main'] or 'no model yet'}")
     if instead_of := answer["instead_of"]:
-        _say(f"It does so in place of {instead_of}, until its settings name another model.")
-        _say(f"To serve {instead_of} again: tierserve model rollback {tier} --undo")
+        remark(f"It does so in place of {instead_of}, until its settings name another model.")
+        remark(f"To serve {instead_of} again: tierserve model rollback {tier} --undo")

@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 import aiohttp
 
 from tierserve import errors
-from tierserve.errors import HINT, TierserveError, Unreachable
+from tierserve.addresses import server_url, shown, unreachable
+from tierserve.errors import TierserveError, Unreachable
 
 CONNECT_SECONDS, ANSWER_SECONDS = 5.0, 60.0
 SLOWEST = 50_000  # bytes a second: a file that comes or goes more slowly is given up
@@ -39,10 +40,14 @@ class Refused(errors.Refused):
 
 
 class Operator:
-    """Asks the internal port at ``url`` with the admin token. Every method raises ``TierserveError``."""
+    """Asks the internal port at ``url`` with the admin token. Every method raises ``TierserveError``.
+
+    Raises ``Misconfigured`` if the URL cannot be one.
+    """
 
     def __init__(self, url: str, token: str) -> None:
-        self._url, self._token = url.rstrip("/"), token
+        self._url, self._token = server_url(url), token
+        self._shown = shown(self._url)
 
     def ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """The answer to a request with a small body, from a program that has no event loop."""
@@ -58,7 +63,7 @@ class Operator:
         """The answer to GET, which has the field ``mark`` on the internal port: the public one has like routes."""
         answer = await self.answer("GET", path)
         if mark not in answer:
-            raise TierserveError(f"{self._url} is not the internal port of a server of this release. {HELP}")
+            raise TierserveError(f"{self._shown} is not the internal port of a server of this release. {HELP}")
         return answer
 
     async def has(self, path: str) -> bool:
@@ -107,8 +112,7 @@ class Operator:
             ):
                 yield answer
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-            said = str(error) or type(error).__name__
-            raise Unreachable(f"no server answers at {self._url} ({said}). {HINT}") from error
+            raise unreachable(self._url, error) from error
 
     def _read(self, answer: aiohttp.ClientResponse, body: bytes) -> dict[str, Any]:
         try:
@@ -117,7 +121,7 @@ class Operator:
                 raise Refused(answer.status, document)
             return dict(document)
         except (ValueError, TypeError, LookupError) as error:
-            said = f"{self._url} answered {answer.status}, and not as a server does. {HELP}"
+            said = f"{self._shown} answered {answer.status}, and not as a server does. {HELP}"
             raise TierserveError(said) from error
 
 

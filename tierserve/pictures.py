@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import io
 import os
+import re
+import select
+import stat
 import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, Union
 
@@ -18,6 +22,12 @@ Picture: TypeAlias = Union[str, "os.PathLike[str]", bytes, "Image.Image"]
 
 AS_THEY_ARE = frozenset({"1", "L", "P", "RGB", "RGBA"})
 """Pillow's modes that a PNG can have and workers can read."""
+MOST_BYTES = 1024**3
+"""What a picture may have here: no tier can be set to take larger ones."""
+PIPE_SECONDS = 60.0
+"""How long it is waited for what comes next out of a pipe."""
+PART_BYTES = 1024 * 1024
+_SURROGATE = re.compile("[\ud800-\udfff]")
 FAST = 1  # zlib's fastest level: most networks are faster than its best one
 
 
@@ -29,14 +39,61 @@ def bytes_of(picture: Picture) -> bytes:
     if isinstance(picture, bytes):
         return picture
     if isinstance(picture, (str, os.PathLike)):
-        try:
-            return Path(picture).read_bytes()
-        except (OSError, ValueError) as error:
-            raise BadPicture(f"{picture} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+        return _content(picture)
     # Whoever has an image of Pillow has imported it.
     if "PIL.Image" in sys.modules and isinstance(picture, sys.modules["PIL.Image"].Image):
         return _png(picture)
     raise BadPicture(f"a picture is a path, bytes or an image of Pillow, and not a {type(picture).__name__}")
+
+
+def name_of(picture: Picture) -> str:
+    r"""What a picture is called: its path, or ``-`` if it has none. A byte of a path that is no UTF-8 is ``\xff``."""
+    return _SURROGATE.sub(_escaped, os.fspath(picture)) if isinstance(picture, (str, os.PathLike)) else "-"
+
+
+def _escaped(surrogate: re.Match[str]) -> str:
+    number = ord(surrogate[0])
+    return f"\\x{number - 0xDC00:02x}" if 0xDC80 <= number <= 0xDCFF else f"\\u{number:04x}"  # PEP 383
+
+
+def joined(parts: Iterable[bytes], name: str) -> bytes:
+    """The parts of a picture as one. Raises ``BadPicture`` if they are nothing, or too much for any tier."""
+    held, length = [], 0
+    for part in parts:
+        held.append(part)
+        length += len(part)
+        if length > MOST_BYTES:
+            raise BadPicture(f"{name} has more than {MOST_BYTES} bytes, and no tier takes so many")
+    if not length:
+        raise BadPicture(f"{name} is empty")
+    return b"".join(held)
+
+
+def _content(path: str | os.PathLike[str]) -> bytes:
+    """The bytes of a file, or of a pipe into which somebody writes. Raises ``BadPicture``."""
+    name = name_of(path)
+    try:
+        kind = Path(path).stat().st_mode
+        if stat.S_ISCHR(kind) or stat.S_ISBLK(kind):
+            raise BadPicture(f"{name} is a device, and no picture")
+        with open(path, "rb", buffering=0, opener=_open_at_once) as file:
+            return joined(_parts(file.fileno(), stat.S_ISFIFO(kind), name), name)
+    except (OSError, ValueError) as error:
+        raise BadPicture(f"{name} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _parts(descriptor: int, is_pipe: bool, name: str) -> Iterator[bytes]:
+    while True:
+        if is_pipe and not select.select([descriptor], [], [], PIPE_SECONDS)[0]:
+            raise BadPicture(f"{name} is a pipe into which nothing was written for {PIPE_SECONDS:g} s")
+        if not (part := os.read(descriptor, PART_BYTES)):
+            return
+        yield part
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    # A pipe that nobody opens for writing would block for ever.
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def _png(image: Image.Image) -> bytes:

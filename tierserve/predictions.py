@@ -35,12 +35,18 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What is on one picture: its ``labels``, the best first, or the ``error`` that it has instead."""
+    """What is on one picture: its ``labels``, the best first, or the ``error`` that it has instead.
+
+    ``field`` and ``file`` are the form's field in which the picture came and the file name that it had, if there are
+    any.
+    """
 
     index: int
     status: str
     labels: tuple[Label, ...]
     error: Fault | None
+    field: str | None = None
+    file: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +210,8 @@ def understood(make: Callable[..., T], *what: Any) -> T:
 
 def _result(document: Mapping[str, Any]) -> Result:
     labels = tuple(Label(one["label"], one["score"]) for one in document["labels"])
-    return Result(document["index"], document["status"], labels, _fault(document["error"]))
+    names = document.get("field"), document.get("file")
+    return Result(document["index"], document["status"], labels, _fault(document["error"]), *names)
 
 
 def _fault(document: Mapping[str, Any] | None) -> Fault | None:

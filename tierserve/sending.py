@@ -20,7 +20,8 @@ from typing import Any
 import aiohttp
 from yarl import URL
 
-from tierserve.errors import HINT, Misconfigured, Refused, TierserveError, Unreachable
+from tierserve.addresses import WRONG_PORT, is_loopback, server_url, shown, unreachable
+from tierserve.errors import Misconfigured, Refused, TierserveError, Unreachable
 
 CONNECT_SECONDS, ANSWER_SECONDS = 5.0, 90.0
 LEAST_RETRY, MOST_RETRY = 0.5, 5.0
@@ -31,7 +32,6 @@ PATIENCE_SECONDS = 300.0
 PROBLEM_BYTES = 64 * 1024
 LARGE = 1 << 20
 """A body of more bytes is sent in parts, once the server has said that it takes it."""
-LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 BUSY = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
 
 
@@ -58,11 +58,11 @@ class Sender:
     """
 
     def __init__(self, url: str, key: str, patience: float) -> None:
-        self._url = _checked(url)
+        self._url = server_url(url)
         if not re.fullmatch("[!-~]*", key):
             raise Misconfigured("a key consists of printable ASCII characters without spaces")
         self._key, self._patience = key, patience
-        self.shown = re.sub(r"//.*@", "//", self._url)  # without the password of a proxy that asks for one
+        self.shown = shown(self._url)
         self._heard = False
         self._session: aiohttp.ClientSession | None = None
 
@@ -130,7 +130,7 @@ class Sender:
                 self._heard = True
                 yield answer.content.iter_any()
         except (aiohttp.ClientError, TimeoutError) as error:
-            raise self._lost(error) from error
+            raise unreachable(self._url, error) from error
 
     async def _once(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> dict[str, Any]:
         how: dict[str, Any] = {"headers": headers}
@@ -145,7 +145,7 @@ class Sender:
             async with self._begun().request(method, self._at(path), allow_redirects=False, **how) as answer:
                 return self._read(answer, await answer.read())
         except (aiohttp.ClientError, TimeoutError) as error:
-            raise self._lost(error) from error
+            raise unreachable(self._url, error) from error
 
     def _begun(self) -> aiohttp.ClientSession:
         if not self._url:
@@ -157,7 +157,7 @@ class Sender:
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=ANSWER_SECONDS),
                 connector=aiohttp.TCPConnector(limit=0),
                 # A proxy of the environment does not know this machine's servers.
-                trust_env=URL(self._url).host not in LOOPBACK,
+                trust_env=not is_loopback(URL(self._url).host),
             )
         return self._session
 
@@ -180,23 +180,9 @@ class Sender:
         said = f"{self.shown} answered {answer.status}, and not as a server of tierserve does"
         if "Location" in answer.headers:
             return TierserveError(f"{said}: it points to {answer.headers['Location'][:200]}")
+        said += f". {WRONG_PORT}"
         # A proxy may say so that it has lost its server.
         return (Unreachable if answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR else TierserveError)(said)
-
-    def _lost(self, error: Exception) -> Unreachable:
-        return Unreachable(f"no server answers at {self.shown} ({str(error) or type(error).__name__}). {HINT}")
-
-
-def _checked(url: str) -> str:
-    """The URL without a slash at its end. Raises ``Misconfigured``."""
-    try:
-        parsed = URL(url)
-        right = parsed.scheme in ("http", "https") and parsed.host and not parsed.query_string and not parsed.fragment
-    except ValueError:
-        right = False
-    if not right:
-        raise Misconfigured(f"the URL of a server is like http://127.0.0.1:8080, and not {url!r}")
-    return url.rstrip("/")
 
 
 def _retry_after(answer: aiohttp.ClientResponse) -> float | None:

@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 
 from tests.answers import prediction, succeeded
-from tierserve import console
-from tierserve.console import Target
+from tierserve import classifying, console
 from tierserve.errors import TierserveError
+from tierserve.files import Found
+from tierserve.target import Target
 
 STRANGE = "[red]x[/] [/y] :rose: \\"
 ESCAPES = "a\x1b[31mb\x07\nc"
@@ -69,7 +70,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 
 def classified(server: Server, picture: Path, capsys: pytest.CaptureFixture[str]) -> str:
-    console.classify(Target(server.url), "free", [picture], 1, 1, as_json=False)
+    classifying.classify(Target(server.url), Found([picture], {}), "free", 1, 1, as_json=False)
     return capsys.readouterr().out
 
 
@@ -172,7 +173,7 @@ def test_a_key_is_sent_with_every_request_and_to_nobody_else(server: Server, tmp
     (tmp_path / "cat.jpg").write_bytes(b"x")
     server.answer = {"code": "image_broken", "detail": "", "tiers": [], "predictions": [], "next_cursor": None}
     target = Target(server.url.replace("//", "//somebody:password@"), "tsk_a_b")
-    console.classify(target, "free", [tmp_path / "cat.jpg"], 1, 1, as_json=False)
+    classifying.classify(target, Found([tmp_path / "cat.jpg"], {}), "free", 1, 1, as_json=False)
     for ask in (console.tiers, lambda target, as_json: console.predictions(target, 1, {}, as_json)):
         with pytest.raises(TierserveError, match="image_broken"):
             ask(target, as_json=True)

@@ -140,9 +140,9 @@ def test_classify_shows_where_each_picture_stands(models: Path, tmp_path: Path) 
             terminal.shows("waiting at ", LINES - 2)
             terminal.process.send_signal(signal.SIGINT)
             status, printed = terminal.ended()
-            assert (status, printed) == (1, "")
+            assert (status, printed) == (130, "")
             assert b"Traceback" not in terminal.seen
-            assert terminal.seen.rstrip().endswith(b"Aborted!")
+            assert terminal.seen.rstrip().endswith(b"20 pictures: 0 classified, 0 failed, stopped before the other 20")
 
 
 def test_without_a_terminal_nothing_is_shown_meanwhile(running: Service) -> None:
