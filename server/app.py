@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 import os
 import secrets
 import signal
-import socket
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,14 +15,13 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from tornado.netutil import bind_sockets
-
 from server.access.keyring import Keyring
 from server.access.keys import Pepper
 from server.access.operators import ADMIN_TOKEN, PEPPER, AdminToken, BadSecret, given_secret, kept_secret
 from server.access.workers import Credentials, WorkerTokens
 from server.engines.base import Engine, EngineError
 from server.engines.local import LocalEngine
+from server.http import binding
 from server.http.descriptors import raise_limit
 from server.http.routes import internal_server, public_server
 from server.http.services import PUSHES, Services
@@ -41,7 +38,6 @@ from server.storage import Storage
 
 log = logging.getLogger(__name__)
 
-BACKLOG = 1024  # connections that wait to be accepted; the kernel drops those past it, and they try again after 1 s
 DISK_THREADS, STORE_THREADS = 4, 32  # an object store takes its time, and takes many at once
 CLUSTER_THREADS, REVIEW_THREADS = 1, 2
 MODEL_THREADS = PUSHES + 4  # one for each file that comes, however slowly, and others for what is read
@@ -140,8 +136,11 @@ class Server:
         # Before the ports are bound: opening may take 30 s, and clients that connect meanwhile would wait for so long.
         self._storage = storage.open()
         database, blobs = self._storage.database, self._storage.blobs
-        self._public_sockets = _bind(settings.port, settings.host, "server.port")
-        self._internal_sockets = _bind(settings.internal_port, settings.host, "server.internalPort")
+        try:
+            self._public_sockets = binding.bind(settings.port, settings.host, "server.port")
+            self._internal_sockets = binding.bind(settings.internal_port, settings.host, "server.internalPort")
+        except binding.CannotListen as error:
+            raise CannotServe(str(error)) from error
         self.settings = settings
         disk_threads = DISK_THREADS if self._storage.pictures is not None else STORE_THREADS
         self._disk = ThreadPoolExecutor(disk_threads, "disk")
@@ -177,7 +176,7 @@ class Server:
         with suppress(QueueError, TimeoutError):  # the first predictions shall go where the last ones went
             self.services.serving.refresh()
         self._serving = Loop("looking at the tiers", self.services.look_at_tiers, lambda: SERVING_SECONDS, daemon=True)
-        self.internal_url = f"http://{_reachable(settings.host)}:{_port(self._internal_sockets)}"
+        self.internal_url = binding.url(self._internal_sockets, settings.host)
         url = workers.server_url or self.internal_url
         catalog = workers.catalog(queue)  # of its own: what the leader uses shall not push out what readers use
         if workers.server_url is None:
@@ -188,7 +187,7 @@ class Server:
     @property
     def url(self) -> str:
         """Where clients reach it."""
-        return f"http://{_reachable(self.settings.host)}:{_port(self._public_sockets)}"
+        return binding.url(self._public_sockets, self.settings.host)
 
     def start(self) -> None:
         """Serve, and lead when no other server does."""
@@ -295,22 +294,3 @@ def _tell_of_models(queue: Queue, catalog: Catalog, settings: Settings) -> None:
     for name, (why, instead) in lacking.items():
         until = f"the tier {name} goes on with {instead}" if instead else f"no worker can start for the tier {name}"
         log.error("%s. Until then %s", why, until)
-
-
-def _bind(port: int, host: str, key: str) -> list[socket.socket]:
-    try:
-        return bind_sockets(port, host, backlog=BACKLOG)
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            other = port + 10
-            detail = f"port {port} of {host} is in use. Choose another: make run PORT={other}, or --set {key}={other}"
-            raise CannotServe(detail) from error
-        raise CannotServe(f"cannot listen on {host}, port {port}: {error.strerror}") from error
-
-
-def _port(sockets: list[socket.socket]) -> int:
-    return int(sockets[0].getsockname()[1])
-
-
-def _reachable(host: str) -> str:
-    return {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}.get(host, host)  # noqa: S104 (compared, not bound)

@@ -47,6 +47,22 @@ labels:
 {{- printf "%s:%s" .Values.server.image.repository (.Values.server.image.tag | default .Chart.AppVersion) -}}
 {{- end }}
 
+{{/* The address that the server listens at: as given, unless that is one that only a laptop itself reaches. */}}
+{{- define "tierserve.host" -}}
+{{- $host := .Values.server.host -}}
+{{- ternary "::" $host (or (hasPrefix "127." $host) (has $host (list "localhost" "::1"))) -}}
+{{- end }}
+
+{{/* The IP families of a Service, where they are not the cluster's to choose. */}}
+{{- define "tierserve.families" -}}
+{{- with .Values.service.ipFamilyPolicy }}
+ipFamilyPolicy: {{ . }}
+{{- end }}
+{{- with .Values.service.ipFamilies }}
+ipFamilies: {{ toJson . }}
+{{- end }}
+{{- end }}
+
 {{/* "yes" where the servers keep nothing on a volume, so that there may be several at once. */}}
 {{- define "tierserve.shared" -}}
 {{- if and .Values.database.secretName .Values.blobs.url }}yes{{ end -}}
@@ -143,10 +159,12 @@ capabilities:
 {{/* The egress rule for DNS. */}}
 {{- define "tierserve.dnsRule" -}}
 - ports:
-    - port: 53
+    {{- range .Values.networkPolicy.dnsPorts }}
+    - port: {{ . }}
       protocol: UDP
-    - port: 53
+    - port: {{ . }}
       protocol: TCP
+    {{- end }}
   {{- with .Values.networkPolicy.dns }}
   to:
     {{- toYaml . | nindent 4 }}
