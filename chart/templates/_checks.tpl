@@ -1,8 +1,5 @@
 {{/* Values that the schema allows one by one and that contradict each other. Nothing is rendered; the first one fails. */}}
 {{- define "tierserve.checks" -}}
-{{- if not (regexMatch "^[a-z]" (include "tierserve.fullname" .)) }}
-{{- fail (printf "Services need a name that starts with a letter, not %q: set fullnameOverride" (include "tierserve.fullname" .)) }}
-{{- end }}
 {{- range $key := list "port" "internalPort" }}
 {{- if eq (int (index $.Values.server $key)) 0 }}
 {{- fail (printf "server.%s is 0, any free port: that is for a laptop, a Service needs a fixed one. Set it to 8080 or the like" $key) }}

@@ -1,14 +1,37 @@
-{{/* What the objects in the release's namespace are called. 13 characters are left for the longest suffix. */}}
+{{/* What this chart is called: in a chart that contains it several times, the alias. It is the same in all names and selectors. */}}
+{{- define "tierserve.name" -}}
+{{- include "tierserve.bounded" (.Values.nameOverride | default .Chart.Name) -}}
+{{- end }}
+
+{{/* What the objects in the release's namespace are called. A part of another chart always has its own name in it, so that
+     two of them never have the same, and no name starts with a digit, which Services refuse. */}}
 {{- define "tierserve.fullname" -}}
-{{- $name := ternary .Release.Name (printf "%s-tierserve" .Release.Name) (contains "tierserve" .Release.Name) -}}
-{{- .Values.fullnameOverride | default $name | replace "." "-" | trunc 50 | trimSuffix "-" -}}
+{{- $own := include "tierserve.name" . -}}
+{{- $name := printf "%s-%s" .Release.Name $own -}}
+{{- if and .Chart.IsRoot (contains $own .Release.Name) }}{{ $name = .Release.Name }}{{ end -}}
+{{- if not (regexMatch "^[a-z]" $name) }}{{ $name = printf "tierserve-%s" $name }}{{ end -}}
+{{- include "tierserve.bounded" (.Values.fullnameOverride | default $name) -}}
+{{- end }}
+
+{{/* Text as a part of names. 13 characters of 63 are left for the longest suffix; whatever is longer ends in a hash of its own. */}}
+{{- define "tierserve.bounded" -}}
+{{- $name := . | lower | replace "." "-" | replace "_" "-" | trimAll "-" -}}
+{{- if gt (len $name) 50 }}{{ $name = printf "%s-%s" (trunc 41 $name | trimSuffix "-") (sha256sum . | trunc 8) }}{{ end -}}
+{{- $name -}}
+{{- end }}
+
+{{/* One mapping of several, as YAML: where two have a key, the later one wins, even with empty text. Takes a list. */}}
+{{- define "tierserve.layered" -}}
+{{- $all := dict -}}
+{{- range . }}{{ range $key, $value := . }}{{ $_ := set $all $key $value }}{{ end }}{{ end -}}
+{{- toYaml $all -}}
 {{- end }}
 
 {{/* By these a Deployment or a Service finds its pods; they never change. Takes a list: the root, the component. */}}
 {{- define "tierserve.selectorLabels" -}}
-app.kubernetes.io/name: tierserve
-app.kubernetes.io/instance: {{ (index . 0).Release.Name }}
-app.kubernetes.io/component: {{ index . 1 }}
+app.kubernetes.io/name: {{ include "tierserve.name" (index . 0) | quote }}
+app.kubernetes.io/instance: {{ (index . 0).Release.Name | quote }}
+app.kubernetes.io/component: {{ index . 1 | quote }}
 {{- end }}
 
 {{/* Labels of pods: without the versions, so that a new chart alone restarts no pod. Takes a list: the root, the component. */}}
@@ -16,35 +39,47 @@ app.kubernetes.io/component: {{ index . 1 }}
 {{- $root := index . 0 -}}
 {{- $own := include "tierserve.selectorLabels" . | fromYaml -}}
 {{- $fixed := dict "app.kubernetes.io/part-of" "tierserve" "app.kubernetes.io/managed-by" $root.Release.Service -}}
-{{- toYaml (merge (dict) $own $fixed $root.Values.commonLabels) -}}
+{{- include "tierserve.layered" (list $fixed $own) -}}
 {{- end }}
 
-{{/* Labels of every other object. Takes a list: the root, the component. */}}
-{{- define "tierserve.labels" -}}
-{{- $chart := (index . 0).Chart -}}
-{{- $version := dict "app.kubernetes.io/version" $chart.AppVersion "helm.sh/chart" (printf "%s-%s" $chart.Name $chart.Version | replace "+" "_") -}}
-{{- toYaml (merge (dict) $version (include "tierserve.podLabels" . | fromYaml)) -}}
+{{/* Text as the value of a label. */}}
+{{- define "tierserve.label" -}}
+{{- . | replace "+" "_" | trunc 63 | trimAll "-_." -}}
 {{- end }}
 
-{{/* Name, namespace and labels of an object beside the server. Takes a list: the root, the component, a suffix of the name. */}}
+{{/* The metadata of every object is made here. Takes a dict: root, component, name; and if it has them: namespace, labels, annotations. */}}
+{{- define "tierserve.described" -}}
+{{- $chart := .root.Chart -}}
+{{- $version := dict "app.kubernetes.io/version" (include "tierserve.label" $chart.AppVersion) "helm.sh/chart" (include "tierserve.label" (printf "%s-%s" $chart.Name $chart.Version)) -}}
+{{- $own := include "tierserve.podLabels" (list .root .component) | fromYaml -}}
+{{- $labels := include "tierserve.layered" (list .root.Values.commonLabels .labels $version $own) | fromYaml -}}
+{{- $annotations := include "tierserve.layered" (list .root.Values.commonAnnotations .annotations) | fromYaml -}}
+{{- $all := dict "name" .name "labels" $labels -}}
+{{- with .namespace }}{{ $_ := set $all "namespace" . }}{{ end -}}
+{{- with $annotations }}{{ $_ := set $all "annotations" . }}{{ end -}}
+{{- toYaml $all -}}
+{{- end }}
+
+{{/* The metadata of an object beside the server. Takes a list: the root, the component, a suffix of the name; and if it has them: annotations, labels. */}}
 {{- define "tierserve.metadata" -}}
-name: {{ include "tierserve.fullname" (index . 0) }}{{ index . 2 }}
-namespace: {{ (index . 0).Release.Namespace }}
-labels:
-  {{- include "tierserve.labels" . | nindent 2 }}
+{{- $root := index . 0 -}}
+{{- $more := concat (slice . 3) (list dict dict) -}}
+{{- $name := printf "%s%s" (include "tierserve.fullname" $root) (index . 2) -}}
+{{- include "tierserve.described" (dict "root" $root "component" (index . 1) "name" $name "namespace" $root.Release.Namespace "annotations" (index $more 0) "labels" (index $more 1)) -}}
 {{- end }}
 
 {{/* The same for an object in a tier's namespace. Takes a list: the root, the tier's name, the tier, the object's name. */}}
 {{- define "tierserve.tierMetadata" -}}
-name: {{ index . 3 }}
-namespace: {{ (index . 2).namespace.name }}
-labels:
-  {{- include "tierserve.labels" (list (index . 0) "tier") | nindent 2 }}
-  tierserve.dev/tier: {{ index . 1 }}
+{{- include "tierserve.described" (dict "root" (index . 0) "component" "tier" "name" (index . 3) "namespace" (index . 2).namespace.name "labels" (dict "tierserve.dev/tier" (index . 1))) -}}
+{{- end }}
+
+{{/* The same for what belongs to no namespace. No other release has its name: neither a namespace's nor an object's has a colon. */}}
+{{- define "tierserve.clusterMetadata" -}}
+{{- include "tierserve.described" (dict "root" . "component" "server" "name" (include "tierserve.clusterName" .)) -}}
 {{- end }}
 
 {{- define "tierserve.image" -}}
-{{- printf "%s:%s" .Values.server.image.repository (.Values.server.image.tag | default .Chart.AppVersion) -}}
+{{- printf "%s:%s" .Values.server.image.repository (.Values.server.image.tag | default .Chart.AppVersion) | quote -}}
 {{- end }}
 
 {{/* The address that the server listens at: as given, unless that is one that only a laptop itself reaches. */}}
@@ -86,7 +121,7 @@ ipFamilies: {{ toJson . }}
 {{- with .Values.imagePullSecrets -}}
 imagePullSecrets:
   {{- range . }}
-  - name: {{ . }}
+  - name: {{ . | quote }}
   {{- end }}
 {{- end }}
 {{- end }}
@@ -144,12 +179,12 @@ capabilities:
 - name: TIERSERVE_DATABASE_URL
   valueFrom:
     secretKeyRef:
-      name: {{ . }}
-      key: {{ $.Values.database.secretKey }}
+      name: {{ . | quote }}
+      key: {{ $.Values.database.secretKey | quote }}
 {{- end }}
 {{- with .Values.blobs.url }}
 - name: TIERSERVE_BLOBS_URL
-  value: {{ . }}
+  value: {{ . | quote }}
 {{- end }}
 {{- with .Values.pod.extraEnv }}
 {{ toYaml . }}
@@ -186,10 +221,9 @@ capabilities:
 {{- define "tierserve.workerLabels" -}}
 app.kubernetes.io/name: tierserve
 app.kubernetes.io/managed-by: tierserve
-tierserve.dev/tier: {{ . }}
+tierserve.dev/tier: {{ . | quote }}
 {{- end }}
 
-{{/* What belongs to no namespace has the release's in its name. */}}
 {{- define "tierserve.clusterName" -}}
-{{ .Release.Namespace }}-{{ include "tierserve.fullname" . }}-token-review
+{{ .Release.Namespace }}:{{ include "tierserve.fullname" . }}:token-review
 {{- end }}

@@ -64,7 +64,7 @@ class JobShape:
     labels: Mapping[str, str] = field(hash=False)
     """Of the Job and its pod, beside those that the server sets."""
     annotations: Mapping[str, str] = field(hash=False)
-    """Of its pod."""
+    """Of the Job and its pod."""
     env: Mapping[str, str] = field(hash=False)
     """More environment variables of the worker."""
     model_storage: str

@@ -35,6 +35,9 @@ from server.settings.sources import ConfigError as ConfigError
 from server.settings.sources import Files, Sources, Templates
 from server.shipped import DEFAULT_VALUES, TEMPLATES
 
+_Common = tuple[Mapping[str, str], Mapping[str, str]]
+"""The labels and the annotations of every Job."""
+
 
 def load(
     values: Path = DEFAULT_VALUES,
@@ -80,7 +83,7 @@ def _finding(merged: Document, order: Sequence[str], broken: Broken) -> Finding:
 def as_settings(values: Mapping[str, Any]) -> Settings:
     """Return complete values as records."""
     server, lease, models = values["server"], values["server"]["lease"], values["server"]["models"]
-    image, labels = values["worker"]["image"], values["commonLabels"]
+    image, common = values["worker"]["image"], (values["commonLabels"], values["commonAnnotations"])
     return Settings(
         host=server["host"],
         hosts=tuple(server["hosts"]),
@@ -99,11 +102,11 @@ def as_settings(values: Mapping[str, Any]) -> Settings:
         ),
         tick=float(server["tickSeconds"]),
         lobby_seconds=float(server["lobbySeconds"]),
-        tiers=MappingProxyType({name: _tier(name, tier, image, labels) for name, tier in values["tiers"].items()}),
+        tiers=MappingProxyType({name: _tier(name, tier, image, common) for name, tier in values["tiers"].items()}),
     )
 
 
-def _tier(name: str, values: Mapping[str, Any], image: Mapping[str, str], labels: Mapping[str, str]) -> Tier:
+def _tier(name: str, values: Mapping[str, Any], image: Mapping[str, str], common: _Common) -> Tier:
     job, limits, waits = values["job"], values["limits"], values["waits"]
     return Tier(
         name=name,
@@ -111,7 +114,7 @@ def _tier(name: str, values: Mapping[str, Any], image: Mapping[str, str], labels
         template=values["template"],
         model=_model(values["model"]),
         quota=MappingProxyType({key: _quantity(value) for key, value in values["quota"].items()}),
-        job=_job(job, image, labels),
+        job=_job(job, image, common),
         access=_access(values["access"]),
         limits=Limits(
             queue=int(limits["queue"]),
@@ -158,7 +161,8 @@ def _without(labels: Mapping[str, str], keys: Collection[str]) -> dict[str, str]
     return {key: value for key, value in labels.items() if key not in keys}
 
 
-def _job(job: Mapping[str, Any], image: Mapping[str, str], labels: Mapping[str, str]) -> JobShape:
+def _job(job: Mapping[str, Any], image: Mapping[str, str], common: _Common) -> JobShape:
+    labels, annotations = common
     return JobShape(
         image=_image(job["image"], image),
         image_pull_policy=image["pullPolicy"],
@@ -174,7 +178,7 @@ def _job(job: Mapping[str, Any], image: Mapping[str, str], labels: Mapping[str, 
         affinity=MappingProxyType(dict(job["affinity"])),
         runtime_class_name=job["runtimeClassName"],
         labels=MappingProxyType({**_without(labels, SERVER_LABELS), **job["labels"]}),
-        annotations=MappingProxyType(dict(job["annotations"])),
+        annotations=MappingProxyType({**annotations, **job["annotations"]}),
         env=MappingProxyType(dict(job["env"])),
         model_storage=_quantity(job["modelStorage"]),
         gpus=int(job["gpus"]),

@@ -89,7 +89,8 @@ def test_objects_have_names_and_namespaces_of_their_own(chart: Chart, case: str)
 def test_every_object_has_the_common_labels(chart: Chart, case: str) -> None:
     for each in chart.case(case):
         labels = each["metadata"]["labels"]
-        assert labels["app.kubernetes.io/name"] == labels["app.kubernetes.io/part-of"] == "tierserve"
+        assert labels["app.kubernetes.io/name"] == ("classifier" if case == "kitchen-sink" else "tierserve")
+        assert labels["app.kubernetes.io/part-of"] == "tierserve"
         assert (labels["app.kubernetes.io/instance"], labels["app.kubernetes.io/managed-by"]) == ("tierserve", "Helm")
         assert labels["app.kubernetes.io/component"] in ("server", "tier", "test")
         assert (labels["app.kubernetes.io/version"], labels["helm.sh/chart"]) == ("0.1.0", "tierserve-0.1.0")
@@ -120,19 +121,35 @@ def test_no_list_has_a_key_twice(chart: Chart, case: str) -> None:
 def test_the_server_takes_what_helm_merged_and_renders_every_tiers_job(chart: Chart, case: str, tmp_path: Path) -> None:
     objects = chart.case(case)
     found, folder = settings(objects, tmp_path)
-    assert set(yaml.safe_load((folder / "values.yaml").read_text())) == {"server", "worker", "tiers", "commonLabels"}
+    assert set(yaml.safe_load((folder / "values.yaml").read_text())) == {
+        *("server", "worker", "tiers"),
+        *("commonLabels", "commonAnnotations"),
+    }
     for tier in found.tiers.values():
         job = Renderer(read_templates(folder)).job(tier, "run", "http://tierserve-internal:8081")
         kubernetes_validate.validate(job, schemas.VERSIONS[-1], strict=True)
         assert only(objects, "ServiceAccount", SERVICE_ACCOUNT, tier.namespace)["automountServiceAccountToken"] is False
 
 
-def test_common_labels_reach_every_job(chart: Chart, tmp_path: Path) -> None:
-    found, folder = settings(chart.case("extras"), tmp_path)
-    for tier in found.tiers.values():
-        job = Renderer(read_templates(folder)).job(tier, "run", "http://tierserve-internal:8081")
-        for holder in (job, job["spec"]["template"]):
-            assert holder["metadata"]["labels"]["team"] == "vision"
+def test_common_labels_and_annotations_reach_every_object_pod_and_job_and_no_selector(
+    chart: Chart, tmp_path: Path
+) -> None:
+    objects = chart.case("extras")
+    found, folder = settings(objects, tmp_path)
+    renderer = Renderer(read_templates(folder))
+    jobs = [renderer.job(tier, "run", "http://tierserve-internal:8081") for tier in found.tiers.values()]
+    for each in (
+        *objects,
+        only(objects, "Deployment")["spec"]["template"],
+        *jobs,
+        *(job["spec"]["template"] for job in jobs),
+    ):
+        assert each["metadata"]["labels"]["team"] == "vision"
+        assert each["metadata"]["annotations"]["example.org/contact"] == "vision@example.org"
+    for selected in (
+        each["spec"].get("selector") or each["spec"].get("podSelector") for each in objects if "spec" in each
+    ):
+        assert "team" not in (selected or {}).get("matchLabels", selected or {})
 
 
 def test_a_tier_on_gpus_has_its_own_image_and_a_quota_of_gpus(chart: Chart, tmp_path: Path) -> None:

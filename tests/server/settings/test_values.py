@@ -78,6 +78,13 @@ def test_common_labels_are_on_jobs_too_but_for_those_that_the_server_sets(tmp_pa
     assert settings.tiers["premium"].job.labels == {"team": "vision", "stage": "trial"}
 
 
+def test_common_annotations_are_on_jobs_too(tmp_path: Path) -> None:
+    (tmp_path / "my.yaml").write_text(json.dumps({"commonAnnotations": {"team": "vision", "stage": "trial"}}))
+    settings = load(tmp_path / "my.yaml", overrides=["tiers.free.job.annotations.stage=live"])
+    assert settings.tiers["free"].job.annotations == {"team": "vision", "stage": "live"}
+    assert settings.tiers["premium"].job.annotations == {"team": "vision", "stage": "trial"}
+
+
 @pytest.mark.parametrize(
     ("own", "image"),
     [
