@@ -66,7 +66,7 @@ class PictureReader:
 
     def finish(self, query: Mapping[str, Any]) -> Request:
         """The request, once all of the body has come. Raises ``Problem`` with 422."""
-        return self._gathering.request(self._gathering.pictures, query)
+        return self._gathering.request([0], query)
 
 
 class Sniffer:

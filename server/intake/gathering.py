@@ -11,6 +11,7 @@ from typing import Any
 from server.blobs import Piece
 from server.intake.kinds import MAGIC, NAMED_BYTES, unsupported
 from server.intake.memory import Held, too_large
+from server.intake.names import NAMELESS, Name, written
 from server.problems import Problem
 from server.queue import FUNCTIONS, SOFTMAX
 from server.settings.records import Limits
@@ -27,12 +28,14 @@ PIECE_BYTES, WHOLE_BYTES = 16 * 1024, 1024 * 1024
 class Request:
     """One POST: its pictures, each as the pieces that it consists of, and how many labels each shall get.
 
-    ``function`` makes the scores of the model's logits: one of ``FUNCTIONS``.
+    ``function`` makes the scores of the model's logits: one of ``FUNCTIONS``. ``names`` are what the client calls its
+    pictures, as ``names.written`` writes them.
     """
 
     pictures: Sequence[Sequence[Piece]]
     top_k: int
     function: str = SOFTMAX
+    names: str | None = None
 
 
 class Gathering:
@@ -41,15 +44,23 @@ class Gathering:
     def __init__(self, limits: Limits, held: Held) -> None:
         self.most, self._most_bytes, self._held = limits.images, limits.image_bytes, held
         self.pictures: list[list[Piece]] = []
+        self._names: list[Name] = []
         self._size = 0  # of the last one
 
-    def begin(self) -> None:
-        """Begin another picture. Raises ``Problem`` with 413."""
+    def begin(self, name: Name = NAMELESS) -> None:
+        """Begin another picture, which has this name. Raises ``Problem`` with 413 or 503."""
         if len(self.pictures) >= self.most:
             detail = f"the request has more than {self.most} pictures, which is the most that is allowed"
             raise Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_many_images", detail, limit_images=self.most)
         self.pictures.append([])
         self._size = 0
+        self._names.append(NAMELESS)
+        self.call(name)
+
+    def call(self, name: Name) -> None:
+        """Say what the picture that began last is called. Raises ``Problem`` with 413 or 503."""
+        self._names[-1] = name
+        self.count(sum(len(one) for one in name if one))
 
     def add(self, data: bytes) -> None:
         """Add bytes to the picture that began last. Raises ``Problem`` with 413 or 503."""
@@ -71,14 +82,17 @@ class Gathering:
         """Count memory that is held for the request. Raises ``Problem`` with 413 or 503."""
         self._held.take(size)
 
-    @staticmethod
-    def request(pictures: Sequence[Sequence[Piece]], parameters: Mapping[str, Any]) -> Request:
-        """The request for these pictures, of which one at least must look like one. Raises ``Problem``: 415 or 422."""
+    def request(self, numbers: Sequence[int], parameters: Mapping[str, Any]) -> Request:
+        """The request for the pictures with these numbers, in this order. Raises ``Problem``: 415 or 422.
+
+        One of them at least must look like a picture.
+        """
         number, function = _number(parameters.get("top_k")), _function(parameters.get("function_to_apply"))
+        pictures = [self.pictures[one] for one in numbers]
         # One suffices: each of the others gets an error of its own from the worker, which alone decodes them.
         if not any(MAGIC.match(_start(pieces)) for pieces in pictures):
             raise unsupported(_start(pictures[0]) if pictures else b"")
-        return Request(pictures, number, function)
+        return Request(pictures, number, function, written([self._names[one] for one in numbers]))
 
 
 def check(parameters: Mapping[str, Any]) -> None:

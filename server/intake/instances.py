@@ -27,8 +27,8 @@ class InstancesReader(TextReader):
         instances = body.get("instances")
         if not isinstance(instances, list) or not instances:
             raise _bad('"instances" must be a list of pictures, each as {"b64": "<base64>"}', "/instances")
-        pictures = [self._gathering.pictures[_number(index, one)] for index, one in enumerate(instances)]
-        return self._gathering.request(pictures, {**query, **parameters_of(body)})
+        numbers = [_number(index, one) for index, one in enumerate(instances)]
+        return self._gathering.request(numbers, {**query, **parameters_of(body)})
 
 
 def _number(index: int, instance: Any) -> int:

@@ -172,6 +172,7 @@ def described(
         function=request.function,
         trace=wishes.trace,
         request_id=wishes.request_id,
+        names=request.names,
     )
 
 

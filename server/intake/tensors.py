@@ -103,11 +103,10 @@ class TensorReader:
         if not numbers or len(numbers) != head.elements:
             detail = f"the tensor has {len(numbers)} pictures, and a shape for {head.elements}"
             raise bad_tensor(detail, "/inputs/0/shape")
-        pictures = [self._gathering.pictures[number] for number in numbers]
         parameters = {**query, **head.parameters}
         if parameters.get("top_k") is None:
             parameters["top_k"] = head.wanted.most_classes
-        return self._gathering.request(pictures, parameters)
+        return self._gathering.request(numbers, parameters)
 
     def _end_text(self) -> Head:
         head = self._head = Head.of(self._text.body())

@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
-from server.intake.base64_text import Base64Text
+from server.intake.base64_text import Base64String
 from server.intake.gathering import PARAMETERS, Gathering, Request
 from server.intake.memory import too_large
+from server.intake.names import Name
 from server.problems import Problem, json_object
 
 REST_BYTES = 64 * 1024  # of all that is no picture
@@ -41,7 +42,7 @@ class TextReader:
         self._string: int | None = None  # where in the rest the string begins that has not ended yet
         self._escaped = False
         self._last = b""  # the string that ended last, if it may be a key
-        self._picture: Base64Text | None = None
+        self._picture: Base64String | None = None
 
     def feed(self, chunk: bytes) -> None:
         """Take the next part of the body. Raises ``Problem`` with 400, 413, 422 or 503."""
@@ -95,7 +96,7 @@ class TextReader:
     def _begin_string(self) -> None:
         if self._is_place and self._path[-1] is not None:
             self._gathering.begin()
-            self._picture = Base64Text(self._gathering.add)
+            self._picture = Base64String(self._gathering.add)
         else:
             self._string = len(self._rest)
 
@@ -116,13 +117,14 @@ class TextReader:
             self._string = None
         return end + 1
 
-    def _in_picture(self, picture: Base64Text, chunk: bytes, at: int) -> int:
+    def _in_picture(self, picture: Base64String, chunk: bytes, at: int) -> int:
         # A quote that is escaped ends it too: base64 contains none, so it is refused either way.
         end = chunk.find(b'"', at)
         try:
             picture.feed(chunk[at : end if end >= 0 else len(chunk)])
             if end >= 0:
                 picture.finish()
+                self._gathering.call(Name(file=picture.file))
         except ValueError as error:
             detail = f"picture {len(self._gathering.pictures) - 1} is not base64: {error}"
             pointer = "".join(f"/{_step(step)}" for step in self._path)
@@ -163,8 +165,7 @@ class InputsReader(TextReader):
         if not numbers or len(numbers) < len(given):
             detail = '"inputs" must be a picture in base64 or a data URL, or a list of them'
             raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "bad_inputs", detail, pointer="/inputs")
-        pictures = [self._gathering.pictures[number] for number in numbers]
-        return self._gathering.request(pictures, {**query, **parameters_of(body)})
+        return self._gathering.request(numbers, {**query, **parameters_of(body)})
 
 
 def parameters_of(body: Mapping[str, Any], also: Sequence[str] = ()) -> Mapping[str, Any]:

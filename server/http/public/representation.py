@@ -9,6 +9,7 @@ from http import HTTPStatus
 from typing import Any
 
 from server.http.services import Services
+from server.intake.names import NAMELESS, Name, read
 from server.problems import Problem
 from server.queue import NEVER_SEEN, Pace, Position, Prediction, QueueError, Status, TierView, asked
 
@@ -37,7 +38,9 @@ async def describe(prediction: Prediction, services: Services) -> dict[str, Any]
 
 def resource(prediction: Prediction, queue: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """The resource, as JSON, with this place in the queue."""
-    results = [_result(index, result) for index, result in enumerate(prediction.results or [])]
+    names = read(prediction.names) or [NAMELESS] * prediction.images
+    given = zip(prediction.results or [], names, strict=False)
+    results = [{**_result(index, result), **_named(name)} for index, (result, name) in enumerate(given)]
     return {**summary(prediction), "results": results, "queue": queue}
 
 
@@ -113,6 +116,11 @@ def _result(index: int, result: Mapping[str, Any]) -> dict[str, Any]:
     if "error" in result:
         return {"index": index, "status": "failed", "labels": [], "error": result["error"]}
     return {"index": index, "status": "succeeded", "labels": result["labels"], "error": None}
+
+
+def _named(name: Name) -> dict[str, str]:
+    """What the request called a picture, as far as it gave it a name."""
+    return {member: text for member, text in name._asdict().items() if text}
 
 
 def _milliseconds(start: float, end: float) -> float:

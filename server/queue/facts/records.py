@@ -24,7 +24,7 @@ class Submission:
     ``owner`` is who may read it, and whose idempotency key it has. ``caller`` is whose share of the tier, of weight
     ``weight``, it takes. ``canary`` is its lane: whether it goes to the canary of its tier. ``function`` is one of
     ``FUNCTIONS``. ``trace`` is a ``traceparent`` of W3C Trace Context; both it and ``request_id`` tell in logs
-    which request this was.
+    which request this was. ``names`` is what its caller calls its pictures, in JSON; the queue does not read it.
     """
 
     id: str
@@ -44,6 +44,7 @@ class Submission:
     function: str = SOFTMAX
     trace: str | None = None
     request_id: str | None = None
+    names: str | None = None
 
     @property
     def cost(self) -> float:
@@ -88,6 +89,7 @@ class Prediction:
     function: str = SOFTMAX
     trace: str | None = None
     request_id: str | None = None
+    names: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -139,6 +139,7 @@ _TRACED = (
     "ALTER TABLE predictions ADD COLUMN trace TEXT",
     "ALTER TABLE predictions ADD COLUMN request_id TEXT",
 )
+_NAMED = ("ALTER TABLE predictions ADD COLUMN names TEXT",)
 _BY_TIME = (
     "DROP INDEX predictions_queue",
     "CREATE INDEX predictions_queue ON predictions (tier, priority, accepted_at, seq, status) WHERE status = 'queued'",
@@ -213,6 +214,7 @@ STEPS = (
         postgresql=(_MINUTES, "ALTER TABLE minutes SET (fillfactor = 50, autovacuum_vacuum_threshold = 500)"),
     ),
     Step(9, sqlite=_TRACED, postgresql=_TRACED),
+    Step(10, sqlite=_NAMED, postgresql=_NAMED),
 )
 VERSION = STEPS[-1].number  # of the tables and their triggers; stored in the database itself
 

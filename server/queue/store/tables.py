@@ -100,6 +100,7 @@ predictions = sa.Table(
     sa.Column("function", sa.Text, nullable=False, server_default="softmax"),
     sa.Column("trace", sa.Text),
     sa.Column("request_id", sa.Text),
+    sa.Column("names", sa.Text),
     sa.CheckConstraint(f"status IN {_in(frozenset(Status))}"),
     sa.CheckConstraint(f"(completed_at IS NOT NULL) = (status IN {_in(FINAL)})"),
     sa.CheckConstraint("(lease_until IS NOT NULL) = (status = 'leased')"),

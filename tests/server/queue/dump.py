@@ -19,7 +19,8 @@ from tests.postgres import programs
 from tests.server.queue.queue_world import PostgresWorld, World, pairs
 
 DUMPS = Path(__file__).with_name("dumps")
-KEYS = [f"p{number:034}" for number in range(12)]
+KEYS = [f"p{number:034}" for number in range(13)]
+NAMES = '[["photo","größe.jpg"]]'
 SERVED = Served("flowers@11111111", "1" * 64, "onnx", "int8", 1_800_000_000.0)
 MINUTE = Minute(30_000_000, 3, 2, 1, {40: 2})  # that of the world's clock
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
@@ -53,6 +54,7 @@ def fill(world: World) -> None:
     models(world)
     world.queue.count([("free", MINUTE)]).result()  # since version 8
     world.submit(id=KEYS[11], tier="traced", function="none", trace=TRACE, request_id="mine")  # since version 9
+    world.submit(id=KEYS[12], tier="named", names=NAMES)  # since version 10
 
 
 def models(world: World) -> None:

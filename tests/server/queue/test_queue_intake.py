@@ -24,7 +24,7 @@ from tests.server.queue.queue_world import MANY, RESULTS, World
 
 
 def test_an_accepted_prediction_is_there_after_a_restart(world: World) -> None:
-    submission = world.submission(priority=2, top_k=3, images=4, function="none", trace="t", request_id="r")
+    submission = world.submission(priority=2, top_k=3, images=4, function="none", trace="t", request_id="r", names="n")
     submitted = world.queue.submit(submission, 10).result()
     world.restart()
     assert submitted.new
@@ -35,6 +35,7 @@ def test_an_accepted_prediction_is_there_after_a_restart(world: World) -> None:
     assert prediction.deadline_at == world.clock.now + submission.deadline
     assert (prediction.priority, prediction.top_k, prediction.images) == (2, 3, 4)
     assert (prediction.function, prediction.trace, prediction.request_id) == ("none", "t", "r")
+    assert prediction.names == "n"
     assert prediction.attempts == 0
 
 

@@ -11,7 +11,7 @@ import pytest
 from server.queue import Lane, Measured, Queue, Status
 from server.queue.store import triggers
 from server.queue.store.migrations import STEPS, VERSION, Step
-from tests.server.queue.dump import DUMPS, KEYS, MINUTE, MODEL, SERVED, TRACE
+from tests.server.queue.dump import DUMPS, KEYS, MINUTE, MODEL, NAMES, SERVED, TRACE
 from tests.server.queue.queue_world import RESULTS, PostgresWorld, World, completion
 from tests.server.queue.schema import postgresql_schema, sqlite_schema
 
@@ -20,7 +20,7 @@ KINDS: dict[str, type[World]] = {"sqlite": World, "postgresql": PostgresWorld}
 RELEASED = [f"sqlite-{number}" for number in range(1, VERSION + 1)]
 RELEASED += [f"postgresql-{number}" for number in range(2, VERSION + 1)]  # PostgreSQL came with version 2
 
-TURNS, MODELS, MINUTES, TRACES = 6, 7, 8, 9  # the versions that brought them
+TURNS, MODELS, MINUTES, TRACES, NAMED = 6, 7, 8, 9, 10  # the versions that brought them
 
 
 @pytest.fixture(params=RELEASED)
@@ -135,6 +135,11 @@ def test_what_was_accepted_before_there_were_functions_gets_probabilities(world:
 def test_functions_and_traces_are_still_there(world: World) -> None:
     one = world.get(KEYS[11])
     assert (one.function, one.trace, one.request_id) == ("none", TRACE, "mine")
+
+
+@pytest.mark.parametrize("world", [name for name in RELEASED if int(name.partition("-")[2]) >= NAMED], indirect=True)
+def test_the_names_of_pictures_are_still_there(world: World) -> None:
+    assert (world.get(KEYS[12]).names, world.get(KEYS[11]).names) == (NAMES, None)
 
 
 def test_it_is_brought_up_once(world: World) -> None:
