@@ -10,7 +10,8 @@ from typing import Any
 from multipart import MultipartError, MultipartSegment, PushMultipartParser
 
 from server.intake.base64_text import Base64Text
-from server.intake.gathering import MAGIC, MAGIC_BYTES, PARAMETERS, Gathering, Request
+from server.intake.gathering import PARAMETERS, Gathering, Request
+from server.intake.kinds import MAGIC, MAGIC_BYTES
 from server.intake.names import Name, of_part
 from server.problems import Problem
 
