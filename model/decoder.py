@@ -170,7 +170,7 @@ class Decoder:
 
     def _memory(self, size: int) -> int:
         """Return how many bytes the child may have: what the largest picture needs, or what the container has left."""
-        most = largest_need(self._how, self._max_pixels) + 2 * size
+        most = largest_need(self._how, self._max_pixels) + 3 * size
         left = memory_left()
         return most if left is None else max(0, min(most, left // self._beside))
 
@@ -237,11 +237,11 @@ def main(parent: int, max_pixels: int, how: Preprocessing) -> None:
         connection.sendall(b"\0")
         while True:
             size, memory = struct.unpack(">QQ", _receive(connection, 16))
-            room = max(memory - resident, 3 * size)  # to receive the picture takes so much
+            room = max(memory - resident, 4 * size)  # to receive the picture takes so much
             resource.setrlimit(resource.RLIMIT_DATA, (used + room, resource.RLIM_INFINITY))
             data = bytes(_receive(connection, size))
             need = next((need for start, need in silent.items() if data.startswith(start)), 1)
-            most = min(max_pixels, (room - 2 * size) // need)
+            most = min(max_pixels, (room - 3 * size) // need)
             done, body = _decode(data, how, most)
             connection.sendall(struct.pack(">?Q", done, len(body)) + body)
 

@@ -18,7 +18,8 @@ from PIL import Image, UnidentifiedImageError
 
 from model.formats import format_of, refusal
 from model.geometry import Preprocessing, Side, is_bounded, sides, sides_as_it_lies
-from model.structure import ImageError, check, check_pixels, orientation
+from model.stripping import Bare, stripped
+from model.structure import ImageError, check, check_pixels
 
 __all__ = ["FORMATS", "MODES", "ImageError", "Preprocessing", "decodes_whole", "fitted", "load", "normalise", "upright"]
 
@@ -112,9 +113,10 @@ def fitted(data: bytes, how: Preprocessing, max_pixels: int) -> Image.Image:
         raise ImageError("image_unsupported", refusal(data))
     check(data, max_pixels)
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
+        bare = stripped(data)
+        with Image.open(io.BytesIO(bare.data), formats=FORMATS) as picture:
             check_pixels(*picture.size, max_pixels)
-            return _faithful_way(picture, how) if decodes_whole(how) else _fast_way(picture, how)
+            return _faithful_way(picture, bare, how) if decodes_whole(how) else _fast_way(picture, bare, how)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError("image_too_large", f"The picture has more pixels than the limit of {max_pixels}.") from error
     except UnidentifiedImageError as error:
@@ -132,11 +134,11 @@ def upright(picture: Image.Image, turned: int) -> Image.Image:
     return picture.transpose(_UPRIGHT[turned]) if turned > 1 else picture
 
 
-def _fast_way(picture: Image.Image, how: Preprocessing) -> Image.Image:
-    turned = orientation(picture.info.get("exif"))
+def _fast_way(picture: Image.Image, bare: Bare, how: Preprocessing) -> Image.Image:
+    turned = bare.turned or 1
     size: tuple[float, float] = picture.size
     across, down = sides_as_it_lies(*picture.size, turned, how)
-    if picture.format in ("JPEG", "MPO"):  # MPO: what Pillow calls a JPEG file that holds more pictures than one
+    if picture.format == "JPEG":
         draft = picture.draft("L" if how.channels == 1 else None, (across.scaled, down.scaled))
         if draft is not None:  # its last column and row may lie half outside the picture
             size = draft[1][2:]
@@ -145,8 +147,8 @@ def _fast_way(picture: Image.Image, how: Preprocessing) -> Image.Image:
     return _framed(part, across, down, how) if turned < 5 else _framed(part, down, across, how)
 
 
-def _faithful_way(picture: Image.Image, how: Preprocessing) -> Image.Image:
-    turned, mode = orientation(picture.info.get("exif")), MODES[how.channels]
+def _faithful_way(picture: Image.Image, bare: Bare, how: Preprocessing) -> Image.Image:
+    turned, mode = bare.turned or 1, MODES[how.channels]
     whole = _resizable(picture)
     # A grey picture may become coloured when it is small: each of its channels would be scaled in the same way.
     whole = upright(whole if whole.mode in ("L", mode) else whole.convert(mode), turned)

@@ -1,7 +1,7 @@
 """What a picture's structure tells without decoding a pixel: whether it is cheap, and whether it would take too long.
 
-A small file can take a decoder minutes: thousands of scans of a progressive JPEG, millions of empty segments, hundreds
-of compressed profiles. All of these are counted here, in time linear in the bytes. The walks follow Pillow's readers.
+A small file can take a decoder minutes: thousands of scans of a progressive JPEG, millions of empty segments. These are
+counted here, in time linear in the bytes. The walks follow Pillow's readers.
 """
 
 from __future__ import annotations
@@ -11,25 +11,21 @@ from collections.abc import Iterator
 
 MOST_PARTS = 100_000
 """Segments, chunks, blocks and stray bytes of one picture: Pillow takes 2 to 9 microseconds for each."""
-MOST_PACKED = 100
-"""Compressed texts and profiles, and segments of EXIF: each may unpack to 1 MB, or copies all those before it."""
 MOST_PASSES = 2_400_000_000
 """Pixels times scans of a JPEG: a scan costs about a nanosecond per pixel, however few bytes it has."""
 
 # A plain JPEG is decoded within a fraction of a second and in little memory, so it needs no process that can be killed.
-PLAIN_BYTES, PLAIN_PIXELS, PLAIN_ASPECT, PLAIN_SEGMENTS, PLAIN_EXIF_BYTES = 2**25, 50_000_000, 4, 100, 2**20
+PLAIN_BYTES, PLAIN_PIXELS, PLAIN_ASPECT, PLAIN_SEGMENTS = 2**25, 50_000_000, 4, 100
 PLAIN_WHOLE_PIXELS = 2_000_000
 """The most pixels of a plain JPEG of which all pixels are decoded, at up to 12 bytes and 10 nanoseconds each."""
 
-_DHT, _JPG, _DAC, _SOS, _APP1, _APP2 = 0xC4, 0xC8, 0xCC, 0xDA, 0xE1, 0xE2
+SCAN, STRAY = 0xDA, 0
+"""The marker of a scan, and what stands in the place of a marker for a byte that belongs to no segment."""
+_DHT, _JPG, _DAC = 0xC4, 0xC8, 0xCC
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {_DHT, _JPG, _DAC}
 _BASELINE = (0xC0, 0xC1)
-_BARE = frozenset([_JPG, *range(0xD0, 0xDA), *range(0xF0, 0xFE)])  # markers without a length
-_STRAY = 0  # in the place of a marker, for a byte that belongs to no segment
-_EXIF = b"Exif\0\0"
-_PACKED_CHUNKS = (b"iCCP", b"zTXt", b"iTXt")
-_INTEGERS = {1: "B", 3: "H", 4: "I"}  # EXIF's types BYTE, SHORT and LONG
-_ORIENTATION = 0x0112
+WITHOUT_LENGTH = frozenset([_JPG, *range(0xD0, 0xDA), *range(0xF0, 0xFE)])
+"""Markers that no length follows, as Pillow sees it."""
 
 
 class ImageError(Exception):
@@ -52,22 +48,16 @@ def is_plain(data: bytes, most_pixels: int = PLAIN_PIXELS) -> bool:
     """
     if not data.startswith(b"\xff\xd8\xff") or len(data) > PLAIN_BYTES:
         return False
-    layers, exif = 0, False
-    for number, (marker, start, end) in enumerate(_segments(data)):
-        if marker == _SOS:
+    layers = 0
+    for number, (marker, start, end) in enumerate(segments(data)):
+        if marker == SCAN:
             return layers > 0 and start < len(data) and data[start] == layers
-        if number == PLAIN_SEGMENTS or marker in _BARE or marker == _STRAY or end > len(data):
+        if number == PLAIN_SEGMENTS or marker in WITHOUT_LENGTH or marker == STRAY or end > len(data):
             return False
         if marker in _FRAMES:
             if layers or marker not in _BASELINE or end - start < 6 or not _is_moderate(data, start, most_pixels):
                 return False
             layers = data[start + 5]
-        elif marker == _APP1 and data.startswith(_EXIF, start):
-            if exif or _tags(data[start:end])[1] * (end - start) > PLAIN_EXIF_BYTES:
-                return False
-            exif = True
-        elif marker == _APP2 and data.startswith(b"MPF\0", start):
-            return False  # several pictures in one file, which Pillow reads in another way
     return False
 
 
@@ -94,49 +84,21 @@ def check_pixels(width: int, height: int, max_pixels: int) -> None:
         raise ImageError("image_too_large", detail)
 
 
-def orientation(exif: object) -> int:
-    """Return the orientation that EXIF data tells, 1 to 8; 1 if the data is damaged or tells none.
-
-    Pillow's own reader copies the bytes of every tag: 64 KB of tags that share their bytes would take 350 MB.
-    """
-    found = _tags(exif)[0] if isinstance(exif, bytes) else 1
-    return found if 1 <= found <= 8 else 1
-
-
-def _tags(exif: bytes) -> tuple[int, int]:
-    """Return the orientation, as it is stored, and the number of tags in the first directory."""
-    body = exif.removeprefix(_EXIF)
-    order = {b"II*\0": "<", b"MM\0*": ">"}.get(body[:4])
-    if order is None:
-        return 1, 0
-    count = 0
-    try:
-        (offset,) = struct.unpack_from(order + "I", body, 4)
-        (count,) = struct.unpack_from(order + "H", body, offset)
-        for at in range(offset + 2, offset + 2 + 12 * count, 12):
-            tag, kind = struct.unpack_from(order + "HH", body, at)
-            if tag == _ORIENTATION and kind in _INTEGERS:
-                return int(struct.unpack_from(order + _INTEGERS[kind], body, at + 8)[0]), count
-    except struct.error:
-        pass
-    return 1, count
-
-
-def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
+def segments(data: bytes) -> Iterator[tuple[int, int, int]]:
     """Yield the marker of each segment of a JPEG and where its content starts and ends, up to the first scan."""
     at, size = 2, len(data)
     while at + 1 < size:
-        marker = data[at + 1] if data[at] == 0xFF else _STRAY
-        if marker in (_STRAY, 0xFF):
-            yield _STRAY, at, at + 1
+        marker = data[at + 1] if data[at] == 0xFF else STRAY
+        if marker in (STRAY, 0xFF):
+            yield STRAY, at, at + 1
             at += 1
-        elif marker in _BARE:
+        elif marker in WITHOUT_LENGTH:
             yield marker, at + 2, at + 2
             at += 2
         else:
             end = at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
             yield marker, at + 4, end
-            if marker == _SOS:
+            if marker == SCAN:
                 return
             at = max(end, at + 4)
 
@@ -148,15 +110,12 @@ def _is_moderate(data: bytes, frame: int, most_pixels: int) -> bool:
 
 
 def _check_jpeg(data: bytes) -> None:
-    pixels = exifs = 0
-    for number, (marker, start, end) in enumerate(_segments(data)):
+    pixels = 0
+    for number, (marker, start, end) in enumerate(segments(data)):
         _check_parts(number)
         if marker in _FRAMES and end - start >= 6 and end <= len(data):
             height, width = struct.unpack_from(">HH", data, start + 1)
             pixels = max(pixels, width * height)
-        elif marker == _APP1 and data.startswith(_EXIF, start):
-            exifs += 1
-            _check_packed(exifs)
     # Some of these may be metadata and no scans, but a scan cannot be without them.
     scans = data.count(b"\xff\xda")
     if scans * pixels > MOST_PASSES:
@@ -165,16 +124,13 @@ def _check_jpeg(data: bytes) -> None:
 
 
 def _check_png(data: bytes) -> None:
-    at, parts, packed = 8, 0, 0
+    at, parts = 8, 0
     while at + 8 <= len(data):
         kind = data[at + 4 : at + 8]
         if kind == b"IEND":
             return
         parts += 1
         _check_parts(parts)
-        if kind in _PACKED_CHUNKS:
-            packed += 1
-            _check_packed(packed)
         at += 12 + int.from_bytes(data[at : at + 4], "big")
 
 
@@ -201,12 +157,6 @@ def _check_gif(data: bytes) -> None:
 def _check_parts(parts: int) -> None:
     if parts > MOST_PARTS:
         raise ImageError("image_too_slow", f"The picture has more than {MOST_PARTS} segments, chunks or blocks.")
-
-
-def _check_packed(packed: int) -> None:
-    if packed > MOST_PACKED:
-        detail = f"The picture has more than {MOST_PACKED} compressed texts, profiles or EXIF segments."
-        raise ImageError("image_too_slow", detail)
 
 
 def _webp_size(data: bytes) -> tuple[int, int]:

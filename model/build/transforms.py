@@ -15,7 +15,7 @@ from timm.data import create_transform, resolve_data_config
 from model.build.errors import BuildError
 from model.geometry import is_bounded, sides
 from model.images import FORMATS, MODES, Preprocessing, load, upright
-from model.structure import orientation
+from model.stripping import stripped
 
 CROP_MODES = ("center", "squash", "border")
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")
@@ -61,9 +61,9 @@ def reference(data: bytes, how: Preprocessing) -> NDArray[np.float32]:
     A very narrow picture, which timm would scale to no pixels at all or to billions, gives the faithful pixels of
     ``model.images.load`` instead. Raises what Pillow raises for bytes that are not a picture.
     """
-    with Image.open(io.BytesIO(data), formats=FORMATS) as opened:
-        turned = orientation(opened.info.get("exif"))
-        picture = upright(opened.convert(MODES[how.channels]), turned)
+    bare = stripped(data)
+    with Image.open(io.BytesIO(bare.data), formats=FORMATS) as opened:
+        picture = upright(opened.convert(MODES[how.channels]), bare.turned or 1)
     if is_bounded(picture.height, *sides(*picture.size, how), how):
         transform = create_transform(
             how.shape,

@@ -27,7 +27,6 @@ OF_ASKING = [
 OF_ERRORS = [
     (r"takes longer than (\S+) s\. It is refused", [worker.PICTURE_SECONDS]),
     (r"more than (\S+) segments, chunks or blocks", [structure.MOST_PARTS]),
-    (r"more than (\S+) compressed texts", [structure.MOST_PACKED]),
     (r"more than (\S+) billion pixels times scans", [structure.MOST_PASSES / 1e9]),
 ]
 OF_LIMITS = [

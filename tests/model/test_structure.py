@@ -7,12 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 
 from model.images import load
-from model.structure import ImageError, is_plain, orientation
+from model.structure import ImageError, is_plain
 from tests.model.pictures import (
     HONEST,
     LIMIT,
@@ -20,7 +18,6 @@ from tests.model.pictures import (
     PICTURES,
     TOO_SLOW,
     encoded,
-    exif_tags,
     in_jpeg,
     segment,
     thousands_of_scans,
@@ -50,7 +47,9 @@ def test_a_refused_jpeg_says_how_many_scans_would_do() -> None:
 
 @pytest.mark.parametrize("make", [pytest.param(make, id=name) for name, make in HONEST.items()])
 def test_an_honest_picture_is_decoded(make: Callable[[], bytes]) -> None:
-    assert load(make(), LITE0, LIMIT).shape == (3, 224, 224)
+    data, began = make(), time.perf_counter()
+    assert load(data, LITE0, LIMIT).shape == (3, 224, 224)
+    assert time.perf_counter() - began < SECONDS
 
 
 def test_a_webp_canvas_is_measured_before_memory_is_taken_for_it() -> None:
@@ -84,9 +83,6 @@ def not_plain() -> dict[str, bytes]:
         "narrow": encoded(Image.new("RGB", (60_000, 8)), "JPEG"),
         "no scan": plain[:scan],
         "cut in the header": plain[: scan - 5],
-        "two of EXIF": in_jpeg(segment(0xE1, b"Exif\0\0") * 2),
-        "tags that share their bytes": in_jpeg(segment(0xE1, b"Exif\0\0" + exif_tags(5400, 64_000))),
-        "several pictures": in_jpeg(segment(0xE2, b"MPF\0" + bytes(40))),
         "PNG": encoded(picture, "PNG"),
         "empty": b"",
     }
@@ -95,21 +91,3 @@ def not_plain() -> dict[str, bytes]:
 @pytest.mark.parametrize("name", not_plain())
 def test_whatever_is_unusual_is_not_plain(name: str) -> None:
     assert not is_plain(not_plain()[name])
-
-
-@given(st.integers(0, 2**16 - 1), st.sampled_from("<>"), st.integers(0, 30))
-def test_the_orientation_is_what_pillow_reads(value: int, order: str, others: int) -> None:
-    exif = Image.Exif()
-    exif.endian = order
-    for tag in range(0x100, 0x100 + others):
-        exif[tag] = 7
-    exif[0x0112] = value
-    data = exif.tobytes()
-    again = Image.Exif()
-    again.load(data)
-    assert orientation(data) == (again[0x0112] if 1 <= again[0x0112] <= 8 else 1)
-
-
-@given(st.binary(max_size=100).map(lambda data: b"Exif\0\0II*\0\x08\0\0\0" + data) | st.binary() | st.text())
-def test_any_exif_gives_an_orientation(data: bytes | str) -> None:
-    assert 1 <= orientation(data) <= 8
