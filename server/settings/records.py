@@ -75,6 +75,8 @@ class JobShape:
     """The name that Kubernetes has for these GPUs."""
     batch: int
     """Pictures that one worker classifies at once, at most."""
+    user: int
+    """The number of its user and group; 0: those that the cluster chooses."""
 
 
 @dataclass(frozen=True, slots=True)

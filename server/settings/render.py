@@ -198,6 +198,7 @@ def _parameters(tier: Tier, run: str, server_url: str, model: WhichModel) -> dic
         "gpus": tier.job.gpus,
         "gpu_resource": tier.job.gpu_resource,
         "batch": tier.job.batch,
+        "user": tier.job.user,
     }
     findings = documents.validate(Document(parameters, f"parameters of the tier {tier.name!r}", {}), "job-parameters")
     if findings:

@@ -35,8 +35,8 @@ from server.settings.sources import ConfigError as ConfigError
 from server.settings.sources import Files, Sources, Templates
 from server.shipped import DEFAULT_VALUES, TEMPLATES
 
-_Common = tuple[Mapping[str, str], Mapping[str, str]]
-"""The labels and the annotations of every Job."""
+_Common = tuple[Mapping[str, str], Mapping[str, str], int]
+"""The labels and the annotations of every Job, and the user as which it runs."""
 
 
 def load(
@@ -83,7 +83,10 @@ def _finding(merged: Document, order: Sequence[str], broken: Broken) -> Finding:
 def as_settings(values: Mapping[str, Any]) -> Settings:
     """Return complete values as records."""
     server, lease, models = values["server"], values["server"]["lease"], values["server"]["models"]
-    image, common = values["worker"]["image"], (values["commonLabels"], values["commonAnnotations"])
+    image, common = (
+        values["worker"]["image"],
+        (values["commonLabels"], values["commonAnnotations"], int(values["runAsUser"])),
+    )
     return Settings(
         host=server["host"],
         hosts=tuple(server["hosts"]),
@@ -162,7 +165,7 @@ def _without(labels: Mapping[str, str], keys: Collection[str]) -> dict[str, str]
 
 
 def _job(job: Mapping[str, Any], image: Mapping[str, str], common: _Common) -> JobShape:
-    labels, annotations = common
+    labels, annotations, user = common
     return JobShape(
         image=_image(job["image"], image),
         image_pull_policy=image["pullPolicy"],
@@ -184,6 +187,7 @@ def _job(job: Mapping[str, Any], image: Mapping[str, str], common: _Common) -> J
         gpus=int(job["gpus"]),
         gpu_resource=job["gpuResource"],
         batch=int(job["batch"]),
+        user=user,
     )
 
 

@@ -24,6 +24,7 @@ from tests.chart.charts import CASES, CHART, HELMS, NAMESPACE, Chart, Object, id
 pytestmark = pytest.mark.cluster
 
 CUSTOM = {"HTTPRoute", "PrometheusRule", "ServiceMonitor"}
+READ = ("server", "worker", "tiers", "commonLabels", "commonAnnotations", "runAsUser")  # by the server
 CLUSTER_WIDE = {"Namespace", "ClusterRole", "ClusterRoleBinding"}
 
 
@@ -121,10 +122,7 @@ def test_no_list_has_a_key_twice(chart: Chart, case: str) -> None:
 def test_the_server_takes_what_helm_merged_and_renders_every_tiers_job(chart: Chart, case: str, tmp_path: Path) -> None:
     objects = chart.case(case)
     found, folder = settings(objects, tmp_path)
-    assert set(yaml.safe_load((folder / "values.yaml").read_text())) == {
-        *("server", "worker", "tiers"),
-        *("commonLabels", "commonAnnotations"),
-    }
+    assert set(yaml.safe_load((folder / "values.yaml").read_text())) == set(READ)
     for tier in found.tiers.values():
         job = Renderer(read_templates(folder)).job(tier, "run", "http://tierserve-internal:8081")
         kubernetes_validate.validate(job, schemas.VERSIONS[-1], strict=True)

@@ -55,6 +55,7 @@ def test_the_defaults() -> None:
             gpus=0,
             gpu_resource="nvidia.com/gpu",
             batch=1,
+            user=10001,
         ),
         access=records.Access(
             anonymous=True,
