@@ -108,18 +108,16 @@ class BaseHandler(AccountedHandler):
         self.body.leave(self._iostream)
 
     def refuse(self, problem: Problem) -> None:
-        """Answer before all of the body has come, and go on receiving it, as most clients send all before they read."""
+        """Answer before all of the body has come. After a short body the client may go on with its connection."""
         self.release()
         self.body.refused = True
         self._replace_method(_answered)  # Tornado calls it at the end of the body, but the answer is here already
         self.write_problem(problem)
-        if not (self.body.lingers and self.body.runs_out):
-            self.set_header("Connection", "close")
-        if self.body.lingers:
-            self.flush()  # not finish(), at which Tornado closes a connection whose body has not all come
+        if self.body.ends_soon:
+            self.flush()  # not finish(), at which a connection is closed whose body has not all come
             self.services.slow_bodies.begin(self)
-            self.body.watch_chunks(self._iostream, self.give_up)
         else:
+            self.set_header("Connection", "close")
             self.finish()
 
     def _replace_method(self, other: Callable[..., None]) -> None:
@@ -136,8 +134,6 @@ class BaseHandler(AccountedHandler):
                 self.give_up(problem)
                 return None
             self.refuse(problem)
-        if self.body.outstays:
-            self.finish()
         return None
 
     def give_up(self, problem: Problem) -> None:

@@ -11,7 +11,7 @@ from tornado.iostream import IOStream
 from server.problems import Problem
 
 SMALL_BYTES = 4 * 1024  # of a body that nobody reads
-LINGER_BYTES = 4 * 1024 * 1024
+SOON_BYTES = 4 * 1024 * 1024
 # Each piece costs the event loop some 30 us, be it a byte or 64 KiB.
 PIECES_FREE, PIECE_BYTES = 256, 256
 
@@ -19,8 +19,7 @@ PIECES_FREE, PIECE_BYTES = 256, 256
 class Body:
     """What is known of a body, and how much of it has come.
 
-    A body that was ``refused`` is not kept. But ``LINGER_BYTES`` of it are still received, because most clients read
-    the answer only when they have sent everything.
+    A body that was ``refused`` is not kept.
     """
 
     def __init__(self, headers: Mapping[str, str]) -> None:
@@ -93,20 +92,10 @@ class Body:
         vars(stream).pop("read_until", None)
 
     @property
-    def lingers(self) -> bool:
-        """Whether a client that is refused may still send it, and reads the answer only after that."""
-        readable = self._given is None or self._length is not None
-        return self.comes and readable and not (self._waits and not self.received)
-
-    @property
-    def runs_out(self) -> bool:
-        """Whether it is known to be so short that its end is worth waiting for."""
-        return self._length is not None and self._length <= LINGER_BYTES
-
-    @property
-    def outstays(self) -> bool:
-        """Whether it was refused, and so much has come that the server waits for its end no longer."""
-        return self.refused and self.received > LINGER_BYTES
+    def ends_soon(self) -> bool:
+        """Whether its end is worth waiting for when it is refused, so that the connection can be used again."""
+        comes_unasked = self.received > 0 or not self._waits
+        return self._length is not None and self._length <= SOON_BYTES and comes_unasked
 
     def _too_long(self, size: int) -> Problem:
         detail = f"the body has {size} bytes; {self._most} are allowed"

@@ -11,6 +11,7 @@ import math
 import secrets
 import socket
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any, Protocol
 
@@ -31,8 +32,6 @@ log = logging.getLogger(__name__)
 IDLE_SECONDS = 75.0  # without a byte of a next request
 HEAD_SECONDS = 5.0  # from the first byte of a head to its last
 TAKING_SECONDS = 60.0  # in which a client takes nothing of an answer that is being sent
-# A connection that is closed while its client still sends is reset, and the client may lose the answer.
-LINGER_SECONDS, LINGER_BYTES = 2.0, 1024 * 1024
 # The kernel keeps no more of an event stream for a reader that takes nothing; of its own accord it would keep MiB.
 STREAM_KERNEL_BYTES = 64 * 1024
 
@@ -63,13 +62,14 @@ class Stream(IOStream):
     """A socket that calls ``came`` when bytes have come; ``moved_at`` is when the last ones came or went.
 
     ``went_at`` is when the last ones went, or began to wait until they can go. It calls ``unreadable`` before it closes
-    because a line of a body is too long.
+    because a line of a body is too long. ``linger`` is called before it is closed while its client may still send.
     """
 
     def __init__(self, sock: socket.socket) -> None:
         super().__init__(sock)
         self.came: Callable[[], None] = lambda: None
         self.unreadable: Callable[[], None] = lambda: None
+        self.linger: Callable[[], None] = lambda: None
         self.moved_at = self.went_at = self.io_loop.time()
 
     def write(self, data: bytes | memoryview) -> asyncio.Future[None]:
@@ -89,7 +89,14 @@ class Stream(IOStream):
         """As Tornado's."""
         if isinstance(exc_info, UnsatisfiableReadError) and not self.closed():
             self.unreadable()
+            self.linger()
         super().close(exc_info)
+
+    def close_gently(self) -> None:
+        """Close after an answer that has been written, so that it reaches a client that still sends."""
+        if not self.closed():
+            self.linger()
+        self.close()
 
     def read_from_fd(self, buf: bytearray | memoryview) -> int | None:
         """As Tornado's."""
@@ -128,9 +135,16 @@ class Exchange(HTTP1Connection):
         try:
             return await super()._read_message(delegate)
         except Problem as problem:
-            await self.connection.refuse(problem, answered=self._response_start_line is not None)
+            if self._response_start_line is None:
+                await self.connection.refuse(problem)
             self.close()
             return False
+
+    def close(self) -> None:
+        """As Tornado's, which is called when the last answer has been sent."""
+        if self.stream is not None and not self._read_finished:
+            self.connection.stream.close_gently()
+        super().close()
 
     async def _deliver_body(self, delegate: HTTPMessageDelegate, data: bytes) -> None:
         await super()._deliver_body(delegate, data)
@@ -228,23 +242,13 @@ class Connection(HTTP1ServerConnection):
         elif now - self.begun_at > HEAD_SECONDS:
             detail = f"the head of the request was not complete after {HEAD_SECONDS:g} s"
             self.send(Problem(HTTPStatus.REQUEST_TIMEOUT, "head_too_slow", detail, limit_seconds=HEAD_SECONDS))
-            self.stream.close()
+            self.stream.close_gently()
 
-    async def refuse(self, problem: Problem, *, answered: bool) -> None:
-        """Send a problem unless there is an answer already, and receive a little more so that it arrives."""
+    async def refuse(self, problem: Problem) -> None:
+        """Send a problem before the connection is closed."""
         self.begun_at = math.inf  # there is no other request to wait for
-        try:
-            if not answered:
-                await self.send(problem)
-            if self.stream.closed():  # the client hung up meanwhile
-                return
-            self.stream.socket.shutdown(socket.SHUT_WR)
-            async with asyncio.timeout(LINGER_SECONDS):
-                left = LINGER_BYTES
-                while left > 0:
-                    left -= len(await self.stream.read_bytes(65536, partial=True))
-        except (OSError, StreamClosedError, TimeoutError):
-            pass
+        with suppress(StreamClosedError):  # the client hung up meanwhile
+            await self.send(problem)
 
     def send(self, problem: Problem) -> Awaitable[None]:
         """Send a problem for which there is no handler."""

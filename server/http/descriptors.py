@@ -5,7 +5,8 @@ from __future__ import annotations
 import resource
 from dataclasses import dataclass
 
-RESERVE, INTERNAL = 256, 512
+RESERVE, INTERNAL = 512, 512
+LINGERING = 128  # of each port, in the reserve
 # More of them would need more memory than the chart gives the server: each may hold a head of 16 KiB.
 PUBLIC = 3328
 STREAMS = 5120
@@ -14,11 +15,15 @@ MOST_FILES = RESERVE + INTERNAL + PUBLIC + STREAMS
 
 @dataclass(frozen=True, slots=True)
 class Shares:
-    """The most connections that each port may have at once, and the most event streams, which come on top."""
+    """The most connections that each port may have at once, and the most event streams, which come on top.
+
+    At each port so many connections may be ``lingering`` beside the others.
+    """
 
     public: int
     streams: int
     internal: int
+    lingering: int
 
 
 def raise_limit() -> None:
@@ -32,11 +37,11 @@ def raise_limit() -> None:
 def shares() -> Shares:
     """The ports' shares of the files that this process may have open now.
 
-    A reserve is left for the database, the pictures, the workers and the calls to the cluster.
+    A reserve is left for the database, the pictures, the workers, the calls to the cluster and what lingers.
     """
     soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     files = MOST_FILES if soft == resource.RLIM_INFINITY else min(soft, MOST_FILES)
     internal = min(INTERNAL, files // 8)
     clients = files - internal - min(RESERVE, files // 4)
     public = min(PUBLIC, clients - clients // 2)
-    return Shares(public=public, streams=clients - public, internal=internal)
+    return Shares(public=public, streams=clients - public, internal=internal, lingering=min(LINGERING, files // 64))

@@ -15,6 +15,7 @@ from tornado.iostream import IOStream
 from tornado.web import Application
 
 from server.http.connections import Connection, Stream
+from server.http.lingering import Lingering
 from server.logs import Tally
 from server.problems import Problem
 
@@ -62,19 +63,21 @@ class Listener(HTTPServer):
         application: Application,
         *,
         most: int,
+        lingering: int,
         refused: Callable[[Problem, str, str], None],
         crowded: Callable[[], None] = lambda: None,
         **limits: Any,
     ) -> None:
         """As Tornado's; ``refused`` is told of each problem that was answered before there was a handler.
 
+        ``lingering`` is how many connections may linger beside the ``most``.
         It gets the client's address and the request's id, too. ``crowded`` is told of each request while so many wait
         for an answer that there will soon be no room.
         """
         super().initialize(application, **limits)
         self.conn_params.header_timeout = None  # ``Connection.look`` ends what waits for too long
         self._loop, self._most, self._refused = IOLoop.current(), most, refused
-        self._crowded = crowded
+        self._crowded, self.lingering = crowded, Lingering(lingering, self._loop.time)
         self._turn_left = TURN_BYTES
         self._doors: list[socket.socket] = []
         self._accepts = self._is_full = self._looks = False
@@ -104,11 +107,17 @@ class Listener(HTTPServer):
             door.close()
         self._doors = []
 
+    async def close_all_connections(self) -> None:
+        """As Tornado's, and after that give the clients of the last answers time to read them."""
+        await super().close_all_connections()
+        await self.lingering.stop()
+
     def handle_stream(self, stream: IOStream, address: tuple[Any, ...]) -> None:
         """Serve a connection."""
         assert isinstance(stream, Stream)
         context = _HTTPRequestContext(stream, address, self.protocol)
         connection = Connection(stream, self.conn_params, context, self)
+        stream.linger = lambda: self.lingering.take(stream.socket, connection.address)
         self._connections.add(connection)
         self._served.add(connection)
         self._addresses[connection.address].count += 1
@@ -237,8 +246,9 @@ class Listener(HTTPServer):
         for connection in list(self._connections):
             assert isinstance(connection, Connection)
             connection.look(now)
+        self.lingering.look()
         for tally in (self._made_room, self._full, self._failed):
             tally.say()
-        self._looks = bool(self._doors or self._connections)
+        self._looks = bool(self._doors or self._connections or self.lingering.count)
         if self._looks:
             self._loop.call_later(LOOK_SECONDS, self._look)

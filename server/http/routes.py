@@ -154,7 +154,14 @@ def _server(
             {"request_id": request_id, "address": address, "status": int(problem.status), "code": problem.body["code"]},
         )
 
-    return Listener(application, most=most_connections, refused=refused, crowded=crowded, max_body_size=UNBOUNDED)
+    return Listener(
+        application,
+        most=most_connections,
+        lingering=shares().lingering,
+        refused=refused,
+        crowded=crowded,
+        max_body_size=UNBOUNDED,
+    )
 
 
 class _Asked(PathMatches):

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from model import structure, worker
-from server.http import bodies, listener, services, slow_bodies
+from server.http import bodies, descriptors, lingering, listener, services, slow_bodies
 from server.http.internal import messages
 from server.http.public import listing, preference
 from server.intake import forms, gathering, texts, wishes
@@ -37,7 +37,12 @@ OF_LIMITS = [
     (r"come in (\S+) pieces .* must have (\S+) bytes", [bodies.PIECES_FREE, bodies.PIECE_BYTES]),
     (r"all uploads may take (\S+) MiB", [services.UPLOAD_BYTES / MIB]),
     (r"ignores one of up to (\S+) KiB", [bodies.SMALL_BYTES / KIB]),
-    (r"drops up to (\S+) MiB", [bodies.LINGER_BYTES / MIB]),
+    (r"body is announced as (\S+) MiB or less", [bodies.SOON_BYTES / MIB]),
+    (
+        r"drops up to (\S+) MiB of what still comes, for (\S+) s at most and until nothing has come for (\S+) s",
+        [lingering.LINGER_BYTES / MIB, lingering.LINGER_SECONDS, lingering.SILENT_SECONDS],
+    ),
+    (r"up to (\S+) connections of each port", [descriptors.LINGERING]),
     (r"within the last (\S+) s is not closed", [listener.FRESH_SECONDS]),
 ]
 OF_WORKERS = [

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
 import struct
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Protocol
 
 from tornado.iostream import StreamClosedError
@@ -17,7 +17,7 @@ from tornado.util import _websocket_mask
 from tornado.websocket import WebSocketHandler, WebSocketProtocol13, _WebSocketParams
 
 from server.blobs import Piece
-from server.http.connections import LINGER_BYTES, LINGER_SECONDS
+from server.http.connections import Stream
 from server.intake.memory import Held
 from server.problems import Problem
 
@@ -32,6 +32,7 @@ FRAME_COST = 4 * 1024  # in bytes: as much of a turn is taken by reading any fra
 MOST_PARTS = 1024  # of one call: IOV_MAX of Linux
 TEXT, BINARY, CONTROL, CLOSE = 0x1, 0x2, 0x8, 0x8
 LONGEST_CONTROL = 125
+LAST_WORD_SECONDS = 2.0  # in which the worker takes what was sent before the channel is closed
 _PLAIN = _WebSocketParams(ping_interval=None, ping_timeout=None, max_message_size=0, compression_options=None)
 
 
@@ -100,7 +101,7 @@ class Wire(WebSocketProtocol13):
                 await self._receive_frame()
         except Refused as refused:
             self.close(refused.code, str(refused))
-            await self._linger()
+            await self._leave()
         except StreamClosedError:
             pass
         except Exception:
@@ -144,17 +145,13 @@ class Wire(WebSocketProtocol13):
         finally:
             held.release()
 
-    async def _linger(self) -> None:
-        """Receive a little more: a connection that is closed while the worker sends is reset, and the code lost."""
-        try:
-            if not self.stream.writing():
-                self.stream.socket.shutdown(socket.SHUT_WR)
-            async with asyncio.timeout(LINGER_SECONDS):
-                left = LINGER_BYTES
-                while left > 0:
-                    left -= len(await self.stream.read_bytes(STEP_BYTES, partial=True))
-        except (OSError, StreamClosedError, TimeoutError):
-            pass
+    async def _leave(self) -> None:
+        """Close the connection so that the code arrives, also at a worker that still sends."""
+        with suppress(StreamClosedError, TimeoutError):
+            async with asyncio.timeout(LAST_WORD_SECONDS):
+                await self.stream.write(b"")  # when it is written, so is all that came before it
+        assert isinstance(self.stream, Stream)
+        self.stream.close_gently()
 
 
 def _check_head(is_plain: bool, opcode: int, size: int, *, is_masked: bool) -> None:

@@ -35,7 +35,7 @@ class Counted(socket.socket):
 
 
 async def main() -> None:
-    listener = Listener(Application([("/", Hello)]), most=100, refused=lambda *_: None)
+    listener = Listener(Application([("/", Hello)]), most=100, lingering=1, refused=lambda *_: None)
     door = Counted()
     door.bind(("127.0.0.1", 0))
     door.setblocking(False)

@@ -238,9 +238,9 @@ class Site(Client):
         return asyncio.run_coroutine_threadsafe(run(), self._loop).result(ANSWER_SECONDS)
 
     def _start(self) -> int:
-        self._servers = [public_server(self.services), internal_server(self.services)]
+        self.servers = [public_server(self.services), internal_server(self.services)]
         ports = []
-        for server in self._servers:
+        for server in self.servers:
             sockets = bind_sockets(0, "127.0.0.1")
             server.add_sockets(sockets)
             ports.append(sockets[0].getsockname()[1])
@@ -272,7 +272,7 @@ class Site(Client):
 
     def end_connections(self) -> None:
         """What a server does last: it closes both ports and every connection."""
-        for server in self._servers:
+        for server in self.servers:
             self.call(server.stop)
             asyncio.run_coroutine_threadsafe(server.close_all_connections(), self._loop).result(ANSWER_SECONDS)
 

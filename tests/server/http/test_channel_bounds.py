@@ -285,7 +285,7 @@ def test_a_worker_that_hangs_up_before_it_is_recognized_leaves_nothing(tmp_path:
 
 @pytest.fixture
 def narrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    monkeypatch.setattr(routes, "shares", lambda: Shares(public=64, streams=64, internal=PORT))
+    monkeypatch.setattr(routes, "shares", lambda: Shares(public=64, streams=64, internal=PORT, lingering=1))
     with running(tmp_path) as found:
         yield found
 
@@ -323,7 +323,7 @@ def test_frames_and_answers_are_not_held_up_for_others(site: Site) -> None:
     site.worker(site.job())
 
     def delays() -> list[int]:
-        streams = [connection.stream for connection in site._servers[1]._connections]
+        streams = [connection.stream for connection in site.servers[1]._connections]
         return [stream.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) for stream in streams]
 
     assert site.call(delays) == [1]

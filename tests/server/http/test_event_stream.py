@@ -237,7 +237,7 @@ def test_who_sends_more_on_a_stream_is_closed(ticking: TickingSite) -> None:
 @pytest.fixture
 def narrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TickingSite]:
     """A site with few connections and few streams."""
-    few = Shares(public=MOST, streams=MOST, internal=MOST)
+    few = Shares(public=MOST, streams=MOST, internal=MOST, lingering=1)
     monkeypatch.setattr(routes, "shares", lambda: few)
     monkeypatch.setattr("server.http.services.shares", lambda: few)
     monkeypatch.setattr(listener, "FRESH_SECONDS", -1.0)

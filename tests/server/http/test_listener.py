@@ -27,7 +27,7 @@ MOST = 4
 @pytest.fixture
 def narrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     """A site with few connections at once."""
-    monkeypatch.setattr(routes, "shares", lambda: Shares(public=MOST, streams=MOST, internal=MOST))
+    monkeypatch.setattr(routes, "shares", lambda: Shares(public=MOST, streams=MOST, internal=MOST, lingering=MOST))
     monkeypatch.setattr(listener, "FRESH_SECONDS", -1.0)
     with running(tmp_path) as found:
         yield found

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from server.http.bodies import LINGER_BYTES
+from server.http import lingering
 from tests.server.http.http_site import ANSWER_SECONDS, PICTURE, Site, assert_problem
 from tests.service.test_classify import multipart
 
@@ -137,14 +137,15 @@ def test_too_many_bytes_are_refused_before_they_are_sent(shared: Site) -> None:
     assert (problem["code"], problem["limit_bytes"]) == ("too_many_bytes", IMAGE_BYTES)
 
 
-def test_a_refused_body_that_does_not_end_is_cut_off(shared: Site) -> None:
+def test_a_refused_body_that_does_not_end_is_cut_off(shared: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lingering, "LINGER_BYTES", len(MEGABYTE))
     endless = CHUNKED.replace(b"/free", b"/gold")
     with shared.connected() as connection:
         connection.sendall(endless)
         assert connection.recv(65536).startswith(b"HTTP/1.1 404 ")
         sent = 0
         with pytest.raises(OSError):
-            while sent < 100 * LINGER_BYTES:
+            while sent < 100 * len(MEGABYTE):
                 connection.sendall(MEGABYTE)
                 sent += len(MEGABYTE)
     shared.idle()

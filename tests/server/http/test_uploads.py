@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from server.http.bodies import LINGER_BYTES, SMALL_BYTES
+from server.http import lingering
+from server.http.bodies import SMALL_BYTES, SOON_BYTES
 from server.http.internal.messages import MESSAGE_LEAST, longest_message
 from server.http.internal.wire import BAD_MESSAGE
 from server.intake.texts import MARKS_MOST
@@ -88,13 +89,16 @@ def test_a_route_without_a_body_drops_a_small_one_and_takes_no_large_one(
 
 @pytest.mark.parametrize("internal", [False, True])
 @pytest.mark.parametrize("path", [b"/nope", b"/work/lease", b"/img-classification/gold", b"/metrics"])
-def test_a_refused_body_that_does_not_end_is_cut_off_on_every_route(shared: Site, internal: bool, path: bytes) -> None:
+def test_a_refused_body_that_does_not_end_is_cut_off_on_every_route(
+    shared: Site, internal: bool, path: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lingering, "LINGER_BYTES", MEGABYTE)
     with connected(shared.internal if internal else shared) as connection:
         connection.sendall(CHUNKED_POST % (path, b"") + chunk(bytes(SMALL_BYTES + 1)))
         assert answer_of(connection)[0] in (401, 404, 405, 410, 413)
         sent = 0
         with pytest.raises(OSError):
-            while sent < 100 * LINGER_BYTES:
+            while sent < 100 * MEGABYTE:
                 connection.sendall(CHUNK)
                 sent += len(CHUNK)
     assert_all_memory_is_free(shared)
@@ -253,7 +257,7 @@ def test_a_request_that_never_finds_a_place_is_told_so(small: Site) -> None:
     assert_all_memory_is_free(small)
 
 
-@pytest.mark.parametrize(("length", "closes"), [(LINGER_BYTES, False), (LINGER_BYTES + 1, True)])
+@pytest.mark.parametrize(("length", "closes"), [(SOON_BYTES, False), (SOON_BYTES + 1, True)])
 def test_a_connection_outlives_a_refused_body_that_is_not_too_long(shared: Site, length: int, closes: bool) -> None:
     head = HEAD.replace(b"/free", b"/gold") + b"Content-Length: %d\r\n\r\n" % length
     with shared.connected() as connection:
