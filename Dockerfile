@@ -86,7 +86,7 @@ COPY --from=model-builder /models /
 
 FROM tools AS server-files
 WORKDIR /srv/tierserve
-COPY chart/values.yaml chart/values.schema.json chart/
+COPY chart/rules.yaml chart/values.yaml chart/values.schema.json chart/
 COPY chart/files/jobtemplates/ jobtemplates/
 COPY schemas/ schemas/
 COPY model/formats.json model/

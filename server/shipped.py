@@ -1,4 +1,4 @@
-"""Where the files lie that come with the server: default values, Job templates, schemas, formats, a picture to try.
+"""Where the files lie that come with the server: values, their rules, templates, schemas, formats, a picture to try.
 
 In a checkout they lie beside the package. ``setup.py`` copies those that lie in no package to ``server/shipped`` of an
 installation.
@@ -13,6 +13,7 @@ _INSTALLED = _PACKAGE / "shipped"
 
 ROOT = _INSTALLED if _INSTALLED.is_dir() else _PACKAGE.parent
 DEFAULT_VALUES = ROOT / "chart" / "values.yaml"
+RULES = ROOT / "chart" / "rules.yaml"
 TEMPLATES = ROOT / "jobtemplates"
 SCHEMAS = ROOT / "schemas"
 FORMATS = _PACKAGE.parent / "model" / "formats.json"

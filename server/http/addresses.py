@@ -61,7 +61,7 @@ def _address(text: str) -> str | None:
 @lru_cache(maxsize=1024)
 def _is_trusted(address: str, trusted: tuple[str, ...]) -> bool:
     parsed = _parsed(address)
-    return parsed is not None and any(parsed in ip_network(network) for network in trusted)
+    return parsed is not None and any(parsed in ip_network(network, strict=False) for network in trusted)
 
 
 def _parsed(text: str) -> IPv4Address | IPv6Address | None:

@@ -23,7 +23,7 @@ _SUFFIXES = {
     **{f"{suffix}i": Decimal(1024) ** power for power, suffix in enumerate("KMGTPE", start=1)},
 }
 _QUANTITY = re.compile(
-    r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE]([+-]?[0-9]{1,2})|(n|u|m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?)", re.ASCII
+    r"((?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,2})?)(n|u|m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?", re.ASCII
 )
 
 
@@ -32,11 +32,16 @@ def parse_quantity(text: str) -> Decimal:
 
     Raises ``ValueError`` when ``text`` is not a Kubernetes quantity.
     """
+    number, scale = quantity_parts(text)
+    return number * scale
+
+
+def quantity_parts(text: str) -> tuple[Decimal, Decimal]:
+    """Return the number in ``text`` and what its suffix stands for. Raises what ``parse_quantity`` raises."""
     match = _QUANTITY.fullmatch(text) if len(text) <= 32 else None
-    if match is None:
+    if match is None or (match[2] and "e" in match[1].lower()):
         raise ValueError(f'"{text:.40}" is not a quantity such as "900m" or "2Gi"')
-    number, exponent, suffix = match.groups()
-    return Decimal(number).scaleb(int(exponent)) if exponent else Decimal(number) * _SUFFIXES[suffix or ""]
+    return Decimal(match[1]), _SUFFIXES[match[2] or ""]
 
 
 def sum_of_bytes(*texts: str) -> str:

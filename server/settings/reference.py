@@ -1,4 +1,4 @@
-"""Writes docs/configuration.md from the schema ``values``: ``python -m server.settings.reference [--check]``."""
+"""Writes docs/configuration.md from the schema and the rules: ``python -m server.settings.reference [--check]``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from server.settings import documents
 from server.settings.documents import Schema
-from server.settings.rules import CHECKS
+from server.settings.rules import book
 from server.shipped import ROOT
 
 PAGE = ROOT / "docs" / "configuration.md"
@@ -23,7 +23,7 @@ _KINDS = {
     "object": "mapping",
 }
 _INTRODUCTION = f"""\
-<!-- Made from chart/values.schema.json by `{COMMAND}`; edit the schema, not this page. -->
+<!-- Made from chart/values.schema.json and chart/rules.yaml by `{COMMAND}`; edit those, not this page. -->
 
 # Configuration
 
@@ -40,23 +40,23 @@ A quantity is a number with or without a suffix, as Kubernetes writes it: `900m`
 key or a wrong value is refused, with its file and line.
 """
 
-_CHART_RULES = """\
-- The Job template of each tier exists.
-- In a cluster: no port of the server is 0. No tier runs in the server's own namespace. `service.nodePort`,
-  `service.externalTrafficPolicy=Local` and the keys of load balancers need a `service.type` that uses them. `httpRoute`
-  names a Gateway. With network policies, `serviceMonitor` needs `networkPolicy.monitoring`. Environment variables,
-  volumes and mounts that are added to the server's pod do not use the chart's own names and paths.
-- `replicas` above 1, and `autoscaling`, need `database.secretName` and `blobs.url`. `autoscaling.minReplicas` is at
-  most `maxReplicas`, and the server's pod requests CPU. `blobs.secretName` needs `blobs.url`.
+_RULES = """\
+## What must hold between values
+
+`tierserve check`, a server that starts and `helm upgrade` refuse the same values with the same sentences, because all
+read [chart/rules.yaml](../chart/rules.yaml). Types, ranges and unknown keys are the schema's, of which Helm and `check`
+tell in words of their own. Job templates are programs (Jinja), which Helm cannot run: only `check` tells that one is
+wrong, so run it before `helm upgrade`.
+
 """
 
 
 def page() -> str:
     """Return the text of the page."""
     root = documents.schema("values")
-    rules = "\n".join("- " + " ".join((check.__doc__ or "").split()).replace("``", "`") for check in CHECKS)
+    rules = "".join(f"- {rule['means']}\n" for rule in book()["rules"] if "means" in rule)
     sections = "\n".join(_sections("", root, root, set()))
-    return f"{_INTRODUCTION}\n{sections}\n## What must hold between values\n\n{rules}\n{_CHART_RULES}"
+    return f"{_INTRODUCTION}\n{sections}\n{_RULES}{rules}"
 
 
 def _sections(path: str, part: Schema, root: Schema, shown: set[str]) -> Iterator[str]:

@@ -1,20 +1,28 @@
-"""The rules that hold between values. The schema checks each value by itself.
+"""Evaluates ``chart/rules.yaml``: what must hold of the values beyond their types and ranges.
 
-The docstring of each rule goes into docs/configuration.md, which ``server.settings.reference`` writes.
+The chart evaluates the same file when Helm renders it (``chart/templates/_rules.tpl``), so that Helm refuses what is
+refused here, with the same sentences. The file itself says what a rule may contain.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import json
+import re
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from ipaddress import ip_network
+from decimal import Context, Decimal
+from functools import cache
+from typing import Any
+
+import yaml
 
 from server.settings.documents import pointer
-from server.settings.manifests import SERVER_LABELS
-from server.settings.quantity import parse_quantity
-from server.settings.records import Settings
+from server.settings.quantity import quantity_parts
+from server.shipped import RULES
 
-RESERVED = "TIERSERVE_"
+MOST_CHARACTERS = 100  # of a value in a sentence
+
+Rule = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,135 +34,189 @@ class Broken:
     message: str
 
 
-def ports_differ(settings: Settings) -> Iterator[Broken]:
-    """The public and the internal port differ, unless both are 0, which takes any free port."""
-    if settings.port == settings.internal_port != 0:
-        message = f"server.port and server.internalPort are both {settings.port}"
-        yield Broken(("/server/internalPort", "/server/port"), "ports", message)
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A value, and the keys that lead to it from the root."""
+
+    keys: tuple[str | int, ...]
+    value: Any
+    root: Any
+
+    @property
+    def at(self) -> str:
+        """The place as ``--set`` names it."""
+        return _path(self.keys)
 
 
-def heartbeat_within_lease(settings: Settings) -> Iterator[Broken]:
-    """The heartbeat of a worker is shorter than its lease."""
-    lease = settings.lease
-    if lease.heartbeat >= lease.seconds:
-        message = f"the heartbeat of {lease.heartbeat:g} s must be shorter than the lease of {lease.seconds:g} s"
-        yield Broken(("/server/lease/heartbeatSeconds", "/server/lease/seconds"), "lease", message)
+@cache
+def book() -> Mapping[str, Any]:
+    """Return the content of ``chart/rules.yaml``: ``defaults``, ``forms`` and ``rules``."""
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    loaded: Mapping[str, Any] = yaml.load(RULES.read_text(encoding="utf-8"), loader)  # noqa: S506 (a safe loader)
+    return loaded
 
 
-def namespaces_differ(settings: Settings) -> Iterator[Broken]:
-    """No two tiers share a namespace, because a quota applies to a whole namespace."""
-    owners: dict[str, str] = {}
-    for tier in settings.tiers.values():
-        owner = owners.setdefault(tier.namespace, tier.name)
-        if owner != tier.name:
-            pointers = tuple(pointer("tiers", name, "namespace", "name") for name in (tier.name, owner))
-            message = f'the tiers {owner} and {tier.name} share the namespace "{tier.namespace}"'
-            yield Broken(pointers, "namespace", message)
+def broken_rules(values: Mapping[str, Any], templates: Collection[str]) -> Iterator[Broken]:
+    """Yield what ``values`` break; the schema accepts them, and the defaults of ``server`` and ``tiers`` are filled in.
 
-
-def jobs_fit_quotas(settings: Settings) -> Iterator[Broken]:
-    """One Job of a tier fits into the tier's quota, unless the quota is 0: such a tier is paused and starts no Job.
-
-    A Job's CPU is more than 0, and its memory is at least 64Mi.
+    ``templates`` are the names of the Job templates that there are. A message is yielded once, as in the chart.
     """
-    for tier in settings.tiers.values():
-        at = pointer("tiers", tier.name)
-        if parse_quantity(tier.job.cpu) <= 0:
-            yield Broken((f"{at}/job/cpu",), "job", "must be more than 0")
-        if parse_quantity(tier.job.memory) < parse_quantity("64Mi"):
-            message = f"{tier.job.memory} is too little for a worker: at least 64Mi"
-            yield Broken((f"{at}/job/memory",), "job", message)
-        taken = {"cpu": tier.job.cpu, "memory": tier.job.memory, "gpus": str(tier.job.gpus)}
-        for key, wanted in taken.items():
-            quota = tier.quota.get(key)
-            if quota is not None and parse_quantity(wanted) > parse_quantity(quota) > 0:
-                message = f"a Job takes {wanted} of {key}, the tier's quota is {quota}: no Job could ever start"
-                yield Broken((f"{at}/job/{key}", f"{at}/quota/{key}"), "quota", message)
+    root = {**values, "templates": sorted(templates)}
+    told = set()
+    for broken in (*bad_forms(values), *(each for rule in book()["rules"] for each in _against(rule, root))):
+        if broken.message not in told:
+            told.add(broken.message)
+            yield broken
 
 
-def gpus_need_pytorch(settings: Settings) -> Iterator[Broken]:
-    """Jobs with GPUs, and batches of more than one picture, need the runtime `timm`."""
-    for tier in settings.tiers.values():
-        at = pointer("tiers", tier.name)
-        for key, more in {"gpus": tier.job.gpus > 0, "batch": tier.job.batch > 1}.items():
-            if more and tier.model.runtime != "timm":
-                message = f"needs the runtime timm, not {tier.model.runtime}"
-                yield Broken((f"{at}/job/{key}", f"{at}/model/runtime"), key, message)
+def bad_forms(root: Any) -> Iterator[Broken]:
+    """Yield the texts in ``root`` that do not look as they must; the schema may refuse other parts of it."""
+    for form in book()["forms"]:
+        for kind in ("values", "keys"):
+            for place in (place for pattern in form.get(kind, ()) for place in _places(root, pattern)):
+                text = place.keys[-1] if kind == "keys" else place.value
+                if not isinstance(text, str) or not text or re.fullmatch(form["pattern"], text):
+                    continue
+                shown = _json(text[:MOST_CHARACTERS])
+                has = f"{_path(place.keys[:-1])} has the key {shown}" if kind == "keys" else f"{place.at} is {shown}"
+                has = place.at if "secret" in form else has
+                yield Broken((pointer(*place.keys),), form["form"], f"{has}: not {form['is']}")
 
 
-def names_are_free(settings: Settings) -> Iterator[Broken]:
-    """A tier sets no label of its Jobs that the server sets, and no environment variable `TIERSERVE_...`."""
-    for tier in settings.tiers.values():
-        at = pointer("tiers", tier.name, "job")
-        for label in sorted(SERVER_LABELS & tier.job.labels.keys()):
-            message = f"the server sets the label {label} of a Job: leave it out"
-            yield Broken((f"{at}/labels{pointer(label)}",), "labels", message)
-        for name in tier.job.env:
-            if name.startswith(RESERVED):
-                message = f"variables {RESERVED}... are the server's own: leave it out"
-                yield Broken((f"{at}/env{pointer(name)}",), "env", message)
+def _against(rule: Rule, root: Any) -> Iterator[Broken]:
+    if rule.get("cluster"):
+        return
+    seen = dict.fromkeys(map(_json, rule.get("taken", ())), "")
+    for place in (place for pattern in rule.get("each", [""]) for place in _places(root, pattern)):
+        known = {"at": place.at}
+        if "unique" in rule:
+            known["value"], operands = _operand(rule["unique"], place), [rule["unique"]]
+            key = _json(known["value"])
+            refused = key in seen
+            known["other"] = seen.setdefault(key, place.at)
+        else:
+            refused = all(_holds(condition, place) for condition in rule["when"])
+            operands = [part for condition in rule["when"] for part in condition]
+        if refused:
+            at = dict.fromkeys(each for operand in operands for each in _pointers(operand, place))
+            yield Broken(tuple(at), rule["rule"], _sentence(rule["says"], place, known))
 
 
-def waits_agree(settings: Settings) -> Iterator[Broken]:
-    """A Job's deadline exceeds its start, idle and grace times; a request waits no longer than it may be queued."""
-    for tier in settings.tiers.values():
-        at, deadline, waits = pointer("tiers", tier.name), tier.job.deadline, tier.waits
-        spans = {"waits/startSeconds": waits.start, "waits/idleSeconds": waits.idle, "job/graceSeconds": tier.job.grace}
-        for key, seconds in spans.items():
-            if seconds >= deadline:
-                message = f"{seconds:g} s must be shorter than the Job's deadline of {deadline} s"
-                yield Broken((f"{at}/{key}", f"{at}/job/deadlineSeconds"), "deadline", message)
-        if waits.sync > waits.queue:
-            message = f"{waits.sync:g} s of holding a request must not exceed {waits.queue:g} s of queueing"
-            yield Broken((f"{at}/waits/syncSeconds", f"{at}/waits/queueSeconds"), "waits", message)
+def _places(root: Any, pattern: str) -> list[Place]:
+    found = [Place((), root, root)]
+    for part in filter(None, pattern.split(".")):
+        found = [
+            Place((*place.keys, key), item, root)
+            for place in found
+            for key, item in _items(place.value)
+            if part in ("*", key)
+        ]
+    return found
 
 
-def requests_fit_queues(settings: Settings) -> Iterator[Broken]:
-    """The pictures of one request, as many and as large as they may be, fit into the bytes of the tier's queue."""
-    for tier in settings.tiers.values():
-        limits, at = tier.limits, f"{pointer('tiers', tier.name)}/limits"
-        largest = limits.images * limits.image_bytes + 4 * (limits.images + 1)  # with the head of a blob
-        if largest > limits.queue_bytes:
-            message = f"one request may take {largest} bytes, the whole queue {limits.queue_bytes}"
-            yield Broken((f"{at}/queueBytes", f"{at}/imageBytes", f"{at}/images"), "queue", message)
+def _items(value: Any) -> list[tuple[str | int, Any]]:
+    if isinstance(value, Mapping):
+        return sorted(value.items())
+    return list(enumerate(value)) if isinstance(value, list) else []
 
 
-def variants_run(settings: Settings) -> Iterator[Broken]:
-    """The runtime ``timm`` runs the variant ``fp32`` only."""
-    for tier in settings.tiers.values():
-        if (tier.model.runtime, tier.model.variant) == ("timm", "int8"):
-            at = pointer("tiers", tier.name, "model")
-            yield Broken((f"{at}/variant", f"{at}/runtime"), "model", "the runtime timm runs the variant fp32 only")
+def _operand(operand: Any, place: Place) -> Any:
+    """Return what ``operand`` stands for at ``place``; ``None`` if that is not there."""
+    if isinstance(operand, Mapping):
+        ((word, parts),) = operand.items()
+        total = Decimal(word == "product")
+        for part in parts:
+            number = _decimal(_operand(part, place))
+            total = EXACT.multiply(total, number) if word == "product" else EXACT.add(total, number)
+        return float(total)
+    if not isinstance(operand, str):
+        return operand
+    if operand == "@":
+        return str(place.keys[-1])
+    if not operand.startswith((".", "$.")):
+        return operand
+    value = place.root if operand.startswith("$") else place.value
+    for key in filter(None, operand.removeprefix("$").split(".")):
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
 
 
-def proxies_are_networks(settings: Settings) -> Iterator[Broken]:
-    """Each of `server.trustedProxies` is a network: no bit of its address is set beyond its prefix."""
-    for index, text in enumerate(settings.trusted_proxies):
+def _pointers(operand: Any, place: Place) -> Iterator[str]:
+    """Yield the pointers of the values that ``operand`` reads, but for those that no file of values has."""
+    if isinstance(operand, Mapping):
+        for part in next(iter(operand.values())):
+            yield from _pointers(part, place)
+    elif isinstance(operand, str) and operand != "$.templates" and (operand == "@" or operand.startswith((".", "$."))):
+        keys = () if operand.startswith("$") else place.keys
+        yield pointer(*keys, *filter(None, operand.strip("@").removeprefix("$").split(".")))
+
+
+def _holds(condition: list[Any], place: Place) -> bool:
+    left, relation = _operand(condition[0], place), condition[1]
+    if relation == "empty":
+        return left is None or left in ("", [], {})
+    right = _operand(condition[2], place)
+    if left is None or right is None:
+        return False
+    if relation in _OF_VALUES:
+        return bool(_OF_VALUES[relation](left, right))
+    one, other = _number(left), _number(right)
+    return one is not None and other is not None and bool(_OF_NUMBERS[relation](one, other))
+
+
+_OF_VALUES: Mapping[str, Any] = {
+    "==": lambda left, right: _json(left) == _json(right),
+    "!=": lambda left, right: _json(left) != _json(right),
+    "in": lambda left, right: left in right,
+    "outside": lambda left, right: left not in right,
+    "starts": lambda left, right: left.startswith(right),
+    "ends": lambda left, right: left.endswith(right),
+}
+_OF_NUMBERS: Mapping[str, Any] = {
+    "<": lambda left, right: left < right,
+    "<=": lambda left, right: left <= right,
+    ">": lambda left, right: left > right,
+    ">=": lambda left, right: left >= right,
+}
+EXACT = Context(prec=80)
+
+
+def _number(value: Any) -> float | None:
+    """Return the number of a quantity as the chart computes it: a float before it is scaled, and after."""
+    if isinstance(value, str):
         try:
-            ip_network(text)
-        except ValueError as error:
-            yield Broken((pointer("server", "trustedProxies", str(index)),), "network", str(error))
+            number, scale = quantity_parts(value)
+        except ValueError:  # of which its form has told
+            return None
+        return float(EXACT.multiply(_decimal(number), _decimal(scale)))
+    return None if isinstance(value, bool) or not isinstance(value, int | float) else float(value)
 
 
-def origins_are_as_browsers_send_them(settings: Settings) -> Iterator[Broken]:
-    """No origin of `server.cors.origins` names the port that its scheme has anyway: browsers leave it out."""
-    for index, text in enumerate(settings.cors_origins):
-        for scheme, port in (("http", 80), ("https", 443)):
-            if text.startswith(f"{scheme}://") and text.endswith(f":{port}"):
-                message = f"browsers leave out the port {port} of {scheme}: write {text.removesuffix(f':{port}')}"
-                yield Broken((pointer("server", "cors", "origins", str(index)),), "origin", message)
+def _decimal(value: Any) -> Decimal:
+    return Decimal(repr(float(value)))
 
 
-CHECKS: tuple[Callable[[Settings], Iterator[Broken]], ...] = (
-    ports_differ,
-    heartbeat_within_lease,
-    namespaces_differ,
-    jobs_fit_quotas,
-    gpus_need_pytorch,
-    names_are_free,
-    waits_agree,
-    requests_fit_queues,
-    variants_run,
-    proxies_are_networks,
-    origins_are_as_browsers_send_them,
-)
+def _sentence(says: str, place: Place, known: Mapping[str, Any]) -> str:
+    def text(match: re.Match[str]) -> str:
+        value = known[match[1]] if match[1] in known else _operand(match[1], place)
+        return (", ".join(map(_text, value)) if isinstance(value, list) else _text(value))[:MOST_CHARACTERS]
+
+    return re.sub(r"\{([^}]*)\}", text, says)
+
+
+def _path(keys: tuple[str | int, ...]) -> str:
+    parts = (f"[{key}]" if isinstance(key, int) else "." + key.replace(".", "\\.") for key in keys)
+    return "".join(parts).removeprefix(".")
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    whole = isinstance(value, int | float) and not isinstance(value, bool) and float(value).is_integer()
+    return f"{float(value):.0f}" if whole else _json(value)
+
+
+def _json(value: Any) -> str:
+    """Return ``value`` as Go writes it, but for its order of keys."""
+    text = json.dumps(float(value) if type(value) is int else value, ensure_ascii=False)
+    return text.replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")

@@ -5,7 +5,7 @@ The schema ``values`` checks each value, and ``rules`` what must hold between va
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from decimal import Decimal
 from functools import reduce
 from pathlib import Path
@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 from server.settings import documents
-from server.settings.documents import Document, DocumentError, Finding, pointer
+from server.settings.documents import Document, DocumentError, Finding
 from server.settings.manifests import SERVER_LABELS
 from server.settings.overrides import override
 from server.settings.records import (
@@ -30,9 +30,9 @@ from server.settings.records import (
     Tracing,
     Waits,
 )
-from server.settings.rules import CHECKS, Broken
+from server.settings.rules import Broken, bad_forms, broken_rules
 from server.settings.sources import ConfigError as ConfigError
-from server.settings.sources import Files, Sources, Templates
+from server.settings.sources import Files, Sources
 from server.shipped import DEFAULT_VALUES, TEMPLATES
 
 _Common = tuple[Mapping[str, str], Mapping[str, str], int]
@@ -61,14 +61,15 @@ def complete(sources: Sources) -> dict[str, Any]:
     except DocumentError as error:
         raise ConfigError(error.findings) from error
     merged = reduce(documents.merge, layers, Document({}, sources.layers[-1][0], {}))
+    order = [layer.file for layer in layers]
     if findings := documents.validate(merged, "values"):
-        raise ConfigError(findings)
+        findings += [_finding(merged, order, found) for found in bad_forms(merged.value)]
+        raise ConfigError(sorted(findings, key=lambda finding: (finding.line, finding.pointer)))
     values: dict[str, Any] = documents.filled(merged.value, "values")
-    settings = as_settings(values)
-    broken = [found for check in CHECKS for found in check(settings)]
-    broken += _templates_exist(settings, sources.templates)
-    if broken:
-        order = [layer.file for layer in layers]
+    # What only the chart reads is judged as it stands: there null takes a default away.
+    judged = {**merged.value, "server": values["server"], "tiers": values["tiers"]}
+    templates = sources.templates.texts.keys() | sources.templates.unusable.keys()
+    if broken := list(broken_rules(judged, templates)):
         raise ConfigError([_finding(merged, order, found) for found in broken])
     return values
 
@@ -194,11 +195,3 @@ def _job(job: Mapping[str, Any], image: Mapping[str, str], common: _Common) -> J
 def _quantity(value: str | float) -> str:
     # As Kubernetes writes numbers: without an exponent, and without the rounding that float arithmetic would add.
     return value if isinstance(value, str) else f"{Decimal(repr(value)):f}".removesuffix(".0")
-
-
-def _templates_exist(settings: Settings, templates: Templates) -> Iterator[Broken]:
-    known = templates.texts.keys() | templates.unusable.keys()
-    for tier in settings.tiers.values():
-        if tier.template not in known:
-            message = f"no such file in {templates.folder}; there: {', '.join(sorted(known)) or 'none'}"
-            yield Broken((pointer("tiers", tier.name, "template"),), "template", message)

@@ -148,8 +148,8 @@ def test_the_schemas_are_schemas(name: str) -> None:
 
 
 def test_a_last_newline_does_not_slip_through_a_pattern() -> None:
-    document = documents.parse('server: {host: "127.0.0.1\\n"}\ntiers: {}\n', "x.yaml")
-    assert [finding.rule for finding in documents.validate(document, "values")] == ["pattern", "minProperties"]
+    keys = documents.parse('keys: [{id: "0123456789ab\\n"}]', "x.yaml")
+    assert "pattern" in [finding.rule for finding in documents.validate(keys, "keys")]
 
 
 def test_records_do_not_change() -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from server.settings import documents
 from server.settings.quantity import parse_quantity, sum_of_bytes
+from server.settings.rules import book
 
 
 @pytest.mark.parametrize(
@@ -73,20 +74,23 @@ def test_anything_else_is_refused(text: str) -> None:
         parse_quantity(text)
 
 
-def test_three_schemas_mean_the_same_quantity() -> None:
-    definitions = [documents.schema(name)["$defs"]["quantity"] for name in ("values", "job-parameters", "job")]
-    assert len({(each["pattern"], each["maxLength"]) for each in definitions}) == 1
+[QUANTITY] = (form["pattern"] for form in book()["forms"] if form["form"] == "quantity")
+
+
+def test_the_rules_and_two_schemas_mean_the_same_quantity() -> None:
+    definitions = [documents.schema(name)["$defs"]["quantity"] for name in ("job-parameters", "job")]
+    assert {each["pattern"] for each in definitions} == {f"^{QUANTITY}$"}
+    assert {each["maxLength"] for each in definitions} == {documents.schema("values")["$defs"]["quantity"]["maxLength"]}
 
 
 @given(st.one_of(st.text("0123456789.eE+-mkKMGi", max_size=8), st.text(max_size=4)))
 def test_the_schemas_accept_exactly_what_is_parsed(text: str) -> None:
-    pattern = documents.schema("values")["$defs"]["quantity"]["pattern"].removesuffix("$")
     try:
         parse_quantity(text)
     except ValueError:
-        assert not re.fullmatch(pattern, text)
+        assert not re.fullmatch(QUANTITY, text)
     else:
-        assert re.fullmatch(pattern, text)
+        assert re.fullmatch(QUANTITY, text)
 
 
 @pytest.mark.parametrize(

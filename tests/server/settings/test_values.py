@@ -136,7 +136,7 @@ def test_a_tiers_name_must_fit_into_urls_and_job_names(name: str, tmp_path: Path
     with pytest.raises(ConfigError) as caught:
         load(tmp_path / "my.yaml")
     assert [finding.pointer for finding in caught.value.findings] == [documents.pointer("tiers", name)]
-    assert {finding.rule for finding in caught.value.findings} <= {"pattern", "maxLength"}
+    assert {finding.rule for finding in caught.value.findings} <= {"tier", "minLength", "maxLength"}
 
 
 def test_every_finding_is_listed_by_line() -> None:
@@ -156,7 +156,10 @@ def test_a_missing_template_names_those_there_are(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         load(templates=tmp_path)
     (line,) = lines(caught.value)
-    assert line.endswith(f": /tiers/premium/template: no such file in {tmp_path}; there: free.yaml.j2 (template)")
+    assert line.endswith(
+        ': /tiers/premium/template: tiers.premium.template is "premium.yaml.j2", which is no Job template; '
+        "there are: free.yaml.j2. Add it under jobTemplates (template)"
+    )
 
 
 def test_a_file_is_laid_over_the_defaults() -> None:
@@ -246,12 +249,12 @@ def test_flags_go_over_the_file_and_over_earlier_flags() -> None:
         (
             "tiers.free.quota.cpu=0.5",
             "--set tiers.free.quota.cpu=0.5: /tiers/free/quota/cpu: "
-            "a Job takes 900m of cpu, the tier's quota is 0.5: no Job could ever start (quota)",
+            "tiers.free.job.cpu is 900m, more than tiers.free.quota.cpu, 0.5: no Job could ever start (quota)",
         ),
         (
             "server.lease.seconds=10",
             "--set server.lease.seconds=10: /server/lease/seconds: "
-            "the heartbeat of 10 s must be shorter than the lease of 10 s (lease)",
+            "server.lease.heartbeatSeconds is 10: it must be less than server.lease.seconds, 10 (lease)",
         ),
     ],
 )
