@@ -161,10 +161,17 @@ capabilities:
 /var/run/secrets/tierserve
 {{- end }}
 
+{{/* The tiers that are enabled, by name, as JSON: no template reads .Values.tiers itself. */}}
+{{- define "tierserve.tiers" -}}
+{{- $found := dict -}}
+{{- range $name, $tier := .Values.tiers }}{{ if dig "enabled" true $tier }}{{ $_ := set $found $name $tier }}{{ end }}{{ end -}}
+{{- toJson $found -}}
+{{- end }}
+
 {{/* The names of the tiers that are open to callers without a key, or else of those that are not, as a JSON array. Takes a list: the root, which. */}}
 {{- define "tierserve.tiersByAccess" -}}
 {{- $names := list -}}
-{{- range $name, $tier := (index . 0).Values.tiers -}}
+{{- range $name, $tier := include "tierserve.tiers" (index . 0) | fromJson -}}
 {{- if eq (dig "access" "anonymous" false $tier) (index $ 1) -}}
 {{- $names = append $names $name -}}
 {{- end -}}
@@ -174,7 +181,7 @@ capabilities:
 
 {{/* The names of the tiers in which helm test classifies a picture, as a JSON array. */}}
 {{- define "tierserve.testedTiers" -}}
-{{- if .Values.access.test.secretName }}{{ keys .Values.tiers | sortAlpha | toJson }}{{ else }}{{ include "tierserve.tiersByAccess" (list . true) }}{{ end -}}
+{{- if .Values.access.test.secretName }}{{ include "tierserve.tiers" . | fromJson | keys | sortAlpha | toJson }}{{ else }}{{ include "tierserve.tiersByAccess" (list . true) }}{{ end -}}
 {{- end }}
 
 {{/* What the server's environment has by name. */}}

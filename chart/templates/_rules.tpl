@@ -4,6 +4,7 @@ A template can return text only, so those below put what they find into the dict
 {{- define "tierserve.rules" -}}
 {{- $book := .Files.Get "rules.yaml" | fromYaml }}
 {{- $root := .Values | toJson | fromJson }}
+{{- $_ := set $root "tiers" (include "tierserve.tiers" . | fromJson) }}
 {{- $_ := set $root "templates" (include "tierserve.jobTemplates" . | fromYaml | keys | sortAlpha) }}
 {{- $_ := set $root "release" .Release.Namespace }}
 {{- include "tierserve.rules.fill" (list $root $book.defaults) }}

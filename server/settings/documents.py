@@ -188,6 +188,8 @@ class _Reading(yaml.SafeLoader):
     def _scalar(self, node: yaml.Node) -> Any:
         # NaN stands for every value that JSON does not have, such as a date or a binary: it is refused below.
         kind = node.tag.removeprefix("tag:yaml.org,2002:")
+        if kind in {"value", "merge"}:  # "=" and "<<", which are nothing but text to Helm, and so it writes them
+            return node.value
         if kind in {"int", "float"} and len(node.value) > NUMBER_CHARACTERS:
             raise yaml.MarkedYAMLError(None, None, "is too long for a number: put text in quotes", node.start_mark)
         try:

@@ -67,11 +67,16 @@ def complete(sources: Sources) -> dict[str, Any]:
         raise ConfigError(sorted(findings, key=lambda finding: (finding.line, finding.pointer)))
     values: dict[str, Any] = documents.filled(merged.value, "values")
     # What only the chart reads is judged as it stands: there null takes a default away.
-    judged = {**merged.value, "server": values["server"], "tiers": values["tiers"]}
+    judged = {**merged.value, "server": values["server"], "tiers": enabled(values["tiers"])}
     templates = sources.templates.texts.keys() | sources.templates.unusable.keys()
     if broken := list(broken_rules(judged, templates)):
         raise ConfigError([_finding(merged, order, found) for found in broken])
     return values
+
+
+def enabled(tiers: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """Return the tiers that are not left out; to all else the others are not there."""
+    return {name: tier for name, tier in tiers.items() if tier["enabled"]}
 
 
 def _finding(merged: Document, order: Sequence[str], broken: Broken) -> Finding:
@@ -106,7 +111,9 @@ def as_settings(values: Mapping[str, Any]) -> Settings:
         ),
         tick=float(server["tickSeconds"]),
         lobby_seconds=float(server["lobbySeconds"]),
-        tiers=MappingProxyType({name: _tier(name, tier, image, common) for name, tier in values["tiers"].items()}),
+        tiers=MappingProxyType(
+            {name: _tier(name, tier, image, common) for name, tier in enabled(values["tiers"]).items()}
+        ),
     )
 
 

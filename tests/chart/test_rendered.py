@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import tarfile
 from collections import Counter
 from pathlib import Path
@@ -93,7 +92,7 @@ def test_every_object_has_the_common_labels(chart: Chart, case: str) -> None:
         assert labels["app.kubernetes.io/name"] == ("classifier" if case == "kitchen-sink" else "tierserve")
         assert labels["app.kubernetes.io/part-of"] == "tierserve"
         assert (labels["app.kubernetes.io/instance"], labels["app.kubernetes.io/managed-by"]) == ("tierserve", "Helm")
-        assert labels["app.kubernetes.io/component"] in ("server", "tier", "test")
+        assert labels["app.kubernetes.io/component"] in ("server", "tier", "test", "extra")
         assert (labels["app.kubernetes.io/version"], labels["helm.sh/chart"]) == ("0.1.0", "tierserve-0.1.0")
 
 
@@ -304,14 +303,12 @@ def test_a_packed_chart_is_whole(chart: Chart, tmp_path: Path) -> None:
     assert not [name for name in names if name.startswith(("ci/", "tests/"))]
 
 
-def test_it_may_be_a_part_of_another_chart(chart: Chart, tmp_path: Path) -> None:
-    shutil.copytree(CHART, tmp_path / "charts" / "tierserve")
-    dependency = {"name": "tierserve", "version": "0.1.0", "repository": ""}
-    whole = {"apiVersion": "v2", "name": "whole", "version": "1.0.0", "dependencies": [dependency]}
-    (tmp_path / "Chart.yaml").write_text(json.dumps(whole))
-    (tmp_path / "values.yaml").write_text("tierserve: {fullnameOverride: pictures}")
-    done = chart.run("helm", "template", "x", tmp_path, "--namespace", NAMESPACE)
-    assert done.returncode == 0, done.stderr
-    objects = [each for each in yaml.safe_load_all(done.stdout) if each]
-    assert {identity(each)[1] for each in objects} == {identity(each)[1] for each in chart.objects()}
-    assert only(objects, "Deployment")["metadata"]["name"] == "pictures"
+def test_a_tier_that_is_not_enabled_is_as_if_it_were_not_there(chart: Chart, tmp_path: Path) -> None:
+    disabled, gone = chart.objects("--set", "tiers.premium.enabled=false"), chart.objects("--set", "tiers.premium=null")
+    assert len(disabled) < len(chart.objects())
+    found, _ = settings(disabled, tmp_path)
+    assert [*found.tiers] == ["free"]
+    values = only(disabled, "ConfigMap", "tierserve")
+    assert [each for each in disabled if each != values] == [
+        each for each in gone if identity(each) != identity(values)
+    ]

@@ -45,7 +45,7 @@ def paths(value: Any, part: Schema = ROOT, path: str = "") -> Iterator[str]:
 
 def test_every_part_of_the_schema_is_closed_and_described() -> None:
     free = {"global", "affinity", "topologySpreadConstraints", "extraEnv", "extraVolumes", "extraVolumeMounts"}
-    free |= {"namespaceSelector", "podSelector", "ipBlock"}
+    free |= {"extraObjects", "namespaceSelector", "podSelector", "ipBlock"}
     for path, part in parts():
         assert part["title"], path
         assert part["description"].endswith("."), path

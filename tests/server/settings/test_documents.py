@@ -156,3 +156,7 @@ def test_records_do_not_change() -> None:
     finding = Finding("x.yaml", 1, "/a", "rule", "is wrong")
     with pytest.raises(dataclasses.FrozenInstanceError):
         finding.line = 2  # type: ignore[misc]
+
+
+def test_what_yaml_has_for_merging_and_for_defaults_is_text_as_helm_writes_it() -> None:
+    assert documents.parse("a: =\nb: <<\n", "x.yaml").value == {"a": "=", "b": "<<"}

@@ -314,3 +314,15 @@ def test_settings_do_not_change() -> None:
         settings.tiers["more"] = free
     with pytest.raises(TypeError, match="does not support item assignment"):
         free.quota["cpu"] = "99"
+
+
+def test_a_tier_that_is_not_enabled_is_not_there(tmp_path: Path) -> None:
+    """Whatever it has does not count, not even that it shares its namespace; but one tier must be left."""
+    off = {"enabled": False, "namespace": {"name": "tierserve-free"}}
+    (tmp_path / "my.yaml").write_text(json.dumps({"tiers": {"premium": off}}))
+    assert [*load(tmp_path / "my.yaml").tiers] == ["free"]
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path / "my.yaml", overrides=["tiers.free.enabled=false"])
+    (finding,) = caught.value.findings
+    assert (finding.pointer, finding.rule) == ("/tiers/free/enabled", "enabled")
+    assert finding.message == "every tier has enabled=false: leave at least one"
