@@ -13,7 +13,7 @@ from yarl import URL
 from tierserve.errors import HINT, Misconfigured, Unreachable
 
 WRONG_PORT = "Another service may have this port: look at the URL of the server"
-_SAY_HTTPS = "If it speaks TLS, say https:// in its URL"
+_SAY_HTTPS = "If it speaks TLS, its URL begins with https"
 
 
 def server_url(given: str) -> str:
@@ -23,7 +23,7 @@ def server_url(given: str) -> str:
     """
     url = given.strip().rstrip("/")
     bare = re.sub(".*@", "", url)  # without the password of a proxy that asks for one
-    if "://" not in given and (host := _host(f"http://{url}")):
+    if "://" not in given and not url.endswith(":") and (host := _host(f"http://{url}")):
         if not is_loopback(host):
             raise Misconfigured(
                 f"the URL {bare!r} does not say how the server is asked: https://{bare}, or http://{bare} if nobody "
@@ -48,8 +48,8 @@ def is_loopback(host: str | None) -> bool:
         return False
 
 
-def unreachable(url: str, error: Exception) -> Unreachable:
-    """The error for a server at ``url`` that could not be asked, or did not answer in HTTP."""
+def unreachable(url: str, error: Exception, sent: int = 0) -> Unreachable:
+    """The error for a server at ``url`` that could not be asked with ``sent`` bytes, or did not answer in HTTP."""
     where = shown(url)
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         why = getattr(error.certificate_error, "verify_message", "") or str(error.certificate_error)
@@ -61,7 +61,7 @@ def unreachable(url: str, error: Exception) -> Unreachable:
         return Unreachable(f"there is no host {error.host!r} for {where}. Look at the URL of the server")
     if isinstance(error, aiohttp.ClientConnectorSSLError):
         reason = error.os_error.reason if isinstance(error.os_error, ssl.SSLError) else error
-        return Unreachable(f"{where} does not speak TLS ({reason}). Say http:// in its URL if nobody else can listen")
+        return Unreachable(f"{where} does not speak TLS ({reason}). Its URL may begin with http, if nobody can listen")
     if isinstance(error, aiohttp.ClientResponseError):
         return Unreachable(f"what answers at {where} does not speak HTTP ({error.message[:100]!r}). {_SAY_HTTPS}")
     if isinstance(error, aiohttp.ClientConnectorError):
@@ -69,7 +69,14 @@ def unreachable(url: str, error: Exception) -> Unreachable:
         return Unreachable(f"no server answers at {where} ({why}). {HINT}")
     if isinstance(error, aiohttp.ServerDisconnectedError) and url.startswith("http:"):
         return Unreachable(f"the connection to {where} was closed without an answer. {_SAY_HTTPS}. {HINT}")
-    return Unreachable(f"no server answers at {where} ({str(error) or type(error).__name__}). {HINT}")
+    if isinstance(error, aiohttp.ClientError):
+        # That a body could not be sent has the reason as its cause.
+        why = str(error.__cause__ or error) or type(error).__name__
+        said = f"the connection to {where} broke ({why})"
+        if sent:
+            return Unreachable(f"{said} while {sent} bytes were sent: they may be too many for a proxy")
+        return Unreachable(f"{said}. {_SAY_HTTPS}" if url.startswith("http:") else said)
+    return Unreachable(f"{where} did not answer in time ({str(error) or type(error).__name__}). {HINT}")
 
 
 def _host(url: str) -> str | None:

@@ -14,7 +14,8 @@ import aiohttp
 
 from tierserve import errors
 from tierserve.addresses import server_url, shown, unreachable
-from tierserve.errors import TierserveError, Unreachable
+from tierserve.connecting import connector
+from tierserve.errors import Misconfigured, TierserveError, Unreachable
 
 CONNECT_SECONDS, ANSWER_SECONDS = 5.0, 60.0
 SLOWEST = 50_000  # bytes a second: a file that comes or goes more slowly is given up
@@ -47,6 +48,8 @@ class Operator:
 
     def __init__(self, url: str, token: str) -> None:
         self._url, self._token = server_url(url), token
+        if "@" in self._url:  # it would be sent in the place of the token
+            raise Misconfigured("the URL of an internal port has no user name and no password")
         self._shown = shown(self._url)
 
     def ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -106,7 +109,7 @@ class Operator:
         timeout = aiohttp.ClientTimeout(total=seconds, sock_connect=CONNECT_SECONDS)
         try:
             async with (
-                aiohttp.ClientSession(timeout=timeout) as session,
+                aiohttp.ClientSession(timeout=timeout, connector=connector()) as session,
                 # The token is not for whoever the server names.
                 session.request(method, self._url + path, headers=head, allow_redirects=False, **how) as answer,
             ):

@@ -63,17 +63,24 @@ def joined(parts: Iterable[bytes], name: str) -> bytes:
         held.append(part)
         length += len(part)
         if length > MOST_BYTES:
-            raise BadPicture(f"{name} has more than {MOST_BYTES} bytes, and no tier takes so many")
+            raise _too_large(name)
     if not length:
         raise BadPicture(f"{name} is empty")
     return b"".join(held)
+
+
+def _too_large(name: str) -> BadPicture:
+    return BadPicture(f"{name} has more than {MOST_BYTES} bytes, and no tier takes so many")
 
 
 def _content(path: str | os.PathLike[str]) -> bytes:
     """The bytes of a file, or of a pipe into which somebody writes. Raises ``BadPicture``."""
     name = name_of(path)
     try:
-        kind = Path(path).stat().st_mode
+        found = Path(path).stat()
+        kind = found.st_mode
+        if found.st_size > MOST_BYTES:
+            raise _too_large(name)
         if stat.S_ISCHR(kind) or stat.S_ISBLK(kind):
             raise BadPicture(f"{name} is a device, and no picture")
         with open(path, "rb", buffering=0, opener=_open_at_once) as file:

@@ -21,6 +21,7 @@ import aiohttp
 from yarl import URL
 
 from tierserve.addresses import WRONG_PORT, is_loopback, server_url, shown, unreachable
+from tierserve.connecting import connector
 from tierserve.errors import Misconfigured, Refused, TierserveError, Unreachable
 
 CONNECT_SECONDS, ANSWER_SECONDS = 5.0, 90.0
@@ -145,7 +146,7 @@ class Sender:
             async with self._begun().request(method, self._at(path), allow_redirects=False, **how) as answer:
                 return self._read(answer, await answer.read())
         except (aiohttp.ClientError, TimeoutError) as error:
-            raise unreachable(self._url, error) from error
+            raise unreachable(self._url, error, len(body or b"")) from error
 
     def _begun(self) -> aiohttp.ClientSession:
         if not self._url:
@@ -155,7 +156,7 @@ class Sender:
                 # Not as Authorization, which a proxy may ask for, and which the URL may contain for it.
                 headers={"X-API-Key": self._key} if self._key else {},
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=ANSWER_SECONDS),
-                connector=aiohttp.TCPConnector(limit=0),
+                connector=connector(),
                 # A proxy of the environment does not know this machine's servers.
                 trust_env=not is_loopback(URL(self._url).host),
             )

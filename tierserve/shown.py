@@ -1,4 +1,7 @@
-"""Text of others, made safe to show, and how it is printed: on a terminal or into a pipe, in any encoding."""
+"""Text of others, made safe to show, and how it is printed: on a terminal or into a pipe, in any encoding.
+
+What prints on standard output raises ``TierserveError`` if that is full, and ``BrokenPipeError`` if nobody reads it.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,8 @@ import json
 import os
 import sys
 import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import IO, Any
 
 from rich.box import SIMPLE_HEAD
@@ -13,6 +18,8 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
+
+from tierserve.errors import TierserveError
 
 WIDEST = 1000
 """Columns of a table that is printed into a pipe; longer lines are folded."""
@@ -58,19 +65,32 @@ def show(table: Table) -> None:
     if not console.is_terminal and "COLUMNS" not in os.environ:
         needed = Measurement.get(console, console.options.update(width=WIDEST), table).maximum
         console = Console(markup=False, emoji=False, highlight=False, width=needed)
-    console.print(table)
+    with _printing():
+        console.print(table)
 
 
 def say(sentence: str) -> None:
     """Print a line on standard output."""
-    print(visible(sentence))  # noqa: T201
+    with _printing():
+        print(visible(sentence))  # noqa: T201
 
 
 def say_json(told: Any) -> None:
     """Print something as JSON on standard output."""
-    print(json.dumps(told, indent=2))  # noqa: T201
+    with _printing():
+        print(json.dumps(told, indent=2))  # noqa: T201
 
 
 def remark(sentence: str) -> None:
     """Print a line on standard error, for people."""
     print(visible(sentence, sys.stderr), file=sys.stderr)  # noqa: T201
+
+
+@contextmanager
+def _printing() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise  # nobody reads on, which is no error
+    except OSError as error:
+        raise TierserveError(f"standard output cannot be written: {error.strerror}") from error
