@@ -85,6 +85,18 @@ def serving(serve: Serve) -> Iterator[int]:
         thread.join(10)
 
 
+def saying(answer: bytes) -> Serve:
+    """Read a request, give this answer, and close in good order."""
+
+    def serve(connection: socket.socket) -> None:
+        connection.recv(65536)
+        connection.sendall(answer)
+        connection.shutdown(socket.SHUT_WR)
+        connection.recv(65536)
+
+    return serve
+
+
 def error_at(url: str) -> str:
     """What is said when the tiers of a server are asked for, and what is said to operators."""
 
@@ -122,13 +134,7 @@ def test_tls_on_one_side_only_is_told(tls: ssl.SSLContext) -> None:
         said = error_at(f"https://127.0.0.1:{port}")
         assert "is not accepted: self-signed certificate" in said
         assert "SSL_CERT_FILE" in said
-
-    def plain(connection: socket.socket) -> None:
-        connection.recv(65536)
-        connection.sendall(b"HTTP/1.1 400 Bad\r\n\r\n")
-        connection.recv(65536)
-
-    with serving(plain) as port:
+    with serving(saying(b"HTTP/1.1 400 Bad\r\n\r\n")) as port:
         said = error_at(f"https://127.0.0.1:{port}")
         assert "does not speak TLS" in said
         assert "may begin with http" in said
@@ -138,11 +144,11 @@ def test_a_port_with_nothing_or_something_else_is_told() -> None:
     said = error_at(f"http://127.0.0.1:{free_port()}")
     assert said.startswith("no server answers at http://127.0.0.1:")
     assert "(Connection refused). On a laptop, start one: make run." in said
-    with serving(lambda connection: connection.sendall(b"220 mail.example.org ESMTP\r\n")) as port:
+    with serving(saying(b"220 mail.example.org ESMTP\r\n")) as port:
         assert "does not speak HTTP" in error_at(f"http://127.0.0.1:{port}")
-    with serving(lambda connection: connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi")) as port:
+    with serving(saying(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi")) as port:
         assert "answered 200, and not as a server" in error_at(f"http://127.0.0.1:{port}")
-    with serving(lambda connection: connection.shutdown(socket.SHUT_RDWR)) as port:
+    with serving(saying(b"")) as port:
         assert "was closed without an answer" in error_at(f"http://127.0.0.1:{port}")
     assert "there is no host 'no.invalid'" in error_at("http://no.invalid")
 
