@@ -79,7 +79,22 @@ app.kubernetes.io/component: {{ index . 1 | quote }}
 {{- end }}
 
 {{- define "tierserve.image" -}}
-{{- printf "%s:%s" .Values.server.image.repository (.Values.server.image.tag | default .Chart.AppVersion) | quote -}}
+{{- $image := .Values.server.image -}}
+{{- $name := printf "%s:%s" (include "tierserve.repository" (list . $image.repository)) ($image.tag | default .Chart.AppVersion) -}}
+{{- with $image.digest }}{{ $name = printf "%s@%s" (splitList "@" $name | first) . }}{{ end -}}
+{{- quote $name -}}
+{{- end }}
+
+{{/* A repository, in the registry of all images where there is one. Takes a list: the root, the repository. */}}
+{{- define "tierserve.repository" -}}
+{{- $repository := index . 1 -}}
+{{- $registry := dig "imageRegistry" "" ((index . 0).Values.global | default dict) -}}
+{{- if and $registry $repository -}}
+{{- $first := splitList "/" $repository | first -}}
+{{- if and (ne $first $repository) (or (regexMatch "[.:]" $first) (eq $first "localhost")) }}{{ $repository = trimPrefix (printf "%s/" $first) $repository }}{{ end -}}
+{{- $repository = printf "%s/%s" $registry $repository -}}
+{{- end -}}
+{{- $repository -}}
 {{- end }}
 
 {{/* The address that the server listens at: as given, unless that is one that only a laptop itself reaches. */}}
@@ -118,7 +133,11 @@ ipFamilies: {{ toJson . }}
 {{- end }}
 
 {{- define "tierserve.pullSecrets" -}}
-{{- with .Values.imagePullSecrets -}}
+{{- $names := list -}}
+{{- range concat (.Values.imagePullSecrets | default list) (dig "imagePullSecrets" list (.Values.global | default dict)) }}
+{{- if kindIs "map" . }}{{ $names = append $names .name }}{{ else }}{{ $names = append $names . }}{{ end -}}
+{{- end -}}
+{{- with uniq $names -}}
 imagePullSecrets:
   {{- range . }}
   - name: {{ . | quote }}

@@ -163,9 +163,13 @@ def _access(access: Mapping[str, Any]) -> Access:
 
 
 def _image(own: Mapping[str, str], common: Mapping[str, str]) -> str:
-    if not own["repository"]:
-        return f"{common['repository']}:{own['tag'] or common['tag']}"
-    return f"{own['repository']}:{own['tag'] or common['tag'].partition('@')[0]}"  # a digest is of one image
+    tag, digest = own["tag"] or common["tag"], own["digest"]
+    if own["repository"]:  # a digest is of one image
+        tag = own["tag"] or common["tag"].partition("@")[0]
+    elif not own["tag"]:
+        digest = digest or common["digest"]
+    name = f"{own['repository'] or common['repository']}:{tag}"
+    return f"{name.partition('@')[0]}@{digest}" if digest else name
 
 
 def _without(labels: Mapping[str, str], keys: Collection[str]) -> dict[str, str]:
