@@ -66,7 +66,7 @@ class BaseHandler(AccountedHandler):
             refuse_key_in_url(self.request)
             origins.check(self.request, self.services, listed=origins.ALLOWED in self.for_pages)
             if self.request.method not in self.allow:
-                raise HTTPError(HTTPStatus.METHOD_NOT_ALLOWED)
+                raise self._not_allowed()
             self.caller = await self.callers.recognize(self.request, self.address, self.services)
             self.body.expect(self.most_bytes())
             await self.admit()
@@ -203,7 +203,8 @@ class BaseHandler(AccountedHandler):
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """Send whatever was raised as a problem; of an unexpected error only its request id leaves the server."""
         error = kwargs.get("exc_info", (None, None, None))[1]
-        self.write_problem(as_problem(error, HTTPStatus(status_code)))
+        is_unknown = status_code == HTTPStatus.METHOD_NOT_ALLOWED and isinstance(error, HTTPError)  # to Tornado
+        self.write_problem(self._not_allowed() if is_unknown else as_problem(error, HTTPStatus(status_code)))
         self.finish()
 
     def write_problem(self, problem: Problem) -> None:
@@ -223,6 +224,13 @@ class BaseHandler(AccountedHandler):
             self.services.metrics.rejected(self.tier_named(), self.code)
             if limit := problem.body.get("limit"):
                 self.services.metrics.limit_hit(self.tier_named(), limit)
+
+    def _not_allowed(self) -> Problem:
+        not_allowed, method = HTTPStatus.METHOD_NOT_ALLOWED, (self.request.method or "")[:20]
+        detail = f"this route has no {method}, but {', '.join(self.allow)}"
+        if method.upper() in METHODS - {method}:
+            detail += "; methods are written in capital letters"
+        return Problem(not_allowed, not_allowed.name.lower(), detail)
 
     def problem_document(self, problem: Problem) -> tuple[bytes, str]:
         """The body and the media type of an answer that is a problem."""

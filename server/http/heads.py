@@ -1,4 +1,7 @@
-"""Reads the head of a request, and says as a problem what is wrong with it."""
+"""Reads the head of a request, and says as a problem what is wrong with it.
+
+A target may be a path, a whole URL (RFC 9112, 3.2.2) or, with ``OPTIONS``, an asterisk.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,10 @@ OTHER_VERSION = re.compile(r".* HTTP/(?!1\.)[0-9]\.[0-9]")
 # Stricter than Tornado, which raises errors of its own for what it does not accept.
 HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,255})(?::[0-9]{0,5})?")
 
+URL = re.compile(r"(?i:https?)://([^/?#]*)([^#]*)")
+# Percent-encoded or not, these characters mean the same (RFC 3986, 6.2.2.2); many programs encode a colon, too.
+ENCODED, NEEDLESS = re.compile("%([0-9A-Fa-f]{2})"), re.compile("[A-Za-z0-9._~:-]")
+
 
 def read(data: bytes) -> tuple[str, HTTPHeaders]:
     """Return the request line and the headers. Raises ``Problem`` with 400 or 431."""
@@ -30,13 +37,16 @@ def read(data: bytes) -> tuple[str, HTTPHeaders]:
     line, _, rest = data.decode("latin1").lstrip("\r\n").partition("\n")
     line = line.rstrip("\r")
     asked = _request_line(line)
+    target, authority = _target(asked)
     try:
         headers = HTTPHeaders.parse(rest)
     except HTTPInputError as error:
         raise _problem(HTTPStatus.BAD_REQUEST, "bad_header", str(error)) from error
     _check_host(asked.version, headers)
     _check_length(asked.version, headers)
-    return line, headers
+    if authority is not None:
+        headers["Host"] = authority
+    return (line if target == asked.path else f"{asked.method} {target} {asked.version}"), headers
 
 
 def _request_line(line: str) -> RequestStartLine:
@@ -48,13 +58,29 @@ def _request_line(line: str) -> RequestStartLine:
             raise _problem(HTTPStatus.BAD_REQUEST, "bad_http_version", detail) from error
         detail = f"the request does not begin with a method, a target and HTTP/1.1, but with {line[:80]!r}"
         raise _problem(HTTPStatus.BAD_REQUEST, "bad_request_line", detail) from error
-    if not asked.path.startswith("/") or not asked.path.isascii():
-        detail = f"the target of a request is a path in ASCII, such as /healthz, not {asked.path[:80]!r}"
-        raise _problem(HTTPStatus.BAD_REQUEST, "bad_target", detail)
     if asked.path.count("&") >= QUERY_FIELDS:
         detail = f"the query has more than {QUERY_FIELDS} fields"
         raise _problem(HTTPStatus.BAD_REQUEST, "bad_target", detail, limit_fields=QUERY_FIELDS)
     return asked
+
+
+def _target(asked: RequestStartLine) -> tuple[str, str | None]:
+    """The path and query, or the asterisk, that are asked for, and the host that a whole URL names beside them."""
+    target, authority = asked.path, None
+    if match := URL.fullmatch(target):
+        authority, rest = match.groups()
+        target = rest if rest.startswith("/") else f"/{rest}"
+    is_path = target.startswith("/") or (target == "*" and asked.method == "OPTIONS")
+    if not (is_path and target.isascii() and (authority is None or HOST.fullmatch(authority))):
+        detail = f"the target of a request is a path in ASCII, such as /healthz, not {asked.path[:80]!r}"
+        raise _problem(HTTPStatus.BAD_REQUEST, "bad_target", detail)
+    path, mark, query = target.partition("?")
+    return (ENCODED.sub(_decoded, path) + mark + query if "%" in path else target), authority
+
+
+def _decoded(match: re.Match[str]) -> str:
+    character = chr(int(match[1], 16))
+    return character if NEEDLESS.fullmatch(character) else match[0]
 
 
 def _check_host(version: str, headers: HTTPHeaders) -> None:

@@ -138,10 +138,14 @@ def _server(
     shared: bool = False,
     crowded: Callable[[], None] = lambda: None,
 ) -> Listener:
+    given = {"services": services, "shared": shared}
+    methods = {method for handler in routes.values() for method in handler.methods() | OptionsHandler.methods()}
+    of_all = Rule(PathMatches(r"\*"), OptionsHandler, {**given, "allow": sorted(methods)})
+    rules = [rule for route, handler in routes.items() for rule in _rules(route, handler, services, shared=shared)]
     application = Application(
-        [rule for route, handler in routes.items() for rule in _rules(route, handler, services, shared=shared)],
+        [*rules, of_all],
         default_handler_class=NotFoundHandler,
-        default_handler_args={"services": services, "allow": sorted(NotFoundHandler.methods()), "shared": shared},
+        default_handler_args={**given, "allow": sorted(NotFoundHandler.methods()), "routes": list(routes)},
         log_function=_log_request,
     )
 
@@ -172,9 +176,15 @@ class _Asked(PathMatches):
         return super().match(request) if request.method == "OPTIONS" else None
 
 
+def _matching(route: str) -> str:
+    """What a path of the route looks like; many clients end it with a slash."""
+    path = re.sub(r"{\w+}", "([^/]+)", route)
+    return path if path == "/" else f"{path}/?"
+
+
 def _rules(route: str, handler: type[BaseHandler], services: Services, *, shared: bool) -> Iterator[Rule]:
     """What answers a route; of one that is ``shared`` with pages of other sites, ``OPTIONS`` too."""
-    path = re.sub(r"{\w+}", "([^/]+)", route)
+    path = _matching(route)
     allow = sorted(handler.methods() | OptionsHandler.methods() if shared else handler.methods())
     given = {"services": services, "allow": allow, "shared": shared, "route": route}
     if shared:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from difflib import get_close_matches
 from functools import cached_property
 from http import HTTPStatus
 from typing import Any, ClassVar, NoReturn
@@ -10,8 +12,12 @@ from server.access.callers import Caller
 from server.http import addresses
 from server.http.base import BaseHandler
 from server.http.callers import Anyone, Callers, Clients
+from server.http.services import Services
+from server.metrics import OTHER
 from server.problems import Problem
 from server.settings.records import Tier
+
+SIMILAR_CHARACTERS = 80
 
 
 class PublicHandler(BaseHandler):
@@ -60,7 +66,29 @@ class NotFoundHandler(BaseHandler):
 
     callers = Anyone()
 
+    def initialize(
+        self, services: Services, allow: Sequence[str], shared: bool, route: str = OTHER, routes: Sequence[str] = ()
+    ) -> None:
+        """Called by Tornado for each request; ``routes`` are those of the port."""
+        super().initialize(services, allow, shared, route)
+        self._routes = routes
+
     def _tell(self) -> NoReturn:
-        raise Problem(HTTPStatus.NOT_FOUND, "no_such_route", f"there is nothing at {self.request.path[:80]}")
+        path = self.request.path
+        detail = f"there is nothing at {path[:80]}"
+        if similar := _similar(path, self._routes):
+            detail += f"; did you mean {similar}?"
+        raise Problem(HTTPStatus.NOT_FOUND, "no_such_route", detail)
 
     delete = get = head = options = patch = post = put = _tell
+
+
+def _similar(path: str, routes: Sequence[str]) -> str | None:
+    """The path with the first part of a route in the place of one that is almost the same, and without empty parts."""
+    first, *rest = [part for part in path.split("/") if part] or [""]
+    if len(path) > SIMILAR_CHARACTERS:  # to compare long ones takes long
+        return None
+    known = {route.split("/")[1] for route in routes}
+    found = get_close_matches(first.lower(), known, 1)
+    meant = "/".join(["", *found, *rest])
+    return meant if found and meant != path else None

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from server.http.heads import HEAD_BYTES
 from server.http.public.preference import LONGEST_WAIT, Preference
 from server.http.public.representation import ENDED_BADLY
 from server.queue import FINAL, NEVER_SEEN, DatabaseAway, Status, new_id
@@ -281,6 +282,36 @@ def test_times_are_told_in_utc_and_durations_from_the_acceptance(site: Site) -> 
     assert [(moment - created).total_seconds() for moment in (started, completed, deadline)] == [2, 6, 3600]
 
 
-@pytest.mark.parametrize(("given", "seconds"), [([], 7), (["wait=10"], 10), (["wait=9999"], LONGEST_WAIT)])
+@pytest.mark.parametrize(
+    ("given", "seconds"),
+    [
+        ([], 7),
+        (["wait=10"], 10),
+        (["wait=9999"], LONGEST_WAIT),
+        (["wait=99999999999"], LONGEST_WAIT),
+        (['WAIT = "5"'], 5),
+        (["wait=5; until=done; a"], 5),
+        (["respond-async;a=b"], 0),
+        (["return=minimal", "respond-async"], 0),
+        (["respond-async, wait=5"], 5),
+        (["wait=5", "wait=6"], 5),
+        (['note="wait=5, wait=6", wait=3'], 3),
+        (['note="a \\", wait=5", wait=3'], 3),
+        (['note="never closed, wait=5'], 7),
+        (["wait, respond-async=no matter"], 7),
+        (["wait=1e1"], 7),
+        (["wait=5_0"], 7),
+        (["wait=-5"], 7),
+        (["wait=5 6"], 7),
+        (["\xe9=1, ,, wait=3"], 3),
+    ],
+)
 def test_a_request_waits_as_long_as_it_may(given: list[str], seconds: float) -> None:
     assert Preference.of(given, 7).seconds == seconds
+
+
+@pytest.mark.parametrize("text", ['"\\', 'b;"aaaa,', " ", 'a="x,', ",", "a=", ";"])
+def test_no_preference_takes_long_to_read(text: str) -> None:
+    began = time.process_time()
+    assert Preference.of([text * (HEAD_BYTES // len(text))], 7).seconds == 7
+    assert time.process_time() - began < 1.0
