@@ -213,8 +213,10 @@ A template can return text only, so those below put what they find into the dict
 {{- $text := $out.value }}
 {{- if kindIs "slice" $text }}
 {{- $text = join ", " $text }}
+{{- else if kindIs "float64" $text }}
+{{- $text = eq $text (floor $text) | ternary (printf "%.0f" $text) (toRawJson $text) }}
 {{- end }}
-{{- $text = regexFind "^(?s:.{0,100})" (include "tierserve.quantity" $text) }}
+{{- $text = toString $text | regexFind "^(?s:.{0,100})" }}
 {{- $sentence = printf "%s%s%s" $sentence $text (index $texts (add1 $index)) }}
 {{- end }}
 {{- $_ := set $out "sentence" $sentence }}

@@ -210,10 +210,13 @@ def _path(keys: tuple[str | int, ...]) -> str:
 
 
 def _text(value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    whole = isinstance(value, int | float) and not isinstance(value, bool) and float(value).is_integer()
-    return f"{float(value):.0f}" if whole else _json(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return value if isinstance(value, str) else _json(value)
+    number = float(value)
+    if number.is_integer():
+        return f"{number:.0f}"
+    # As Go writes JSON, while Python takes an exponent for other numbers than Go does.
+    return f"{_decimal(number):f}" if abs(number) >= 1e-6 else re.sub("e-0", "e-", repr(number))
 
 
 def _json(value: Any) -> str:

@@ -68,7 +68,7 @@ def complete(sources: Sources) -> dict[str, Any]:
     values: dict[str, Any] = documents.filled(merged.value, "values")
     # What only the chart reads is judged as it stands: there null takes a default away.
     judged = {**merged.value, "server": values["server"], "tiers": enabled(values["tiers"])}
-    templates = sources.templates.texts.keys() | sources.templates.unusable.keys()
+    templates = {*sources.templates.texts, *sources.templates.unusable, *values["jobTemplates"]}
     if broken := list(broken_rules(judged, templates)):
         raise ConfigError([_finding(merged, order, found) for found in broken])
     return values
