@@ -16,7 +16,7 @@ from rich.text import Text
 from tierserve.mapping import Outcome
 from tierserve.pictures import Picture, name_of
 from tierserve.predictions import Event
-from tierserve.shown import cell
+from tierserve.shown import cell, visible
 
 REFRESH_SECONDS = 0.2
 NAME_CHARACTERS = 40
@@ -53,7 +53,7 @@ class Board:
         table.add_column(no_wrap=True, overflow=overflow, max_width=NAME_CHARACTERS)
         table.add_column(no_wrap=True, overflow=overflow, ratio=1)
         for name, state, style in [*reversed(ended), *active]:
-            table.add_row(self._cell(self._short(name)), self._cell(state), style=style)
+            table.add_row(self._cell(self._short(visible(name, self._console.file))), self._cell(state), style=style)
         failed = f", {self._failed} of them failed" if self._failed else ""
         waiting = self._total - self._done - len(self._active)
         table.add_row(

@@ -4,13 +4,10 @@ import argparse
 import logging
 import os
 import signal
-import sys
 import warnings
 from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -18,6 +15,7 @@ from model.build import report, versions
 from model.build.builder import DEFAULT_MODELS, build
 from model.build.errors import BuildError
 from model.build.request import PICTURES, REQUIRABLE, Request
+from model.build.terminal import Terminal
 from model.description import Model, ModelError
 
 INTERRUPTED = 130
@@ -27,18 +25,18 @@ _HERE = Path(os.environ.get("TIERSERVE_MODELS", ".tierserve/models"))
 class _Shown:
     """Shows what a build does: a line for each step, with a bar where its length is known, and warnings at once."""
 
-    def __init__(self, shown: Progress) -> None:
-        self._shown = shown
+    def __init__(self, shown: Progress, terminal: Terminal) -> None:
+        self._shown, self._terminal = shown, terminal
 
     def step(self, sentence: str, total: int | None = None) -> None:
         self.finish()
-        self._task = self._shown.add_task(sentence, total=total)
+        self._task = self._shown.add_task(self._terminal.cell(sentence).plain, total=total)
 
     def advance(self, count: int = 1) -> None:
         self._shown.advance(self._task, count)
 
     def warn(self, sentence: str) -> None:
-        self._shown.console.print(f"[yellow]warning:[/] {escape(sentence)}", soft_wrap=True)
+        self._terminal.line(sentence, "warning: ", "yellow")
 
     def finish(self) -> None:
         """Mark all steps as done."""
@@ -120,36 +118,36 @@ def _add_folder(parser: argparse.ArgumentParser, option: str) -> None:
 
 
 def _build(options: argparse.Namespace) -> int:
-    console = Console(stderr=True, highlight=False, emoji=False)
+    terminal = Terminal(stderr=True)
     if len(options.sources) != 1 and (one := _only_for_one(options)):
-        console.print(f"[red]{one} is for one model[/]: name one SOURCE")
+        terminal.line(": name one SOURCE", f"{one} is for one model")
         return 2
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     warnings.simplefilter("ignore")  # remarks of torch and timm about their own deprecations
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     for source in options.sources or DEFAULT_MODELS:
         try:
-            model = _shown_build(_request(options, source), options.models, console)
+            model = _shown_build(_request(options, source), options.models, terminal)
         except BuildError as error:
-            console.print(f"[red]cannot build {escape(source)}[/]: {escape(str(error))}", soft_wrap=True)
+            terminal.line(f"{source}: {error}", "cannot build ")
             return 1
         except KeyboardInterrupt:
-            console.print(f"stopped: nothing of {escape(source)} was kept", soft_wrap=True)
+            terminal.line(f"stopped: nothing of {source} was kept")
             return INTERRUPTED
         _print_model(model, options.models)
     return 0
 
 
-def _shown_build(request: Request, output: Path, console: Console) -> Model:
+def _shown_build(request: Request, output: Path, terminal: Terminal) -> Model:
     columns = (
-        SpinnerColumn(finished_text="[green]done[/]"),
+        SpinnerColumn("line" if terminal.console.options.ascii_only else "dots", finished_text="[green]done[/]"),
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=20),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=console) as progress:
-        shown = _Shown(progress)
+    with Progress(*columns, console=terminal.console) as progress:
+        shown = _Shown(progress, terminal)
         model = build(request, output, shown)
         shown.finish()
     return model
@@ -181,40 +179,38 @@ def _only_for_one(options: argparse.Namespace) -> str | None:
 
 
 def _print_model(model: Model, models: Path) -> None:
-    console = Console(highlight=False, emoji=False)
+    terminal = Terminal()
     # As narrow as a terminal of 80 columns.
     table = Table(*report.HEADINGS, box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for row in report.rows(model):
-        table.add_row(*map(escape, row))
-    console.print(table)
-    console.print(f"{escape(model.reference)} is ready: {escape(str(model.path))}", soft_wrap=True)
+        table.add_row(*map(terminal.cell, row))
+    terminal.table(table)
+    terminal.line(f"{model.reference} is ready: {model.path}")
     command = report.serve_command(model)
     if models != _HERE:
         command = command.replace("make run", f"make run MODELS={models}", 1)
-    console.print(escape(f"serve it: {command}"), soft_wrap=True)
+    terminal.line(f"serve it: {command}")
 
 
 def _list(options: argparse.Namespace) -> int:
-    console = Console(highlight=False, emoji=False)
+    terminal = Terminal()
     table = Table("model", "also called", "architecture", "classes", "variants", "top-1", "built from", box=SIMPLE_HEAD)
     table.columns[0].no_wrap = True
     if not options.models.is_dir():
-        Console(stderr=True, emoji=False).print(
-            f"[red]there is no folder {escape(str(options.models))}[/]", soft_wrap=True
-        )
+        Terminal(stderr=True).line(str(options.models), "there is no folder ")
         return 1
     for model, links in versions.listed(options.models):
         top1 = model.variants[0].measured.top1
         table.add_row(
-            escape(model.reference),
-            escape(", ".join(links)),
-            escape(model.architecture),
+            terminal.cell(model.reference),
+            terminal.cell(", ".join(links)),
+            terminal.cell(model.architecture),
             str(len(model.labels)),
-            ", ".join(f"{variant.runtime} {variant.name}" for variant in model.variants),
+            terminal.cell(", ".join(f"{variant.runtime} {variant.name}" for variant in model.variants)),
             "" if top1 is None else f"{top1:.1%}",
-            escape(str(model.build.get("weights", ""))),
+            terminal.cell(str(model.build.get("weights", ""))),
         )
-    console.print(table)
+    terminal.table(table)
     return 0
 
 
@@ -222,9 +218,7 @@ def _tag(options: argparse.Namespace) -> int:
     try:
         model = versions.tag(options.models, options.reference, options.tag)
     except (BuildError, ModelError, OSError) as error:
-        Console(stderr=True, highlight=False, emoji=False).print(
-            f"[red]cannot tag[/]: {escape(str(error))}", soft_wrap=True
-        )
+        Terminal(stderr=True).line(str(error), "cannot tag: ")
         return 1
-    sys.stdout.write(f"{model.name}@{options.tag} is {model.reference}\n")
+    Terminal().line(f"{model.name}@{options.tag} is {model.reference}")
     return 0

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from tests.answers import succeeded
 from tierserve.errors import Refused
-from tierserve.live import Board
+from tierserve.live import NAME_CHARACTERS, Board
 from tierserve.mapping import Outcome
 from tierserve.predictions import Event, Place, Prediction
 
@@ -86,6 +86,21 @@ def test_a_narrow_terminal_cuts_lines_and_breaks_none() -> None:
     made[0].tell(Path("a" * 100 + ".jpg"), Event("queued", "p", Place(3, 2, "words " * 100, 12.4)))
     made[0].end(outcome("b.jpg", "a label with very many words " * 10))
     assert len(lines(made)) == 3
+
+
+def test_an_ascii_terminal_gets_whole_lines() -> None:
+    file = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    console = Console(file=file, force_terminal=True, width=60, height=24, color_system=None)
+    shown = Board("free", 2, console)
+    shown.tell("long " * 10 + "\u84b2.jpg", Event("queued", "p", Place(3, 2, "words " * 100, 12.4)))
+    shown.end(outcome("\xe9.jpg", "a label \u84b2 with very many words " * 10))
+    console.print(shown.table())
+    file.flush()
+    printed = file.buffer.getvalue().decode("ascii").splitlines()
+    assert [len(line) for line in printed] == [60] * 3
+    assert "\\xe9.jpg" in printed[0]
+    assert printed[1].startswith("...")
+    assert printed[1][:NAME_CHARACTERS].endswith(r"long \u84b2.jpg")
 
 
 def test_text_of_others_cannot_steer_the_terminal() -> None:

@@ -56,6 +56,18 @@ def test_classify_in_json_and_with_a_bad_picture(running: Service) -> None:
     assert (readme["file"], readme["code"]) == ("README.md", "unsupported_media_type")
 
 
+def test_a_picture_that_is_too_large_is_refused_in_words_and_the_others_are_classified(
+    running: Service, tmp_path: Path
+) -> None:
+    sizes = {"little.jpg": 11, "much.jpg": 60}
+    for name, megabytes in sizes.items():
+        (tmp_path / name).write_bytes((ROOT / CAT).read_bytes() + bytes(megabytes * 1_000_000))
+    url = f"http://127.0.0.1:{running.port}"
+    said = run("server", "classify", *(str(tmp_path / name) for name in sizes), CAT, "--json", "--url", url, status=1)
+    little, much, cat = (json.loads(line) for line in said.splitlines() if line.startswith("{"))
+    assert (little["code"], much["code"], cat["status"]) == ("too_many_bytes", "too_many_bytes", "succeeded")
+
+
 class Terminal:
     """A command whose standard error is a terminal. ``seen`` is what came there."""
 
