@@ -24,7 +24,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from model.build import folders
+from model import formats
 from server.__main__ import main
 from tests.answers import Step, answer, succeeded
 from tests.waiting import eventually
@@ -202,8 +202,10 @@ def test_a_folder_stands_for_the_pictures_below_it(server: Server) -> None:
     assert "there are no pictures" in run("classify", "none", status=1).output
 
 
-def test_the_endings_of_pictures_are_those_that_model_build_takes() -> None:
-    assert set(folders.ENDINGS) == ENDINGS
+def test_the_endings_of_pictures_are_those_of_the_formats_that_workers_take() -> None:
+    assert set(formats.ENDINGS) == ENDINGS
+    page = (ROOT / "docs" / "clients.md").read_text(encoding="utf-8")
+    assert [ending for ending in sorted(ENDINGS) if f"`{ending}`" not in page] == []
 
 
 def test_standard_input_is_a_picture_or_a_list_of_files(server: Server) -> None:
