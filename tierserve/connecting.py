@@ -31,6 +31,26 @@ class _Socket(socket.socket):
             return sum(memoryview(one).nbytes for one in buffers)
 
 
+MOST_ANSWER_BYTES = 64 * 1024 * 1024
+"""Of an answer in JSON; the largest of a server have a hundred predictions, or a model's labels."""
+
+
+async def body_of(answer: aiohttp.ClientResponse) -> bytes:
+    """The bytes of an answer in JSON; none if it is something else, which may never end as a camera's pictures do.
+
+    Raises ``aiohttp.ClientPayloadError`` if it is too long.
+    """
+    if "Content-Type" in answer.headers and "json" not in answer.content_type:
+        return b""
+    parts, length = [], 0
+    async for part in answer.content.iter_any():
+        parts.append(part)
+        length += len(part)
+        if length > MOST_ANSWER_BYTES:
+            raise aiohttp.ClientPayloadError(f"an answer has more than {MOST_ANSWER_BYTES} bytes")
+    return b"".join(parts)
+
+
 def connector() -> aiohttp.TCPConnector:
     """What makes the connections of a session; there is no limit of them."""
     return aiohttp.TCPConnector(limit=0, socket_factory=lambda address: _Socket(*address[:3]))

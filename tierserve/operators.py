@@ -14,7 +14,7 @@ import aiohttp
 
 from tierserve import errors
 from tierserve.addresses import server_url, shown, unreachable
-from tierserve.connecting import connector
+from tierserve.connecting import body_of, connector
 from tierserve.errors import Misconfigured, TierserveError, Unreachable
 
 CONNECT_SECONDS, ANSWER_SECONDS = 5.0, 60.0
@@ -60,7 +60,7 @@ class Operator:
         """The answer to a request with a small body."""
         data = None if body is None else json.dumps(body).encode()
         async with self._asking(method, path, {"Content-Type": "application/json"}, data=data) as answer:
-            return self._read(answer, await answer.read())
+            return self._read(answer, await body_of(answer))
 
     async def look(self, path: str, mark: str) -> dict[str, Any]:
         """The answer to GET, which has the field ``mark`` on the internal port: the public one has like routes."""
@@ -86,13 +86,13 @@ class Operator:
         head = {"Content-Type": "application/octet-stream", "Content-Length": str(size)}
         how = {"data": parts() if size else b"", "expect100": size > 0}
         async with self._asking("PUT", path, head, ANSWER_SECONDS + size / SLOWEST, **how) as answer:
-            return self._read(answer, await answer.read())
+            return self._read(answer, await body_of(answer))
 
     async def receive(self, path: str, size: int, take: Callable[[bytes], None]) -> None:
         """Download a file of ``size`` bytes; ``take`` gets its parts as they come. Raises what ``take`` raises, too."""
         async with self._asking("GET", path, {}, ANSWER_SECONDS + size / SLOWEST) as answer:
             if answer.status != HTTPStatus.OK:
-                self._read(answer, await answer.read())
+                self._read(answer, await body_of(answer))
             async for part in answer.content.iter_any():
                 take(part)
 

@@ -21,7 +21,7 @@ import aiohttp
 from yarl import URL
 
 from tierserve.addresses import WRONG_PORT, is_loopback, server_url, shown, unreachable
-from tierserve.connecting import connector
+from tierserve.connecting import body_of, connector
 from tierserve.errors import Misconfigured, Refused, TierserveError, Unreachable
 
 CONNECT_SECONDS, ANSWER_SECONDS = 5.0, 90.0
@@ -30,7 +30,6 @@ LEAST_RETRY, MOST_RETRY = 0.5, 5.0
 LONGEST_PAUSE = 60.0
 """What asks to come back later than after so many seconds, as a limit of a day may, is not asked again."""
 PATIENCE_SECONDS = 300.0
-PROBLEM_BYTES = 64 * 1024
 LARGE = 1 << 20
 """A body of more bytes is sent in parts, once the server has said that it takes it."""
 BUSY = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
@@ -126,7 +125,7 @@ class Sender:
                 self._at(path), headers=headers, timeout=timeout, allow_redirects=False
             ) as answer:
                 if answer.content_type != "text/event-stream":
-                    self._read(answer, await answer.content.read(PROBLEM_BYTES))
+                    self._read(answer, await body_of(answer))
                     raise self._strange(answer)  # an answer in JSON that is no problem
                 self._heard = True
                 yield answer.content.iter_any()
@@ -144,7 +143,7 @@ class Sender:
             }
         try:
             async with self._begun().request(method, self._at(path), allow_redirects=False, **how) as answer:
-                return self._read(answer, await answer.read())
+                return self._read(answer, await body_of(answer))
         except (aiohttp.ClientError, TimeoutError) as error:
             raise unreachable(self._url, error, len(body or b"")) from error
 

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 import pytest
 
 from tests.running import free_port
-from tierserve import AsyncClient, Client, Misconfigured, Refused, TierserveError
+from tierserve import AsyncClient, Client, Misconfigured, Refused, TierserveError, connecting
 from tierserve.addresses import server_url
 from tierserve.keys import Keys
 
@@ -151,6 +151,24 @@ def test_a_port_with_nothing_or_something_else_is_told() -> None:
     with serving(saying(b"")) as port:
         assert "was closed without an answer" in error_at(f"http://127.0.0.1:{port}")
     assert "there is no host 'no.invalid'" in error_at("http://no.invalid")
+
+
+def test_an_answer_without_end_is_not_read_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connecting, "MOST_ANSWER_BYTES", 1_000_000)
+
+    def endless(kind: bytes) -> Serve:
+        def serve(connection: socket.socket) -> None:
+            connection.recv(65536)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: " + kind + b"\r\n\r\n")
+            while True:
+                connection.sendall(b" " * 65536)
+
+        return serve
+
+    with serving(endless(b"multipart/x-mixed-replace; boundary=frame")) as port:
+        assert "answered 200, and not as a server" in error_at(f"http://127.0.0.1:{port}")
+    with serving(endless(b"application/json")) as port:
+        assert "an answer has more than 1000000 bytes" in error_at(f"http://127.0.0.1:{port}")
 
 
 def early(connection: socket.socket) -> None:
