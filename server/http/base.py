@@ -22,7 +22,7 @@ from server.http.callers import Callers, refuse_key_in_url, request_id_of
 from server.http.errors import as_problem, fields_of
 from server.http.services import Services
 from server.metrics import METHODS, OTHER
-from server.problems import Problem
+from server.problems import Problem, unknown
 from server.queue import QueueError
 
 log = logging.getLogger("server.http")
@@ -36,6 +36,8 @@ class BaseHandler(AccountedHandler):
     """
 
     callers: ClassVar[Callers[Any]]
+    parameters: ClassVar[Sequence[str] | None] = None
+    """What its query may have; None: whatever it has is ignored."""
 
     allow: Sequence[str]
     for_pages: Mapping[str, str] = MappingProxyType({})
@@ -68,6 +70,7 @@ class BaseHandler(AccountedHandler):
             if self.request.method not in self.allow:
                 raise self._not_allowed()
             self.caller = await self.callers.recognize(self.request, self.address, self.services)
+            self._check_query()
             self.body.expect(self.most_bytes())
             await self.admit()
             if self.body.comes:
@@ -87,6 +90,12 @@ class BaseHandler(AccountedHandler):
         answered = self.get(*path_args, **path_kwargs)
         if answered is not None:
             await answered
+
+    def _check_query(self) -> None:
+        if self.parameters is not None:
+            for name in self.request.query_arguments:
+                if name not in self.parameters:
+                    raise unknown(name, "the query", self.parameters)
 
     def _body_ended(self, _: asyncio.Future[None]) -> None:
         self.services.slow_bodies.end(self)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, Protocol
@@ -16,8 +17,9 @@ from server.settings.records import Limits
 
 FORM = "multipart/form-data"
 PART_OVERHEAD_BYTES = 16 * 1024  # of a form, for each picture
-# Types that say nothing about the body: the last one is what curl --data-binary sends unless it is told another.
-SAYS_NOTHING = ("", "application/octet-stream", "application/x-www-form-urlencoded")
+BOM_UTF8 = b"\xef\xbb\xbf"
+UTF_16 = re.compile(rb"\xff\xfe|\xfe\xff|[{\[]\0|\0[{\[]")
+BEGINS_FORM = re.compile(rb"(\r\n)?--[^\r\n]{1,70}\r\nContent-", re.IGNORECASE)
 
 
 class Reader(Protocol):
@@ -48,9 +50,9 @@ def most_text_bytes(limits: Limits) -> int:
     return limits.images * (4 * limits.image_bytes // 3 + 4) + REST_BYTES
 
 
-def reader(headers: Mapping[str, str], limits: Limits, held: Held) -> Reader:
-    """Return what reads a body with these headers."""
-    return Sniffer(headers.get("Content-Type", ""), Gathering(limits, held))
+def reader(headers: Mapping[str, str], limits: Limits, held: Held, *, strict: bool = True) -> Reader:
+    """Return what reads a body with these headers; ``strict`` as for ``Gathering``."""
+    return Sniffer(headers.get("Content-Type", ""), Gathering(limits, held, strict=strict))
 
 
 class PictureReader:
@@ -98,16 +100,29 @@ class Sniffer:
 
     def _choose(self) -> Reader:
         start, kind = self._start, _media_type(self._content_type)
+        if MAGIC.match(start):  # whatever its type says: many clients set it by habit, or leave it to their library
+            return PictureReader(self._gathering)
         if kind == FORM:
             return FormReader(self._content_type, self._gathering)
-        if kind.startswith("image/") or kind in SAYS_NOTHING:
-            if MAGIC.match(start):
-                return PictureReader(self._gathering)
-            if kind.startswith("image/"):
-                raise unsupported(start)
-        if kind.endswith("json") or start.lstrip()[:1] in (b"{", b"[", b""):
+        text = start.removeprefix(BOM_UTF8).lstrip()[:1]
+        if kind.startswith("image/"):
+            raise unsupported(start, _text_named(start, text) or "this is no picture")
+        if UTF_16.match(start):
+            detail = "the body is text in UTF-16, and JSON is in UTF-8: save or encode it as UTF-8"
+            raise Problem(HTTPStatus.BAD_REQUEST, "bad_json", detail)
+        if kind.endswith("json") or text in (b"{", b"[", b""):
             return InputsReader(self._gathering)
-        raise unsupported(start, f"{kind or 'a body without Content-Type'} is not taken")
+        what = f"{kind or 'a body without Content-Type'} is not taken"
+        raise unsupported(start, _text_named(start, text) or what)
+
+
+def _text_named(start: bytes, text: bytes) -> str:
+    """What a body is that should have had another type; empty if it is nothing of ours."""
+    if text == b"{":
+        return "this is JSON: send it with Content-Type: application/json"
+    if BEGINS_FORM.match(start):
+        return "this is a form: send it with Content-Type: multipart/form-data, and the boundary with which it begins"
+    return ""
 
 
 def _media_type(content_type: str) -> str:

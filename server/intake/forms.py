@@ -13,7 +13,7 @@ from server.intake.base64_text import Base64Text
 from server.intake.gathering import PARAMETERS, Gathering, Request
 from server.intake.kinds import MAGIC, MAGIC_BYTES
 from server.intake.names import Name, of_part
-from server.problems import Problem
+from server.problems import Problem, unknown
 
 FIELDS_MOST, FIELD_BYTES = 100, 64 * 1024  # a form may have fields that are not ours
 AS_IT_IS = ("", "binary", "8bit", "7bit")
@@ -106,7 +106,8 @@ class FormReader:
         assert part is not None
         if part.base64 is not None:
             self._decoded(part, Base64Text.finish)
-        if 0 < len(part.start) < MAGIC_BYTES and not part.is_picture:
+        # A file input of a browser in which nobody chose a file has no bytes.
+        if not part.is_picture and part.value is None and (part.start or not part.file_given):
             self._decide(part)
 
     def _decoded(self, part: _Part, step: Callable[[Base64Text], None]) -> None:
@@ -147,6 +148,8 @@ class FormReader:
         if part.file_given or MAGIC.match(part.start):
             self._picture(part)
             self._gathering.add(bytes(part.start))
+        elif self._gathering.strict:
+            raise unknown(part.name.field or "", "the form", PARAMETERS)
 
 
 class _Part:

@@ -39,9 +39,13 @@ class Request:
 
 
 class Gathering:
-    """The pictures that have begun so far. They are the only copy of their bytes, and ``held`` counts them."""
+    """The pictures that have begun so far. They are the only copy of their bytes, and ``held`` counts them.
 
-    def __init__(self, limits: Limits, held: Held) -> None:
+    ``strict``: what a request has beside its pictures must be known. Other services ignore what they do not know.
+    """
+
+    def __init__(self, limits: Limits, held: Held, *, strict: bool = True) -> None:
+        self.strict = strict
         self.most, self._most_bytes, self._held = limits.images, limits.image_bytes, held
         self.pictures: list[list[Piece]] = []
         self._names: list[Name] = []
@@ -111,7 +115,7 @@ def _number(given: Any) -> int:
     if isinstance(given, float) and given.is_integer():  # JSON has one kind of numbers
         given = int(given)
     # A pattern, as int() also takes "1_0" and digits of other scripts.
-    number = int(given) if re.fullmatch("[0-9]{1,3}", str(given).strip()) else 0
+    number = int(given) if re.fullmatch("[0-9]{1,3}", str(given)) else 0
     if not 1 <= number <= TOP_K_MOST:
         detail = f"top_k is {str(given)[:20]!r}; it must be a whole number from 1 to {TOP_K_MOST}"
         raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "bad_top_k", detail, pointer="/parameters/top_k")

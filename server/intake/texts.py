@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import json
 import re
+import sys
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
 from server.intake.base64_text import Base64String
 from server.intake.gathering import PARAMETERS, Gathering, Request
+from server.intake.kinds import MAGIC
 from server.intake.memory import too_large
 from server.intake.names import Name
-from server.problems import Problem, json_object
+from server.problems import Problem, json_object, unknown
 
 REST_BYTES = 64 * 1024  # of all that is no picture
 DEEPEST = 16
 MARKS_MOST = 5000  # each costs the event loop a microsecond; a hundred pictures need 400
 COUNTED_BYTES = 4 * 1024
 MARK = re.compile(rb'["{}\[\]:,]')
+MEMBERS = ("inputs", "parameters")
 STEP_SHOWN = 80  # characters of a key, in a pointer
 
 Place = tuple[str | type[str] | type[int], ...]
@@ -43,10 +47,14 @@ class TextReader:
         self._escaped = False
         self._last = b""  # the string that ended last, if it may be a key
         self._picture: Base64String | None = None
+        self._before = 0  # bytes of the parts that have been read
+        self._shifts = [(0, 0)]  # from where in the rest on it stood so many bytes further back
 
     def feed(self, chunk: bytes) -> None:
         """Take the next part of the body. Raises ``Problem`` with 400, 413, 422 or 503."""
         at = 0
+        if not self._rest and MAGIC.match(chunk):
+            raise _bad_json("it is a picture, and must be in base64 in JSON here")
         while at < len(chunk):
             if self._picture is not None:
                 at = self._in_picture(self._picture, chunk, at)
@@ -54,10 +62,11 @@ class TextReader:
                 at = self._in_string(self._string, chunk, at)
             else:
                 at = self._outside(chunk, at)
+        self._before += len(chunk)
 
     def body(self) -> Mapping[str, Any]:
         """All that has come, with the number of a picture, as text, in the place of each. Raises ``Problem``: 400."""
-        return json_object(bytes(self._rest))
+        return json_object(self._rest, self._place)
 
     def _outside(self, chunk: bytes, at: int) -> int:
         found = MARK.search(chunk, at)
@@ -133,12 +142,17 @@ class TextReader:
             return len(chunk)
         self._picture = None
         self._keep(b'%d"' % (len(self._gathering.pictures) - 1))
+        self._shifts.append((len(self._rest), self._before + end + 1 - len(self._rest)))
         return end + 1
+
+    def _place(self, offset: int) -> int:
+        """Where in the body a byte of the rest stood."""
+        return offset + self._shifts[bisect_right(self._shifts, (offset, sys.maxsize)) - 1][1]
 
     def _keep(self, data: bytes) -> None:
         self._rest += data
         if len(self._rest) > REST_BYTES:
-            raise too_large("the JSON around the pictures", REST_BYTES)
+            raise too_large(f'the JSON beside the pictures in "{self._places[0][0]}"', REST_BYTES)
         while len(self._rest) > self._counted + COUNTED_BYTES:
             self._gathering.count(COUNTED_BYTES)
             self._counted += COUNTED_BYTES
@@ -159,6 +173,8 @@ class InputsReader(TextReader):
     def finish(self, query: Mapping[str, Any]) -> Request:
         """The request, once all of the body has come. Raises ``Problem`` with 400, 415 or 422."""
         body = self.body()
+        if self._gathering.strict:
+            _check_members(body)
         inputs = body.get("inputs")
         given = inputs if isinstance(inputs, list) else [inputs]
         numbers = [int(number) for number in given if isinstance(number, str)]
@@ -172,10 +188,23 @@ def parameters_of(body: Mapping[str, Any], also: Sequence[str] = ()) -> Mapping[
     """The parameters of a body, which may be ``also`` these. Raises ``Problem`` with 422."""
     parameters = {} if body.get("parameters") is None else body["parameters"]
     known = [*PARAMETERS, *also]
-    if not isinstance(parameters, dict) or parameters.keys() - set(known):
-        detail = f'"parameters" must be an object with no other parameters than {" and ".join(known)}'
+    if not isinstance(parameters, dict):
+        detail = f'"parameters" must be an object, which may have {" and ".join(known)}'
         raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "bad_parameters", detail, pointer="/parameters")
+    for name in parameters:
+        if name not in known:
+            raise unknown(name, '"parameters"', known, f"/parameters/{_step(name)}")
     return parameters
+
+
+def _check_members(body: Mapping[str, Any]) -> None:
+    """Raises ``Problem`` with 422 when a body has more than pictures and parameters."""
+    for name in body:
+        if name in PARAMETERS:
+            detail = f'{name} belongs into the object "parameters", or into the query of the URL'
+            raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "bad_parameters", detail, pointer=f"/{name}")
+        if name not in MEMBERS:
+            raise unknown(name, "the body", MEMBERS, f"/{_step(name)}", PARAMETERS)
 
 
 def _leads_to(place: Place, path: Sequence[str | int | None]) -> bool:
@@ -195,7 +224,7 @@ def _text(string: bytes) -> str:
     try:
         return str(json.loads(string.decode()))
     except ValueError as error:
-        raise _bad_json(str(error)) from error
+        raise _bad_json("a key of an object is not a string in double quotes, in UTF-8") from error
 
 
 def _bad_json(why: str, **numbers: int) -> Problem:

@@ -50,8 +50,11 @@ class ErrorTextHandler(PublicHandler):
 class FacadeHandler(ErrorTextHandler, AskingHandler):
     """A route that speaks another service's shape. It waits for the end, as those services know no other answer.
 
-    The value after the tier's in its path, if there is one, is the version of the tier's main model.
+    The value after the tier's in its path, if there is one, is the version of the tier's main model. What it does not
+    know of a query or beside the pictures it ignores, as those services do: their clients send more than we have.
     """
+
+    parameters = None
 
     def deliver(self, prediction: Prediction) -> None:
         """Answer with a prediction that succeeded. Raises ``Problem`` when it has no place for what failed in it."""
@@ -114,7 +117,7 @@ class OnePictureHandler(FacadeHandler):
 
     def reader(self, limits: Limits, held: Held) -> formats.Reader:
         """What reads one picture."""
-        return super().reader(_of_one(limits), held)
+        return formats.reader(self.request.headers, _of_one(limits), held, strict=False)
 
 
 def labels_of(prediction: Prediction) -> Sequence[Sequence[Mapping[str, Any]]]:

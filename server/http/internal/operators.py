@@ -14,6 +14,7 @@ class OperatorHandler(BaseHandler):
     """``caller`` is the address that the operator asks from, ``received`` the body."""
 
     callers = Operators()
+    parameters = ()
     caller: str
 
     def initialize(self, *args: Any, **kwargs: Any) -> None:

@@ -19,6 +19,8 @@ UNTOLD = frozenset({"id", "urls", "tier", "deadline_at"})
 class ActivityHandler(PublicHandler):
     """For callers to whom the tier is open."""
 
+    parameters = ()
+
     async def get(self, name: str) -> None:
         """The minutes of the last hour, and the latest predictions and Jobs. Raises ``Problem``."""
         tier, lately = self.tier_to_use(name), self.services.lately

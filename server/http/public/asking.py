@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 from server.http.public.ends import patience, until_final, watched
 from server.http.public.preference import Preference
@@ -25,10 +25,11 @@ class AskingHandler(UploadHandler):
     """A subclass calls ``ask`` in its method for pictures, and says in ``respond`` how a prediction is answered.
 
     It may override what says where its tier stands, what reads its body, where parameters come from, and how long it
-    waits: ``tier_asked``, ``longest``, ``reader``, ``parameters`` and ``preference``.
+    waits: ``tier_asked``, ``longest``, ``reader`` and ``preference``.
     """
 
     begins_traces = True
+    parameters: ClassVar[Sequence[str] | None] = PARAMETERS
 
     tier: Tier
     wishes: Wishes
@@ -48,10 +49,6 @@ class AskingHandler(UploadHandler):
     def tier_asked(self) -> str:
         """The name of the tier that is asked, be there one or not."""
         return self.path_args[0]
-
-    def parameters(self) -> Mapping[str, Any]:
-        """What is asked for beside the pictures, where the body does not say it: see ``gathering.PARAMETERS``."""
-        return {name: self.get_query_argument(name, None) for name in PARAMETERS}
 
     def preference(self) -> Preference:
         """How long the client waits."""
@@ -73,7 +70,8 @@ class AskingHandler(UploadHandler):
 
     async def admit(self) -> None:
         """Refuse before the body is read what can be refused then."""
-        self._query = self.parameters()
+        # Not stripped: a number with a blank is no number.
+        self._query = {name: self.get_query_argument(name, None, strip=False) for name in PARAMETERS}
         check(self._query)
         self.expect_pictures(self.tier)
         self.wishes = Wishes.of(self.request.headers, self.tier.waits.queue, self.request_id, self.trace.traceparent)

@@ -103,6 +103,8 @@ class _Follower(EventStream):
 class PredictionEventsHandler(_Follower):
     """One prediction. For all but its owner there is none."""
 
+    parameters = ()
+
     async def get(self, prediction_id: str) -> None:
         """Tell its states until it has ended."""
         await self.follow({prediction_id: check_own(prediction_id, self.caller.owner, self.services)}, {}, alone=True)
@@ -110,6 +112,8 @@ class PredictionEventsHandler(_Follower):
 
 class PredictionsEventsHandler(_Follower):
     """Several predictions."""
+
+    parameters = ("id",)
 
     async def get(self) -> None:
         """Tell their states until the last of them has ended."""

@@ -26,6 +26,8 @@ _MOMENT = struct.Struct(">d")
 class PredictionsHandler(PublicHandler):
     """The caller's own predictions."""
 
+    parameters = ("tier", "status", "since", "limit", "cursor")
+
     async def get(self) -> None:
         """One page, and where the next one begins. Raises ``Problem``."""
         if self.caller.owner == ANONYMOUS:
@@ -50,7 +52,7 @@ class PredictionsHandler(PublicHandler):
         self.answer({"predictions": [summary(one) for one in page], "next_cursor": following})
 
     def _limit(self) -> int:
-        given = self.get_query_argument("limit", str(USUAL))
+        given = self.get_query_argument("limit", str(USUAL), strip=False)
         if not re.fullmatch(r"[0-9]{1,3}", given) or not 1 <= int(given) <= MOST:
             raise _bad("bad_limit", "limit", given, f"a whole number from 1 to {MOST}", limit_predictions=MOST)
         return int(given)
@@ -63,7 +65,7 @@ class PredictionsHandler(PublicHandler):
         return [Status(one) for one in given or Status]
 
     def _since(self) -> float:
-        given = self.get_query_argument("since", "0")
+        given = self.get_query_argument("since", "0", strip=False)
         if _SECONDS.fullmatch(given):
             return float(given)
         try:
@@ -76,7 +78,7 @@ class PredictionsHandler(PublicHandler):
         )
 
     def _after(self) -> tuple[float, str] | None:
-        given = self.get_query_argument("cursor", "")
+        given = self.get_query_argument("cursor", "", strip=False)
         if not given:
             return None
         try:

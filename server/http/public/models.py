@@ -13,6 +13,8 @@ from server.problems import Problem
 class ModelsHandler(PublicHandler):
     """``GET /v1/models``."""
 
+    parameters = ()
+
     async def get(self, *_: str) -> None:
         """Every model that a tier serves."""
         self.answer({"models": await self.models()})

@@ -18,6 +18,8 @@ _NUMBER = re.compile(r"-?[0-9]{1,20}(\.[0-9]{1,20})?([eE][-+]?[0-9]{1,3})?")
 class PredictionHandler(PublicHandler):
     """One prediction. For all but its owner there is none."""
 
+    parameters = ("wait",)
+
     async def admit(self) -> None:
         """Refuse what cannot be an id of the caller's."""
         if self.path_args:
@@ -44,7 +46,7 @@ class PredictionHandler(PublicHandler):
         return await read(prediction_id, self.caller.owner, self.services)
 
     def _seconds(self) -> float:
-        given = self.get_query_argument("wait", "0")
+        given = self.get_query_argument("wait", "0", strip=False)
         # A pattern, as float() also takes "nan" and "1_0". It is that of a number in JSON.
         if not (_NUMBER.fullmatch(given) and 0 <= float(given) <= LONGEST_WAIT):
             detail = f"wait is {given[:20]!r}; it must be a number of seconds from 0 to {LONGEST_WAIT:g}"

@@ -16,6 +16,8 @@ from server.settings.records import Tier
 class TiersHandler(PublicHandler):
     """``GET /v1/tiers``."""
 
+    parameters = ()
+
     async def get(self, *_: str) -> None:
         """Every tier with its quota, its room, what runs and what waits."""
         self.answer({"tiers": await self.tiers()})

@@ -10,6 +10,8 @@ TIERS = "tiers"  # the name of its events
 class TiersEventsHandler(EventStream):
     """Tells what the tiers look like, and tells it anew whenever that has changed."""
 
+    parameters = ()
+
     _told = ""
 
     async def get(self) -> None:

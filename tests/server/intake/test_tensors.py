@@ -171,7 +171,7 @@ def asked(head: dict[str, Any], **members: Any) -> bytes:
         (tensor([1], {"parameters": {"shared_memory_region": "a"}}), "bad_inputs", "/inputs/0/data"),
         (tensor([0], {"data": []}), "bad_inputs", "/inputs/0/shape"),
         (asked({}, id=1), "bad_parameters", "/id"),
-        (asked({}, parameters={"priority": 1}), "bad_parameters", "/parameters"),
+        (asked({}, parameters={"priority": 1}), "bad_parameters", "/parameters/priority"),
         (asked({}, parameters={"top_k": True}), "bad_top_k", "/parameters/top_k"),
         (asked({}, parameters={"binary_data_output": 1}), "bad_parameters", "/parameters/binary_data_output"),
         (asked({}, outputs={}), "bad_parameters", "/outputs"),
