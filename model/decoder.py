@@ -26,7 +26,6 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -165,7 +164,7 @@ class Decoder:
             "model.decoder",
             str(os.getpid()),
             str(self._max_pixels),
-            json.dumps(asdict(self._how)),
+            json.dumps(self._how.fields()),
         ]
 
     def _memory(self, size: int) -> int:
@@ -192,8 +191,13 @@ class Decoder:
 def largest_need(how: Preprocessing, max_pixels: int) -> int:
     """Return how many bytes a child may need for a picture of ``max_pixels``, beside the picture's own."""
     whole = decodes_whole(how)
-    need = BYTES_PER_PIXEL[whole] * max_pixels + SPARE_BYTES
+    need = (BYTES_PER_PIXEL[whole] + _laid_bytes(how)) * max_pixels + SPARE_BYTES
     return need + 8 * most_scaled(how) if whole else need  # scaled across, and then down, at 4 bytes a pixel
+
+
+def _laid_bytes(how: Preprocessing) -> int:
+    """Return how many bytes a pixel takes more while transparent pixels are laid on a background."""
+    return 0 if how.background is None else 9
 
 
 def memory_left() -> int | None:
@@ -232,7 +236,7 @@ def main(parent: int, max_pixels: int, how: Preprocessing) -> None:
         return
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     used, resident = _status_bytes("VmData"), _status_bytes("RssAnon")
-    silent = SILENT_NEEDS[decodes_whole(how)]
+    silent = {start: need + _laid_bytes(how) for start, need in SILENT_NEEDS[decodes_whole(how)].items()}
     with socket.socket(fileno=0) as connection, suppress(ConnectionResetError):
         connection.sendall(b"\0")
         while True:

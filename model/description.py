@@ -133,7 +133,7 @@ def digest_of(
 ) -> str:
     """Return the SHA-256 of what is served, hexadecimal: where and when it was built changes nothing."""
     files = [(variant.runtime, variant.name, variant.sha256) for variant in variants]
-    served = [architecture, dict(arguments), list(labels), dataclasses.asdict(preprocessing), files]
+    served = [architecture, dict(arguments), list(labels), preprocessing.fields(), files]
     return hashlib.sha256(json.dumps(served, sort_keys=True).encode()).hexdigest()
 
 
@@ -200,11 +200,13 @@ def write_model(model: Model) -> None:
     """Write the record into the model's directory."""
     fields = dataclasses.asdict(model)
     del fields["path"]
+    fields["preprocessing"] = model.preprocessing.fields()
     (model.path / RECORD).write_text(json.dumps(fields, indent=1, ensure_ascii=False) + "\n", "utf-8")
 
 
 def _preprocessing(fields: dict[str, Any]) -> Preprocessing:
-    return Preprocessing(**{**fields, "mean": tuple(fields["mean"]), "std": tuple(fields["std"])})
+    tuples = {name: tuple(fields[name]) for name in ("mean", "std", "background") if name in fields}
+    return Preprocessing(**{**fields, **tuples})
 
 
 def _next_command(directory: Path) -> str:

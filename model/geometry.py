@@ -1,7 +1,8 @@
 """Where the network's input lies in a picture: pure numbers, with the rounding of timm's evaluation transform."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 __all__ = ["Preprocessing", "Side", "is_bounded", "most_scaled", "sides", "sides_as_it_lies"]
 
@@ -29,6 +30,17 @@ class Preprocessing:
     """One number a channel, by which it is divided after the subtraction."""
     faithful: bool = False
     """Whether every step is timm's own, so that all pixels are timm's; otherwise the fast steps are taken."""
+
+    background: tuple[int, int, int] | None = None
+    """The colour, red, green and blue from 0 to 255, on which transparent pixels are laid. None drops transparency, as
+    timm does: what a file says of the colour of transparent pixels, often black, is seen."""
+
+    def fields(self) -> dict[str, Any]:
+        """What records and digests of models say of it. They say nothing of ``background`` where there is none."""
+        fields = asdict(self)
+        if self.background is None:
+            del fields["background"]
+        return fields
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -11,6 +11,7 @@ import io
 import struct
 import warnings
 import zlib
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from PIL import Image, UnidentifiedImageError
 
 from model.formats import format_of, refusal
 from model.geometry import Preprocessing, Side, is_bounded, sides, sides_as_it_lies
+from model.greys import is_deep, shallow
 from model.stripping import Bare, stripped
 from model.structure import ImageError, check, check_pixels
 
@@ -43,6 +45,8 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+# Two ends that a JPEG could have: bytes of pixels that look random, and the marker of the end.
+_ENDS = tuple(bytes((number * step) % 251 for number in range(200)) + b"\xff\xd9" for step in (37, 101))
 # What Pillow's readers of these four formats raise on damaged bytes; anything else would be a bug of ours.
 _DAMAGE = (
     OSError,
@@ -66,9 +70,9 @@ warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 def load(data: bytes, how: Preprocessing, max_pixels: int) -> NDArray[np.float32]:
     """Decode a JPEG, PNG, WEBP or GIF (first frame) into an array of shape ``how.shape``.
 
-    The array is float32, normalised and C-contiguous. The EXIF orientation is applied. Transparency is dropped, not
-    blended, as ``Image.convert("RGB")`` and so timm's own data loader do it. 16-bit greys keep their upper byte; timm
-    would make almost all of it white.
+    The array is float32, normalised and C-contiguous. The picture is turned as its metadata says. Transparency is
+    dropped, not blended, as ``Image.convert("RGB")`` and so timm's own data loader do it, unless ``how.background`` is
+    set. Of deep greys ``model.greys`` tells what becomes; timm would make almost all of 16-bit greys white.
 
     If ``how.faithful``, all other pixels are timm's, unless timm would scale the picture to more than ``most_scaled``
     pixels first. Then only the part in the input is computed, and pixels may differ by a grey level or two.
@@ -113,10 +117,7 @@ def fitted(data: bytes, how: Preprocessing, max_pixels: int) -> Image.Image:
         raise ImageError("image_unsupported", refusal(data))
     check(data, max_pixels)
     try:
-        bare = stripped(data)
-        with Image.open(io.BytesIO(bare.data), formats=FORMATS) as picture:
-            check_pixels(*picture.size, max_pixels)
-            return _faithful_way(picture, bare, how) if decodes_whole(how) else _fast_way(picture, bare, how)
+        return _with_or_without_end(stripped(data), how, max_pixels)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError("image_too_large", f"The picture has more pixels than the limit of {max_pixels}.") from error
     except UnidentifiedImageError as error:
@@ -134,6 +135,28 @@ def upright(picture: Image.Image, turned: int) -> Image.Image:
     return picture.transpose(_UPRIGHT[turned]) if turned > 1 else picture
 
 
+def _with_or_without_end(bare: Bare, how: Preprocessing, max_pixels: int) -> Image.Image:
+    """Decode the pixels of the input, also of a JPEG that lacks its end, as frames of webcams do.
+
+    All its pixels are there if they do not depend on what would come next.
+    """
+    try:
+        return _input(bare, how, max_pixels)
+    except OSError as error:
+        if "truncated" not in str(error) or not bare.data.startswith(b"\xff\xd8"):
+            raise
+        one, other = (_input(replace(bare, data=bare.data + end), how, max_pixels) for end in _ENDS)
+        if one.tobytes() != other.tobytes():
+            raise
+        return one
+
+
+def _input(bare: Bare, how: Preprocessing, max_pixels: int) -> Image.Image:
+    with Image.open(io.BytesIO(bare.data), formats=FORMATS) as picture:
+        check_pixels(*picture.size, max_pixels)
+        return _faithful_way(picture, bare, how) if decodes_whole(how) else _fast_way(picture, bare, how)
+
+
 def _fast_way(picture: Image.Image, bare: Bare, how: Preprocessing) -> Image.Image:
     turned = bare.turned or 1
     size: tuple[float, float] = picture.size
@@ -142,14 +165,14 @@ def _fast_way(picture: Image.Image, bare: Bare, how: Preprocessing) -> Image.Ima
         draft = picture.draft("L" if how.channels == 1 else None, (across.scaled, down.scaled))
         if draft is not None:  # its last column and row may lie half outside the picture
             size = draft[1][2:]
-    part = _part(_resizable(picture), size, across, down, how)
+    part = _part(_resizable(picture, bare, how), size, across, down, how)
     part = upright(part, turned)  # when it is small, which takes less time
     return _framed(part, across, down, how) if turned < 5 else _framed(part, down, across, how)
 
 
 def _faithful_way(picture: Image.Image, bare: Bare, how: Preprocessing) -> Image.Image:
     turned, mode = bare.turned or 1, MODES[how.channels]
-    whole = _resizable(picture)
+    whole = _resizable(picture, bare, how)
     # A grey picture may become coloured when it is small: each of its channels would be scaled in the same way.
     whole = upright(whole if whole.mode in ("L", mode) else whole.convert(mode), turned)
     across, down = sides(*whole.size, how)
@@ -183,15 +206,25 @@ def _framed(part: Image.Image, across: Side, down: Side, how: Preprocessing) -> 
     return framed
 
 
-def _resizable(picture: Image.Image) -> Image.Image:
-    """Decode a picture into a mode that Pillow can resize with a filter and without blending transparency."""
+def _resizable(picture: Image.Image, bare: Bare, how: Preprocessing) -> Image.Image:
+    """Decode a picture into a mode that Pillow can resize with a filter, and without transparency."""
+    if is_deep(picture):  # convert() would clip them at 255
+        return shallow(picture, bare.bits)
+    if how.background is not None and picture.has_transparency_data:
+        return _laid(picture, how.background)
     if picture.mode in ("RGB", "L", "CMYK"):
         return picture
-    if picture.mode.startswith("I"):  # 16-bit greys: convert() would clip them at 255
-        return Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
     picture.load()
     picture.info.pop("transparency", None)
     return picture.convert("L" if picture.mode in ("1", "LA") else "RGB")
+
+
+def _laid(picture: Image.Image, background: tuple[int, int, int]) -> Image.Image:
+    """Decode a picture, and lay it on a background."""
+    picture = picture.convert("RGBA")
+    laid = Image.new("RGB", picture.size, background)
+    laid.paste(picture, mask=picture)
+    return laid
 
 
 def _is_cut_webp(data: bytes) -> bool:

@@ -97,7 +97,7 @@ def _png(data: bytes) -> Bare:
             exif.append(of_exif(bytes(content)))
         elif kind in _TEXTS and len(texts) < MOST_LOOKED:
             texts += [text for text in [text_of_png(kind, bytes(content))] if text[0]]
-        elif kind == b"sBIT" and content:
+        elif kind == b"sBIT" and content and 1 <= content[0] <= 16:
             bits = content[0]
         elif kind == b"tRNS" and _CLEAR.get(colour, 1) <= len(content) <= 256:
             kept.append(_chunk(kind, bytes(content)))  # with the right checksum

@@ -24,6 +24,10 @@ SCAN, STRAY = 0xDA, 0
 _DHT, _JPG, _DAC = 0xC4, 0xC8, 0xCC
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {_DHT, _JPG, _DAC}
 _BASELINE = (0xC0, 0xC1)
+_UNREAD = dict.fromkeys((0xC3, 0xCB), "lossless JPEG") | dict.fromkeys(
+    (0xC5, 0xC6, 0xC7, 0xCD, 0xCE, 0xCF), "hierarchical JPEG"
+)
+_JPEG_LS = 0xF7
 WITHOUT_LENGTH = frozenset([_JPG, *range(0xD0, 0xDA), *range(0xF0, 0xFE)])
 """Markers that no length follows, as Pillow sees it."""
 
@@ -106,11 +110,27 @@ def segments(data: bytes) -> Iterator[tuple[int, int, int]]:
 def _is_moderate(data: bytes, frame: int, most_pixels: int) -> bool:
     height, width = struct.unpack_from(">HH", data, frame + 1)
     short, long = sorted((int(width), int(height)))
-    return 0 < short * long <= most_pixels and long <= PLAIN_ASPECT * short
+    return data[frame] == 8 and 0 < short * long <= most_pixels and long <= PLAIN_ASPECT * short
+
+
+def _check_kind(data: bytes) -> None:
+    """Refuse by its name a JPEG that no decoder here reads."""
+    for marker, start, end in segments(data):
+        kind = "JPEG-LS" if marker == _JPEG_LS else _UNREAD.get(marker)
+        if kind is None and marker in _FRAMES and start < end and data[start : start + 1] != b"\x08":
+            kind = f"JPEG of {data[start]} bits for each colour" if start < len(data) else None
+        if kind is not None:
+            raise ImageError(
+                "image_unsupported",
+                f"The picture is a {kind}, which is not taken: save it as an ordinary JPEG or as PNG.",
+            )
+        if marker in _FRAMES or marker == SCAN:
+            return
 
 
 def _check_jpeg(data: bytes) -> None:
     pixels = 0
+    _check_kind(data)
     for number, (marker, start, end) in enumerate(segments(data)):
         _check_parts(number)
         if marker in _FRAMES and end - start >= 6 and end <= len(data):

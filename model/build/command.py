@@ -87,6 +87,9 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     builder.add_argument("--crop-mode", choices=("center", "squash", "border"))
     builder.add_argument("--interpolation", choices=("nearest", "bilinear", "bicubic", "lanczos"))
     builder.add_argument(
+        "--background", metavar="COLOUR", help="lay transparent pixels on it (default: drop transparency, as timm does)"
+    )
+    builder.add_argument(
         "--require",
         choices=REQUIRABLE,
         action="append",
@@ -154,7 +157,7 @@ def _shown_build(request: Request, output: Path, terminal: Terminal) -> Model:
 
 
 def _request(options: argparse.Namespace, source: str) -> Request:
-    names = ("mean", "std", "input_size", "crop_pct", "crop_mode", "interpolation")
+    names = ("mean", "std", "input_size", "crop_pct", "crop_mode", "interpolation", "background")
     given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     return Request(
         source,

@@ -129,10 +129,11 @@ def _preprocessing(how: Preprocessing) -> str:
         "border": f"scaled into {how.crop_pct:.4g} of the input, with a border in the colour of the mean",
     }
     steps = "exactly by timm's own steps" if how.faithful else "in the fast way"
+    clear = "Transparency is dropped." if how.background is None else f"Transparent pixels lie on rgb{how.background}."
     return (
         f"The input is {how.width} x {how.height} pixels (width x height), {colours}. A picture is turned upright and"
         f" {modes[how.crop_mode]} (crop mode {how.crop_mode}, interpolation {how.interpolation}), {steps}."
-        f" Mean {_numbers(how.mean)}, standard deviation {_numbers(how.std)}, for values from 0 to 1."
+        f" {clear} Mean {_numbers(how.mean)}, standard deviation {_numbers(how.std)}, for values from 0 to 1."
     )
 
 

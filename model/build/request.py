@@ -33,7 +33,7 @@ class Request:
     """Take the averaged weights of a checkpoint."""
     preprocessing: Mapping[str, Any] = field(default_factory=dict)
     """What of the preprocessing is given: ``mean``, ``std``, ``input_size``, ``crop_pct``, ``crop_mode``,
-    ``interpolation``, as timm calls them."""
+    ``interpolation``, as timm calls them, and ``background``, a colour."""
     pictures: int = PICTURES
     """How many pictures of ``data`` are used at most."""
     require: tuple[str, ...] = ()

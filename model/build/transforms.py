@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageColor
 from timm.data import create_transform, resolve_data_config
 
 from model.build.errors import BuildError
@@ -29,7 +29,8 @@ def preprocessing(network: torch.nn.Module, data: Mapping[str, Any], given: Mapp
 
     ``data`` is what its training was told (the arguments of timm's ``train.py``), which counts more than the network's
     own configuration. ``given`` is what the owner says now (``mean``, ``std``, ``input_size`` as channels, height and
-    width, ``crop_pct``, ``crop_mode``, ``interpolation``), which counts most. Raises ``BuildError`` for what cannot be.
+    width, ``crop_pct``, ``crop_mode``, ``interpolation``, ``background``), which counts most. Raises ``BuildError`` for
+    what cannot be.
     """
     told = {key: value for key, value in {**data, **given}.items() if value is not None}
     config = _resolved(network, told)
@@ -50,6 +51,7 @@ def preprocessing(network: torch.nn.Module, data: Mapping[str, Any], given: Mapp
         ),
         mean=_each_channel("mean", told.get("mean", config["mean"]), wanted, average="mean" not in given),
         std=_each_channel("std", told.get("std", config["std"]), wanted, average="std" not in given),
+        background=_colour(given.get("background")),
     )
 
 
@@ -63,7 +65,10 @@ def reference(data: bytes, how: Preprocessing) -> NDArray[np.float32]:
     """
     bare = stripped(data)
     with Image.open(io.BytesIO(bare.data), formats=FORMATS) as opened:
-        picture = upright(opened.convert(MODES[how.channels]), bare.turned or 1)
+        laid = opened
+        if how.background is not None and opened.has_transparency_data:
+            laid = Image.alpha_composite(Image.new("RGBA", opened.size, how.background), opened.convert("RGBA"))
+        picture = upright(laid.convert(MODES[how.channels]), bare.turned or 1)
     if is_bounded(picture.height, *sides(*picture.size, how), how):
         transform = create_transform(
             how.shape,
@@ -136,6 +141,18 @@ def _each_channel(what: str, values: Any, channels: int, *, average: bool) -> tu
     if len(numbers) != channels:
         raise BuildError(f"{what} has {len(numbers)} numbers, but the network takes {channels} channels.")
     return numbers
+
+
+def _colour(given: str | None) -> tuple[int, int, int] | None:
+    if given is None:
+        return None
+    try:
+        red, green, blue = ImageColor.getrgb(given)[:3]
+    except ValueError as error:
+        raise BuildError(
+            f"The background {given!r} is no colour; say one as white, #ffffff or rgb(255, 255, 255)."
+        ) from error
+    return red, green, blue
 
 
 def _number(what: str, value: Any) -> float:
