@@ -1,4 +1,7 @@
-"""Writes docs/configuration.md from the schema and the rules: ``python -m server.settings.reference [--check]``."""
+"""Writes docs/configuration.md and chart/README.md: ``python -m server.settings.reference [--check]``.
+
+They are made from the schema of the values and the rules between them.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from server.settings.documents import Schema
 from server.settings.rules import book
 from server.shipped import ROOT
 
-PAGE = ROOT / "docs" / "configuration.md"
+PAGE, README = ROOT / "docs" / "configuration.md", ROOT / "chart" / "README.md"
 COMMAND = "python -m server.settings.reference"
 
 _KINDS = {
@@ -49,6 +52,56 @@ tell in words of their own. Job templates are programs (Jinja), which Helm canno
 wrong, so run it before `helm upgrade`.
 
 """
+
+_README = f"""\
+<!-- Made from chart/values.schema.json by `{COMMAND}`; edit the schema, not this page. -->
+
+# tierserve
+
+Image classification in tiers. Each tier has a namespace, a model, a quota and a durable queue of its own. One server
+takes pictures over HTTP, and Jobs in the namespaces of the tiers classify them.
+
+The chart needs Kubernetes 1.29 or later, and Helm 3 or 4; it is tried with Helm 3.22 and 4.3. Its images are built from
+the repository that the chart lies in (docs/images.md), and `server.image` and `worker.image` name them.
+
+    helm install tierserve chart --namespace tierserve --create-namespace --values my-values.yaml
+    helm test tierserve --namespace tierserve --logs
+    helm uninstall tierserve --namespace tierserve
+
+The notes that `helm install` prints say how to send a first picture and how to make a first key. `helm uninstall`
+leaves what must not be lost by mistake: the claim with the queue (unless `persistence.keep` is false), the Secret with
+what keys are checked with, and the namespaces of the tiers.
+
+`tierserve check --values my-values.yaml` finds what `helm upgrade` would refuse, and faults in Job templates, which
+Helm cannot find.
+
+## Values
+
+In `tiers.NAME`, `NAME` stands for any name of a tier. The tiers that are there by default, `free` and `premium`, have
+some other values in values.yaml; `tiers.NAME.enabled=false` leaves one out.
+
+| Key | Default | Meaning |
+|---|---|---|
+"""
+
+
+def readme() -> str:
+    """Return the text of the chart's README."""
+    root = documents.schema("values")
+    rows = [f"| `{path}` | {default} | {meaning} |\n" for path, default, meaning in _leaves("", root, root)]
+    return _README + "".join(rows)
+
+
+def _leaves(path: str, part: Schema, root: Schema) -> Iterator[tuple[str, str, str]]:
+    """Yield each key without keys of its own: its path, its default and what it means."""
+    for key, sub in part.get("properties", {}).items():
+        known, at = documents.resolve(root, sub), f"{path}.{key}".lstrip(".")
+        if not _has_keys(known, root):
+            yield at, _default(known, key in part.get("required", ())), known["description"]
+        elif "properties" in known:
+            yield from _leaves(at, known, root)
+        else:
+            yield from _leaves(f"{at}.NAME", documents.resolve(root, known["additionalProperties"]), root)
 
 
 def page() -> str:
@@ -90,8 +143,11 @@ def _has_keys(part: Schema, root: Schema) -> bool:
 
 
 def _row(key: str, part: Schema, required: bool, root: Schema) -> str:
-    default = f"`{_plain(part['default'])}`" if "default" in part else "required" if required else "none"
-    return f"| `{key}` | {_value(part, root)} | {default} | {part['description']} |"
+    return f"| `{key}` | {_value(part, root)} | {_default(part, required)} | {part['description']} |"
+
+
+def _default(part: Schema, required: bool) -> str:
+    return f"`{_plain(part['default'])}`" if "default" in part else "required" if required else "none"
 
 
 def _value(part: Schema, root: Schema) -> str:
@@ -115,17 +171,18 @@ def _plain(value: Any) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Write the page, or with ``--check`` only compare it; return the exit status."""
+    """Write the pages, or with ``--check`` only compare them; return the exit status."""
     if arguments not in ([], ["--check"]):
         sys.stderr.write(f"usage: {COMMAND} [--check]\n")
         return 2
-    if arguments:
-        if PAGE.is_file() and PAGE.read_text(encoding="utf-8") == page():
-            return 0
-        sys.stderr.write(f"{documents.shown(PAGE)} is stale: run {COMMAND}\n")
-        return 1
-    PAGE.write_text(page(), encoding="utf-8")
-    return 0
+    pages = {PAGE: page(), README: readme()}
+    if not arguments:
+        for path, text in pages.items():
+            path.write_text(text, encoding="utf-8")
+    stale = [path for path, text in pages.items() if not path.is_file() or path.read_text(encoding="utf-8") != text]
+    for path in stale:
+        sys.stderr.write(f"{documents.shown(path)} is stale: run {COMMAND}\n")
+    return 1 if stale else 0
 
 
 if __name__ == "__main__":

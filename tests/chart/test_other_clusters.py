@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from server.settings.render import Renderer
 from server.settings.sources import read_templates
-from tests.chart.charts import Chart, Object, only
+from server.shipped import ROOT
+from tests.chart.charts import CHART, Chart, Object, only
 from tests.chart.test_rendered import settings
 from tests.chart.test_values import SINK, VALUES
 
@@ -104,3 +107,11 @@ def test_the_probes_are_as_often_and_as_patient_as_the_values_say(chart: Chart) 
 
     assert probes(chart.objects()) == VALUES["pod"]["probes"]
     assert probes(chart.case("kitchen-sink")) == SINK["pod"]["probes"]
+
+
+def test_the_chart_shows_the_icon_of_the_page() -> None:
+    icon = yaml.safe_load((CHART / "Chart.yaml").read_text())["icon"]
+    assert (
+        base64.b64decode(icon.removeprefix("data:image/svg+xml;base64,"))
+        == (ROOT / "server/page/icon.svg").read_bytes()
+    )

@@ -61,16 +61,20 @@ def test_the_schema_is_written_for_readers() -> None:
 
 def test_the_reference_page_is_current() -> None:
     assert reference.PAGE.read_text(encoding="utf-8") == reference.page(), f"run {reference.COMMAND}"
+    assert reference.README.read_text(encoding="utf-8") == reference.readme(), f"run {reference.COMMAND}"
 
 
 def test_the_reference_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(reference, "PAGE", tmp_path / "configuration.md")
+    monkeypatch.setattr(reference, "README", tmp_path / "README.md")
     assert reference.main(["--check"]) == 1
     assert "is stale: run python -m server.settings.reference" in capsys.readouterr().err
     assert reference.main([]) == 0
     assert reference.main(["--check"]) == 0
+    (tmp_path / "README.md").write_text("")
+    assert reference.main(["--check"]) == 1
     assert reference.main(["--help"]) == 2
 
 
