@@ -37,6 +37,7 @@ PODS: dict[str, tuple[str, dict[str, str]]] = {
     "grafana": ("monitoring", {"app.kubernetes.io/name": "grafana"}),
     "postgresql": ("postgresql", {"app": "postgresql"}),
     "dns": ("kube-system", {"k8s-app": "kube-dns"}),
+    "openshift's dns": ("openshift-dns", {"dns.operator.openshift.io/daemonset-dns": "default"}),
     "metrics-server": ("kube-system", {"k8s-app": "metrics-server"}),
 }
 ADDRESSES = {
@@ -47,6 +48,9 @@ ADDRESSES = {
     "office": "10.20.1.1",
     "guests": "10.20.9.1",
     "bucket": "192.0.2.5",
+    "office of IPv6": "2001:db8::7",
+    "guests of IPv6": "2001:db8:1::7",
+    "api of IPv6": "fd00:10:96::1",
 }
 DEFAULT = """
     free > server:8081                  premium > server:8081           free > dns:53/UDP
@@ -93,6 +97,15 @@ OTHERS = {
     "postgres-only": "server > postgresql:5432   not server > bucket:9000",
     "other-ports": "not free > server:8081",
     "existing-namespaces": "adopted > server:8081   not free > server:8081   not adopted > internet:443",
+    "openshift": """
+        free > openshift's dns:5353/UDP     server > openshift's dns:5353/TCP   test > openshift's dns:5353/UDP
+        not free > openshift's dns:53/UDP   not free > dns:53/UDP               not free > internet:5353/UDP
+        free > server:8081                  client > server:8080                server > api:443
+    """,
+    "ipv6": """
+        office of IPv6 > server:8080        not guests of IPv6 > server:8080    not office > server:8080
+        server > api of IPv6:443            not server > api:443                not office of IPv6 > server:8081
+    """,
     "one-tier": "free > server:8081   not premium > server:8081",
 }
 
