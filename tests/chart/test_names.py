@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from server import shipped
-from server.settings import documents
+from server.settings import documents, rules
 from server.settings.documents import Schema
 from tests.chart import schemas
 from tests.chart.charts import CASES, Chart, Object, identity, only
@@ -48,14 +48,28 @@ for tag in ("value", "merge"):
     AsHelm.add_constructor(f"tag:yaml.org,2002:{tag}", lambda loader, node: node.value)
 
 
-def fits(word: str, part: Schema) -> bool:
-    """Whether the schema takes the word at this place."""
-    shortest, longest = part.get("minLength", 0), part.get("maxLength", 4096)
-    return shortest <= len(word) <= longest and bool(re.search(part.get("pattern", ""), word))
+def _regex(place: str) -> re.Pattern[str]:
+    return re.compile("".join(f"/{'[^/]+' if part == '*' else re.escape(part)}" for part in place.split(".")))
+
+
+FORMS = [
+    (kind, _regex(place), form["pattern"])
+    for form in rules.book()["forms"]
+    for kind in ("values", "keys")
+    for place in form.get(kind, ())
+]
+
+
+def fits(word: str, part: Schema, path: str, kind: str) -> bool:
+    """Whether the schema and the rules take the word for the value, or for the key, of this path."""
+    if not part.get("minLength", 0) <= len(word) <= part.get("maxLength", 4096):
+        return False
+    patterns = [pattern for of, place, pattern in FORMS if of == kind and place.fullmatch(path)]
+    return bool(re.search(part.get("pattern", ""), word)) and all(re.fullmatch(each, word) for each in patterns)
 
 
 def worded(value: Any, part: Schema, word: str, put: str, path: str = "") -> Any:
-    """``value`` with ``put`` in the place of each text and name in it for which the schema takes ``word``."""
+    """``value`` with ``put`` in the place of each text and name in it for which ``word`` is allowed."""
     if any(path.endswith(f"/{place}") or f"/{place}/" in path for place in AS_THEY_ARE):
         return value
     if isinstance(value, dict):
@@ -64,11 +78,14 @@ def worded(value: Any, part: Schema, word: str, put: str, path: str = "") -> Any
         done = {key: worded(item, _of(parts[key]), word, put, f"{path}/{key}") for key, item in value.items()}
         last = next((key for key in reversed(done) if key not in known), None)
         names = _of(part.get("propertyNames", {}))
-        return {put if key == last and names and fits(word, names) else key: item for key, item in done.items()}
+        new = isinstance(other, dict) and fits(word, names, f"{path}/{last}", "keys")
+        new = new and (path, word) != ("/tiers", "true")  # which is refused
+        return {put if new and key == last else key: item for key, item in done.items()}
     if isinstance(value, list):
         return [worded(item, _of(part.get("items", {})), word, put, f"{path}/[]") for item in value]
     asked = isinstance(value, str) and part.get("type") == "string"
-    return put if asked and fits(word, part) and fits(PLAIN, part) else value
+    allowed = asked and all(fits(each, part, path, "values") for each in (word, PLAIN))
+    return put if allowed else value
 
 
 def _of(part: Schema) -> Schema:

@@ -324,5 +324,5 @@ def test_a_tier_that_is_not_enabled_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         load(tmp_path / "my.yaml", overrides=["tiers.free.enabled=false"])
     (finding,) = caught.value.findings
-    assert (finding.pointer, finding.rule) == ("/tiers/free/enabled", "enabled")
+    assert (finding.pointer, finding.rule) == ("/tiers", "enabled")
     assert finding.message == "every tier has enabled=false: leave at least one"
