@@ -8,6 +8,7 @@ import logging
 import os
 import sys
 import threading
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,8 +17,8 @@ import click
 
 from server.commands import STATE, fail
 from server.redaction import RedactingFormatter, redacted
-from server.settings_commands import set_option, values_option
-from server.shipped import DEFAULT_VALUES, PICTURE, TEMPLATES
+from server.settings_commands import Flags, read_from, settings_options
+from server.shipped import PICTURE
 
 if TYPE_CHECKING:
     from server.app import Server
@@ -30,8 +31,7 @@ MAPPED_BYTES, KEPT_BYTES = 1024 * 1024, 4 * 1024 * 1024
 
 
 @click.command()
-@values_option
-@set_option
+@settings_options
 @click.option(
     "--state",
     type=click.Path(file_okay=False, path_type=Path),
@@ -43,12 +43,6 @@ MAPPED_BYTES, KEPT_BYTES = 1024 * 1024, 4 * 1024 * 1024
     "--models",
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder of the model directories. [default: STATE/models]",
-)
-@click.option(
-    "--templates",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    default=TEMPLATES,
-    help="Folder of the Job templates. [default: jobtemplates]",
 )
 @click.option(
     "--engine",
@@ -89,13 +83,13 @@ MAPPED_BYTES, KEPT_BYTES = 1024 * 1024, 4 * 1024 * 1024
     type=click.Path(path_type=Path),
     help="File of hashed keys, or folder of such files (*.yaml), that is read again when it changes.",
 )
-@click.option("--merged", is_flag=True, help="The values file is complete: do not merge it into the default values.")
+@click.option("--merged", is_flag=True, help="The values are complete: do not merge them into the default values.")
 def serve(
-    files: Path | None,
-    overrides: tuple[str, ...],
+    files: Sequence[Path],
+    flags: Flags,
+    templates: Path,
     state: Path,
     models: Path | None,
-    templates: Path,
     engine: str,
     database_url: str,
     blobs_url: str,
@@ -116,10 +110,10 @@ def serve(
     from server.queue import CannotOpen
     from server.settings.kept import Kept
     from server.settings.live import Live
-    from server.settings.sources import ConfigError, Files
+    from server.settings.sources import ConfigError
     from server.storage import Storage
 
-    read = Files(files or DEFAULT_VALUES, overrides, None if merged else DEFAULT_VALUES, templates)
+    read = read_from(files, flags, templates, merged=merged)
     _log_to_stderr(database_url, blobs_url)
     try:
         live = Live(read, Kept(state / "settings.json", read))

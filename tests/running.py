@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import random
+import re
 import signal
 import socket
 import sys
@@ -69,6 +70,11 @@ class Client:
             connection.close()
 
 
+def setting(pair: str) -> str:
+    """The option that takes ``a.b=v``: as in Helm, ``--set`` makes text of a number with a point."""
+    return "--set-json" if re.fullmatch(r"[0-9]+\.[0-9]+", pair.partition("=")[2]) else "--set"
+
+
 class Service(Client):
     """A server that can be asked, killed and started again on the same data. ``root`` has its code."""
 
@@ -88,7 +94,7 @@ class Service(Client):
         self.command = [sys.executable, "-m", "server", "serve", "--state", str(state), "--models", str(models)]
         self.command += ["--values", str(values)] if values else []
         self.command += options
-        self.command += [word for pair in pairs for word in ("--set", pair)]
+        self.command += [word for pair in pairs for word in (setting(pair), pair)]
         self.log = state / "server.log"
         self.process: psutil.Popen | None = None
 

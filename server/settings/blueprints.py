@@ -80,11 +80,13 @@ class Blueprint:
     passed: int
     """How many of ``STEPS`` had no findings."""
     findings: tuple[Finding, ...] = ()
+    text: str = ""
+    """What was rendered, if the findings refer to its lines."""
 
     @property
     def verdicts(self) -> list[Verdict]:
         """A verdict for each step of ``STEPS`` up to the first that failed."""
-        failed = [Verdict(STEPS[self.passed], self.findings)] if self.findings else []
+        failed = [Verdict(STEPS[self.passed], self.findings, self.text)] if self.findings else []
         return [*map(Verdict, STEPS[: self.passed]), *failed]
 
 
@@ -111,7 +113,7 @@ class Blueprints:
         """
         blueprint = self.tiers[tier]
         if blueprint.manifest is None:
-            raise RenderError(blueprint.findings)
+            raise RenderError(blueprint.findings, blueprint.text)
         rule = documents.schema("job-parameters")["properties"]["server_url"]["pattern"]
         if not re.search(rule, server_url):
             message = f"{server_url} is not a URL such as {SAMPLE_URL}"
@@ -126,13 +128,32 @@ class InForce:
 
     settings: Settings
     blueprints: Blueprints
+    values: Mapping[str, Any]
+    """The complete values, of which the settings are made."""
+
+    def values_of(self, tier: str) -> dict[str, Any]:
+        """Return the values that are in force for ``tier``: its own and the server's, however they were written."""
+        record, own = self.settings.tiers[tier], self.values["tiers"][tier]
+        sizes = {"cpu": record.job.cpu, "memory": record.job.memory, "modelStorage": record.job.model_storage}
+        full = {**own, "quota": dict(record.quota), "job": {**own["job"], **sizes}}
+        written: dict[str, Any] = _as_integers({"server": self.values["server"], "tiers": {tier: full}})
+        return written
+
+
+def _as_integers(value: Any) -> Any:
+    """Return a JSON value with 30 instead of 30.0, which is the same number."""
+    if isinstance(value, dict):
+        return {key: _as_integers(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_as_integers(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def draw(renderer: Renderer, tier: Tier, marks: Marks) -> Blueprint:
     """Render the tier's template."""
     verdicts = renderer.validate(tier, marks.run, marks.url, marks.model)
     if verdicts[-1].findings:
-        return Blueprint(None, len(verdicts) - 1, verdicts[-1].findings)
+        return Blueprint(None, len(verdicts) - 1, verdicts[-1].findings, verdicts[-1].text)
     others = marks.others()
     manifest = renderer.job(tier, marks.run, marks.url, marks.model)
     replaced = marks.replaced(manifest, others.run, others.url, others.model)

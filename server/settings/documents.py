@@ -6,8 +6,8 @@ and the rule that was broken, beside a sentence.
 
 from __future__ import annotations
 
+import codecs
 import json
-import math
 import os
 import re
 import stat
@@ -20,14 +20,15 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from server.settings.complaints import explained
+from server.settings.reading import Location as Location
+from server.settings.reading import Reading
+from server.settings.reading import pointer as pointer
 from server.shipped import SCHEMAS
 
 if TYPE_CHECKING:
     from jsonschema import Draft202012Validator
 
 MAX_BYTES = 1 << 20
-MAX_DEPTH = 64
-NUMBER_CHARACTERS = 64  # Python takes quadratic time for longer ones, and refuses to print them
 
 Schema = Mapping[str, Any]
 
@@ -56,14 +57,6 @@ class DocumentError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Location:
-    """The place of a value. ``line`` is 0 where the source has no lines."""
-
-    file: str
-    line: int
-
-
-@dataclass(frozen=True, slots=True)
 class Document:
     """A JSON value, and the locations of its parts by JSON pointer."""
 
@@ -81,11 +74,6 @@ class Document:
         """Return a finding at ``pointer``."""
         at = self.location(pointer)
         return Finding(file=at.file, line=at.line, pointer=pointer, rule=rule, message=message)
-
-
-def pointer(*keys: str | int) -> str:
-    """Return the JSON pointer that leads along ``keys`` from the root."""
-    return "".join("/" + str(key).replace("~", "~0").replace("/", "~1") for key in keys)
 
 
 def shown(path: Path) -> str:
@@ -113,27 +101,33 @@ def read_text(path: Path, limit: int = MAX_BYTES) -> str:
     if len(data) > limit:
         raise _unusable(file, 0, "size", f"is larger than {limit} bytes")
     try:
-        return data.decode()
+        return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise _unusable(file, 0, "yaml", "is not UTF-8 text") from error
+        utf_16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        message = "is UTF-16 text: save it as UTF-8" if utf_16 else "is not UTF-8 text"
+        raise _unusable(file, 0, "yaml", message) from error
 
 
-def parse(text: str, file: str, limit: int = MAX_BYTES) -> Document:
+def parse(text: str, file: str, limit: int = MAX_BYTES, *, aliases: bool = False) -> Document:
     """Parse the YAML document in ``text``, of at most ``limit`` bytes.
 
-    Only what JSON can express is accepted: keys are text and unique; there are no aliases, dates or infinities. Raises
-    ``DocumentError``.
+    Only what JSON can express is accepted: keys are text and unique; there are no infinities, and a date is text. With
+    ``aliases``, what an alias or a merge key (``<<``) stands for is put in its place, up to ``MOST_PARTS`` parts in
+    all. Raises ``DocumentError``.
     """
     # surrogatepass, as the text of a flag may contain bytes that are not UTF-8.
     if len(text.encode("utf-8", "surrogatepass")) > limit:
         raise _unusable(file, 0, "size", f"is larger than {limit} bytes")
     try:
-        return _Reading(text, file).document()
+        reading = Reading(text, file, aliases)
+        return Document(reading.value(), file, reading.locations)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         # PyYAML splits one of its sentences: "expected a single document in the stream", "but found another document".
         whole = (error.context, error.problem) if str(error.problem).startswith("but ") else (error.problem,)
         line, message = mark.line + 1 if mark else 0, ", ".join(map(str, whole))
+        if "'\\t'" in message:
+            message = "has a tab where YAML wants spaces"
     except yaml.YAMLError as error:
         line, message = 0, str(error).partition("\n")[0]
     raise _unusable(file, line, "yaml", message)
@@ -141,86 +135,6 @@ def parse(text: str, file: str, limit: int = MAX_BYTES) -> Document:
 
 def _unusable(file: str, line: int, rule: str, message: str) -> DocumentError:
     return DocumentError([Finding(file=file, line=line, pointer="", rule=rule, message=message)])
-
-
-class _Reading(yaml.SafeLoader):
-    """Parses one text, and notes the location of each value."""
-
-    def __init__(self, text: str, file: str) -> None:
-        super().__init__(text)
-        self.file = file
-        self.locations: dict[str, Location] = {}
-        self._depth = 0
-
-    def document(self) -> Document:
-        node = self.get_single_node()
-        return Document(self._value(node, "") if node else None, self.file, self.locations)
-
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        # By aliases within aliases, a few lines become gigabytes.
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.MarkedYAMLError(None, None, "aliases are not allowed", self.get_event().start_mark)  # type: ignore[no-untyped-call]
-        if self._depth == MAX_DEPTH:
-            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
-            raise yaml.MarkedYAMLError(None, None, f"is nested more than {MAX_DEPTH} deep", mark)
-        self._depth += 1
-        node = super().compose_node(parent, index)
-        self._depth -= 1
-        return node
-
-    def _value(self, node: yaml.Node, at: str) -> Any:
-        self.locations.setdefault(at, Location(self.file, node.start_mark.line + 1))
-        if isinstance(node, yaml.MappingNode) and node.tag == "tag:yaml.org,2002:map":
-            return {self._key(key, at): self._value(value, at + pointer(key.value)) for key, value in node.value}
-        if isinstance(node, yaml.SequenceNode) and node.tag == "tag:yaml.org,2002:seq":
-            return [self._value(item, at + pointer(index)) for index, item in enumerate(node.value)]
-        return self._scalar(node)
-
-    def _key(self, node: yaml.Node, at: str) -> str:
-        if node.tag != "tag:yaml.org,2002:str":
-            raise yaml.MarkedYAMLError(None, None, "a key must be text: put it in quotes", node.start_mark)
-        place = at + pointer(node.value)
-        if place in self.locations:  # PyYAML would silently take the last one
-            raise yaml.MarkedYAMLError(None, None, f'the key "{node.value}" is there twice', node.start_mark)
-        self.locations[place] = Location(self.file, node.start_mark.line + 1)
-        return str(node.value)
-
-    def _scalar(self, node: yaml.Node) -> Any:
-        # NaN stands for every value that JSON does not have, such as a date or a binary: it is refused below.
-        kind = node.tag.removeprefix("tag:yaml.org,2002:")
-        if kind in {"value", "merge"}:  # "=" and "<<", which are nothing but text to Helm, and so it writes them
-            return node.value
-        if kind in {"int", "float"} and len(node.value) > NUMBER_CHARACTERS:
-            raise yaml.MarkedYAMLError(None, None, "is too long for a number: put text in quotes", node.start_mark)
-        try:
-            value = self.construct_object(node) if kind in {"str", "int", "float", "bool", "null"} else math.nan
-        except (ValueError, LookupError):
-            value = math.nan
-        if isinstance(value, float) and not math.isfinite(value):
-            raise yaml.MarkedYAMLError(None, None, "is not a value of JSON: put text in quotes", node.start_mark)
-        return value
-
-
-# YAML 1.1 requires a point in front of the exponent; JSON does not, and Go writes none.
-_EXPONENT = re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+\Z")
-_Reading.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+0123456789"))
-
-
-def merge(base: Document, over: Document) -> Document:
-    """Merge ``over`` into ``base`` as Helm does: mappings are merged, null deletes a key, other values replace."""
-    value = _merged(base.value, {} if over.value is None else over.value)
-    return Document(value, over.file, {**base.locations, **over.locations})
-
-
-def _merged(base: Any, over: Any) -> Any:
-    if not isinstance(over, dict):
-        return over
-    below = base if isinstance(base, dict) else {}
-    return {
-        key: _merged(below.get(key), over[key]) if key in over else below[key]
-        for key in below | over
-        if over.get(key, "") is not None
-    }
 
 
 @cache

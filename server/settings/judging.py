@@ -39,14 +39,18 @@ def judge(sources: Sources, drawn: Callable[[Draw], Blueprint] = lambda draw: dr
 def loaded(answer: Answer) -> InForce:
     """Return what the program found, from its answer. Raises ``ConfigError``."""
     if "findings" in answer:
-        raise ConfigError([Finding(**finding) for finding in answer["findings"]])
+        raise ConfigError(_findings(answer))
     tiers = {
-        name: Blueprint(one["manifest"], one["passed"], tuple(Finding(**finding) for finding in one["findings"]))
+        name: Blueprint(one["manifest"], one["passed"], _findings(one), one["text"])
         for name, one in answer["tiers"].items()
     }
     settings = as_settings(answer["values"])
     named = {name: sample_model(tier) for name, tier in settings.tiers.items()}
-    return InForce(settings, Blueprints(Marks(**answer["marks"]), tiers, named))
+    return InForce(settings, Blueprints(Marks(**answer["marks"]), tiers, named), answer["values"])
+
+
+def _findings(answer: Answer) -> tuple[Finding, ...]:
+    return tuple(Finding(**finding) for finding in answer["findings"])
 
 
 def dumped(sources: Sources) -> str:
@@ -57,13 +61,15 @@ def dumped(sources: Sources) -> str:
 def restored(data: Mapping[str, Any]) -> Sources:
     """Return the ``Sources`` that ``dumped`` wrote. Raises ``LookupError``, ``TypeError`` or ``ValueError``."""
     layers = tuple((str(file), str(text)) for file, text in data["layers"])
-    return Sources(layers, tuple(map(str, data["overrides"])), Templates(**data["templates"]))
+    typed = tuple((str(option), str(text)) for option, text in data.get("typed", ()))
+    attached = {str(name): str(text) for name, text in data.get("attached", {}).items()}
+    return Sources(layers, tuple(map(str, data["overrides"])), Templates(**data["templates"]), typed, attached)
 
 
 def _judged(sources: Sources, drawn: Callable[[Draw], Blueprint]) -> Answer:
     try:
-        values = complete(sources)
-        marks, renderer, tiers = Marks.new(), Renderer(sources.templates), as_settings(values).tiers
+        values, templates = complete(sources)
+        marks, renderer, tiers = Marks.new(), Renderer(templates), as_settings(values).tiers
     except ConfigError as error:
         return {"findings": _brief(error.findings)}
     found = {name: drawn(lambda tier=tier: draw(renderer, tier, marks)) for name, tier in tiers.items()}  # type: ignore[misc]
@@ -72,11 +78,9 @@ def _judged(sources: Sources, drawn: Callable[[Draw], Blueprint]) -> Answer:
 
 
 def _told(one: Blueprint, tier: Tier, marks: Marks) -> Answer:
-    return {
-        "manifest": one.manifest,
-        "passed": one.passed,
-        "findings": marks.replaced(_brief(one.findings), SAMPLE_RUN, SAMPLE_URL, sample_model(tier)),
-    }
+    said = {"findings": _brief(one.findings), "text": one.text}
+    shown: Answer = marks.replaced(said, SAMPLE_RUN, SAMPLE_URL, sample_model(tier))
+    return {"manifest": one.manifest, "passed": one.passed, **shown}
 
 
 def _brief(findings: tuple[Finding, ...]) -> list[dict[str, Any]]:
@@ -94,7 +98,7 @@ def _in_child(draw: Draw) -> Blueprint:
         with os.fdopen(sink, "w") as stream:
             try:
                 found = draw()
-                stream.write(json.dumps([found.manifest, found.passed, _brief(found.findings)]))
+                stream.write(json.dumps([found.manifest, found.passed, _brief(found.findings), found.text]))
             except MemoryError:
                 stream.write(json.dumps(_ended("it takes too much memory")))
             except Exception as error:  # noqa: BLE001 (whatever a template does belongs to its tier)
@@ -109,13 +113,13 @@ def _in_child(draw: Draw) -> Blueprint:
         answer = _ended(f"rendering took more than {TIER_SECONDS} s of processor time, or too much memory")
     else:
         answer = json.loads(text) if code == 0 and text else _ended(f"rendering ended with exit code {code}")
-    manifest, passed, findings = answer
-    return Blueprint(manifest, passed, tuple(Finding(**finding) for finding in findings))
+    manifest, passed, findings, shown = answer
+    return Blueprint(manifest, passed, tuple(Finding(**finding) for finding in findings), shown)
 
 
 def _ended(message: str) -> list[Any]:
     finding = Finding("the Job template", 0, "", "template", message[:MESSAGE_CHARACTERS])
-    return [None, STEPS.index("template"), [asdict(finding)]]
+    return [None, STEPS.index("template"), [asdict(finding)], ""]
 
 
 def main() -> None:

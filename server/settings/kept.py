@@ -31,13 +31,13 @@ class Kept:
             data = json.loads(_read(self._path))
             if (data["version"], data["files"]) != (VERSION, self._named()):
                 return None
-            return replace(restored(data["sources"]), overrides=self._files.overrides)
+            return replace(restored(data["sources"]), overrides=self._files.overrides, typed=self._files.typed)
         except (OSError, LookupError, TypeError, ValueError, RecursionError):
             return None
 
     def write(self, sources: Sources) -> None:
         """Keep these texts in place of earlier ones, or fail and leave the earlier ones. Raises ``OSError``."""
-        texts = json.loads(dumped(replace(sources, overrides=())))
+        texts = json.loads(dumped(replace(sources, overrides=(), typed=())))
         data = json.dumps({"version": VERSION, "files": self._named(), "sources": texts}).encode()
         self._path.parent.mkdir(parents=True, exist_ok=True)
         new = self._path.with_name(f"{self._path.name}.new")
@@ -54,7 +54,8 @@ class Kept:
             os.close(folder)
 
     def _named(self) -> list[Any]:
-        return [str(path.absolute()) for path in (*self._files.layers, self._files.templates)]
+        attached = map(Path, self._files.attached)
+        return [str(path.absolute()) for path in (*self._files.layers, *attached, self._files.templates)]
 
 
 def _read(path: Path) -> bytes:

@@ -37,7 +37,14 @@ the command line. They are merged with the defaults as Helm merges them, and `nu
     python -m server serve --values my-values.yaml --set tiers.free.quota.cpu=3
     helm upgrade --install tierserve chart --namespace tierserve --create-namespace --values my-values.yaml
 
-The server reads `server`, `worker` and `tiers`, on a laptop and in a cluster. Only the chart reads the other keys.
+`check`, `render` and `serve` take `--values` several times, and `--set`, `--set-string`, `--set-json`, `--set-file` and
+`--set-literal` with Helm's syntax: `--set a.b=1,c[0]=x,d={{y,z}}`. A backslash stands before a comma or a point that
+belongs to a name or a text. As in Helm, `--set` makes whole numbers, `true`, `false`, `null` and text. A number with a
+point, such as 0.05, needs `--set-json`, and a text such as `1` needs `--set-string`. What Helm drops without a word,
+such as the first value of a key that is there twice, is refused.
+
+The server reads `server`, `worker`, `tiers` and `commonLabels`, on a laptop and in a cluster. `jobTemplates` are added
+to the folder of Job templates, by the chart or by these commands. Only the chart reads the other keys.
 
 A quantity is a number with or without a suffix, as Kubernetes writes it: `900m` is 0.9, `2Gi` is 2 x 1024^3. An unknown
 key or a wrong value is refused, with its file and line.

@@ -10,7 +10,7 @@ import difflib
 import json
 import re
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ import yaml
 from server.settings import documents
 from server.settings.documents import Document, DocumentError, Finding
 from server.settings.manifests import Manifest, NamedModel, WhichModel, job_name
+from server.settings.misspellings import advised, meant, oversights
 from server.settings.policy import stamped
 from server.settings.quantity import sum_of_bytes
 from server.settings.records import Tier
@@ -39,7 +40,11 @@ SAMPLE_DIGEST = "0" * 64
 
 
 class RenderError(DocumentError):
-    """A tier's template gives no valid Job; ``findings`` refer to lines of the template or of the rendered text."""
+    """A tier's template gives no valid Job; ``findings`` refer to lines of the template or of the rendered ``text``."""
+
+    def __init__(self, findings: Sequence[Finding], text: str = "") -> None:
+        super().__init__(findings)
+        self.text = text[:MAX_BYTES]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +53,8 @@ class Verdict:
 
     step: str
     findings: tuple[Finding, ...] = ()
+    text: str = ""
+    """What was rendered, if the findings refer to its lines."""
 
     @property
     def ok(self) -> bool:
@@ -65,6 +72,7 @@ class Renderer:
         self._templates = templates or read_templates()
         self._folder = Path(self._templates.folder)
         self._environment = _environment(self._templates)
+        self._overseen: dict[str, list[Finding]] = {}
 
     def text(self, tier: Tier, run: str, server_url: str) -> str:
         """Return the YAML text of the tier's template, before the server sets its fields. Raises ``RenderError``."""
@@ -82,7 +90,7 @@ class Renderer:
         try:
             self._steps(tier, run, server_url, model or sample_model(tier), passed.append)
         except RenderError as error:
-            return [*map(Verdict, passed), Verdict(STEPS[len(passed)], error.findings)]
+            return [*map(Verdict, passed), Verdict(STEPS[len(passed)], error.findings, error.text)]
         return [Verdict(step) for step in passed]
 
     def _steps(
@@ -95,31 +103,42 @@ class Renderer:
         try:
             document = documents.parse(text, f"{self.file(tier)} (rendered)", MAX_BYTES)
         except DocumentError as error:
-            raise RenderError(error.findings) from error
+            raise RenderError(error.findings, text) from error
         passed("yaml")
         if findings := documents.validate(document, "job"):
-            raise RenderError(findings)
+            raise RenderError(findings, text)
         passed("schema")
         manifest, findings = stamped(document, tier, run)
         if findings:
-            raise RenderError(findings)
+            raise RenderError(findings, text)
         passed("invariants")
         return manifest
 
     def file(self, tier: Tier) -> str:
         """Return the name of the tier's template, as people are shown it."""
-        return documents.shown(self._folder / tier.template)
+        return self._shown(self._folder / tier.template)
+
+    def _shown(self, path: Path) -> str:
+        return self._templates.places.get(path.name) or documents.shown(path)
 
     def _text(self, tier: Tier, parameters: Mapping[str, Any]) -> str:
         from jinja2 import TemplateError, TemplateNotFound, TemplateSyntaxError
 
+        texts = self._templates.texts
         try:
+            if tier.template not in self._overseen:
+                found = oversights(tier.template, self._environment, texts.get, parameters)
+                self._overseen[tier.template] = [self._finding(one.template, one.line, one.message) for one in found]
+            if findings := self._overseen[tier.template]:
+                raise RenderError(findings)
             return self._environment.get_template(tier.template).render(parameters)
         except TemplateSyntaxError as error:
             # Jinja's lexer puts the file name into the error's `name`, its parser into `filename`.
-            file, line, message = error.filename or error.name or "", error.lineno, error.message or "bad syntax"
+            file, line = error.filename or error.name or "", error.lineno
+            message = advised(error.message or "bad syntax", self._environment)
         except TemplateNotFound as error:
-            missing = f'there is no template "{error.name}"'
+            there = f"; there are {', '.join(sorted(texts)) or 'none'}"
+            missing = f'there is no template "{error.name}"{meant(str(error.name), texts, there)}'
             message = self._templates.unusable.get(str(error.name), missing)
             file, line = self._raised_at(error)
         except (TemplateError, ArithmeticError, AttributeError, LookupError, OSError, TypeError, ValueError) as error:
@@ -130,8 +149,11 @@ class Renderer:
             file, line, message = "", 0, str(error.msg)
         except MemoryError:
             file, line, message = "", 0, "takes too much memory"
-        file = documents.shown(Path(file)) if file else self.file(tier)
-        raise RenderError([Finding(file=file, line=line, pointer="", rule="template", message=message)])
+        raise RenderError([self._finding(file or tier.template, line, message)])
+
+    def _finding(self, file: str, line: int, message: str) -> Finding:
+        shown = self._shown(self._folder / Path(file).name)
+        return Finding(file=shown, line=line, pointer="", rule="template", message=message)
 
     def _raised_at(self, error: Exception) -> tuple[str, int]:
         """Return file and line of the innermost template that raised ``error``; Jinja puts them into the traceback."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from server.settings import documents
 from server.settings.documents import DocumentError
+from server.settings.overrides import files_of
 from server.shipped import DEFAULT_VALUES, TEMPLATES
 
 TEMPLATE_SUFFIX = ".yaml.j2"
@@ -27,6 +28,8 @@ class Templates:
     texts: Mapping[str, str]
     unusable: Mapping[str, str]
     """Why a file that is there cannot be read. It stops only the tiers that use it."""
+    places: Mapping[str, str] = field(default_factory=dict)
+    """How people are shown the templates that come from elsewhere than the folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,36 +39,54 @@ class Sources:
     layers: tuple[tuple[str, str], ...]
     """File name and text, in the order in which they are merged."""
     overrides: tuple[str, ...]
-    """Flags (``a.b.c=v``), which go over all layers."""
+    """Flags ``--set``, which go over all layers."""
     templates: Templates
+    typed: tuple[tuple[str, str], ...] = ()
+    """Flags beside ``--set``: option and text, as ``overrides`` has them."""
+    attached: Mapping[str, str] = field(default_factory=dict)
+    """The texts of the files that ``--set-file`` names."""
 
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """Where settings are read from. With ``base=None`` the file ``values`` is complete, as one that Helm has merged."""
+    """Where settings are read from: ``base``, which are the chart's values, and files that are merged over it in order.
 
-    values: Path = DEFAULT_VALUES
+    With ``base=None`` there must be ``values``, and they are complete, as those that Helm has merged.
+    """
+
+    values: tuple[Path, ...] = ()
     overrides: tuple[str, ...] = ()
     base: Path | None = DEFAULT_VALUES
     templates: Path = TEMPLATES
+    typed: tuple[tuple[str, str], ...] = ()
 
     @property
     def layers(self) -> list[Path]:
         """The files of values, in the order in which they are merged."""
-        return [path for path in dict.fromkeys((self.base, self.values)) if path is not None]
+        return [*([] if self.base is None else [self.base]), *self.values]
+
+    @property
+    def attached(self) -> list[str]:
+        """The files that ``--set-file`` names. Raises ``ConfigError``."""
+        try:
+            return [name for option, text in self.typed if option == "set-file" for name in files_of(text)]
+        except DocumentError as error:
+            raise ConfigError(error.findings) from error
 
     def read(self) -> Sources:
         """Read all files. Raises ``ConfigError``."""
         try:
             layers = tuple((documents.shown(path), documents.read_text(path)) for path in self.layers)
+            attached = {name: documents.read_text(Path(name)) for name in self.attached}
         except DocumentError as error:
             raise ConfigError(error.findings) from error
-        return Sources(layers, self.overrides, read_templates(self.templates))
+        return Sources(layers, self.overrides, read_templates(self.templates), self.typed, attached)
 
     def state(self) -> list[tuple[Path, int, int, int]]:
         """Return what differs when any file was edited, replaced, added or removed."""
         found = []
-        for path in [*self.layers, *sorted(self.templates.glob(f"*{TEMPLATE_SUFFIX}"))]:
+        templates = sorted(self.templates.glob(f"*{TEMPLATE_SUFFIX}"))
+        for path in [*self.layers, *map(Path, self.attached), *templates]:
             try:
                 stat = path.stat()
             except OSError:
@@ -74,6 +95,12 @@ class Files:
                 # The inode, too: a changed ConfigMap is another file behind the same symbolic link.
                 found.append((path, stat.st_mtime_ns, stat.st_ino, stat.st_size))
         return found
+
+
+def with_more(templates: Templates, texts: Mapping[str, str], places: Mapping[str, str]) -> Templates:
+    """Return ``templates`` and ``texts``, which take the place of those with the same name."""
+    unusable = {name: why for name, why in templates.unusable.items() if name not in texts}
+    return Templates(templates.folder, {**templates.texts, **texts}, unusable, {**templates.places, **places})
 
 
 def read_templates(folder: Path = TEMPLATES) -> Templates:

@@ -1,4 +1,4 @@
-"""Reads the settings from ``chart/values.yaml``, a values file and ``--set`` flags into frozen records.
+"""Reads the settings from ``chart/values.yaml``, files of values and flags such as ``--set`` into frozen records.
 
 The schema ``values`` checks each value, and ``rules`` what must hold between values.
 """
@@ -6,6 +6,7 @@ The schema ``values`` checks each value, and ``rules`` what must hold between va
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from functools import reduce
 from pathlib import Path
@@ -13,9 +14,10 @@ from types import MappingProxyType
 from typing import Any
 
 from server.settings import documents
-from server.settings.documents import Document, DocumentError, Finding
+from server.settings.documents import Document, DocumentError, Finding, pointer
 from server.settings.manifests import SERVER_LABELS
-from server.settings.overrides import override
+from server.settings.merging import merge, over
+from server.settings.overrides import OPTIONS, named, override
 from server.settings.records import (
     Access,
     CallerLimits,
@@ -32,7 +34,7 @@ from server.settings.records import (
 )
 from server.settings.rules import Broken, bad_forms, broken_rules
 from server.settings.sources import ConfigError as ConfigError
-from server.settings.sources import Files, Sources
+from server.settings.sources import Files, Sources, Templates, with_more
 from server.shipped import DEFAULT_VALUES, TEMPLATES
 
 _Common = tuple[Mapping[str, str], Mapping[str, str], int]
@@ -40,7 +42,7 @@ _Common = tuple[Mapping[str, str], Mapping[str, str], int]
 
 
 def load(
-    values: Path = DEFAULT_VALUES,
+    values: Path | None = None,
     overrides: Sequence[str] = (),
     *,
     base: Path | None = DEFAULT_VALUES,
@@ -50,28 +52,59 @@ def load(
 
     With ``base=None`` the file ``values`` must be complete, as one that Helm has merged. Raises ``ConfigError``.
     """
-    return as_settings(complete(Files(values, tuple(overrides), base, templates).read()))
+    files = Files(() if values is None else (values,), tuple(overrides), base, templates)
+    return as_settings(complete(files.read())[0])
 
 
-def complete(sources: Sources) -> dict[str, Any]:
-    """Return the values that ``sources`` give, checked, and with every default filled in. Raises ``ConfigError``."""
+def complete(sources: Sources) -> tuple[dict[str, Any], Templates]:
+    """Return the values that ``sources`` give, checked and with every default filled in, and all Job templates.
+
+    Raises ``ConfigError``.
+    """
+    document, order = merged(sources)
+    if findings := documents.validate(document, "values"):
+        findings = [_with_advice(finding) for finding in findings]
+        findings += [_finding(document, order, found) for found in bad_forms(document.value)]
+        raise ConfigError(sorted(findings, key=lambda finding: (finding.line, finding.pointer)))
+    values: dict[str, Any] = documents.filled(document.value, "values")
+    texts = values["jobTemplates"]
+    places = {name: f"{document.location(at).file} ({at})" for name in texts for at in [pointer("jobTemplates", name)]}
+    templates = with_more(sources.templates, texts, places)
+    # What only the chart reads is judged as it stands: there null takes a default away.
+    judged = {**document.value, "server": values["server"], "tiers": enabled(values["tiers"])}
+    if broken := list(broken_rules(judged, templates.texts.keys() | templates.unusable.keys())):
+        raise ConfigError([_finding(document, order, found) for found in broken])
+    return values, templates
+
+
+def merged(sources: Sources) -> tuple[Document, Sequence[str]]:
+    """Return all that ``sources`` say as one document, and the names of its parts from the first to the last.
+
+    Raises ``ConfigError``.
+    """
+
+    def read(name: str) -> str:
+        return sources.attached[name]
+
     try:
-        layers = [documents.parse(text, file) for file, text in sources.layers]
-        layers += [override(flag) for flag in sources.overrides]
+        base, *files = [documents.parse(text, file, aliases=True) for file, text in sources.layers]
+        user = reduce(merge, files, Document({}, base.file, {}))
+        flags = [*(("set", text) for text in sources.overrides), *sources.typed]
+        flags.sort(key=lambda flag: OPTIONS.index(flag[0]))
+        for option, text in flags if isinstance(user.value, dict) else ():  # else the schema says what is wrong
+            user = override(user, option, text, read)
     except DocumentError as error:
         raise ConfigError(error.findings) from error
-    merged = reduce(documents.merge, layers, Document({}, sources.layers[-1][0], {}))
-    order = [layer.file for layer in layers]
-    if findings := documents.validate(merged, "values"):
-        findings += [_finding(merged, order, found) for found in bad_forms(merged.value)]
-        raise ConfigError(sorted(findings, key=lambda finding: (finding.line, finding.pointer)))
-    values: dict[str, Any] = documents.filled(merged.value, "values")
-    # What only the chart reads is judged as it stands: there null takes a default away.
-    judged = {**merged.value, "server": values["server"], "tiers": enabled(values["tiers"])}
-    templates = {*sources.templates.texts, *sources.templates.unusable, *values["jobTemplates"]}
-    if broken := list(broken_rules(judged, templates)):
-        raise ConfigError([_finding(merged, order, found) for found in broken])
-    return values
+    order = [layer.file for layer in (base, *files)] + [named(*flag) for flag in flags]
+    return over(base, user), order
+
+
+def _with_advice(finding: Finding) -> Finding:
+    """Say what helps where ``--set``, as Helm has it, reads something else than what was meant."""
+    if finding.rule != "type" or not finding.file.startswith("--set "):
+        return finding
+    advice = "--set makes whole numbers, true, false, null and text; --set-string and --set-json make others"
+    return replace(finding, message=f"{finding.message}: {advice}")
 
 
 def enabled(tiers: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:

@@ -34,10 +34,14 @@ class Chart:
     rendered: dict[tuple[str, ...], str] = field(default_factory=dict)
     parsed: dict[str, list[Object]] = field(default_factory=dict)
 
-    def run(self, program: str, *arguments: str | Path, text: str | None = None) -> subprocess.CompletedProcess[str]:
-        """Run one of the binaries in the chart's folder, with ``text`` on its standard input."""
+    def run(
+        self, program: str, *arguments: str | Path, text: str | None = None, folder: Path = CHART
+    ) -> subprocess.CompletedProcess[str]:
+        """Run one of the binaries in ``folder``, with ``text`` on its standard input."""
         argv = [str(self.binaries / program), *map(str, arguments)]
-        return subprocess.run(argv, input=text, capture_output=True, text=True, cwd=CHART, timeout=SECONDS, check=False)
+        return subprocess.run(
+            argv, input=text, capture_output=True, text=True, cwd=folder, timeout=SECONDS, check=False
+        )
 
     def text(
         self, *arguments: str | Path, release: str = RELEASE, namespace: str = NAMESPACE, helm: str = "helm"

@@ -15,7 +15,11 @@ import pytest
 import yaml
 
 from server import shipped
+<<<<<<< HEAD
 from server.settings import documents, rules
+=======
+from server.settings import documents, merging
+>>>>>>> 46d3ad8 (Read values as Helm does, see the Job templates in them, and find what Jinja overlooks)
 from server.settings.documents import Schema
 from tests.chart import schemas
 from tests.chart.charts import CASES, Chart, Object, identity, only
@@ -23,7 +27,7 @@ from tests.chart.charts import CASES, Chart, Object, identity, only
 pytestmark = pytest.mark.cluster
 
 ROOT = documents.schema("values")
-SINK = documents.merge(documents.read(shipped.DEFAULT_VALUES), documents.read(CASES["kitchen-sink"])).value
+SINK = merging.over(documents.read(shipped.DEFAULT_VALUES), documents.read(CASES["kitchen-sink"])).value
 PLAIN = "zq"
 NAMES = ("no", "on", "true", "null", "9991103", "1e3", "0x1f", "0o17", "007")
 TEXTS = (

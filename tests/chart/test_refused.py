@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from server.settings import documents, rules
+from server.settings import documents, merging, rules
 from server.settings import values as config
 from server.settings.documents import Finding
 from tests.chart.charts import NAMESPACE, Chart, Refused
@@ -67,7 +67,7 @@ def test_helm_3_says_it_too(chart: Chart, tmp_path: Path) -> None:
     one = documents.Document({}, "all", {})
     for bad in OF_RULES:
         if not bad.get("cluster"):
-            one = documents.merge(one, documents.parse(bad["values"], bad["case"]))
+            one = merging.merge(one, documents.parse(bad["values"], bad["case"]))
     del one.value["jobTemplates"]  # which would be named among the templates that there are
     (tmp_path / "my.yaml").write_text(json.dumps(one.value))
     said = [sentences(message(chart, ["--values", tmp_path / "my.yaml"], helm=helm)) for helm in ("helm", "helm3")]

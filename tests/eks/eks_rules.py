@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from server import shipped
-from server.settings import documents
+from server.settings import documents, merging
 from server.settings.quantity import parse_quantity
 
 CLUSTER = documents.read(shipped.ROOT / "eksctl-config.yaml")
@@ -25,7 +25,7 @@ def merged(*files: Path) -> Any:
     """The chart's values with these files over them, one after the other."""
     whole = documents.read(shipped.DEFAULT_VALUES)
     for file in files:
-        whole = documents.merge(whole, documents.read(file))
+        whole = merging.over(whole, documents.read(file))
     return documents.filled(whole.value, "values")
 
 

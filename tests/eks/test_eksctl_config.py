@@ -10,7 +10,7 @@ import kubernetes_validate
 import pytest
 
 from server import shipped
-from server.settings import documents
+from server.settings import documents, merging
 from server.settings import values as config
 from server.settings.documents import Document
 from server.settings.render import Renderer
@@ -97,7 +97,7 @@ def test_a_key_of_ones_own_for_secrets_is_allowed() -> None:
 
 
 def test_the_values_are_what_the_charts_schema_says() -> None:
-    whole = documents.merge(documents.read(shipped.DEFAULT_VALUES), documents.read(VALUES_FILE))
+    whole = merging.over(documents.read(shipped.DEFAULT_VALUES), documents.read(VALUES_FILE))
     assert documents.validate(whole, "values") == []
 
 

@@ -24,7 +24,7 @@ from tests.faults.databases import Database
 from tests.faults.history import History
 from tests.faults.ports import lasting_port
 from tests.faults.zygote import Kill, Life, Zygote
-from tests.running import ROOT, START_SECONDS, Answer, Service
+from tests.running import ROOT, START_SECONDS, Answer, Service, setting
 
 STOP_SECONDS = 40.0
 POLL_SECONDS = 0.004
@@ -118,7 +118,8 @@ class World:
         where = ["--database", self.database.url] if self.database.url else []
         ports = {"port": self.service.port, "internalPort": self.service.internal_port}
         named = ports if self.lobby_seconds is None else {**ports, "lobbySeconds": self.lobby_seconds}
-        sets = [word for name, value in named.items() for word in ("--set", f"server.{name}={value}")]
+        pairs = [f"server.{name}={value}" for name, value in named.items()]
+        sets = [word for pair in pairs for word in (setting(pair), pair)]
         return [*self.service.command[3:], *sets, "--templates", str(self._templates[real]), *where]
 
     def start(self, *, real: bool = True, kill: Kill | None = None, linger: float = 0.0) -> Life:

@@ -24,7 +24,7 @@ COUNT, SEED = 2000, 11
 # Strangers behind a proxy, who must have keys.
 KEYS = [
     "server.requireKeys=true",
-    "server.trustedProxies=[127.0.0.0/8]",
+    "server.trustedProxies={127.0.0.0/8}",
     "server.accessLog=json",
     "tiers.premium.access.anonymous=true",
     "tiers.free.access.perDay=500",

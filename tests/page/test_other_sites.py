@@ -41,7 +41,7 @@ def events(text: str) -> list[str]:
 
 def test_a_listed_site_asks_follows_and_cancels(models: Path, tmp_path: Path, tabs: Tabs, tiny64: str) -> None:
     with site(HTML) as address:
-        settings = ["tiers.free.quota.pods=0", f"server.cors.origins=[{address.removesuffix('/')}]"]
+        settings = ["tiers.free.quota.pods=0", f"server.cors.origins={{{address.removesuffix('/')}}}"]
         with service(models, tmp_path, settings) as server:
             tab = tabs.open(address, base(server))
             asked = ask(tab, f"{base(server)}/img-classification/free", "POST", tiny64, Prefer="respond-async")
@@ -62,7 +62,7 @@ def test_a_listed_site_asks_follows_and_cancels(models: Path, tmp_path: Path, ta
 
 
 def test_any_other_site_can_neither_ask_nor_read(models: Path, tmp_path: Path, tabs: Tabs, tiny64: str) -> None:
-    settings = ["tiers.free.quota.pods=0", "server.cors.origins=[https://app.example.org]"]
+    settings = ["tiers.free.quota.pods=0", "server.cors.origins={https://app.example.org}"]
     with site(HTML) as address, service(models, tmp_path, settings) as server:
         tab = tabs.open(address, base(server))
         tab.allow("blocked by CORS policy", "net::ERR_FAILED", r"status of 40\d")

@@ -72,7 +72,7 @@ def pair(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pai
             str(folder / "pepper"),
         ]
         (folder / "pepper").write_text("not-a-secret-but-long-enough")
-        settings = ["server.requireKeys=true", "server.trustedProxies=[127.0.0.0/8]"]
+        settings = ["server.requireKeys=true", "server.trustedProxies={127.0.0.0/8}"]
         servers = [
             stack.enter_context(service(models, folder / name, settings, values, options))
             for name in ("first", "second")

@@ -37,7 +37,7 @@ from server.settings.live import Live
 from server.settings.sources import Files
 from tests.channel import Channel, Closed, Refused
 from tests.openapi import described
-from tests.running import MODEL, Answer, Client
+from tests.running import MODEL, Answer, Client, setting
 from tests.server.given import HandClock, submission
 from tests.server.leader.leader_world import Obedient
 from tests.waiting import eventually
@@ -389,7 +389,8 @@ def defaults() -> Live:
 @cache
 def settings_with(*overrides: str) -> Live:
     """The defaults with what ``--set`` gives. They are judged once for all tests, so that none may change them."""
-    return Live(Files(overrides=overrides))
+    typed = [("set-json", pair) for pair in overrides if setting(pair) == "--set-json"]
+    return Live(Files(overrides=tuple(pair for pair in overrides if setting(pair) == "--set"), typed=tuple(typed)))
 
 
 @contextmanager

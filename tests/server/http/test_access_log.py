@@ -141,7 +141,7 @@ def test_text_has_the_same_fields_and_cannot_be_forged(tmp_path: Path, lines: Li
 
 
 def test_the_address_is_that_of_the_client_behind_a_trusted_proxy(tmp_path: Path, lines: Lines) -> None:
-    with logging_site(tmp_path, "json", "server.trustedProxies=[127.0.0.1/32]") as site:
+    with logging_site(tmp_path, "json", "server.trustedProxies={127.0.0.1/32}") as site:
         site.ask("GET", "/v1/tiers", None, {"X-Forwarded-For": "203.0.113.9"})
         assert one(lines)["address"] == "203.0.113.9"
         # The internal port is not reached through a proxy.

@@ -59,7 +59,7 @@ def test_what_a_client_sends_itself_changes_nothing(sent: list[str], client: obj
 
 def test_what_a_caller_is_counted_by(tmp_path: Path) -> None:
     """One who is behind a trusted proxy is not the proxy; of IPv6, the network is."""
-    live = Live(Files(overrides=("server.host=0.0.0.0", "server.trustedProxies=[127.0.0.1/32]")))
+    live = Live(Files(overrides=("server.host=0.0.0.0", "server.trustedProxies={127.0.0.1/32}")))
     with running(tmp_path, live) as site:
         for said in ("203.0.113.9", "2001:db8:1:2:3::4", "203.0.113.9, unknown", None):
             headers: dict[str, str] = {} if said is None else {"X-Forwarded-For": said}

@@ -27,7 +27,7 @@ from tests.server.http.http_site import (
 )
 
 UNKNOWN = "tsk_0123456789ab_" + "a" * 32
-OUTSIDE = ("server.host=0.0.0.0", "server.trustedProxies=[127.0.0.1/32]")
+OUTSIDE = ("server.host=0.0.0.0", "server.trustedProxies={127.0.0.1/32}")
 
 
 @pytest.fixture

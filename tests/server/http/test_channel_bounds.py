@@ -168,7 +168,7 @@ def test_a_message_that_does_not_end_is_silence_too(site: Site) -> None:
 def test_a_new_length_of_the_heartbeat_and_another_log_are_told(tmp_path: Path) -> None:
     values = tmp_path / "values.yaml"
     values.write_text("{}\n")
-    live = Live(Files(values), patience=30)
+    live = Live(Files((values,)), patience=30)
     with running(tmp_path, live) as site:
         channel = site.worker(site.job())
         assert channel.renew == 10

@@ -20,7 +20,7 @@ from tests.server.http.http_site import ASYNC, PICTURE, Site, assert_problem, ru
 from tests.server.http.test_methods import named, path_of
 
 APP, OTHER = "https://app.example.org", "http://[fd00::1]:3000"
-LISTED = f"server.cors.origins=['{APP}', '{OTHER}']"
+LISTED = f"server.cors.origins={{{APP},{OTHER}}}"
 EVERY = "server.cors.origins=*"
 STRANGERS = [
     "https://evil.example",
@@ -154,7 +154,7 @@ def test_no_page_may_ask_the_internal_port_nor_another_host(listing: Site) -> No
 def test_changed_origins_take_effect_at_once(tmp_path: Path) -> None:
     file = tmp_path / "values.yaml"
     file.write_text("server: {}\n")
-    live = Live(Files(file), None, judge, patience=30)
+    live = Live(Files((file,)), None, judge, patience=30)
     with running(tmp_path / "site", live) as site:
         assert cors(preflight(site, "/v1/tiers", APP)) == set()
         file.write_text(f"server: {{cors: {{origins: ['{APP}']}}}}\n")

@@ -24,7 +24,7 @@ def test_the_interface_is_served_with_the_version_and_the_tiers(shared: Site) ->
 def test_the_tiers_of_the_interface_are_those_that_there_are_now(tmp_path: Path) -> None:
     values = tmp_path / "values.yaml"
     values.write_text("tiers: {premium: null}\n")
-    live = Live(Files(values))
+    live = Live(Files((values,)))
     with running(tmp_path, live) as site:
         before = site.get("/openapi.json")
         assert before.json["components"]["schemas"]["TierName"]["enum"] == ["free"]

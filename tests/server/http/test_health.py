@@ -118,7 +118,7 @@ def test_the_configuration_lists_pods_while_the_engine_answers(site: Site) -> No
 def test_a_wrong_change_of_the_settings_shows(tmp_path: Path) -> None:
     values = tmp_path / "values.yaml"
     values.write_text("{}\n")
-    live = Live(Files(values), patience=30)
+    live = Live(Files((values,)), patience=30)
     with running(tmp_path, live) as site:
         assert series(site).of("settings_in_force") == 1
         values.write_text("tiers: 1\n")

@@ -25,7 +25,7 @@ BROKEN = [{"error": {"code": "image_broken", "detail": "it cannot be decoded"}}]
 @pytest.fixture
 def hasty(tmp_path: Path) -> Iterator[Site]:
     """A site whose tier free waits for a moment only."""
-    with running(tmp_path, Live(Files(overrides=(SHORT_WAIT,)))) as found:
+    with running(tmp_path, Live(Files(typed=(("set-json", SHORT_WAIT),)))) as found:
         yield found
 
 

@@ -37,7 +37,7 @@ TWO = [("a", PICTURE), ("b", PICTURE)]
 def limited(folder: Path, **limits: float) -> Iterator[Site]:
     """A site whose tier free has these limits for each caller and no others. Callers are told apart by a proxy."""
     access = [f"tiers.free.access.{name}={value}" for name, value in (ALL | limits).items()]
-    proxies = ["server.requireKeys=true", "server.trustedProxies=[127.0.0.0/8]", "server.lobbySeconds=60"]
+    proxies = ["server.requireKeys=true", "server.trustedProxies={127.0.0.0/8}", "server.lobbySeconds=60"]
     with running(folder, settings_with(*access, *proxies)) as site:
         yield site
 
@@ -276,7 +276,7 @@ def test_a_tier_shows_what_is_left_to_the_caller(tmp_path: Path) -> None:
 def test_new_limits_count_at_once(tmp_path: Path) -> None:
     values = tmp_path / "values.yaml"
     values.write_text("tiers: {free: {access: {perSecond: 1, burst: 1}}}")
-    live = Live(Files(values, overrides=("server.requireKeys=true",)))
+    live = Live(Files((values,), overrides=("server.requireKeys=true",)))
     with running(tmp_path, live) as site:
         assert [send(site).status for _ in range(2)] == [202, 429]
         values.write_text("tiers: {free: {access: {perSecond: 1, burst: 3}}}")

@@ -68,7 +68,7 @@ def test_on_other_addresses_every_host_is_served_unless_some_are_listed() -> Non
 
 
 def test_only_listed_hosts_are_served_and_the_address_that_was_connected_to() -> None:
-    with site_with("server.host=0.0.0.0", "server.hosts=[classify.example.org, '*.pictures.example.org']") as found:
+    with site_with("server.host=0.0.0.0", "server.hosts={classify.example.org,*.pictures.example.org}") as found:
         good = [
             "classify.example.org",
             "CLASSIFY.example.org:443",
@@ -87,7 +87,7 @@ def test_only_listed_hosts_are_served_and_the_address_that_was_connected_to() ->
 
 
 def test_workers_of_a_cluster_reach_the_server_by_its_service(tmp_path: Path) -> None:
-    listed = Live(Files(overrides=("server.host=0.0.0.0", "server.hosts=[classify.example.org]")))
+    listed = Live(Files(overrides=("server.host=0.0.0.0", "server.hosts={classify.example.org}")))
     with running(tmp_path, listed, internal_url="http://tierserve-internal.system.svc:8081") as found:
         assert asked(found.internal.port, "tierserve-internal.system.svc:8081").status == 200
         assert asked(found.internal.port, "tierserve-internal.other.svc:8081").status == 421

@@ -109,7 +109,7 @@ class World:
         self.models = folder / "models"
         for name in DEFAULTS:
             write(self.models, f"{name}@00000001", link=name, variants=["onnx/fp32", "onnx/int8", "timm/fp32"])
-        files = Files(values, base=None, templates=templates)
+        files = Files((values,), base=None, templates=templates)
         self.live = Live(files, judge=judge, clock=self.clock, patience=30)
         self.settings = self.live.current.settings
         self.leader = self.another()

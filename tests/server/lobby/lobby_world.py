@@ -58,7 +58,7 @@ LARGEST = {"free": 1 << 26, "premium": 1 << 26}
 
 @cache
 def default_settings() -> Settings:
-    files = Files(DEFAULT_VALUES, base=None, templates=TEMPLATES)
+    files = Files((DEFAULT_VALUES,), base=None, templates=TEMPLATES)
     return Live(files, judge=judge, clock=HandClock(), patience=30).current.settings
 
 

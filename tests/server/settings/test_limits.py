@@ -27,7 +27,7 @@ def files(tmp_path: Path) -> Files:
     """A copy of the defaults."""
     shutil.copytree(TEMPLATES, tmp_path / "templates")
     shutil.copy(DEFAULT_VALUES, tmp_path / "values.yaml")
-    return Files(tmp_path / "values.yaml", base=None, templates=tmp_path / "templates")
+    return Files((tmp_path / "values.yaml",), base=None, templates=tmp_path / "templates")
 
 
 def in_time(files: Files) -> dict[str, str]:
@@ -104,8 +104,8 @@ def test_what_is_no_text_file_is_refused(files: Files, make: Callable[[Path], No
     broken = in_time(files)
     assert list(broken) == ["free"]
     assert said in broken["free"]
-    files.values.unlink()
-    make(files.values)
+    files.values[0].unlink()
+    make(files.values[0])
     with pytest.raises(ConfigError, match=said):
         files.read()
     assert files.state()
@@ -149,7 +149,7 @@ def test_values_without_end_are_refused_in_time(tmp_path: Path, text: str) -> No
     (values := tmp_path / "values.yaml").write_text(text)
     begun = time.monotonic()
     with pytest.raises(ConfigError) as caught:
-        apart.judge(Files(values).read())
+        apart.judge(Files((values,)).read())
     assert time.monotonic() - begun < MOST_SECONDS
     assert len(str(caught.value)) < 100_000
 
@@ -219,7 +219,7 @@ def test_a_judgement_is_the_same_apart_as_within(files: Files) -> None:
     from server.settings import judging, values
 
     found, inside = apart.judge(files.read()), judging.judge(files.read())
-    settings: Settings = values.load(files.values, base=None)
+    settings: Settings = values.load(files.values[0], base=None)
     assert found.settings == inside.settings == settings
     for tier in settings.tiers:
         assert found.blueprints.job(tier) == inside.blueprints.job(tier)

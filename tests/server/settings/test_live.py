@@ -26,7 +26,7 @@ from tests.waiting import eventually
 def files(tmp_path: Path) -> Files:
     shutil.copytree(TEMPLATES, tmp_path / "templates")
     shutil.copy(DEFAULT_VALUES, tmp_path / "values.yaml")
-    return Files(tmp_path / "values.yaml", base=None, templates=tmp_path / "templates")
+    return Files((tmp_path / "values.yaml",), base=None, templates=tmp_path / "templates")
 
 
 @pytest.fixture
@@ -49,11 +49,11 @@ def edit(path: Path, old: str, new: str) -> None:
 
 
 def spoil(files: Files) -> None:
-    edit(files.values, "variant: int8", "variant: int9")
+    edit(files.values[0], "variant: int8", "variant: int9")
 
 
 def test_a_restart_with_refused_values_goes_on_with_the_last_good_ones(files: Files, kept: Kept) -> None:
-    edit(files.values, "queue: 1000 ", "queue: 7 ")
+    edit(files.values[0], "queue: 1000 ", "queue: 7 ")
     live(files, kept).refresh(fine)
     spoil(files)
     after = live(files, kept)
@@ -61,8 +61,8 @@ def test_a_restart_with_refused_values_goes_on_with_the_last_good_ones(files: Fi
     assert "int9" in after.problem
     assert after.refresh(fine) is False, "the same wrong files change nothing"
     assert "int9" in after.problem
-    edit(files.values, "variant: int9", "variant: int8")
-    edit(files.values, "queue: 7 ", "queue: 8 ")
+    edit(files.values[0], "variant: int9", "variant: int8")
+    edit(files.values[0], "queue: 7 ", "queue: 8 ")
     assert after.refresh(fine)
     assert (after.problem, after.current.settings.tiers["free"].limits.queue) == ("", 8)
 
@@ -70,7 +70,7 @@ def test_a_restart_with_refused_values_goes_on_with_the_last_good_ones(files: Fi
 def test_a_change_that_came_into_force_is_what_a_restart_goes_on_with(files: Files, kept: Kept) -> None:
     running = live(files, kept)
     running.refresh(fine)
-    edit(files.values, "queue: 1000 ", "queue: 9 ")
+    edit(files.values[0], "queue: 1000 ", "queue: 9 ")
     assert running.refresh(fine)
     spoil(files)
     assert not running.refresh(fine)
@@ -79,7 +79,7 @@ def test_a_change_that_came_into_force_is_what_a_restart_goes_on_with(files: Fil
 
 def test_the_lobby_is_switched_off_without_a_restart(files: Files) -> None:
     running = live(files)
-    edit(files.values, "lobbySeconds: 1 ", "lobbySeconds: 0 ")
+    edit(files.values[0], "lobbySeconds: 1 ", "lobbySeconds: 0 ")
     assert running.refresh(fine)
     assert running.current.settings.lobby_seconds == 0
 
@@ -94,7 +94,7 @@ def test_a_restart_with_a_refused_template_stops_no_tier(files: Files, kept: Kep
 
 def test_values_that_vanished_are_no_reason_to_stop(files: Files, kept: Kept) -> None:
     live(files, kept).refresh(fine)
-    files.values.unlink()
+    files.values[0].unlink()
     assert "No such file" in live(files, kept).problem
 
 
@@ -126,8 +126,8 @@ def test_flags_go_over_the_kept_values(files: Files, kept: Kept, tmp_path: Path)
 
 def test_values_of_other_files_are_not_gone_on_with(files: Files, kept: Kept, tmp_path: Path) -> None:
     live(files, kept).refresh(fine)
-    other = Files(tmp_path / "other.yaml", (), None, files.templates)
-    other.values.write_text("tiers: 1\n")
+    other = Files((tmp_path / "other.yaml",), (), None, files.templates)
+    other.values[0].write_text("tiers: 1\n")
     with pytest.raises(ConfigError):
         live(other, Kept(tmp_path / "state" / "settings.json", other))
 
@@ -190,7 +190,7 @@ def test_a_judgement_that_takes_long_is_not_waited_for_and_is_told(files: Files)
     slow = Slow()
     running = Live(files, judge=slow, patience=0.01)
     slow.free.clear()
-    edit(files.values, "queue: 1000 ", "queue: 7 ")
+    edit(files.values[0], "queue: 1000 ", "queue: 7 ")
     for _ in range(3):
         assert not running.refresh(fine)
     assert running.problem == "the changed settings and templates are still being checked"
@@ -206,29 +206,29 @@ class Written(Files):
     def read(self) -> Sources:
         sources = super().read()
         if "queue: 7 " not in sources.layers[0][1]:
-            edit(self.values, "queue: 6 ", "queue: 7 ")
+            edit(self.values[0], "queue: 6 ", "queue: 7 ")
         return sources
 
 
 def test_files_that_change_while_they_are_read_are_read_again(files: Files) -> None:
-    edit(files.values, "queue: 1000 ", "queue: 6 ")
+    edit(files.values[0], "queue: 1000 ", "queue: 6 ")
     running = Live(Written(files.values, (), None, files.templates), judge=judge, patience=30)
-    edit(files.values, "queue: 7 ", "queue: 6 ")
+    edit(files.values[0], "queue: 7 ", "queue: 6 ")
     assert not running.refresh(fine)
     assert running.refresh(fine)
     assert running.current.settings.tiers["free"].limits.queue == 7
 
 
 def test_a_file_that_is_emptied_before_it_is_written_does_not_come_into_force_empty(files: Files) -> None:
-    text = files.values.read_text().replace("queue: 1000 ", "queue: 7 ")
+    text = files.values[0].read_text().replace("queue: 1000 ", "queue: 7 ")
 
     def written(sources: Sources) -> InForce:
-        if not files.values.stat().st_size:
-            files.values.write_text(text)
+        if not files.values[0].stat().st_size:
+            files.values[0].write_text(text)
         return judge(sources)
 
     running = Live(files, judge=written, patience=30)
-    files.values.write_text("")
+    files.values[0].write_text("")
     assert not running.refresh(fine)
     assert running.refresh(fine)
     assert running.current.settings.tiers["free"].limits.queue == 7
@@ -246,7 +246,7 @@ def test_a_judgement_that_failed_for_no_fault_of_the_files_is_made_again(files: 
     running = Live(files, judge=judged, clock=clock, patience=30)
     for trouble in fails:
         troubles.append(trouble)
-        edit(files.values, "# ", "#  ")
+        edit(files.values[0], "# ", "#  ")
         assert not running.refresh(fine)
         clock.now += AGAIN_SECONDS
         assert running.refresh(fine)

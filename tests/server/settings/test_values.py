@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from hypothesis import strategies as st
 
 from server.settings import documents, records
 from server.settings.records import Settings
-from server.settings.values import ConfigError, load
+from server.settings.sources import Files
+from server.settings.values import ConfigError, as_settings, complete, load
 
 VALUES = Path(__file__).parent / "values"
 
@@ -90,9 +92,9 @@ def test_common_annotations_are_on_jobs_too(tmp_path: Path) -> None:
     ("own", "image"),
     [
         ({}, f"worker:1@sha256:{'0' * 64}"),
-        ({"tag": "2"}, "worker:2"),
+        ({"tag": "v2"}, "worker:v2"),
         ({"repository": "timm"}, "timm:1"),  # a digest is of one image
-        ({"repository": "timm", "tag": "2"}, "timm:2"),
+        ({"repository": "timm", "tag": "v2"}, "timm:v2"),
     ],
 )
 def test_a_tiers_image_is_its_own_or_that_of_all_workers(own: dict[str, str], image: str) -> None:
@@ -199,17 +201,20 @@ def get(settings: Settings, path: str) -> Any:
     ("flag", "path", "value"),
     [
         ("server.port=0", "port", 0),
-        ("server.tickSeconds=0.25", "tick", 0.25),
+        ("server.tickSeconds=2", "tick", 2.0),
         ("server.lobbySeconds=0", "lobby_seconds", 0.0),
         ("tiers.free.quota.cpu=4", "tiers.free.quota.cpu", "4"),
         ("tiers.free.quota.cpu=1500m", "tiers.free.quota.cpu", "1500m"),
         ("tiers.free.quota.pods=3", "tiers.free.quota.pods", "3"),
         ("tiers.free.waits.idleSeconds=2", "tiers.free.waits.idle", 2.0),
         ("tiers.free.model.variant=fp32", "tiers.free.model.variant", "fp32"),
-        ("server.cors.origins=[https://app.example.org]", "cors_origins", ("https://app.example.org",)),
+        ("server.cors.origins={https://app.example.org}", "cors_origins", ("https://app.example.org",)),
         ("server.cors.origins=*", "cors_origins", ("*",)),
         ("tiers.free.job=null", "tiers.free.job.cpu", "900m"),
-        ("tiers.free.limits={queue: 7}", "tiers.free.limits.queue", 7),
+        ("tiers.free.limits.queue=7,server.port=0", "tiers.free.limits.queue", 7),
+        ("tiers.free.limits.queue=7,server.port=0", "port", 0),
+        ("server.hosts[1]=b.example.org,server.hosts[0]=a.example.org", "hosts", ("a.example.org", "b.example.org")),
+        ("tiers.free.job.annotations.example\\.org/a=b\\,c", "tiers.free.job.annotations", {"example.org/a": "b,c"}),
         ("worker.image.tag=1.10", "tiers.premium.job.image", "tierserve-worker:1.10"),
         (f"worker.image.tag=1@sha256:{'a' * 64}", "tiers.free.job.image", f"tierserve-worker:1@sha256:{'a' * 64}"),
     ],
@@ -227,24 +232,97 @@ def test_a_flag_may_take_a_quota_away() -> None:
     assert load(overrides=["tiers.free.quota.cpu=null"]).tiers["free"].quota == {"memory": "2Gi", "pods": "10"}
 
 
+def typed(*flags: tuple[str, str], attached: dict[str, str] | None = None) -> Settings:
+    return as_settings(complete(replace(Files().read(), typed=flags, attached=attached or {}))[0])
+
+
+def test_flags_whose_option_says_the_type() -> None:
+    assert typed(("set-json", "server.tickSeconds=0.25")).tick == 0.25
+    assert typed(("set-json", '{"server": {"tickSeconds": 0.25}}')).tick == 0.25
+    assert typed(("set-string", "worker.image.tag=2")).tiers["free"].job.image == "tierserve-worker:2"
+    assert typed(("set-literal", "worker.image.tag=a.b")).tiers["free"].job.image == "tierserve-worker:a.b"
+    assert typed(("set-file", "worker.image.tag=f"), attached={"f": "3"}).tiers["free"].job.image.endswith(":3")
+
+
+@pytest.mark.parametrize(
+    ("option", "text", "says"),
+    [
+        ("set-json", "server.port=x", "is not JSON at character 13: Expecting value (override)"),
+        ("set-json", "server.port=NaN", "NaN is not a value of JSON (override)"),
+        ("set-json", '{"server": {"port": 1, "port": 2}}', 'has the key "port" twice (override)'),
+        ("set-json", "{} x", "has something behind its JSON (override)"),
+        ("set-json", "server.port=" + "9" * 5000, "is not JSON: Exceeds the limit"),
+        ("set-string", "server.port=1", '/server/port: must be a whole number, not "1" (type)'),
+        ("set-literal", "server.port", 'must look like server.port=8080: "port" has no value (override)'),
+    ],
+)
+def test_a_bad_flag_whose_option_says_the_type_is_named(option: str, text: str, says: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        typed((option, text))
+    (line,) = lines(caught.value)
+    assert line.startswith(f"--{option} {text[:200]}")
+    assert says in line
+
+
+def test_files_are_merged_in_their_order_and_a_null_takes_a_default_away(tmp_path: Path) -> None:
+    (tmp_path / "one.yaml").write_text("tiers: {premium: null, free: {quota: {cpu: 3, memory: 3Gi}}}")
+    (tmp_path / "two.yaml").write_text("tiers: {free: {quota: {cpu: 4, pods: null}, limits: {queue: 1}}}")
+    files = Files((tmp_path / "one.yaml", tmp_path / "two.yaml"), ("tiers.free.limits.queue=2",))
+    settings = as_settings(complete(files.read())[0])
+    assert list(settings.tiers) == ["free"]
+    assert settings.tiers["free"].quota == {"cpu": "4", "memory": "3Gi"}
+    assert settings.tiers["free"].limits.queue == 2
+
+
+def test_a_finding_names_the_file_that_spoke_last(tmp_path: Path) -> None:
+    (tmp_path / "one.yaml").write_text("server: {lease: {seconds: 8}}")
+    (tmp_path / "two.yaml").write_text("\nserver: {lease: {heartbeatSeconds: 9}}")
+    with pytest.raises(ConfigError) as caught:
+        complete(Files((tmp_path / "one.yaml", tmp_path / "two.yaml")).read())
+    assert lines(caught.value)[0].startswith(f"{tmp_path / 'two.yaml'}:2: /server/lease/heartbeatSeconds: ")
+
+
+def test_a_template_of_the_values_is_one_of_those_there_are(tmp_path: Path) -> None:
+    (tmp_path / "my.yaml").write_text("tiers: {free: {template: mine.yaml.j2}}\njobTemplates: {mine.yaml.j2: text}\n")
+    _, templates = complete(Files((tmp_path / "my.yaml",)).read())
+    assert templates.texts["mine.yaml.j2"] == "text"
+    assert templates.places["mine.yaml.j2"] == f"{tmp_path / 'my.yaml'} (/jobTemplates/mine.yaml.j2)"
+    assert "base.yaml.j2" in templates.texts
+
+
 def test_flags_go_over_the_file_and_over_earlier_flags() -> None:
     flags = ["tiers.free.quota.cpu=5", "tiers.free.quota.cpu=6"]
     assert load(VALUES / "without-premium.yaml", flags).tiers["free"].quota == {"cpu": "6", "memory": "2Gi"}
 
 
+MAKES = ": --set makes whole numbers, true, false, null and text; --set-string and --set-json make others (type)"
+
+
 @pytest.mark.parametrize(
     ("flag", "line"),
     [
-        ("server.port", "--set server.port: must look like server.port=8080 (override)"),
-        ("=1", "--set =1: must look like server.port=8080 (override)"),
-        ("server..port=1", "--set server..port=1: must look like server.port=8080 (override)"),
+        ("server.port", '--set server.port: must look like server.port=8080: "port" has no value (override)'),
+        ("=1", "--set =1: must look like server.port=8080: a name is empty (override)"),
+        ("server..port=1", "--set server..port=1: must look like server.port=8080: a name is empty (override)"),
+        ("server.hosts={a", "--set server.hosts={a: has a list that does not end: } is missing (override)"),
+        ("server.hosts[x]=a", '--set server.hosts[x]=a: has the index "x"; there are [0] to [65536] (override)'),
+        ("server.hosts[0]x=a", '--set server.hosts[0]x=a: has "x" behind an index (override)'),
+        ("server=1,server.port=2", "--set server=1,server.port=2: needs a mapping at /server, where 1 is (override)"),
+        (
+            "server.tickSeconds=0.25",
+            '--set server.tickSeconds=0.25: /server/tickSeconds: must be a number, not "0.25"' + MAKES,
+        ),
+        (
+            "worker.image.tag=2",
+            "--set worker.image.tag=2: /worker/image/tag: must be text, not 2" + MAKES,
+        ),
         (
             "server.prot=1",
             '--set server.prot=1: /server/prot: unknown key "prot"; did you mean "port"? (additionalProperties)',
         ),
-        ("server.port=", '--set server.port=: /server/port: must be a whole number, not "" (type)'),
-        ("server.port=[", '--set server.port=[: /server/port: must be a whole number, not "[" (type)'),
-        ("server.port.x=1", '--set server.port.x=1: /server/port: must be a whole number, not {"x": 1} (type)'),
+        ("server.port=", '--set server.port=: /server/port: must be a whole number, not ""' + MAKES),
+        ("server.port=[", '--set server.port=[: /server/port: must be a whole number, not "["' + MAKES),
+        ("server.port.x=1", '--set server.port.x=1: /server/port: must be a whole number, not {"x": 1}' + MAKES),
         ("tiers.free.model=null", '--set tiers.free.model=null: /tiers/free: "model" is missing (required)'),
         (
             "tiers.free.quota.cpu=0.5",
