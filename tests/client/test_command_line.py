@@ -7,8 +7,10 @@ character or a pipe its reader, and where a file is no file.
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
+import pty
 import resource
 import signal
 import subprocess
@@ -28,8 +30,9 @@ from model import formats
 from server.__main__ import main
 from tests.answers import Step, answer, succeeded
 from tests.waiting import eventually
-from tierserve import AsyncClient, Unreachable, classifying, pictures
+from tierserve import AsyncClient, Prediction, Unreachable, classifying, keys, models, pictures
 from tierserve.files import ENDINGS, Found
+from tierserve.shown import visible
 from tierserve.target import Target
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -403,3 +406,60 @@ def test_a_full_standard_output_is_an_error_in_words(server: Server) -> None:
 
 def test_the_version_is_told(server: Server) -> None:
     assert run("--version").output == f"tierserve {version('tierserve')}\n"
+
+
+KEY = {"id": "k\u84b2", "owner": "an\xef[b]", "tiers": ["free"], "status": "live", "expires_at": None, "weight": 1}
+MODEL = {"reference": "m\u84b2@1", "name": "m", "latest": True, "tags": ["[/]"], "pushed_at": "2030-01-31T12:00:00Z"}
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
+def test_what_operators_are_shown_is_whole_in_a_pipe_and_in_any_encoding(
+    monkeypatch: pytest.MonkeyPatch, encoding: str
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    out = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    err = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setattr(sys, "stderr", err)
+    owner = "x" * 200
+    keys.show_keys([{**KEY, "limits": {"perDay": 7}}, {**KEY, "owner": owner, "limits": {}}], as_json=False)
+    keys.show_new({**KEY, "key": "tsk_\u84b2"}, as_json=False)
+    keys.show_revoked(KEY, as_json=False)
+    more = {"bytes": 5, "classes": 3, "variants": [], "used_by": ["\u84b2" * 100]}
+    models.show_models([{**MODEL, **more}], as_json=False)
+    models.show_tagged({"reference": "m\u84b2@1"}, "\xe9", as_json=False)
+    models.show_pulled(Path("\u84b2"), new=True, as_json=False)
+    models.show_rolled_back("fr\u84b2", {"main": "m\u84b2", "instead_of": "\u84b2"}, as_json=False)
+    shown = []
+    for stream in (out, err):
+        stream.flush()
+        assert isinstance(stream.buffer, io.BytesIO)
+        shown.append(stream.buffer.getvalue().decode(encoding))
+    letter = "\u84b2" if encoding == "utf-8" else r"\u84b2"
+    assert owner in shown[0]
+    assert letter * 100 in shown[0]
+    assert f"tsk_{letter}\n" in shown[0]
+    assert f"The key k{letter} of an{visible(chr(0xEF), err)}[b] is revoked" in shown[1]
+
+
+@pytest.mark.parametrize("colours", [True, False])
+def test_colours_go_with_no_color(server: Server, colours: bool) -> None:
+    files("bad.jpg", content=b"bad")
+    master, slave = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm", "PYTHONPATH": str(ROOT), **({} if colours else {"NO_COLOR": "1"})}
+    words = [sys.executable, "-m", "server", "classify", "bad.jpg"]
+    subprocess.run(words, stdout=slave, stderr=subprocess.DEVNULL, env=environment, timeout=60, check=False)
+    os.close(slave)
+    shown = os.read(master, 65536)
+    os.close(master)
+    assert b"image_broken" in shown
+    assert (b"\x1b[31m" in shown) == colours
+
+
+def test_results_have_the_names_that_the_form_gave() -> None:
+    document = succeeded()
+    (result,) = Prediction.of(document).results
+    assert (result.field, result.file) == (None, None)
+    document["results"][0] |= {"field": "image", "file": "cat.jpg"}
+    (result,) = Prediction.of(document).results
+    assert (result.field, result.file) == ("image", "cat.jpg")
