@@ -213,6 +213,7 @@ class Server:
         # Off the loop, and while the internal port still answers: workers that end hand in what they have.
         await loop.run_in_executor(None, self._leader.join)
         await self._wait_until_answered(loop.time() + LAST_ANSWERS_SECONDS)
+        self.services.slow_bodies.stop()
         for server in (self._public, self._internal):
             server.stop()
             await server.close_all_connections()

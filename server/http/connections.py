@@ -13,7 +13,7 @@ import socket
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from http import HTTPStatus
-from typing import Any, Protocol
+from typing import Protocol
 
 from tornado.http1connection import HTTP1Connection, HTTP1ConnectionParameters, HTTP1ServerConnection
 from tornado.httputil import (
@@ -25,6 +25,8 @@ from tornado.httputil import (
 from tornado.iostream import IOStream, StreamClosedError, UnsatisfiableReadError
 
 from server.http import heads
+from server.http.errors import fields_of
+from server.http.stream import Stream
 from server.problems import Problem
 
 log = logging.getLogger(__name__)
@@ -34,6 +36,7 @@ HEAD_SECONDS = 5.0  # from the first byte of a head to its last
 TAKING_SECONDS = 60.0  # in which a client takes nothing of an answer that is being sent
 # The kernel keeps no more of an event stream for a reader that takes nothing; of its own accord it would keep MiB.
 STREAM_KERNEL_BYTES = 64 * 1024
+GAVE_WAY = "your address has many uploads under way, and other clients found no room: send the request again"
 
 
 class Door(Protocol):
@@ -58,61 +61,6 @@ class Door(Protocol):
         """A request without a handler was answered with this."""
 
 
-class Stream(IOStream):
-    """A socket that calls ``came`` when bytes have come; ``moved_at`` is when the last ones came or went.
-
-    ``went_at`` is when the last ones went, or began to wait until they can go. It calls ``unreadable`` before it closes
-    because a line of a body is too long. ``linger`` is called before it is closed while its client may still send.
-    """
-
-    def __init__(self, sock: socket.socket) -> None:
-        super().__init__(sock)
-        self.came: Callable[[], None] = lambda: None
-        self.unreadable: Callable[[], None] = lambda: None
-        self.linger: Callable[[], None] = lambda: None
-        self.moved_at = self.went_at = self.io_loop.time()
-
-    def write(self, data: bytes | memoryview) -> asyncio.Future[None]:
-        """As Tornado's."""
-        if not self.writing():
-            self.went_at = self.io_loop.time()
-        return super().write(data)
-
-    def read_until_regex(self, regex: bytes, max_bytes: int | None = None) -> Awaitable[bytes]:
-        """Read a head, or so much of it that it is too long; past ``max_bytes`` Tornado would close unanswered."""
-        head = super().read_until_regex(heads.END)
-        if self._read_buffer_size:  # some of it came while the last request was answered
-            self.came()
-        return head
-
-    def close(self, exc_info: Any = False) -> None:
-        """As Tornado's."""
-        if isinstance(exc_info, UnsatisfiableReadError) and not self.closed():
-            self.unreadable()
-            self.linger()
-        super().close(exc_info)
-
-    def close_gently(self) -> None:
-        """Close after an answer that has been written, so that it reaches a client that still sends."""
-        if not self.closed():
-            self.linger()
-        self.close()
-
-    def read_from_fd(self, buf: bytearray | memoryview) -> int | None:
-        """As Tornado's."""
-        count = super().read_from_fd(buf)
-        if count:
-            self.moved_at = self.io_loop.time()
-            self.came()
-        return count
-
-    def write_to_fd(self, data: memoryview) -> int:
-        """As Tornado's."""
-        count = super().write_to_fd(data)
-        self.moved_at = self.went_at = self.io_loop.time()
-        return count
-
-
 class Exchange(HTTP1Connection):
     """One request and its answer."""
 
@@ -135,7 +83,7 @@ class Exchange(HTTP1Connection):
         try:
             return await super()._read_message(delegate)
         except Problem as problem:
-            if self._response_start_line is None:
+            if not self.is_answered:
                 await self.connection.refuse(problem)
             self.close()
             return False
@@ -170,6 +118,16 @@ class Exchange(HTTP1Connection):
         finally:
             self.connection.begin()
 
+    @property
+    def receives(self) -> bool:
+        """Whether a body is still coming."""
+        return self._request_start_line is not None and not self._read_finished
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether an answer has begun."""
+        return self._response_start_line is not None
+
     def last(self, closed: Callable[[], None]) -> None:
         """The answer is an event stream, after which the connection is closed. Call it before the head is sent.
 
@@ -186,7 +144,7 @@ class Exchange(HTTP1Connection):
         return super().detach()
 
     def _say_unreadable(self) -> None:
-        if self._response_start_line is None:
+        if not self.is_answered:
             self.connection.send(_bad_body("the size of a chunk has too many digits"))
 
 
@@ -208,6 +166,7 @@ class Connection(HTTP1ServerConnection):
         self._closed: Callable[[], None] = lambda: None
         self.farewell: Callable[[], None] = lambda: None
         self._ended: Callable[[], None] | None = None
+        self._exchange: Exchange | None = None
         stream.came = self._came
 
     def begin(self) -> None:
@@ -244,6 +203,14 @@ class Connection(HTTP1ServerConnection):
             self.send(Problem(HTTPStatus.REQUEST_TIMEOUT, "head_too_slow", detail, limit_seconds=HEAD_SECONDS))
             self.stream.close_gently()
 
+    def give_way(self) -> None:
+        """Close the connection for another one. A client whose body is still coming is told to send it again."""
+        if self._exchange is None or not self._exchange.receives:
+            return self.stream.close()
+        if not self._exchange.is_answered:
+            self.send(Problem(HTTPStatus.SERVICE_UNAVAILABLE, "busy", GAVE_WAY, retry_after=1))
+        return self.stream.close_gently()
+
     async def refuse(self, problem: Problem) -> None:
         """Send a problem before the connection is closed."""
         self.begun_at = math.inf  # there is no other request to wait for
@@ -255,7 +222,7 @@ class Connection(HTTP1ServerConnection):
         request_id = secrets.token_hex(8)
         self._door.refused(problem, self.address, request_id)
         body = problem.document(request_id)
-        return self.stream.write(_answer_head(problem.status, request_id, len(body)) + body)
+        return self.stream.write(_answer_head(problem, request_id, len(body)) + body)
 
     async def _server_request_loop(self, delegate: HTTPServerConnectionDelegate) -> None:
         """As Tornado's, which would make connections of its own class."""
@@ -263,7 +230,7 @@ class Connection(HTTP1ServerConnection):
             while True:
                 self.begun_at, self._waits = None, True
                 self._door.silent(self)
-                exchange = Exchange(self, self.params, self.context)
+                exchange = self._exchange = Exchange(self, self.params, self.context)
                 goes_on = await exchange.read_response(delegate.start_request(self, exchange))
                 if self._streams or not goes_on:  # what came after the request for a stream is not looked at
                     return
@@ -284,6 +251,8 @@ class Connection(HTTP1ServerConnection):
         """As Tornado's."""
         if self.is_upgraded:
             self.farewell()
+        if self._exchange is not None and self._exchange.receives and self._exchange.is_answered:
+            self.stream.close_gently()
         await super().close()
         self._end()
 
@@ -306,9 +275,10 @@ def _bad_body(error: HTTPInputError | str) -> Problem:
     return Problem(HTTPStatus.BAD_REQUEST, "bad_chunk", f"the body cannot be read: {error}"[:300])
 
 
-def _answer_head(status: HTTPStatus, request_id: str, length: int) -> bytes:
+def _answer_head(problem: Problem, request_id: str, length: int) -> bytes:
     lines = [
-        f"HTTP/1.1 {int(status)} {status.phrase}",
+        f"HTTP/1.1 {int(problem.status)} {problem.status.phrase}",
+        *(f"{name}: {value}" for name, value in fields_of(problem, ()).items()),
         "Content-Type: application/problem+json",
         f"Content-Length: {length}",
         f"X-Request-Id: {request_id}",

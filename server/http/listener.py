@@ -14,8 +14,9 @@ from tornado.ioloop import IOLoop
 from tornado.iostream import IOStream
 from tornado.web import Application
 
-from server.http.connections import Connection, Stream
+from server.http.connections import Connection
 from server.http.lingering import Lingering
+from server.http.stream import Stream
 from server.logs import Tally
 from server.problems import Problem
 
@@ -228,7 +229,7 @@ class Listener(HTTPServer):
             if longest is not None:
                 self._made_room.add()
                 self._forget(longest)
-                longest.stream.close()
+                longest.give_way()
             self.handle_stream(Stream(accepted), address)
 
     def _longest(self, since: float) -> Connection | None:

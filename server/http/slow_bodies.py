@@ -54,6 +54,14 @@ class SlowBodies:
                 self.end(request)
                 request.give_up(_too_slow(body.received, seconds))
 
+    def stop(self) -> None:
+        """Give up all of them, because the server waits for them no longer."""
+        detail = "the server stops before all of the body has come: send the request again"
+        problem = Problem(HTTPStatus.SERVICE_UNAVAILABLE, "busy", detail, retry_after=1)
+        for request in list(self.coming):
+            self.end(request)
+            request.give_up(problem)
+
     def _tick(self) -> None:
         self._timer = None
         try:

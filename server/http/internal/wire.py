@@ -17,7 +17,7 @@ from tornado.util import _websocket_mask
 from tornado.websocket import WebSocketHandler, WebSocketProtocol13, _WebSocketParams
 
 from server.blobs import Piece
-from server.http.connections import Stream
+from server.http.stream import Stream
 from server.intake.memory import Held
 from server.problems import Problem
 

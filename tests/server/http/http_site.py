@@ -253,6 +253,7 @@ class Site(Client):
         self.database.failure = None  # those who wait are answered from the database
         self.call(self.services.wakeups.drain)
         self.call(self.services.streams.drain)
+        self.call(self.services.slow_bodies.stop)
         self.callers.shutdown()
         for channel in self._channels:
             channel.break_off()

@@ -172,6 +172,22 @@ def test_a_server_that_stops_waits_until_its_last_answer_is_read(tmp_path: Path)
             ended.result(ANSWER_SECONDS)
 
 
+def test_an_upload_that_a_server_which_stops_cannot_wait_for_is_told_so(tmp_path: Path) -> None:
+    with running(tmp_path) as site, site.connected() as connection:
+        connection.sendall(posted("free", 9 * MIB) + picture(MIB))
+        received_by(site, MIB)
+        closing: list[asyncio.Task[None]] = []
+
+        def stop() -> None:
+            site.services.slow_bodies.stop()
+            closing.append(asyncio.ensure_future(site.servers[0].close_all_connections()))
+
+        site.call(stop)
+        connection.sendall(bytes(8 * MIB))
+        answer = raw.parsed(raw.rest(connection))
+        assert (answer.status, answer.json["code"], answer.headers["Retry-After"]) == (503, "busy", "1")
+
+
 class World:
     """Connections that linger, and their clients."""
 
