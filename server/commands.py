@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -34,7 +35,7 @@ key_option = click.option(
 )
 
 
-INTERRUPTED = 130  # the exit status of what Ctrl-C has ended
+INTERRUPTED = 130  # the exit status of what Ctrl-C or SIGTERM has ended
 
 
 class Number(click.IntRange):
@@ -45,6 +46,14 @@ class Number(click.IntRange):
         if isinstance(value, str) and not re.fullmatch("[0-9]{1,18}", value):
             self.fail(f"{value!r} is no whole number, such as {self.min or 0}.", param, ctx)
         return super().convert(value, param, ctx)
+
+
+def interrupt(*_: object) -> None:
+    """Take SIGTERM for SIGINT, of which asyncio has a handler that ends its tasks in good order."""
+    handler = signal.getsignal(signal.SIGINT)
+    if not callable(handler):  # a shell that does not wait for the command has SIGINT ignored
+        raise KeyboardInterrupt
+    handler(signal.SIGINT, None)
 
 
 def fail(sentence: str) -> NoReturn:
@@ -118,7 +127,7 @@ def classify(
     classified a terminal shows where each picture stands: its place in the queue and why it waits, or its label.
 
     The exit status is 0 if all were classified, 1 if one could not be or if the server could not be asked, 2 for an
-    option that is wrong, and 130 after Ctrl-C, which prints what was done before.
+    option that is wrong, and 130 after Ctrl-C or SIGTERM, which print what was done before.
     """
     from tierserve import classifying
 
@@ -128,10 +137,13 @@ def classify(
         raise click.UsageError("--output says by its ending how labels are written: leave out --json.")
     with _asking(url, key_file) as target:
         found = _found(files, files_from)
+        before = signal.signal(signal.SIGTERM, interrupt)
         try:
             failed = classifying.classify(target, found, tier, top_k, at_once, as_json=as_json, output=output)
         except KeyboardInterrupt:
             sys.exit(INTERRUPTED)
+        finally:
+            signal.signal(signal.SIGTERM, before)
         sys.exit(1 if failed else 0)
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 import click
 
-from server.commands import fail, json_option
+from server.commands import INTERRUPTED, fail, interrupt, json_option
 from server.operator_options import asking, server_options
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., None])
 
-INTERRUPTED = 130
 FOLDER = click.Path(file_okay=False, path_type=Path)
 _PASSED_ON = {"ignore_unknown_options": True, "help_option_names": []}
 
@@ -36,14 +35,6 @@ def _asking(state: Path, url: str | None, admin_token_file: Path | None) -> Iter
 
     with asking(Models, state, url, admin_token_file) as models:
         yield models
-
-
-def _interrupt(*_: object) -> None:
-    """Take SIGTERM for SIGINT, of which asyncio has a handler that ends its tasks in good order."""
-    handler = signal.getsignal(signal.SIGINT)
-    if not callable(handler):  # a shell that does not wait for the command has SIGINT ignored
-        raise KeyboardInterrupt
-    handler(signal.SIGINT, None)
 
 
 def _run(*words: str) -> NoReturn:
@@ -112,7 +103,7 @@ def push(
     _need("runtime of models, with which a push tries them", "worker", "numpy")
     from tierserve.models import show_pushed
 
-    signal.signal(signal.SIGTERM, _interrupt)  # so that the trials end, too
+    signal.signal(signal.SIGTERM, interrupt)  # so that the trials end, too
     with _asking(state, url, admin_token_file) as models:
         try:
             pushed = models.push(directory, tags, only)
@@ -133,7 +124,7 @@ def pull(
     """Download a model of the store into the folder of models DIR."""
     from tierserve.models import show_pulled
 
-    signal.signal(signal.SIGTERM, _interrupt)  # so that nothing unfinished is left
+    signal.signal(signal.SIGTERM, interrupt)  # so that nothing unfinished is left
     with _asking(state, url, admin_token_file) as models:
         show_pulled(*models.pull(reference, folder), as_json)
 

@@ -342,17 +342,17 @@ def process(*words: str, **more: Any) -> Iterator[subprocess.Popen[str]]:
         started.communicate()
 
 
-def test_what_was_done_before_ctrl_c_is_printed(server: Server) -> None:
+def test_what_was_done_before_ctrl_c_or_sigterm_is_printed(server: Server) -> None:
     files("a.jpg", "b.jpg")
     files("c.jpg", content=b"slow")
-    for more, names in (("--json", ["a.jpg", "b.jpg"]), ("--at-once=2", ["a.jpg", "b.jpg"])):
+    for more, number in (("--json", signal.SIGINT), ("--top-k=1", signal.SIGINT), ("--top-k=1", signal.SIGTERM)):
         server.asked.clear()
         with process("classify", "a.jpg", "b.jpg", "c.jpg", "d.jpg", "--at-once", "1", more) as command:
             eventually(lambda: b"slow" in server.asked, 30, "the last picture is sent")
-            command.send_signal(signal.SIGINT)
+            command.send_signal(number)
             printed, said = command.communicate(timeout=30)
         assert command.returncode == 130
-        assert [name for name in ("a.jpg", "b.jpg", "c.jpg") if name in printed] == names
+        assert [name for name in ("a.jpg", "b.jpg", "c.jpg") if name in printed] == ["a.jpg", "b.jpg"]
         assert "stopped before the other" in said
         assert "Traceback" not in said
 
