@@ -13,6 +13,7 @@ from urllib.parse import unquote
 from server.intake.names import file_name
 
 PREFIX_LONGEST = 1024  # of a data URL, before its comma
+PADDING_MOST = 3
 SCHEME_LONGEST = 8  # https://
 ESCAPE_LONGEST = 6  # \u002f
 BLANKS = b" \t\r\n"
@@ -166,8 +167,9 @@ def _may_be_prefix(text: bytes) -> bool:
 
 
 def _padded(text: bytes) -> bytes:
-    """The end of a text, with the padding that it needs."""
-    text = text.rstrip(b"=") if len(text) - len(text.rstrip(b"=")) <= 2 else text
+    """The end of a text, with the padding that it needs. It may have had one character of it too many."""
+    bare = text.rstrip(b"=")
+    text = bare if len(text) - len(bare) <= PADDING_MOST else text
     if len(text) % 4 == 1:
         raise ValueError("a character is missing at its end, or it was cut off")
     return text + b"=" * (-len(text) % 4)

@@ -14,7 +14,7 @@ from itertools import pairwise
 from urllib.parse import quote
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from server.intake.base64_text import Base64String, Base64Text
@@ -55,6 +55,8 @@ def decoded(text: bytes, at: Sequence[int] = (), *, kind: type[Base64Text] = Bas
     return b"".join(pieces), found.file
 
 
+@example(b"\0", "", "with too much padding", [])
+@example(b"\0\0", "", "with too much padding", [])
 @given(st.binary(max_size=700), st.sampled_from(PREFIXES), st.sampled_from(sorted(FORMS)), cuts)
 def test_every_form_is_decoded(raw: bytes, prefix: str, form: str, at: list[int]) -> None:
     text = prefix + FORMS[form](base64.b64encode(raw).decode())
