@@ -10,6 +10,7 @@ from tornado.iostream import IOStream
 
 from server.problems import Problem
 
+COMPRESSED = ("br", "compress", "deflate", "gzip", "x-compress", "x-gzip", "zstd")  # other codings change nothing
 SMALL_BYTES = 4 * 1024  # of a body that nobody reads
 SOON_BYTES = 4 * 1024 * 1024
 # Each piece costs the event loop some 30 us, be it a byte or 64 KiB.
@@ -25,6 +26,7 @@ class Body:
     def __init__(self, headers: Mapping[str, str]) -> None:
         self._given = headers.get("Content-Length")
         self._chunked = "Transfer-Encoding" in headers
+        self._encodings = [one.strip().lower() for one in headers.get("Content-Encoding", "").split(",")]
         self._waits = headers.get("Expect", "").lower() == "100-continue"
         self._length = None if self._given is None else _number(self._given)
         self._most = self._pieces = self.received = 0
@@ -53,6 +55,15 @@ class Body:
             raise Problem(HTTPStatus.BAD_REQUEST, "bad_length", detail)
         if self._length is not None and self._length > most:
             raise self._too_long(self._length)
+
+    def refuse_compressed(self) -> None:
+        """Raises ``Problem`` with 415 for a body that its head calls compressed: a few bytes could become many."""
+        if found := next((one for one in self._encodings if one in COMPRESSED), None):
+            detail = (
+                f"a body with Content-Encoding: {found} is not taken: send it as it is, without that header. "
+                "Pictures are compressed already"
+            )
+            raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail)
 
     def receive(self, chunk: bytes) -> None:
         """Count a part that has come. Raises ``Problem``: 400 when the parts are too small, 413 when it is too long."""

@@ -83,6 +83,7 @@ class StoredFileHandler(ModelHandler):
 
     async def admit(self) -> None:
         """Begin to write the file before its first byte has come. Raises ``Problem``."""
+        await super().admit()
         if self.request.method != "PUT":
             return
         sha256, size, services = self.path_args[0], self.body.announced, self.services

@@ -26,6 +26,11 @@ class OperatorHandler(BaseHandler):
         """More than any terms of a key need."""
         return MOST_BYTES
 
+    async def admit(self) -> None:
+        """Raises ``Problem`` with 415 for a compressed body."""
+        if self.body.comes:
+            self.body.refuse_compressed()
+
     def take(self, chunk: bytes) -> None:
         """Keep a part of the body."""
         self.received += chunk

@@ -13,8 +13,6 @@ from server.intake.memory import Held
 from server.problems import Problem
 from server.settings.records import Limits, Tier
 
-COMPRESSED = ("br", "compress", "deflate", "gzip", "x-gzip", "zstd")  # what else is said changes nothing
-
 
 class UploadHandler(PublicHandler):
     """A subclass calls ``expect_pictures`` in ``admit``, and takes them in ``post``."""
@@ -27,12 +25,7 @@ class UploadHandler(PublicHandler):
         if not self.body.given:
             detail = "the request has no body and no Content-Length"
             raise Problem(HTTPStatus.LENGTH_REQUIRED, "no_length", detail)
-        encoding = self.request.headers.get("Content-Encoding", "").strip().lower()
-        if encoding in COMPRESSED:
-            detail = (
-                f"a body with Content-Encoding: {encoding} is not taken: send it as it is, as pictures are compressed"
-            )
-            raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail)
+        self.body.refuse_compressed()
         tiers = self.services.settings.tiers.values()
         largest = {one.name: one.limits.images * one.limits.image_bytes for one in tiers}
         self._held = self.services.uploads.hold(tier.name, self.address, largest, self.refuse)

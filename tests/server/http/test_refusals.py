@@ -7,7 +7,7 @@ import json
 import pytest
 
 from server.http import lingering
-from tests.server.http.http_site import ANSWER_SECONDS, PICTURE, Site, assert_problem
+from tests.server.http.http_site import ADMIN_TOKEN, ANSWER_SECONDS, PICTURE, Site, assert_problem
 from tests.service.test_classify import multipart
 
 HEAD = b"POST /img-classification/free HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/jpeg\r\n"
@@ -117,6 +117,32 @@ def test_bodies_that_cannot_be_read(shared: Site, body: bytes, kind: str, status
 def test_parameters_out_of_range(shared: Site, headers: dict[str, str], query: str, status: int, code: str) -> None:
     assert_problem(shared.post("free", PICTURE, headers, query), status, code)
     assert_nothing_is_kept(shared)
+
+
+@pytest.mark.parametrize("coding", ["gzip", "x-gzip", "Deflate", "br", "zstd", "identity, gzip"])
+@pytest.mark.parametrize(
+    ("method", "path", "internal"),
+    [
+        ("POST", "/img-classification/free", False),
+        ("POST", "/hf/free", False),
+        ("POST", "/predictions/free", False),
+        ("POST", "/v1/models/free:predict", False),
+        ("POST", "/v2/models/free/infer", False),
+        ("POST", "/v1/keys", True),
+        ("PUT", "/v1/model-files/" + 64 * "0", True),
+    ],
+)
+def test_a_compressed_body_is_refused_on_every_route_that_reads_one(
+    shared: Site, method: str, path: str, internal: bool, coding: str
+) -> None:
+    headers = {"Content-Encoding": coding, "Content-Type": "image/jpeg", "Authorization": f"Bearer {ADMIN_TOKEN}"}
+    answer = (shared.internal if internal else shared).ask(method, path, PICTURE, headers)
+    assert (answer.status, b"send it as it is, without that header" in answer.body) == (415, True), answer.body
+
+
+@pytest.mark.parametrize("coding", ["", "identity", "utf-8", "aws-chunked"])
+def test_other_codings_change_nothing(site: Site, coding: str) -> None:
+    assert site.submit(headers={"Content-Encoding": coding}).status == 202
 
 
 def assert_nothing_is_kept(site: Site) -> None:
