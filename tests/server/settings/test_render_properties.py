@@ -27,10 +27,12 @@ LABEL = r"[a-z]([a-z0-9-]{0,17}[a-z0-9])?"
 seconds = st.integers(1, 10**6) | st.floats(0.1, 10**6)
 quantities = st.sampled_from(["1m", "900m", "0.25", "1", ".5", "1e-3"])
 
+switches = st.sampled_from(["no", "on", "true", "null", "y"])  # what YAML takes for something else without quotes
+numbers = st.sampled_from(["9991103", "1e3", "0x1f", "0o17", "007"])
 legal_tiers = st.builds(
     Tier,
-    name=names(LABEL, 20),
-    namespace=names(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", 63),
+    name=switches | names(LABEL, 20),
+    namespace=switches | numbers | names(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", 63),
     template=st.sampled_from(["base.yaml.j2", "free.yaml.j2", "premium.yaml.j2"]),
     model=st.builds(
         records.ModelChoice,
@@ -58,16 +60,17 @@ legal_tiers = st.builds(
             ),
             max_size=2,
         ),
-        priority_class_name=st.sampled_from(["", "system-cluster-critical"]),
+        priority_class_name=st.sampled_from(["", "system-cluster-critical", "on", "1e3"]),
         affinity=st.sampled_from([{}, {"podAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []}}]),
         runtime_class_name=st.sampled_from(["", "nvidia"]),
-        labels=st.dictionaries(st.sampled_from(["team", "a.b/c"]), names("[a-z]{0,63}", 63)),
-        annotations=st.dictionaries(st.sampled_from(["team", "a.b/c"]), st.text(max_size=50)),
-        env=st.dictionaries(st.sampled_from(["A", "b_1"]), st.text(max_size=50)),
+        labels=st.dictionaries(switches | numbers | st.just("a.b/c"), switches | numbers | names("[a-z]{0,63}", 63)),
+        annotations=st.dictionaries(switches | numbers | st.just("a.b/c"), switches | numbers | st.text(max_size=50)),
+        env=st.dictionaries(st.sampled_from(["A", "b_1", "no"]), switches | numbers | st.text(max_size=50)),
         model_storage=st.sampled_from(["0", "512Mi", "1e9", "0.5"]),
         gpus=st.integers(0, 16),
         gpu_resource=st.sampled_from(["nvidia.com/gpu", "amd.com/gpu"]),
         batch=st.integers(1, 256),
+        user=st.integers(0, 2**31 - 1),
     ),
     limits=st.builds(
         records.Limits,
