@@ -15,11 +15,7 @@ import pytest
 import yaml
 
 from server import shipped
-<<<<<<< HEAD
-from server.settings import documents, rules
-=======
-from server.settings import documents, merging
->>>>>>> 46d3ad8 (Read values as Helm does, see the Job templates in them, and find what Jinja overlooks)
+from server.settings import documents, merging, rules
 from server.settings.documents import Schema
 from tests.chart import schemas
 from tests.chart.charts import CASES, Chart, Object, identity, only
