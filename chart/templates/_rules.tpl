@@ -83,7 +83,7 @@ A template can return text only, so those below put what they find into the dict
 {{- if kindIs "map" $place.value }}
 {{- range $key, $value := $place.value }}
 {{- if or (eq $part "*") (eq $part $key) }}
-{{- $at := $key | replace "." "\\." | printf "%s.%s" $place.at | trimPrefix "." }}
+{{- $at := $key | replace "." "\\." | replace "\n" "\\n" | printf "%s.%s" $place.at | trimPrefix "." }}
 {{- $next = append $next (dict "at" $at "around" $place.at "key" $key "value" $value) }}
 {{- end }}
 {{- end }}
@@ -216,7 +216,7 @@ A template can return text only, so those below put what they find into the dict
 {{- else if kindIs "float64" $text }}
 {{- $text = eq $text (floor $text) | ternary (printf "%.0f" $text) (toRawJson $text) }}
 {{- end }}
-{{- $text = toString $text | regexFind "^(?s:.{0,100})" }}
+{{- $text = toString $text | replace "\n" "\\n" | regexFind "^(?s:.{0,100})" }}
 {{- $sentence = printf "%s%s%s" $sentence $text (index $texts (add1 $index)) }}
 {{- end }}
 {{- $_ := set $out "sentence" $sentence }}

@@ -199,14 +199,19 @@ def _decimal(value: Any) -> Decimal:
 def _sentence(says: str, place: Place, known: Mapping[str, Any]) -> str:
     def text(match: re.Match[str]) -> str:
         value = known[match[1]] if match[1] in known else _operand(match[1], place)
-        return (", ".join(map(_text, value)) if isinstance(value, list) else _text(value))[:MOST_CHARACTERS]
+        shown = ", ".join(map(_text, value)) if isinstance(value, list) else _text(value)
+        return _line(shown)[:MOST_CHARACTERS]
 
     return re.sub(r"\{([^}]*)\}", text, says)
 
 
 def _path(keys: tuple[str | int, ...]) -> str:
-    parts = (f"[{key}]" if isinstance(key, int) else "." + key.replace(".", "\\.") for key in keys)
+    parts = (f"[{key}]" if isinstance(key, int) else "." + _line(key.replace(".", "\\.")) for key in keys)
     return "".join(parts).removeprefix(".")
+
+
+def _line(text: str) -> str:
+    return text.replace("\n", "\\n")
 
 
 def _text(value: Any) -> str:

@@ -125,7 +125,9 @@ def test_tiers_and_leases(chart: Chart, tmp_path: Path, data: st.DataObject, hel
 @given(data=st.data(), helm=st.sampled_from(["helm", "helm3"]))
 def test_texts_and_names(chart: Chart, tmp_path: Path, data: st.DataObject, helm: str) -> None:
     def some(form: str, most: int = 10) -> list[str]:
-        good = st.from_regex(FORMS[form]["pattern"], fullmatch=True).filter(lambda text: len(text) < 30)
+        good = st.from_regex(FORMS[form]["pattern"], fullmatch=True).filter(
+            lambda text: len(text) <= 20
+        )  # the least maxLength
         return data.draw(st.lists(texts | good, min_size=most, max_size=most, unique=True))
 
     origins = [f"{each}{port}" for each in ("http://a", "https://b") for port in ("", ":80", ":443")]

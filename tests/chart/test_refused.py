@@ -35,7 +35,8 @@ def message(chart: Chart, arguments: list[str | Path], **where: str) -> str:
 
 def sentences(said: str) -> list[str]:
     """What the chart's own rules say, a line each."""
-    return said.partition("NOTES.txt:1:4): ")[2].partition("\n\n")[0].splitlines()
+    found = said.partition("NOTES.txt:1:4): ")[2].partition("\n\n")[0]
+    return found.split("\n") if found else []
 
 
 def checked(values: Path) -> list[Finding]:

@@ -101,7 +101,7 @@ def within(some: Any, all_of_it: Any) -> bool:
 def test_every_text_has_a_form_or_is_free() -> None:
     free = {"tiers.*.job.tolerations.*.key", "tiers.*.job.tolerations.*.value", "pod.tolerations.*.key"}
     free |= {"pod.tolerations.*.value", "jobTemplates.*", "service.loadBalancerClass", "tiers.*.job.env.*"}
-    free |= {"tiers.*.template"}  # of which one must exist
+    free |= {"tiers.*.template", "extraObjects.*"}  # one that must exist, and templates
     shaped = {place for form in FORMS.values() for place in form.get("values", ())}
     keyed = {place for form in FORMS.values() for place in form.get("keys", ())}
     for path, part in PLACES.items():
