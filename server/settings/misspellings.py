@@ -58,13 +58,13 @@ def advised(message: str, environment: Environment) -> str:
     known = {"filter": environment.filters, "test": environment.tests, "unknown tag": _TAGS}
     for kind, names in known.items():
         if found := re.search(rf"{kind}(?: named)? '([^']+)'", message):
-            return message.removesuffix(".") + meant(found[1], names)
+            return message.removesuffix(".").removesuffix(" found") + meant(found[1], names)
     return message
 
 
 def meant(name: str, known: Collection[str], also: str = "") -> str:
     """Return the end of a sentence that says what may have been meant instead of ``name``; else ``also``."""
-    close = difflib.get_close_matches(name, sorted(known), n=1)
+    close = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.7)
     return f"; did you mean {close[0]}?" if close else also
 
 
@@ -77,10 +77,11 @@ def _gather(name: str, environment: Environment, text: Callable[[str], str | Non
     parsed = family.members[name] = environment.parse(source, name, name)
     uses = (nodes.Extends, nodes.Include, nodes.Import, nodes.FromImport)
     for used in [one for kind in uses for one in parsed.find_all(kind)]:
-        if isinstance(used.template, nodes.Const) and isinstance(used.template.value, str):
+        chosen = getattr(used, "template", None)
+        if isinstance(chosen, nodes.Const) and isinstance(chosen.value, str):
             if isinstance(used, nodes.Extends) and used in parsed.body:
-                family.parents[name] = used.template.value
-            _gather(used.template.value, environment, text, family)
+                family.parents[name] = chosen.value
+            _gather(chosen.value, environment, text, family)
 
 
 def _of_blocks(name: str, family: _Family) -> Iterator[Oversight]:

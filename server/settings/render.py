@@ -20,7 +20,7 @@ import yaml
 from server.settings import documents
 from server.settings.documents import Document, DocumentError, Finding
 from server.settings.manifests import Manifest, NamedModel, WhichModel, job_name
-from server.settings.misspellings import advised, meant, oversights
+from server.settings.misspellings import advised, oversights
 from server.settings.policy import stamped
 from server.settings.quantity import sum_of_bytes
 from server.settings.records import Tier
@@ -137,12 +137,11 @@ class Renderer:
             file, line = error.filename or error.name or "", error.lineno
             message = advised(error.message or "bad syntax", self._environment)
         except TemplateNotFound as error:
-            there = f"; there are {', '.join(sorted(texts)) or 'none'}"
-            missing = f'there is no template "{error.name}"{meant(str(error.name), texts, there)}'
+            missing = f'there is no template "{error.name}"; there are {", ".join(sorted(texts)) or "none"}'
             message = self._templates.unusable.get(str(error.name), missing)
             file, line = self._raised_at(error)
         except (TemplateError, ArithmeticError, AttributeError, LookupError, OSError, TypeError, ValueError) as error:
-            (file, line), message = self._raised_at(error), str(error)
+            (file, line), message = self._raised_at(error), advised(str(error), self._environment)
         except RecursionError:
             file, line, message = "", 0, "a template extends or includes itself"
         except SyntaxError as error:  # of the Python that Jinja makes of the template: too many blocks in blocks

@@ -16,6 +16,7 @@ from server import shipped
 from server.settings import documents, render
 from server.settings import values as config
 from server.settings.documents import Document, Finding
+from server.settings.excerpts import excerpt
 from server.settings.judging import judge
 from server.settings.manifests import job_labels
 from server.settings.records import Tier
@@ -243,7 +244,8 @@ def test_a_job_beyond_the_quota_is_refused(templates: Path) -> None:
 
 def test_a_missing_template_is_named(templates: Path) -> None:
     lines = refused(templates, dataclasses.replace(FREE, template="none.yaml.j2"))
-    assert lines == ['none.yaml.j2 |  | there is no template "none.yaml.j2" (template)']
+    there = "there are base.yaml.j2, free.yaml.j2, premium.yaml.j2"
+    assert lines == [f'none.yaml.j2 |  | there is no template "none.yaml.j2"; {there} (template)']
 
 
 def test_text_is_what_the_template_says_before_the_stamp() -> None:
@@ -273,12 +275,66 @@ def test_a_verdict_for_each_step_up_to_the_failed_one(templates: Path) -> None:
         assert failing() == step
 
 
+GOOD = {
+    "a block within a block": """{% block annotations %}{{ super() }}{% block own %}{% endblock %}{% endblock %}""",
+    "variables and macros of its own": """{% set mine = 1 %}
+{% macro line(value) %}{{ mine | tojson }}{{ value | tojson }}{% endmacro %}
+{% block annotations %}{{ super() }}
+{% for each in range(2) %}
+        example.org/{{ each | tojson }}: {{ line("x") | upper | tojson }}
+{% endfor %}{% endblock %}""",
+    "who asks whether a name is defined": """{% block annotations %}{{ super() }}
+{% if later is defined %}        example.org/a: {{ later | tojson }}{% endif %}
+        example.org/b: {{ other | default("none") | tojson }}
+{% endblock %}""",
+    "a template that is included if it is there": """{% block annotations %}{{ super() }}
+{% include "none.yaml.j2" ignore missing %}{% endblock %}""",
+    "as on Windows, behind a byte order mark": "{% block annotations %}\n{{ super() }}\n{% endblock %}\n",
+}
+
+
+@pytest.mark.parametrize("text", GOOD.values(), ids=list(GOOD))
+def test_what_only_looks_like_a_misspelling_is_rendered(text: str, templates: Path) -> None:
+    whole = '{% extends "base.yaml.j2" %}\n# a comment\n' + text
+    windows = "as on Windows" in next(name for name, given in GOOD.items() if given == text)
+    encoding, ends = ("utf-8-sig", "\r\n") if windows else ("utf-8", "\n")
+    (templates / "free.yaml.j2").write_text(whole, encoding=encoding, newline=ends)
+    assert Renderer(read_templates(templates)).job(FREE, RUN, URL)
+
+
+def test_a_base_that_is_chosen_at_run_time_is_not_judged(templates: Path) -> None:
+    base = '"base.yaml.j2" if gpus else "premium.yaml.j2"'
+    (templates / "free.yaml.j2").write_text(f"{{% extends {base} %}}\n{{% block other %}}{{% endblock %}}\n")
+    assert Renderer(read_templates(templates)).job(FREE, RUN, URL)
+
+
+def test_a_block_of_any_template_above_may_be_filled(templates: Path) -> None:
+    (templates / "mine.yaml.j2").write_text('{% extends "free.yaml.j2" %}{% block scheduling %}{% endblock %}')
+    mine = dataclasses.replace(FREE, template="mine.yaml.j2")
+    pod = Renderer(read_templates(templates)).job(mine, RUN, URL)["spec"]["template"]["spec"]
+    assert "topologySpreadConstraints" not in pod
+    edit(templates / "mine.yaml.j2", "scheduling", "sheduling")
+    (line,) = refused(templates, mine)
+    assert '"free.yaml.j2" has no block sheduling, which is lost; did you mean scheduling?' in line
+
+
+def test_what_was_rendered_is_shown_with_the_marked_line() -> None:
+    text = "one\ntwo\x1b[2J\n" + "x" * 200 + "\nfour\nfive"
+    findings = [Finding("f (rendered)", 2, "", "yaml", "wrong")]
+    whole = f"    1 one\n>   2 two\\x1b[2J\n    3 {'x' * 160}...\n    4 four\n    5 five"
+    assert excerpt(text, findings) == whole
+    assert excerpt(text, [*findings, Finding("f", 5, "", "yaml", "wrong")], around=0) == (
+        ">   2 two\\x1b[2J\n     ...\n>   5 five"
+    )
+    assert excerpt("a\n" * 1000, []).endswith("\n  400 a\n     ... and 600 lines more")
+
+
 def test_checking_finds_every_broken_tier(templates: Path) -> None:
     assert judge(Files(templates=templates).read()).blueprints.broken == {}
     edit(templates / "premium.yaml.j2", "{{ super() }}", "{{ sup }}")
     broken = judge(Files(templates=templates).read()).blueprints.broken
     assert {tier: [str(finding) for finding in findings] for tier, findings in broken.items()} == {
-        "premium": ["jobs/premium.yaml.j2:5: 'sup' is undefined (template)"]
+        "premium": ["jobs/premium.yaml.j2:5: 'sup' is undefined; did you mean super? (template)"]
     }
 
 
