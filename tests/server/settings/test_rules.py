@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from decimal import Decimal
 from ipaddress import ip_network
 from typing import Any
@@ -17,10 +18,12 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from server.settings import documents, rules
+from server.settings import documents, rules, values
 from server.settings.documents import Schema
 from server.settings.manifests import SERVER_LABELS
 from server.settings.quantity import parse_quantity
+from server.settings.render import Renderer
+from server.settings.sources import read_templates
 
 ROOT = documents.schema("values")
 FORMS = {form["form"]: form for form in rules.book()["forms"]}
@@ -72,6 +75,7 @@ def test_the_paths_of_a_rule_are_in_the_schema_and_have_defaults(rule: dict[str,
         assert not each or known(each), each
         for path in [*operands(rule.get("when", [])), *operands(rule.get("unique", "")), *said]:
             place = path[2:] if path.startswith("$.") else f"{each}{path}".rstrip(".")
+            place = re.sub(r"(?<=\.job\.env\.)\w+", "*", place)
             if place not in INJECTED:
                 assert known(place), place
                 assert not place.startswith(("server.", "tiers.")) or place == each or has_default(place), place
@@ -126,6 +130,17 @@ def test_the_server_sets_these_labels() -> None:
     assert set(found["when"][0][2]) == SERVER_LABELS
 
 
+def test_the_templates_of_the_chart_set_these_variables() -> None:
+    templates = read_templates()
+    free = values.load().tiers["free"]
+    for name in templates.texts:
+        job = Renderer(templates).job(replace(free, template=name), "run", "http://server")
+        (worker,) = job["spec"]["template"]["spec"]["containers"]
+        theirs = {each["name"] for each in worker["env"]} - {"TIERSERVE_SERVER", "TIERSERVE_TOKEN_FILE"}
+        told = [rule for rule in rules.book()["rules"] if rule["rule"] == "env" and name in rule["when"][0][2]]
+        assert {rule["when"][1][0] for rule in told} == {f".job.env.{variable}" for variable in theirs}
+
+
 @given(st.from_regex(FORMS["network"]["pattern"], fullmatch=True))
 def test_a_network_is_one_that_python_takes(text: str) -> None:
     assert ip_network(text, strict=False)
@@ -144,8 +159,8 @@ def test_every_network_is_one(address: Any, data: st.DataObject) -> None:
 def test_a_job_that_does_not_fit_is_refused(job: str, quota: str) -> None:
     assume(max(len(job), len(quota)) <= 32)
     tier = {"namespace": {"name": "n"}, "template": "t", "job": {"cpu": job}, "quota": {"cpu": quota}}
-    values = documents.filled({"tiers": {"free": tier}}, "values")
-    broken = [each.message for each in rules.broken_rules(values, ["t"]) if each.rule == "quota"]
+    full = documents.filled({"tiers": {"free": tier}}, "values")
+    broken = [each.message for each in rules.broken_rules(full, ["t"]) if each.rule == "quota"]
     asked, there = parse_quantity(job), parse_quantity(quota)
     if there <= 0 or asked <= there:
         assert broken == []
