@@ -38,14 +38,22 @@ key_option = click.option(
 INTERRUPTED = 130  # the exit status of what Ctrl-C or SIGTERM has ended
 
 
-class Number(click.IntRange):
-    """A whole number, as plain digits: Python's ``int`` would take ``1_0`` and more."""
+class _Plain(click.ParamType[Any]):
+    """A number in plain digits: Python would take ``1_0``, ``nan`` and the digits of other scripts, too."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """The number. Ends the command if it is none."""
-        if isinstance(value, str) and not re.fullmatch("[0-9]{1,18}", value):
-            self.fail(f"{value!r} is no whole number, such as {self.min or 0}.", param, ctx)
+        if isinstance(value, str) and not re.fullmatch(r"-?[0-9]{1,18}(\.[0-9]{1,18})?", value):
+            self.fail(f"{value!r} is no number, such as 10.", param, ctx)
         return super().convert(value, param, ctx)
+
+
+class Number(_Plain, click.IntRange):
+    """A whole number."""
+
+
+class Decimal(_Plain, click.FloatRange):
+    """A number that may have a fraction."""
 
 
 def interrupt(*_: object) -> None:

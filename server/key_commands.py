@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from server.access.operators import BadSecret, given_secret
-from server.commands import fail, json_option
+from server.commands import Decimal, Number, fail, json_option
 from server.operator_options import asking, server_options
 
 if TYPE_CHECKING:
@@ -49,12 +49,12 @@ def keys() -> None:
 @click.option("--owner", required=True, help="Whose key it is; several keys may have one owner.")
 @click.option("--tier", "tiers", multiple=True, required=True, help="A tier that it opens; can be repeated.")
 @click.option("--expires", help=f"{END} [default: never]")
-@click.option("--per-second", "perSecond", type=float, help="Requests a second, instead of the tiers' limit.")
-@click.option("--burst", "burst", type=int, help="Requests at once, instead of the tiers' limit.")
-@click.option("--per-day", "perDay", type=int, help="Pictures a day, instead of the tiers' limit.")
-@click.option("--queued", "queued", type=int, help="Predictions that wait, instead of the tiers' limit.")
-@click.option("--bytes-queued", "bytesQueued", type=int, help="Bytes of pictures that wait, likewise.")
-@click.option("--weight", type=float, help="The owner's share of a tier, beside the 1 of others.")
+@click.option("--per-second", "perSecond", type=Decimal(), help="Requests a second, instead of the tiers' limit.")
+@click.option("--burst", "burst", type=Number(), help="Requests at once, instead of the tiers' limit.")
+@click.option("--per-day", "perDay", type=Number(), help="Pictures a day, instead of the tiers' limit.")
+@click.option("--queued", "queued", type=Number(), help="Predictions that wait, instead of the tiers' limit.")
+@click.option("--bytes-queued", "bytesQueued", type=Number(), help="Bytes of pictures that wait, likewise.")
+@click.option("--weight", type=Decimal(), help="The owner's share of a tier, beside the 1 of others.")
 @click.option(
     "--pepper-file",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),

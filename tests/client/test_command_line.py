@@ -231,8 +231,8 @@ def test_standard_input_is_a_picture_or_a_list_of_files(server: Server) -> None:
         (("--files-from", "missing"), 1, "No such file"),
         (("--files-from", "-", "-"), 2, "and not both"),
         ((), 2, "Missing argument 'FILES...'"),
-        (("cat.jpg", "--top-k", "1_0"), 2, "'1_0' is no whole number"),
-        (("cat.jpg", "--at-once", "\uff15"), 2, "is no whole number"),
+        (("cat.jpg", "--top-k", "1_0"), 2, "'1_0' is no number"),
+        (("cat.jpg", "--at-once", "\uff15"), 2, "is no number"),
         (("cat.jpg", "--output", "o.txt"), 1, "o.txt must end with .csv or .jsonl"),
         (("cat.jpg", "--output", "no/o.csv"), 1, "no/o.csv cannot be written: No such file or directory"),
         (("cat.jpg", "--output", "o.csv", "--json"), 2, "leave out --json"),
@@ -463,3 +463,10 @@ def test_results_have_the_names_that_the_form_gave() -> None:
     document["results"][0] |= {"field": "image", "file": "cat.jpg"}
     (result,) = Prediction.of(document).results
     assert (result.field, result.file) == ("image", "cat.jpg")
+
+
+@pytest.mark.parametrize("given", ["1_0", "nan", "inf", " 5", "+5", "1e1", "\uff15", "0x10", ""])
+@pytest.mark.parametrize("option", ["--per-second", "--burst", "--per-day", "--queued", "--bytes-queued", "--weight"])
+def test_numbers_are_plain_digits(option: str, given: str) -> None:
+    said = run("keys", "create", "--owner", "a", "--tier", "free", option, given, status=2).output
+    assert "is no number, such as 10" in said
