@@ -57,11 +57,10 @@ RUN cd /opt/tierserve/lib/python3*/site-packages && rm -r kubernetes/aio aiohttp
 FROM tools AS worker-packages
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
     sh install.sh /pip/bin /opt/tierserve/bin/python numpy onnxruntime pillow websockets
-# libonnxruntime.so is for C programs; the Python module contains the same code. AVIF is a format that no worker opens.
+# libonnxruntime.so is for C programs; the Python module contains the same code.
 RUN cd /opt/tierserve/lib/python3*/site-packages \
     && rm -r onnxruntime/capi/libonnxruntime.so* onnxruntime/quantization onnxruntime/tools onnxruntime/transformers \
         numpy/_core/include numpy/_core/lib numpy/f2py \
-        PIL/_avif.* pillow.libs/libavif* \
     && find . -type d -name tests -prune -exec rm -r {} + && find . -name '*.pyi' -delete \
     && /opt/tierserve/bin/python -m compileall -q -f --invalidation-mode unchecked-hash . && $SBOM
 

@@ -31,15 +31,20 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from model.description import preprocessing_of
+from model.formats import format_of
 from model.geometry import most_scaled
 from model.images import ImageError, Preprocessing, decodes_whole, fitted, load, normalise
 from model.structure import PLAIN_PIXELS, PLAIN_WHOLE_PIXELS, is_plain
 
 START_SECONDS, LAST_SECONDS = 60.0, 5.0
-# By whether the picture is decoded as a whole: what a pixel of WEBP takes, the most of the four formats.
+# By whether the picture is decoded as a whole: what a pixel of WEBP takes, the most of all formats.
 BYTES_PER_PIXEL = {False: 16, True: 20}
-# libwebp and libjpeg do not tell a lack of memory from damage, so what a pixel may need is compared before they begin.
-SILENT_NEEDS = {False: {b"RIFF": 16, b"\xff\xd8": 8}, True: {b"RIFF": 16, b"\xff\xd8": 12}}
+# These decoders do not tell a lack of memory from damage, so what a pixel may need is compared before they begin.
+SILENT_NEEDS = {
+    False: {"WebP": 16, "AVIF": 16, "TIFF": 10, "JPEG": 8},
+    True: {"WebP": 16, "AVIF": 20, "TIFF": 14, "JPEG": 12},
+}
 SPARE_BYTES = 64 * 2**20  # what a decoder may take beside the pixels
 MARGIN_BYTES = 8 * 2**20  # of the container's limit, for what the kernel counts beside the pages of processes
 CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")  # of versions 2 and 1
@@ -235,8 +240,11 @@ def main(parent: int, max_pixels: int, how: Preprocessing) -> None:
     if os.getppid() != parent:  # it died before the line above
         return
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    # libtiff writes about damage to the standard error, which is the worker's log. What Python says still goes there.
+    sys.stderr = os.fdopen(os.dup(2), "w", buffering=1)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     used, resident = _status_bytes("VmData"), _status_bytes("RssAnon")
-    silent = {start: need + _laid_bytes(how) for start, need in SILENT_NEEDS[decodes_whole(how)].items()}
+    silent = {name: need + _laid_bytes(how) for name, need in SILENT_NEEDS[decodes_whole(how)].items()}
     with socket.socket(fileno=0) as connection, suppress(ConnectionResetError):
         connection.sendall(b"\0")
         while True:
@@ -244,7 +252,7 @@ def main(parent: int, max_pixels: int, how: Preprocessing) -> None:
             room = max(memory - resident, 4 * size)  # to receive the picture takes so much
             resource.setrlimit(resource.RLIMIT_DATA, (used + room, resource.RLIM_INFINITY))
             data = bytes(_receive(connection, size))
-            need = next((need for start, need in silent.items() if data.startswith(start)), 1)
+            need = silent.get(format_of(data) or "", 1)
             most = min(max_pixels, (room - 3 * size) // need)
             done, body = _decode(data, how, most)
             connection.sendall(struct.pack(">?Q", done, len(body)) + body)
@@ -258,4 +266,4 @@ def _decode(data: bytes, how: Preprocessing, max_pixels: int) -> tuple[bool, byt
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), Preprocessing(**json.loads(sys.argv[3])))
+    main(int(sys.argv[1]), int(sys.argv[2]), preprocessing_of(json.loads(sys.argv[3])))

@@ -184,7 +184,7 @@ def parse_model(record: bytes, directory: Path) -> Model:
             architecture=fields["architecture"],
             arguments=fields["arguments"],
             labels=tuple(fields["labels"]),
-            preprocessing=_preprocessing(fields["preprocessing"]),
+            preprocessing=preprocessing_of(fields["preprocessing"]),
             variants=tuple(
                 Variant(**{**variant, "measured": Measured(**variant["measured"])}) for variant in fields["variants"]
             ),
@@ -204,8 +204,9 @@ def write_model(model: Model) -> None:
     (model.path / RECORD).write_text(json.dumps(fields, indent=1, ensure_ascii=False) + "\n", "utf-8")
 
 
-def _preprocessing(fields: dict[str, Any]) -> Preprocessing:
-    tuples = {name: tuple(fields[name]) for name in ("mean", "std", "background") if name in fields}
+def preprocessing_of(fields: Mapping[str, Any]) -> Preprocessing:
+    """Return what ``Preprocessing.fields`` told, also after JSON."""
+    tuples: dict[str, Any] = {name: tuple(fields[name]) for name in ("mean", "std", "background") if name in fields}
     return Preprocessing(**{**fields, **tuples})
 
 

@@ -41,4 +41,5 @@ def _of_fractions(deep: NDArray[Any]) -> NDArray[np.uint8]:
 
 def _stretched(deep: NDArray[Any], least: float, most: float) -> NDArray[np.uint8]:
     scaled = (deep - np.float32(least)) * np.float32(255 / max(most - least, 1e-30))
-    return np.clip(scaled + 0.5, 0, 255).astype(np.uint8)
+    seen: NDArray[np.uint8] = np.clip(scaled + 0.5, 0, 255).astype(np.uint8)
+    return seen

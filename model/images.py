@@ -2,9 +2,9 @@
 
 The geometry is that of timm's evaluation transform. The fast way makes one resize call with a crop box, on a picture
 that libjpeg has already scaled down ("draft mode"). That takes a third of the time, and the pixels are almost timm's.
-The faithful way takes timm's own steps, and the pixels are timm's. The bytes are untrusted: only four decoders may read
-them, the size that the header tells and the structure are checked before any pixel is decoded, and every failure is an
-``ImageError``.
+The faithful way takes timm's own steps, and the pixels are timm's. The bytes are untrusted: only the decoders of the
+formats that are taken may read them, the size that the header tells and the structure are checked before any pixel is
+decoded, and every failure is an ``ImageError``.
 """
 
 import io
@@ -15,17 +15,18 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import AvifImagePlugin, Image, UnidentifiedImageError
 
 from model.formats import format_of, refusal
 from model.geometry import Preprocessing, Side, is_bounded, sides, sides_as_it_lies
 from model.greys import is_deep, shallow
+from model.orientation import of_exif
 from model.stripping import Bare, stripped
 from model.structure import ImageError, check, check_pixels
 
 __all__ = ["FORMATS", "MODES", "ImageError", "Preprocessing", "decodes_whole", "fitted", "load", "normalise", "upright"]
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF")
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "AVIF", "TIFF", "BMP")
 """What may be a picture, in the words of Pillow."""
 
 _INTERPOLATION = {
@@ -47,7 +48,8 @@ _UPRIGHT = {
 }
 # Two ends that a JPEG could have: bytes of pixels that look random, and the marker of the end.
 _ENDS = tuple(bytes((number * step) % 251 for number in range(200)) + b"\xff\xd9" for step in (37, 101))
-# What Pillow's readers of these four formats raise on damaged bytes; anything else would be a bug of ours.
+_DAMAGED = "The picture's data is damaged and cannot be decoded."
+# What Pillow's readers of these formats raise on damaged bytes; anything else would be a bug of ours.
 _DAMAGE = (
     OSError,
     EOFError,
@@ -61,6 +63,8 @@ _DAMAGE = (
     zlib.error,
 )
 
+# A thread for each processor would take a stack of memory each, and processors of others.
+AvifImagePlugin.DEFAULT_MAX_THREADS = 1
 # Pillow raises an error for pictures of more than twice its own limit of pixels, but only warns between once and twice.
 warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
 # These warn of damaged metadata, which does not matter here.
@@ -68,7 +72,7 @@ warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 
 def load(data: bytes, how: Preprocessing, max_pixels: int) -> NDArray[np.float32]:
-    """Decode a JPEG, PNG, WEBP or GIF (first frame) into an array of shape ``how.shape``.
+    """Decode a picture of one of ``FORMATS`` (its first frame) into an array of shape ``how.shape``.
 
     The array is float32, normalised and C-contiguous. The picture is turned as its metadata says. Transparency is
     dropped, not blended, as ``Image.convert("RGB")`` and so timm's own data loader do it, unless ``how.background`` is
@@ -78,7 +82,8 @@ def load(data: bytes, how: Preprocessing, max_pixels: int) -> NDArray[np.float32
     pixels first. Then only the part in the input is computed, and pixels may differ by a grey level or two.
 
     Peak memory per pixel of the picture: almost none for JPEG (progressive: 3 to 8 bytes), 1 to 6 bytes for PNG and GIF
-    (with transparency: 8), 16 bytes for WEBP. Where ``decodes_whole``, 4 to 12 bytes for JPEG, and 4 bytes more than
+    (with transparency: 8), 16 bytes for WEBP,
+    up to 14 for AVIF, TIFF and BMP. Where ``decodes_whole``, 4 to 12 bytes for JPEG, and 4 bytes more than
     otherwise for the other formats.
 
     Raises ``ImageError``, and nothing else, for bytes that are not such a picture, have more than ``max_pixels`` or
@@ -122,12 +127,14 @@ def fitted(data: bytes, how: Preprocessing, max_pixels: int) -> Image.Image:
         raise ImageError("image_too_large", f"The picture has more pixels than the limit of {max_pixels}.") from error
     except UnidentifiedImageError as error:
         raise ImageError("image_broken", "The picture's header cannot be read.") from error
-    except MemoryError as error:
+    except (MemoryError, RuntimeError) as error:  # RuntimeError: of libavif
+        if isinstance(error, RuntimeError) and "memory" not in str(error):
+            raise ImageError("image_broken", _DAMAGED) from error
         raise ImageError("image_too_large", "The picture needs more memory than there is.") from error
     except _DAMAGE as error:
         if "truncated" in str(error).lower() or _is_cut_webp(data):
             raise ImageError("image_truncated", f"The picture ends early, after {len(data)} bytes.") from error
-        raise ImageError("image_broken", "The picture's data is damaged and cannot be decoded.") from error
+        raise ImageError("image_broken", _DAMAGED) from error
 
 
 def upright(picture: Image.Image, turned: int) -> Image.Image:
@@ -154,6 +161,8 @@ def _with_or_without_end(bare: Bare, how: Preprocessing, max_pixels: int) -> Ima
 def _input(bare: Bare, how: Preprocessing, max_pixels: int) -> Image.Image:
     with Image.open(io.BytesIO(bare.data), formats=FORMATS) as picture:
         check_pixels(*picture.size, max_pixels)
+        if picture.format == "AVIF":  # whose boxes Pillow tells as EXIF
+            bare = replace(bare, turned=of_exif(picture.info.get("exif", b"")))
         return _faithful_way(picture, bare, how) if decodes_whole(how) else _fast_way(picture, bare, how)
 
 

@@ -7,6 +7,7 @@ walks take time linear in the bytes, and ``model.structure`` has bounded the num
 
 from __future__ import annotations
 
+import re
 import struct
 import zlib
 from collections.abc import Iterable
@@ -15,11 +16,14 @@ from dataclasses import dataclass
 from model.formats import format_of
 from model.orientation import EXIF_START, XMP_KEY, of_app1, of_exif, of_text, of_xmp, text_of_png
 from model.structure import SCAN, STRAY, WITHOUT_LENGTH, segments
+from model.tiff import confined
 
 MOST_LOOKED = 20
 """So many pieces of metadata of a picture are looked at."""
 
 _APP0, _APP1, _APP14, _APP15, _COM = 0xE0, 0xE1, 0xEE, 0xEF, 0xFE
+# Of AVIF, the boxes irot and imir count and not EXIF. An item of another type is ignored by the decoder.
+_AVIF_EXIF, _AVIF_HEAD = re.compile(rb"(infe[\2\3].{3}(?:.{4}|.{6}))Exif", re.DOTALL), 2**20
 _TEXTS = (b"tEXt", b"zTXt", b"iTXt")
 _CLEAR = {0: 2, 2: 6}  # by the colour type of a PNG: how many bytes tRNS must have
 _GIF_CONTROL = 0xF9
@@ -39,7 +43,10 @@ class Bare:
 
 
 def stripped(data: bytes) -> Bare:
-    """Return the picture without metadata. EXIF tells its orientation first, then XMP. Damaged parts stay damaged."""
+    """Return the picture without metadata. EXIF tells its orientation first, then XMP. Damaged parts stay damaged.
+
+    Raises ``ImageError`` for a TIFF that ``model.tiff`` does not take.
+    """
     match format_of(data):
         case "JPEG":
             return _jpeg(data)
@@ -49,6 +56,10 @@ def stripped(data: bytes) -> Bare:
             return _webp(data)
         case "GIF":
             return _gif(data)
+        case "TIFF":
+            return Bare(*confined(data))
+        case "AVIF":
+            return Bare(_AVIF_EXIF.sub(rb"\1skip", data[:_AVIF_HEAD]) + data[_AVIF_HEAD:])
     return Bare(data)
 
 

@@ -66,7 +66,7 @@ def is_plain(data: bytes, most_pixels: int = PLAIN_PIXELS) -> bool:
 
 
 def check(data: bytes, max_pixels: int) -> None:
-    """Raise ``ImageError`` if the picture would take a decoder very long, or if a WEBP has more than ``max_pixels``.
+    """Raise ``ImageError`` for a kind that is not taken or takes very long, or a WEBP of more than ``max_pixels``.
 
     Takes time linear in the bytes, at most 0.1 s for 10 MB. Bytes that are no picture, or a damaged one, pass.
     """
@@ -77,6 +77,8 @@ def check(data: bytes, max_pixels: int) -> None:
         _check_png(data)
     elif data.startswith(b"GIF8"):
         _check_gif(data)
+    elif data.startswith(b"BM"):
+        _check_bmp(data)
     elif data.startswith(b"RIFF") and data[8:12] == b"WEBP":
         check_pixels(*_webp_size(data), max_pixels)
 
@@ -172,6 +174,13 @@ def _check_gif(data: bytes) -> None:
             _check_parts(parts)
             at += 1 + data[at]
         at += 1
+
+
+def _check_bmp(data: bytes) -> None:
+    """Refuse by its name a compressed BMP: Pillow unpacks it byte by byte, in Python."""
+    packed = int.from_bytes(data[30:34], "little") if data[14] >= 40 and len(data) >= 34 else 0
+    if packed not in (0, 3, 6):  # plain, and with masks for the colours
+        raise ImageError("image_unsupported", "The picture is a compressed BMP, which is not taken: save it as PNG.")
 
 
 def _check_parts(parts: int) -> None:

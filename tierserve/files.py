@@ -15,7 +15,9 @@ from tierserve.errors import BadPicture
 from tierserve.pictures import PART_BYTES, Picture, joined
 
 STANDARD_INPUT = "-"
-ENDINGS = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif"})
+ENDINGS = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".avif", ".tif", ".tiff", ".bmp", ".dib"}
+)
 """What the names of pictures end with, of all files of a folder."""
 LONGEST_ENDING = 10
 

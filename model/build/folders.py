@@ -8,10 +8,9 @@ from pathlib import Path
 
 from model.build.errors import BuildError
 from model.build.files import enumerated, natural_key, printable
+from model.formats import ENDINGS
 
-ENDINGS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif")
-"""How the names of the pictures end that are read, in lower case."""
-OTHER_ENDINGS = (".bmp", ".tif", ".tiff", ".heic", ".heif", ".avif", ".jp2", ".jxl", ".ppm", ".pgm", ".tga")
+OTHER_ENDINGS = (".heic", ".heif", ".jp2", ".jxl", ".ppm", ".pgm", ".tga")
 """How the names of pictures end that are not read, and left out with a warning."""
 MOST_ENTRIES = 1_000_000
 """So many files and folders may lie in the folder and below it."""

@@ -65,7 +65,7 @@ def reference(data: bytes, how: Preprocessing) -> NDArray[np.float32]:
     """
     bare = stripped(data)
     with Image.open(io.BytesIO(bare.data), formats=FORMATS) as opened:
-        laid = opened
+        laid: Image.Image = opened
         if how.background is not None and opened.has_transparency_data:
             laid = Image.alpha_composite(Image.new("RGBA", opened.size, how.background), opened.convert("RGBA"))
         picture = upright(laid.convert(MODES[how.channels]), bare.turned or 1)

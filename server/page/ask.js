@@ -39,7 +39,7 @@ let over = true;
 async function found(files, others) {
   const taken = files.slice(0, MOST_PICTURES - pictures.size);
   notice(
-    others && `${counted(others, "file")} of the folder left out: no JPEG, PNG, WebP or GIF.`,
+    others && `${counted(others, "file")} of the folder left out: no pictures that are taken.`,
     taken.length < files.length && `No more than ${count(MOST_PICTURES)} pictures fit on this page.`,
   );
   await known;

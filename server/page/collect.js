@@ -3,7 +3,7 @@
 import { open } from "./api.js";
 import { h } from "./dom.js";
 
-const TYPES = "image/jpeg,image/png,image/webp,image/gif";
+const TYPES = "image/jpeg,image/png,image/webp,image/gif,image/avif,image/tiff,image/bmp";
 const MOST_FILES = 10_000; // of one drop
 const { dataset } = document.documentElement;
 let input; // kept: a browser may forget an input that is in no document before its files are chosen

@@ -3,8 +3,8 @@
 import { Problem } from "./api.js";
 import { bytes } from "./format.js";
 
-const FORMATS = "JPEG, PNG, WebP or GIF";
-const BEGINNINGS = /^(\xff\xd8\xff|\x89PNG\r\n\x1a\n|GIF8[79]a|RIFF[^]{4}WEBP)/;
+const FORMATS = "JPEG, PNG, WebP, GIF, AVIF, TIFF or BMP";
+const BEGINNINGS = /^(\xff\xd8\xff|\x89PNG\r\n\x1a\n|GIF8[79]a|RIFF[^]{4}WEBP|[^]{4}ftyp(avi|mif1|ms|mia)|II[*+]\0|MM\0[*+]|BM)/;
 const SMALL = 480; // pixels wide
 
 /** What a tier takes, in words. */

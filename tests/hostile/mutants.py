@@ -14,7 +14,17 @@ from PIL import Image
 
 from tests.model.pictures import HONEST, PICTURES, chunk, encoded, exif_tags, in_jpeg, in_png, png, segment
 
-MAGICS = (b"\xff\xd8\xff\xe0", b"\xff\xd8\xff\xe1", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"RIFF....WEBPVP8 ")
+MAGICS = (
+    b"\xff\xd8\xff\xe0",
+    b"\xff\xd8\xff\xe1",
+    b"\x89PNG\r\n\x1a\n",
+    b"GIF87a",
+    b"GIF89a",
+    b"RIFF....WEBPVP8 ",
+    b"II*\0",
+    b"MM\0*",
+    b"BM",
+)
 EXTREMES = (0, 1, 2, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 0xFFFFFF, 0x7FFFFFFF, 0xFFFFFFFF)
 LARGEST = 2**20
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -56,6 +66,16 @@ def seeds() -> tuple[bytes, ...]:
         (cat, "WEBP", {"lossless": True, "xmp": b"<x/>"}),
         (clear, "WEBP", {"save_all": True, "append_images": [clear.rotate(180)], "lossless": True}),
         (clear, "WEBP", {"save_all": True, "append_images": [clear.rotate(180)], "duration": 9}),
+        (clear, "AVIF", {"exif": exif, "speed": 10}),
+        (grey, "AVIF", {"speed": 10}),
+        (cat, "TIFF", {"exif": exif}),
+        (clear, "TIFF", {"compression": "tiff_lzw"}),
+        (deep, "TIFF", {"compression": "tiff_adobe_deflate"}),
+        (palette, "TIFF", {"compression": "packbits", "save_all": True, "append_images": [cat]}),
+        (cat.convert("CMYK"), "TIFF", {"big_tiff": True, "tiffinfo": {278: 4}}),
+        (grey.convert("F"), "TIFF", {}),
+        (cat, "BMP", {}),
+        (palette, "BMP", {}),
     ]
     interlaced = bytearray(png(9, 9, 8, 6, zlib.compress(bytes(600))))
     interlaced[28] = 1
@@ -81,6 +101,13 @@ def parts(number: int) -> tuple[int, ...]:
         starts = [match.start() - 4 for match in re.finditer(rb"[A-Za-z]{3}[A-Z]|fc..|fd..|ac..|t.Xt", data)]
     elif data.startswith(b"RIFF"):
         starts = [match.start() for match in re.finditer(rb"VP8.|ANI.|ANMF|ALPH|ICCP|EXIF|XMP ", data)]
+    elif data[4:8] == b"ftyp":
+        starts = [
+            match.start() - 4
+            for match in re.finditer(rb"ftyp|meta|hdlr|pitm|iloc|i[ri]nf|infe|iprp|ipma|mdat|av1C", data)
+        ]
+    elif data.startswith((b"II", b"MM", b"BM")):
+        starts = [2, 4, 8, 14, 54, int.from_bytes(data[4:8], "little") % len(data)]
     elif data.startswith(b"GIF"):
         starts = [6, 10, 13, *(match.start() for match in re.finditer(rb"!\xf9|!\xfe|!\xff|,\0\0\0\0", data))]
     else:

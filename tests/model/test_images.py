@@ -159,7 +159,7 @@ def renamed() -> dict[str, bytes]:
         line.ljust(80)
         for line in ("SIMPLE  = T", "BITPIX  = 8", "NAXIS   = 2", "NAXIS1  = 99999", "NAXIS2  = 99999", "END")
     )
-    forms = {form: encoded(picture, form) for form in ("TIFF", "EPS", "BMP", "ICO", "PPM", "TGA", "JPEG2000", "PDF")}
+    forms = {form: encoded(picture, form) for form in ("EPS", "ICO", "PPM", "TGA", "JPEG2000", "PDF")}
     return {**forms, "FITS": header.ljust(2880).encode(), "PSD": b"8BPS\0\1" + bytes(60)}
 
 

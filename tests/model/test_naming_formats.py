@@ -13,9 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from model.formats import format_of, refusal
+from model.build import folders
+from model.formats import ENDINGS, format_of, refusal
 from server.intake.kinds import MAGIC, MAGIC_BYTES, unsupported
 from tests.model.pictures import encoded
+from tierserve import files
 
 RED = Image.new("RGB", (8, 8), (255, 0, 0))
 
@@ -67,6 +69,9 @@ TAKEN = {
     "PNG": encoded(RED, "PNG"),
     "WebP": encoded(RED, "WEBP"),
     "GIF": encoded(RED, "GIF"),
+    "AVIF": encoded(RED, "AVIF"),
+    "TIFF": encoded(RED, "TIFF"),
+    "BMP": encoded(RED, "BMP"),
 }
 
 
@@ -93,8 +98,13 @@ def test_what_is_taken_is_known_by_its_first_bytes_on_both_sides(name: str) -> N
     assert name in str(unsupported(b"x"))
 
 
+def test_the_client_and_builds_look_for_the_same_endings() -> None:
+    assert frozenset(ENDINGS) == files.ENDINGS
+    assert folders.ENDINGS == ENDINGS
+
+
 def test_unknown_bytes_have_no_name() -> None:
-    assert refusal(b"whatever") == "The bytes are not a JPEG, PNG, WebP or GIF picture."
+    assert refusal(b"whatever") == "The bytes are not a JPEG, PNG, WebP, GIF, AVIF, TIFF or BMP picture."
     assert str(unsupported(b"whatever")).startswith("this is no picture. Send a JPEG")
 
 
