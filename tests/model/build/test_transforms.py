@@ -142,3 +142,15 @@ def test_the_reference_is_timms_own_transform(cat: Image.Image, how: Preprocessi
 def test_a_picture_that_timm_cannot_prepare_has_a_reference_too(mode: str) -> None:
     data = encoded(Image.new("RGB", (1, 60_000), (255, 0, 0)), "PNG")
     assert reference(data, replace(LITE0, crop_mode=mode)).shape == LITE0.shape
+
+
+def test_a_background_is_a_colour_on_which_the_reference_and_the_input_lay_what_is_transparent() -> None:
+    assert preprocessing(network(), {}, {}).background is None
+    how = preprocessing(network(), {}, {"background": "white"})
+    assert how.background == (255, 255, 255)
+    clear = encoded(Image.merge("LA", [Image.new("L", (256, 256)), Image.linear_gradient("L")]), "PNG")
+    theirs, ours = reference(clear, how), load(clear, replace(how, faithful=True), LIMIT)
+    assert np.abs(theirs - ours).max() < 0.05
+    assert theirs.mean() > reference(clear, replace(how, background=None)).mean() + 0.5
+    with pytest.raises(BuildError, match="'whiite' is no colour"):
+        preprocessing(network(), {}, {"background": "whiite"})
