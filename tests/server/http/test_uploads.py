@@ -197,6 +197,7 @@ def test_every_way_of_an_upload_gives_its_memory_back(site: Site) -> None:
     assert_all_memory_is_free(site)
 
 
+NAME_BYTES = 2  # of the picture in ``PART``, which take memory, too
 SHARE = 2 * MEGABYTE  # of a tier, and of an address in it, where all uploads have twice as much
 
 
@@ -211,7 +212,7 @@ def flood(site: Site, held: ExitStack, tier: bytes) -> socket.socket:
     """Send as much as an address may hold, but for the end."""
     connection = held.enter_context(site.connected())
     connection.sendall(FORM.replace(b"free", tier) + chunk(PART + PICTURE))
-    connection.sendall(CHUNK + chunk(bytes(MEGABYTE - len(PICTURE))))
+    connection.sendall(CHUNK + chunk(bytes(MEGABYTE - len(PICTURE) - NAME_BYTES)))
     return connection
 
 
