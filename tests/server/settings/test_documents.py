@@ -160,7 +160,8 @@ def test_the_schemas_are_schemas(name: str) -> None:
             if "properties" in part:
                 assert part["additionalProperties"] is False, part
             for key, inner in part.items():
-                if key not in ("if", "then"):  # these say what holds between values, not which keys there may be
+                # if and then say what holds between values, not which keys there may be; global is for all charts
+                if key not in ("if", "then", "global"):
                     walk(inner)
 
     walk({**schema, "properties": dict(schema["properties"])})
