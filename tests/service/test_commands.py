@@ -258,9 +258,9 @@ def test_render_prints_what_the_engine_is_given() -> None:
 def test_render_shows_what_changes(tmp_path: Path) -> None:
     other = tmp_path / "other.yaml"
     other.write_text("tiers: {free: {job: {cpu: 500m}}}\n")
-    shown = run("server", "render", "free", "--diff", str(other))
+    shown = run("server", "render", "free", "--diff", str(other), status=1)
     changes = [line.split() for line in shown.splitlines() if line[:1] in "+-"][2:]
-    assert changes == 2 * [["-", "cpu:", "'500m'"], ["+", "cpu:", "'900m'"]]
+    assert changes == 3 * [["-", "cpu:", "'500m'"], ["+", "cpu:", "'900m'"]]  # in the values and twice in the Job
     assert run("server", "render", "premium", "--diff", str(other)) == ""
 
 
