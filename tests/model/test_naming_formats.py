@@ -100,7 +100,7 @@ def test_what_is_taken_is_known_by_its_first_bytes_on_both_sides(name: str) -> N
 
 def test_the_client_and_builds_look_for_the_same_endings() -> None:
     assert frozenset(ENDINGS) == files.ENDINGS
-    assert folders.ENDINGS == ENDINGS
+    assert vars(folders)["ENDINGS"] is ENDINGS
 
 
 def test_unknown_bytes_have_no_name() -> None:
