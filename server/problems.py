@@ -57,7 +57,7 @@ def json_object(body: bytes | bytearray, place: Callable[[int], int] = int) -> M
 def unknown(
     name: str, where: str, known: Sequence[str], pointer: str | None = None, elsewhere: Sequence[str] = ()
 ) -> Problem:
-    """The problem of a parameter that there is not, beside the ``known`` ones and those that stand ``elsewhere``.
+    """The problem of an unknown parameter, beside the ``known`` ones and those that stand ``elsewhere``.
 
     A misspelt one would otherwise change nothing, without a word.
     """
