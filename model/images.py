@@ -22,7 +22,7 @@ from model.geometry import Preprocessing, Side, is_bounded, sides, sides_as_it_l
 from model.greys import is_deep, shallow
 from model.orientation import of_exif
 from model.stripping import Bare, stripped
-from model.structure import ImageError, check, check_pixels
+from model.structure import SCAN, ImageError, check, check_pixels, segments
 
 __all__ = ["FORMATS", "MODES", "ImageError", "Preprocessing", "decodes_whole", "fitted", "load", "normalise", "upright"]
 
@@ -46,8 +46,10 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-# Two ends that a JPEG could have: bytes of pixels that look random, and the marker of the end.
-_ENDS = tuple(bytes((number * step) % 251 for number in range(200)) + b"\xff\xd9" for step in (37, 101))
+_EOI = b"\xff\xd9"
+_RESTARTS = 0xDD
+# What a JPEG may go on with: bytes of pixels that look random, and the marker of the end.
+_ENDS = tuple(bytes((number * step) % 251 for number in range(200)) + _EOI for step in (37, 101))
 _DAMAGED = "The picture's data is damaged and cannot be decoded."
 # What Pillow's readers of these formats raise on damaged bytes; anything else would be a bug of ours.
 _DAMAGE = (
@@ -143,19 +145,31 @@ def upright(picture: Image.Image, turned: int) -> Image.Image:
 
 
 def _with_or_without_end(bare: Bare, how: Preprocessing, max_pixels: int) -> Image.Image:
-    """Decode the pixels of the input, also of a JPEG that lacks its end, as frames of webcams do.
-
-    All its pixels are there if they do not depend on what would come next.
-    """
+    """Decode the pixels of the input, also of a JPEG that lacks nothing but its end, as frames of webcams do."""
     try:
         return _input(bare, how, max_pixels)
     except OSError as error:
         if "truncated" not in str(error) or not bare.data.startswith(b"\xff\xd8"):
             raise
-        one, other = (_input(replace(bare, data=bare.data + end), how, max_pixels) for end in _ENDS)
-        if one.tobytes() != other.tobytes():
+        one, other = (_luminance(bare.data + end) for end in _ENDS)
+        if one is None or one != other:
             raise
-        return one
+        return _input(replace(bare, data=bare.data + _EOI), how, max_pixels)
+
+
+def _luminance(data: bytes) -> bytes | None:
+    """Decode a JPEG as small as libjpeg can. All its pixels are there if this does not depend on what comes next.
+
+    Of a JPEG in several scans or with restart markers that cannot be told, and it is None: what is missing may begin
+    where one of them would.
+    """
+    starts = {marker: start for marker, start, _ in segments(data)}
+    with Image.open(io.BytesIO(data), formats=("JPEG",)) as picture:
+        colours = data[starts[SCAN]] if SCAN in starts else 0
+        if picture.info.get("progressive") or colours != len(picture.getbands()) or _RESTARTS in starts:
+            return None
+        picture.draft("L", (1, 1))
+        return picture.tobytes()
 
 
 def _input(bare: Bare, how: Preprocessing, max_pixels: int) -> Image.Image:
