@@ -109,11 +109,16 @@ def descriptors(world: World) -> int:
 def test_37_monstrous_requests_cost_little(begin: Begin) -> None:
     world = begin("tiers.free.quota.pods=0")
     part = b'--XX\r\nContent-Disposition: form-data; name="a"\r\n\r\nb\r\n'
-    parts = HEAD.replace(b"image/jpeg", b"multipart/form-data; boundary=XX") + b"Content-Length: %d\r\n\r\n%s"
+    empty = b'--XX\r\nContent-Disposition: form-data; name="a"; filename=""\r\n\r\n\r\n'
+    parts = (
+        HEAD.replace(b"image/jpeg", b"multipart/form-data; boundary=XX")
+        + b"Connection: close\r\nContent-Length: %d\r\n\r\n%s"
+    )
     name = b'--XX\r\nContent-Disposition: form-data; name="\xff\xfe"; filename="\xff"\r\n\r\nb\r\n--XX--\r\n'
     for words, status in (
-        (parts % (50_000 * len(part) + 6, 50_000 * part + b"--XX--"), b" 400 "),
-        (parts % (len(name), name), b" 400 "),
+        (parts % (50_000 * len(part) + 6, 50_000 * part + b"--XX--"), b" 422 "),
+        (parts % (50_000 * len(empty) + 6, 50_000 * empty + b"--XX--"), b" 400 "),
+        (parts % (len(name), name), b" 415 "),
         (HEAD + b"X-Long: " + 1_000_000 * b"x" + b"\r\n\r\n", b" 431 "),
         (b"POST /img-classification/free?" + 1_000_000 * b"x" + b" HTTP/1.1\r\n\r\n", b" 431 "),
     ):
@@ -137,7 +142,6 @@ def exchange(world: World, words: bytes) -> bytes:
     with socket.create_connection(("127.0.0.1", world.service.port), timeout=20) as end, suppress(OSError):
         with suppress(OSError):
             end.sendall(words)
-        end.shutdown(socket.SHUT_WR)
         while part := end.recv(65536):
             answer += part
     return answer
