@@ -113,14 +113,18 @@ clean: ## Remove the virtual environment and the state folder
 define install
 @echo "installing $(1)"
 @sh docker/install.sh $(BIN) $(BIN)/python -e '.[$(1)]'
-@touch $@
 endef
 
 .venv/.run: .venv/bin/python setup.py requirements.lock
 	$(call install,server$(comma)worker$(comma)build)
+	@touch $@
 
 .venv/.test: .venv/bin/python setup.py requirements.lock
 	$(call install,server$(comma)worker$(comma)build$(comma)test$(comma)supply)
+# cyclonedx-bom brings it, and jsonschema would import it for a second at each start of a server, for formats of URLs
+# that no schema here has.
+	@$(BIN)/uv pip uninstall -q --python $(BIN)/python rfc3987-syntax
+	@touch $@
 
 comma := ,
 
