@@ -27,7 +27,7 @@ WAITING = 6
 PAUSED = "tiers.premium.quota.pods=0"
 # Workers of free load for some seconds with so little of a processor, so that it can be seen.
 SLOW = "tiers.free.job.cpu=100m"
-NO_IMAGE = ("worker.image.tag=none-such", "tiers.free.waits.startSeconds=8")
+NO_IMAGE = ("worker.image.tag=none-such", "tiers.free.waits.startSeconds=8", "tiers.free.limits.queue=1001")
 STAGES = ["pending", "scheduled", "pulling", "loading"]
 PAGES = ("/", "/watch", "/docs")
 # What a page or a module names: by an attribute, or by the import of a module.
@@ -117,20 +117,28 @@ def staged(deployment: Deployment) -> list[tuple[str | None, str | None]]:
     return [(job["stage"], job["node"]) for job in starting(deployment)]
 
 
+def limit(deployment: Deployment) -> int:
+    """How many predictions of free may wait."""
+    most: int = deployment.tier("free")["limits"]["queued"]
+    return most
+
+
 def test_who_waits_is_told_that_an_image_is_pulled(deployment: Deployment) -> None:
     deployment.idle("free")
     with deployment.changed(*NO_IMAGE):
 
         def look() -> list[str]:
-            """The stages of the tier's workers. A change may come into force only after a Job has begun."""
-            if not deployment.tier("free")["queued"]:
+            """The stages of the tier's workers. The leader may know of a change only after it has started a Job."""
+            tier = deployment.tier("free")
+            if not tier["queued"] and not tier["jobs"]:
                 keys.append(deployment.submit("free", CAT))
             # Without a trouble it may be the old image, whose container is being made.
             stuck = [job for job in starting(deployment) if "Image" in job["reason"]]
             return [f"{job['stage']} on {job['node']}" for job in stuck]
 
         keys: list[str] = []
-        eventually(look, 60, "a worker's image is pulled", lambda told: {"pulling on n1", "pulling on n2"} & {*told})
+        eventually(lambda: limit(deployment), 30, "the change is in force", lambda most: most == 1001)
+        eventually(look, 120, "a worker's image is pulled", lambda told: {"pulling on n1", "pulling on n2"} & {*told})
         follower = Follower(deployment, keys[-1:])
         follower.start()
         eventually(lambda: follower.stages, 30, "who follows is told so", lambda told: "pulling" in told)
