@@ -75,7 +75,7 @@ RUN cd /opt/tierserve/lib/python3*/site-packages && find . -name '*.pyi' -delete
 FROM worker-timm-packages AS model-builder
 COPY setup.py ./
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
-    sh install.sh /pip/bin /opt/tierserve/bin/python '.[build,worker]'
+    sh install.sh /pip/bin /opt/tierserve/bin/python '.[build,timm,worker]'
 COPY model/ model/
 RUN /opt/tierserve/bin/python -m model build --require int8 --output /models
 

@@ -20,7 +20,7 @@ SPREAD := --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
 BUILT := $(MODELS)/.built
 BUILDER := $(wildcard model/build/*.py) model/description.py model/images.py
 
-.PHONY: help run model models images test test-faults soak hostile foreign test-cluster test-one cluster-parts cluster cluster-down lint format architectures bench compare moving-picture docs lock audit clean
+.PHONY: help run timm model models images test test-faults soak hostile foreign test-cluster test-one cluster-parts cluster cluster-down lint format architectures bench compare moving-picture docs lock audit clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -31,6 +31,8 @@ run: .venv/.run $(BUILT) ## Set up, build the models the first time, and serve o
 	@exec $(SERVE)
 
 models: $(BUILT) ## Build the default models
+
+timm: .venv/.timm ## Install torch and timm: to build other networks than the two default ones, and for runtime: timm
 
 model: .venv/.run ## Build your own model: ARGS='best.pth.tar --name flowers --data photos'
 	@$(BIN)/tierserve model build --output $(MODELS) $(ARGS)
@@ -116,15 +118,19 @@ define install
 endef
 
 .venv/.run: .venv/bin/python setup.py requirements.lock
-	$(call install,server$(comma)worker$(comma)build)
+	$(call install,server$(comma)worker$(comma)build$(comma)timm)
+	@touch $@
+
+.venv/.timm: .venv/bin/python setup.py requirements.lock
+	$(call install,timm)
 	@touch $@
 
 .venv/.test: .venv/bin/python setup.py requirements.lock
-	$(call install,server$(comma)worker$(comma)build$(comma)test$(comma)supply)
+	$(call install,server$(comma)worker$(comma)build$(comma)timm$(comma)test$(comma)supply)
 # cyclonedx-bom brings it, and jsonschema would import it for a second at each start of a server, for formats of URLs
 # that no schema here has.
 	@$(BIN)/uv pip uninstall -q --python $(BIN)/python rfc3987-syntax
-	@touch $@
+	@touch .venv/.run .venv/.timm $@
 
 comma := ,
 

@@ -30,7 +30,11 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["server", "server.*", "model", "model.*", "tierserve", "tierserve.*"]),
-    package_data={"model": ["formats.json", "pictures/*"], "server": ["page/*", "viewer/*"], "tierserve": ["py.typed"]},
+    package_data={
+        "model": ["formats.json", "pictures/*", "defaults/*/*"],
+        "server": ["page/*", "viewer/*"],
+        "tierserve": ["py.typed"],
+    },
     cmdclass={"build_py": BuildPy},
     install_requires=[
         "aiohttp>=3.14.3",
@@ -55,15 +59,8 @@ setup(
         "postgresql": ["psycopg[binary]>=3.3"],
         "objects": ["obstore>=0.11"],
         "worker": ["numpy", "onnxruntime", "pillow>=13", "websockets>=17"],
-        "build": [
-            "huggingface_hub>=1",
-            "onnx>=1.19",
-            "onnxscript",
-            "safetensors",
-            "timm",
-            "torch>=2.8",
-            *WEIGHTS,
-        ],
+        "build": ["onnx>=1.19", "safetensors", *WEIGHTS],
+        "timm": ["huggingface_hub>=1", "onnxscript", "timm", "torch>=2.8"],
         "tracing": ["opentelemetry-exporter-otlp-proto-http>=1.45", "opentelemetry-sdk>=1.45"],
         "supply": ["cyclonedx-bom", "pip-audit", "setuptools>=78.1.1", "uv>=0.9.6"],
         "test": [

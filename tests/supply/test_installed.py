@@ -23,7 +23,7 @@ SOURCES = (
     *("LICENSE", "MANIFEST.in", "README.md", "pyproject.toml", "setup.py"),
     *("chart", "jobtemplates", "model", "schemas", "server", "tierserve"),
 )
-EXTRAS = ("server", "cluster", "postgresql", "objects", "tracing", "worker", "build")
+EXTRAS = ("server", "cluster", "postgresql", "objects", "tracing", "worker", "build", "timm")
 CAT = ROOT / "model" / "pictures" / "cat.jpg"
 PACKAGES = """
 import importlib.metadata as metadata, json
