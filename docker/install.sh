@@ -1,7 +1,8 @@
 # Installs packages: sh docker/install.sh TOOLS PYTHON PACKAGE..., in the folder of requirements.lock. TOOLS is the folder
 # of a pip, which installs uv beside itself; uv installs the rest for PYTHON.
 # Versions and hashes come from requirements.lock, and a package with another hash is refused. The index comes from pip's
-# settings, which uv itself does not read.
+# settings, which uv itself does not read. UV_TORCH_BACKEND=cpu takes torch and torchvision from PyTorch's index for CPUs,
+# in the versions of the lock; their hashes there are others, which the lock does not have, so these two are not compared.
 set -eu
 tools=$1 python=$2
 shift 2
@@ -14,4 +15,9 @@ index=$(setting index-url) more=$(setting extra-index-url) trusted=$(setting tru
 if [ -n "$index" ]; then export UV_DEFAULT_INDEX="$index"; fi
 if [ -n "$more" ]; then export UV_INDEX="$more"; fi
 if [ -n "$trusted" ]; then export UV_INSECURE_HOST="$trusted"; fi
-exec "$tools/uv" pip install --python "$python" -c requirements.lock -b requirements.lock "$@"
+lock=requirements.lock
+if [ -n "${UV_TORCH_BACKEND:-}" ]; then
+    lock=$tools/torch.txt
+    sed '/^torch\(vision\)\{0,1\}==/,/[^\]$/{s/ \\$//;/--hash=/d;}' requirements.lock >"$lock"
+fi
+exec "$tools/uv" pip install --python "$python" -c "$lock" -b requirements.lock "$@"
