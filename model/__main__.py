@@ -18,6 +18,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from model import libraries
 from model.runtimes import NAMES, named
 
 if TYPE_CHECKING:
@@ -85,6 +86,14 @@ class _CannotBegin(Exception):
 
 
 def _work(options: argparse.Namespace) -> int:
+    try:
+        return _set_up_and_work(options)
+    except ImportError as error:
+        log.error("cannot set up: %s", libraries.told(error))
+        return NOT_INSTALLED
+
+
+def _set_up_and_work(options: argparse.Namespace) -> int:
     # Signals are blocked before the imports, because the threads that libraries start inherit the mask. A signal that
     # comes during the set-up stays pending until the worker waits for it, and then the worker ends in good order.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
@@ -117,14 +126,15 @@ def _work(options: argparse.Namespace) -> int:
 
 def _try(options: argparse.Namespace) -> int:
     from model.description import ModelError, read_model
-    from model.trial import set_up
 
     try:
+        from model.trial import set_up
+
         model = read_model(options.directory)
         model.check_digest()
         set_up(model, named(options.runtime), options.variant)
     except ImportError as error:
-        log.error("the library is not installed: %s", error)
+        log.error("%s", libraries.told(error))
         return NOT_INSTALLED
     except (ModelError, OSError) as error:
         log.error("%s", error)

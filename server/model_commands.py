@@ -50,7 +50,7 @@ def _need(what: str, extras: str, *modules: str) -> None:
 
 
 def _need_builder() -> None:
-    _need("builder of models", "worker,build", "model.build", "numpy", "timm")
+    _need("builder of models", "worker,build", "model.build", "numpy", "onnx")
 
 
 def _need_folders() -> None:

@@ -30,22 +30,19 @@ async def try_all(directory: Path, variants: Sequence[str]) -> tuple[str, ...]:
     """
     slots = asyncio.Semaphore(AT_ONCE)
 
-    async def one(variant: str) -> bool:
+    async def one(variant: str) -> str | None:
         async with slots:
-            return await _tried(directory, variant)
+            return await _lacking(directory, variant)
 
-    done = await together(*map(one, variants))
-    missing = tuple(variant for variant, tried in zip(variants, done, strict=True) if not tried)
+    lacking = await together(*map(one, variants))
+    missing = {variant: said for variant, said in zip(variants, lacking, strict=True) if said is not None}
     if len(missing) == len(variants):
-        raise TierserveError(
-            f"this installation cannot try {', '.join(variants)}, because it has not the library: "
-            "pip install 'tierserve[worker]' (and for timm 'tierserve[worker,build]')"
-        )
-    return missing
+        raise TierserveError(f"none of {', '.join(variants)} can be tried here{missing[variants[0]]}")
+    return tuple(missing)
 
 
-async def _tried(directory: Path, variant: str) -> bool:
-    """Whether a variant could be tried. Raises ``TierserveError`` if it failed."""
+async def _lacking(directory: Path, variant: str) -> str | None:
+    """Try a variant; return what is said if its library is missing here. Raises ``TierserveError`` if it failed."""
     process = await asyncio.create_subprocess_exec(
         *_COMMAND,
         str(directory),
@@ -66,10 +63,10 @@ async def _tried(directory: Path, variant: str) -> bool:
         if process.returncode is None:
             await _kill(process)
     if process.returncode == NOT_INSTALLED:
-        return False
+        return said
     if process.returncode:
         raise TierserveError(f"{variant} was tried as a worker runs it, and {_ended(process.returncode)}{said}")
-    return True
+    return None
 
 
 async def _kill(process: asyncio.subprocess.Process) -> None:

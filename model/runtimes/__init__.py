@@ -5,6 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from model import libraries
+
 if TYPE_CHECKING:
     from model.runtimes.base import Runtime
 
@@ -16,8 +18,10 @@ NAMES = tuple(_CLASSES)
 def named(name: str) -> Runtime:
     """Return a new runtime. Only now its library is imported: ``onnx`` takes tenths of a second, ``timm`` seconds.
 
-    Raises ``ImportError`` if the library is not installed.
+    Raises ``ImportError`` if the library is not installed; ``libraries.told`` makes a sentence of it.
     """
+    if name == "timm" and (lacking := libraries.missing()) is not None:
+        raise ImportError(lacking)
     module, kind = _CLASSES[name]
     runtime: Runtime = getattr(import_module(module), kind)()
     return runtime

@@ -13,7 +13,7 @@ import pytest
 from model import libraries
 
 ROOT = Path(__file__).parents[2]
-ASKS = "from model import libraries; print(libraries.missing())"
+ASKS = "import sys; from model import libraries; print(libraries.missing(*sys.argv[1:]))"
 
 
 @pytest.fixture
@@ -27,8 +27,8 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def said(root: Path, program: Path | None = None) -> str:
-    asked: list[str | Path] = [program or root / ".venv" / "bin" / "python", "-c", ASKS]
+def said(root: Path, *also: str, program: Path | None = None) -> str:
+    asked: list[str | Path] = [program or root / ".venv" / "bin" / "python", "-c", ASKS, *also]
     done = subprocess.run(asked, cwd=root, env={}, capture_output=True, text=True, timeout=30, check=True)
     return done.stdout.strip()
 
@@ -44,7 +44,7 @@ def test_a_package_names_the_extra(root: Path) -> None:
 
 def test_another_environment_on_the_files_of_a_checkout_is_not_filled_by_make(root: Path) -> None:
     (root / ".venv").rename(root / "other")
-    assert said(root, root / "other" / "bin" / "python").endswith("pip install 'tierserve[timm]'")
+    assert said(root, program=root / "other" / "bin" / "python").endswith("pip install 'tierserve[timm]'")
 
 
 def test_an_image_of_workers_names_the_image_that_has_them(root: Path) -> None:
@@ -58,6 +58,13 @@ def test_one_of_the_two_is_not_enough_and_neither_is_imported(root: Path, presen
     (root / present).mkdir()
     (root / present / "__init__.py").write_text("raise SystemExit('it was imported')")
     assert said(root).startswith(f"{absent} is not installed here (")
+
+
+def test_a_caller_can_need_more_of_the_extra(root: Path) -> None:
+    for name in ("torch", "timm"):
+        (root / f"{name}.py").touch()
+    assert said(root) == "None"
+    assert said(root, "onnxscript").startswith("onnxscript is not installed here (")
 
 
 def test_a_line_fits_where_a_server_shows_it(root: Path) -> None:

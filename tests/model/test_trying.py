@@ -111,9 +111,30 @@ def test_a_record_that_was_changed_and_a_missing_variant_are_told(models: Path, 
     assert "was changed" in told
 
 
-def test_a_library_that_is_not_installed_has_an_exit_status_of_its_own(models: Path, tmp_path: Path) -> None:
-    (tmp_path / "onnxruntime.py").write_text("raise ImportError('No module named onnxruntime')")
-    command = [sys.executable, "-P", "-m", "model", "try", str(models / "tf_efficientnet_lite0"), "onnx", "int8"]
-    env = {**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=env)
-    assert (done.returncode, done.stderr) == (4, "the library is not installed: No module named onnxruntime\n")
+# Without site-packages, and so without numpy; the model's package is found by PYTHONPATH.
+BARE = (sys.executable, "-S", "-P", "-m", "model")
+
+
+def bare(*words: str | Path, **env: str) -> tuple[int, str]:
+    """What ``python -m model`` does, and says, where no library at all is installed."""
+    variables = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), **env}
+    done = subprocess.run([*BARE, *words], capture_output=True, text=True, timeout=60, check=False, env=variables)
+    return done.returncode, done.stderr
+
+
+def test_a_library_that_is_not_installed_has_an_exit_status_of_its_own(models: Path) -> None:
+    lite0 = models / "tf_efficientnet_lite0"
+    status, said = bare("try", lite0, "onnx", "int8")
+    assert (status, said) == (4, "numpy is not installed here; install with: pip install 'tierserve[worker]'\n")
+    status, said = bare("try", lite0, "timm", "fp32")
+    assert (status, len(said.splitlines())) == (4, 1)
+
+
+@pytest.mark.parametrize("runtime", ["onnx", "timm"])
+def test_a_worker_without_its_library_says_so_in_its_last_line(models: Path, runtime: str) -> None:
+    """The last line of a worker is the reason that its server shows."""
+    words = ("work", "--model", "tf_efficientnet_lite0", "--models", models, "--runtime", runtime)
+    status, said = bare(*words, TIERSERVE_SERVER="http://127.0.0.1:9", TIERSERVE_TOKEN="x")
+    assert status == 4
+    assert said.startswith("cannot set up: numpy is not installed here; install with: pip install")
+    assert len(said.splitlines()) == 1
