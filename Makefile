@@ -18,9 +18,9 @@ SERVE := $(BIN)/python -m server serve --state $(STATE) --models $(MODELS) $(if 
 TESTED := TIERSERVE_MODELS=$(abspath $(MODELS))
 SPREAD := --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
 BUILT := $(MODELS)/.built
-BUILDER := $(wildcard model/build/*.py) model/description.py model/images.py
+BUILDER := $(wildcard model/build/*.py model/defaults/*/*) model/description.py model/images.py
 
-.PHONY: help run timm model models images test test-faults soak hostile foreign test-cluster test-one cluster-parts cluster cluster-down lint format architectures bench compare moving-picture docs lock audit clean
+.PHONY: help run timm model models images test test-faults soak hostile foreign test-cluster test-one cluster-parts cluster cluster-down lint format networks architectures bench compare moving-picture docs lock audit clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -79,6 +79,9 @@ lint: .venv/.test ## Run ruff, mypy and import-linter, and check the generated p
 
 format: .venv/.test ## Format the code
 	@$(BIN)/ruff check --fix-only . ; $(BIN)/ruff format .
+
+networks: .venv/.test ## Record the networks of the default models from timm, in model/defaults
+	@$(BIN)/python -m model.build.recording $(ARGS)
 
 architectures: .venv/.test ## Build a network of each family of timm, for half an hour, and write docs/architectures.md
 	@$(BIN)/python -m benchmarks.architectures $(ARGS)

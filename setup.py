@@ -31,7 +31,7 @@ setup(
     python_requires=">=3.11",
     packages=find_packages(include=["server", "server.*", "model", "model.*", "tierserve", "tierserve.*"]),
     package_data={
-        "model": ["formats.json", "pictures/*", "defaults/*/*"],
+        "model": ["defaults/*/*", "formats.json", "pictures/*"],
         "server": ["page/*", "viewer/*"],
         "tierserve": ["py.typed"],
     },

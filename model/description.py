@@ -33,11 +33,12 @@ class Measured:
     """Share of the pictures whose true class is its best; None if the true classes are not known."""
     top5: float | None
     """Share of the pictures whose true class is among its best five."""
-    ms: float
-    """Median milliseconds from a picture's bytes to its probabilities, in one process of one thread."""
-    images_per_second: float
+    ms: float | None
+    """Median milliseconds from a picture's bytes to its probabilities, in one process of one thread; None if the
+    machine that built the model has no library to run the variant with."""
+    images_per_second: float | None
     """How many pictures such a process classifies in a second."""
-    memory_mb: float
+    memory_mb: float | None
     """Peak memory of such a process, in MB (10^6 bytes)."""
 
 
@@ -86,7 +87,8 @@ class Model:
     warnings: tuple[str, ...]
     """What its owner should know, a sentence each: for example why a variant was left out."""
     build: Mapping[str, Any]
-    """How it was made: builder version, source and licence of the weights, versions of packages."""
+    """How it was made: builder version, source and licence of the weights, versions of packages; for a default model
+    also the SHA-256 of its weights and of its recorded graph."""
 
     @property
     def reference(self) -> str:

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
-import torch
 from numpy.typing import NDArray
 
 from model.build.pictures import Picture
@@ -101,28 +100,6 @@ def confusions(
     return [{"truth": labels[true], "predicted": labels[said], "pictures": count} for (true, said), count in worst]
 
 
-def torch_logits(network: torch.nn.Module, pictures: Sequence[Picture], pixels: Pixels, progress: Progress) -> Logits:
-    """Run a network over pictures, some at a time; ``network`` is in evaluation mode.
-
-    Its parameters get the order "channels last": several pictures at a time are then three times as fast.
-    """
-    network.to(memory_format=torch.channels_last)
-
-    def run(batch: NDArray[np.float32]) -> Logits:
-        with torch.no_grad():
-            inputs = torch.from_numpy(batch).to(memory_format=torch.channels_last)
-            logits: Logits = network(inputs).float().numpy()
-        return logits
-
-    # torch's own threads wait for each other at every layer: on a busy machine that is up to 15 times as slow.
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        return _spread(run, pictures, pixels, progress)
-    finally:
-        torch.set_num_threads(threads)
-
-
 def onnx_logits(file: Path, pictures: Sequence[Picture], pixels: Pixels, progress: Progress) -> Logits:
     """Run an ONNX file, whose batch is one picture, over pictures, some at a time."""
     options = onnxruntime.SessionOptions()
@@ -133,13 +110,13 @@ def onnx_logits(file: Path, pictures: Sequence[Picture], pixels: Pixels, progres
     def run(batch: NDArray[np.float32]) -> Logits:
         return np.concatenate([session.run(None, {name: picture[np.newaxis]})[0] for picture in batch])
 
-    return _spread(run, pictures, pixels, progress)
+    return spread(run, pictures, pixels, progress)
 
 
-def _spread(
+def spread(
     run: Callable[[NDArray[np.float32]], Logits], pictures: Sequence[Picture], pixels: Pixels, progress: Progress
 ) -> Logits:
-    """Prepare and run the pictures on several threads, and join the results. A few pictures are in memory at once."""
+    """Prepare pictures and run them, a few at a time, on several threads; join the results."""
 
     def work(part: Sequence[Picture]) -> Logits:
         return run(np.stack([pixels(picture.read()) for picture in part]))

@@ -65,16 +65,16 @@ def card(model: Model) -> str:
 
 def _row(variant: Variant) -> tuple[str, ...]:
     measured = variant.measured
-    rate = measured.images_per_second
+    ms, rate, memory = measured.ms, measured.images_per_second, measured.memory_mb
     return (
         variant.name,
         variant.runtime,
         _share(measured.top1),
         _share(measured.top5),
         _share(measured.agreement),
-        f"{measured.ms:.1f}",
-        f"{rate:.0f}" if rate >= 10 else f"{rate:.1f}",
-        f"{measured.memory_mb:.0f}",
+        _UNKNOWN if ms is None else f"{ms:.1f}",
+        _UNKNOWN if rate is None else f"{rate:.0f}" if rate >= 10 else f"{rate:.1f}",
+        _UNKNOWN if memory is None else f"{memory:.0f}",
         f"{variant.bytes / 1e6:.1f}",
     )
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-BUILDER_VERSION = 2
+BUILDER_VERSION = 3
 """To be raised whenever a build gives other files than before: the default models are then built again."""
 
 PICTURES = 1000

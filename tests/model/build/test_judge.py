@@ -15,7 +15,8 @@ from torch import nn
 
 from model.build.errors import BuildError
 from model.build.export import export
-from model.build.judge import accuracy, confusions, fp32_fits, is_sure, judge, onnx_logits, torch_logits
+from model.build.judge import accuracy, confusions, fp32_fits, is_sure, judge, onnx_logits
+from model.build.loaded import torch_logits
 from model.build.pictures import Picture
 from tests.model.build.told import Told
 

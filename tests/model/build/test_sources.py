@@ -11,7 +11,8 @@ from safetensors.torch import save_file
 from timm.data import resolve_data_config
 from timm.utils import CheckpointSaver, ModelEmaV3
 
-from model.build.sources import PACKAGES, fit_name
+from model.build.packages import PACKAGES
+from model.build.sources import fit_name
 from tests.model.build.sourced import loaded, refusal, same, saved, trained
 from tests.model.build.told import Told
 
