@@ -18,6 +18,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from tests.running import ROOT, Service, lacking
+from tests.waiting import eventually
 
 SOURCES = (
     *("LICENSE", "MANIFEST.in", "README.md", "pyproject.toml", "setup.py"),
@@ -72,9 +73,13 @@ def alone(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def served(wheel: Path, models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """A server from the wheel, whose folder is not the checkout, with workers from the wheel."""
-    programs = installed(tmp_path_factory.mktemp("serving"), f"{wheel}[server,worker]")
-    found = Service(tmp_path_factory.mktemp("state"), models, root=tmp_path_factory.mktemp("elsewhere"))
+    """A server from the wheel, with what ``make run`` installs, and workers. Its folder is not the checkout.
+
+    The tier premium wants torch and timm, which are not there.
+    """
+    programs = installed(tmp_path_factory.mktemp("serving"), f"{wheel}[server,worker,build]")
+    settings = ("tiers.premium.model.runtime=timm", "tiers.premium.model.variant=fp32")
+    found = Service(tmp_path_factory.mktemp("state"), models, settings, root=tmp_path_factory.mktemp("elsewhere"))
     found.command[:3] = [str(programs / "tierserve")]
     found.start()
     yield found
@@ -174,6 +179,33 @@ def test_the_command_alone_classifies(alone: Path, served: Service) -> None:
     done = run(alone / "tierserve", "tiers", "--json", "--url", url)
     assert done.stderr == ""
     assert {tier["name"] for tier in json.loads(done.stdout)} == {"free", "premium"}
+
+
+def test_what_serves_brings_no_torch_and_is_small(served: Service) -> None:
+    programs = Path(served.command[0]).parent
+    names, _ = json.loads(run(programs / "python", "-c", PACKAGES).stdout)
+    assert {"onnx", "onnxruntime", "tornado"} <= set(names)
+    assert not [name for name in names if re.match("torch|timm|triton|nvidia|cuda|onnxscript|huggingface", name)]
+    files = [file.stat() for file in programs.parent.rglob("*") if file.is_file() and not file.is_symlink()]
+    assert sum(file.st_size for file in files) < 350e6  # 290 MB at present; torch alone has 1,000
+
+
+def test_a_tier_whose_workers_lack_timm_says_how_to_install_it(served: Service) -> None:
+    sent = served.post("premium", CAT.read_bytes(), {"Prefer": "respond-async"})
+    assert sent.status == 202
+    path = sent.json["urls"]["get"]
+    reason = eventually(
+        lambda: str(served.get(path).json["queue"]["reason"]), 60, "the workers ended", lambda said: "exit code" in said
+    )
+    assert "exit code 4: cannot set up: torch and timm are not installed here (" in reason
+    assert "install with: pip install 'tierserve[timm]'" in reason
+
+
+def test_a_push_that_can_try_nothing_is_an_error(served: Service, models: Path) -> None:
+    directory = models / "tf_efficientnet_lite0"
+    done = run(served.command[0], "model", "push", directory, "--try", "timm/fp32", "--state", served.state)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.fullmatch(r"Error: none of timm/fp32 can be tried here: torch and timm are .*", done.stderr.strip())
 
 
 def test_an_operator_makes_a_key_with_the_command_alone(alone: Path, served: Service) -> None:
