@@ -1,20 +1,34 @@
-# Installs packages: sh docker/install.sh TOOLS PYTHON PACKAGE..., in the folder of requirements.lock. TOOLS is the folder
-# of a pip, which installs uv beside itself; uv installs the rest for PYTHON.
+# Installs packages: sh docker/install.sh TOOLS PYTHON PACKAGE..., in the folder of requirements.lock. TOOLS is the folder of
+# a virtual environment's commands. If it has no pip, it gets the one that Python itself contains, and if it has no uv, pip
+# installs uv; uv installs the rest for PYTHON.
 # Versions and hashes come from requirements.lock, and a package with another hash is refused. The index comes from pip's
 # settings, which uv itself does not read. UV_TORCH_BACKEND=cpu takes torch and torchvision from PyTorch's index for CPUs,
 # in the versions of the lock; their hashes there are others, which the lock does not have, so these two are not compared.
 set -eu
 tools=$1 python=$2
 shift 2
+if [ ! -x "$tools/pip" ]; then
+    # Unpacked and not installed, because `python -m venv` and `python -m ensurepip` install it for five seconds.
+    "$tools/python" -c '
+import ensurepip, pathlib, sysconfig, zipfile
+folder = sysconfig.get_config_var("WHEEL_PKG_DIR") or f"{ensurepip.__path__[0]}/_bundled"
+zipfile.ZipFile(*pathlib.Path(folder).glob("pip-*.whl")).extractall(sysconfig.get_path("purelib"))'
+    printf '#!/bin/sh\nexec "$(dirname "$0")/python" -m pip "$@"\n' >"$tools/pip"
+    chmod +x "$tools/pip"
+fi
 if [ ! -x "$tools/uv" ]; then
     sed -n '/^uv==/,/[^\\]$/p' requirements.lock >"$tools/uv.txt"
     "$tools/pip" install -q --no-deps --require-hashes -r "$tools/uv.txt"
 fi
-setting() { "$tools/pip" config get "global.$1" 2>/dev/null || true; }
-index=$(setting index-url) more=$(setting extra-index-url) trusted=$(setting trusted-host)
-if [ -n "$index" ]; then export UV_DEFAULT_INDEX="$index"; fi
-if [ -n "$more" ]; then export UV_INDEX="$more"; fi
-if [ -n "$trusted" ]; then export UV_INSECURE_HOST="$trusted"; fi
+settings=$("$tools/pip" config list)
+eval "$(printf '%s\n' "$settings" | "$python" -c '
+import ast, shlex, sys
+names = {"index-url": "UV_DEFAULT_INDEX", "extra-index-url": "UV_INDEX", "trusted-host": "UV_INSECURE_HOST"}
+lines = sorted(sys.stdin, key=lambda line: line.startswith(":env:"))  # the environment comes last, because it counts
+for key, _, value in (line.partition("=") for line in lines):
+    section, _, name = key.rpartition(".")
+    if section in ("global", "install", ":env:") and name in names:
+        print(f"export {names[name]}={shlex.quote(ast.literal_eval(value).strip())}")')"
 lock=requirements.lock
 if [ -n "${UV_TORCH_BACKEND:-}" ]; then
     lock=$tools/torch.txt
