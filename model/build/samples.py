@@ -32,6 +32,7 @@ def _crops(per_picture: int, half: str, across: tuple[float, float]) -> list[Pic
         with Image.open(file) as opened:
             left, right = (int(opened.width * share) for share in across)
             part = opened.convert("RGB").crop((left, 0, right, opened.height))
+        part.info.clear()  # otherwise the crops get its colour profile and comment
         for number in range(per_picture):
             out = io.BytesIO()
             _vary(part, random).save(out, "JPEG", quality=QUALITY)
@@ -46,5 +47,6 @@ def _vary(picture: Image.Image, random: np.random.Generator) -> Image.Image:
     cut = picture.resize((SIDE, SIDE), Image.Resampling.BICUBIC, box=(left, top, left + side, top + side))
     if random.random() < 0.5:
         cut = cut.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    pixels = np.asarray(cut) * random.uniform(0.7, 1.3) * random.uniform(0.9, 1.1, 3) + random.uniform(-20, 20)
-    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+    # What the 256 values of each channel become, looked up, is the same as computing each pixel, and ten times as fast.
+    values = np.arange(256) * random.uniform(0.7, 1.3) * random.uniform(0.9, 1.1, (3, 1)) + random.uniform(-20, 20)
+    return cut.point(values.clip(0, 255).astype(np.uint8).ravel().tolist())

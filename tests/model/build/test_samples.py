@@ -40,3 +40,18 @@ def test_calibration_sees_only_the_left_halves_and_the_check_only_the_right_ones
 def test_samples_take_the_road_of_all_pictures() -> None:
     for picture in samples.calibration(1):
         assert load(picture.read(), LITE0, LIMIT).shape == LITE0.shape
+
+
+def test_samples_change_nothing_else_than_they_say_and_carry_no_notes_of_the_pictures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.new("RGB", (800, 400), (100, 100, 100)).save(tmp_path / "grey.jpg", icc_profile=b"a profile", comment="said")
+    monkeypatch.setattr(samples, "PICTURES", tmp_path)
+    for picture in samples.held_out():
+        with Image.open(io.BytesIO(picture.read())) as opened:
+            assert not {"icc_profile", "comment"} & opened.info.keys()
+            pixels = np.asarray(opened).reshape(-1, 3)
+        (colour,) = np.unique(pixels, axis=0)
+        # 70 to 130 % of the light, 90 to 110 % of it in each channel, and 20 more or less; two for JPEG's rounding.
+        assert (colour >= 100 * 0.7 * 0.9 - 22).all() and (colour <= 100 * 1.3 * 1.1 + 22).all()
+        assert len(set(colour.tolist())) > 1
