@@ -124,7 +124,7 @@ endef
 	$(call install,server$(comma)worker$(comma)build$(comma)timm)
 	@touch $@
 
-.venv/.timm: .venv/bin/python setup.py requirements.lock
+.venv/.timm: .venv/.run setup.py requirements.lock
 	$(call install,timm)
 	@touch $@
 

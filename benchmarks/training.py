@@ -13,16 +13,22 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import timm
-import torch
 from PIL import Image
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-from timm.data import create_transform, resolve_data_config
-from timm.data.readers.reader_image_folder import find_images_and_targets
-from timm.optim import create_optimizer_v2
-from timm.utils import CheckpointSaver, ModelEmaV3
-from torch.optim.swa_utils import update_bn
+
+from model import libraries
+
+try:
+    import timm
+    import torch
+    from timm.data import create_transform, resolve_data_config
+    from timm.data.readers.reader_image_folder import find_images_and_targets
+    from timm.optim import create_optimizer_v2
+    from timm.utils import CheckpointSaver, ModelEmaV3
+    from torch.optim.swa_utils import update_bn
+except ModuleNotFoundError as error:
+    raise SystemExit(libraries.missing() or str(error)) from error
 
 ARCHITECTURE = "resnet10t"
 HELD_OUT = 5
