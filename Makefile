@@ -121,7 +121,7 @@ define install
 endef
 
 .venv/.run: .venv/bin/python setup.py requirements.lock
-	$(call install,server$(comma)worker$(comma)build$(comma)timm)
+	$(call install,server$(comma)worker$(comma)build)
 	@touch $@
 
 .venv/.timm: .venv/.run setup.py requirements.lock
