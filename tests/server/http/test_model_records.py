@@ -12,7 +12,7 @@ from tests.server.http.http_site import (
     assert_problem,
 )
 from tests.server.http.store_site import MIB, connected, pusher, references
-from tests.server.pushed_models import digest_as_built, record, variant
+from tests.server.pushed_models import MEASURED, digest_as_built, record, variant
 
 
 def bad(**changes: Any) -> dict[str, Any]:
@@ -109,3 +109,10 @@ def test_a_model_of_very_many_classes_is_taken(site: Site) -> None:
     told = pusher(site).push("many", b"1", labels=labels)
     assert told["classes"] == 10_000
     assert pusher(site).ask("GET", "models/many").json["record"]["labels"] == labels
+
+
+def test_a_variant_that_the_builder_could_not_run_is_taken(site: Site) -> None:
+    unknown = MEASURED | {"ms": None, "images_per_second": None, "memory_mb": None}
+    told = pusher(site).push("flowers", b"1", variants=[variant(b"1", "timm", "fp32", measured=unknown)])
+    assert [one["runtime"] for one in told["variants"]] == ["timm"]
+    assert pusher(site).ask("GET", "models/flowers").json["record"]["variants"][0]["measured"] == unknown
