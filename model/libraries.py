@@ -20,7 +20,9 @@ def missing(*also: str) -> str | None:
     absent = [name for name in (*_MODULES, *also) if find_spec(name) is None]
     if not absent:
         return None
-    what = f"{' and '.join(absent)} {'is' if len(absent) == 1 else 'are'} not installed here"
+    *others, last = absent
+    what = f"{', '.join(others)} and {last} are" if others else f"{last} is"
+    what += " not installed here"
     if not (_ROOT / "model" / "build").is_dir():
         return f"{what}: this image of workers has ONNX Runtime only, so give the tier's Jobs the image worker-timm"
     # The environment that make fills, and no other one that happens to use the files of a checkout.

@@ -208,6 +208,39 @@ def test_a_push_that_can_try_nothing_is_an_error(served: Service, models: Path) 
     assert re.fullmatch(r"Error: none of timm/fp32 can be tried here: torch and timm are .*", done.stderr.strip())
 
 
+def test_a_default_model_is_built_without_torch_and_pushed(served: Service, tmp_path: Path) -> None:
+    command = served.command[0]
+    build = ("model", "build", "tf_efficientnet_lite0", "--name", "mine", "--require", "int8", "--output", "built")
+    done = run(command, *build, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    record = json.loads((tmp_path / "built" / "mine" / "model.json").read_bytes())
+    variants = {f"{one['runtime']}/{one['name']}": one["measured"] for one in record["variants"]}
+    assert set(variants) == {"onnx/fp32", "onnx/int8", "timm/fp32"}
+    assert variants["onnx/fp32"]["agreement"] == 1
+    assert variants["onnx/int8"]["ms"] > 0
+    assert variants["timm/fp32"]["ms"] is None
+    listed = run(command, "model", "list", "--models", "built", cwd=tmp_path)
+    assert "mine@" in listed.stdout
+    done = run(command, "model", "push", "built/mine", "--json", "--state", served.state, cwd=tmp_path)
+    pushed = json.loads(done.stdout)
+    assert pushed["untried"] == ["timm/fp32"]
+    done = run(command, "model", "rm", pushed["reference"], "--state", served.state)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("words", [("resnet18",), ("best.pth",), ("tf_efficientnet_lite0", "--crop-pct", "0.9")])
+def test_any_other_build_says_how_to_install_timm_and_keeps_nothing(
+    served: Service, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    (tmp_path / "best.pth").write_bytes(b"weights")
+    done = run(served.command[0], "model", "build", *words, "--output", "built", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    (said,) = done.stderr.strip().splitlines()
+    assert said.startswith(f"cannot build {words[0]}: torch, timm, onnxscript and huggingface_hub are not installed")
+    assert said.endswith("install with: pip install 'tierserve[timm]'")
+    assert not list(tmp_path.glob("built/*"))
+
+
 def test_an_operator_makes_a_key_with_the_command_alone(alone: Path, served: Service) -> None:
     state = ("--state", served.state)
     done = run(alone / "tierserve", "keys", "create", "--owner", "anna", "--tier", "free", "--json", *state)
