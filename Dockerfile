@@ -7,8 +7,7 @@
 #     --build-context models=.tierserve/models .
 #
 # Models: `make models` fills .tierserve/models. The server's image has their records, so that the server knows which models the
-# workers' image has. Without --build-context models=DIR the stage `models` builds the models. It
-# installs torch for that, several GB that stay in that stage.
+# workers' image has. Without --build-context models=DIR the stage `models` builds the two default models.
 # Base image: any image with Python 3.11 or later, its venv module and ca-certificates. It is named by its digest, which the
 # build records, because a tag names another image every few weeks; only an image of this machine (localhost/...) needs none.
 # Proxy with its own certificate authority: buildah and podman can mount the host's certificates during the build, and none
@@ -33,49 +32,53 @@ ENV PIP_CERT=/etc/ssl/certs/ca-certificates.crt \
 WORKDIR /src
 COPY requirements.lock docker/install.sh ./
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
-    python3 -m venv /pip && python3 -m venv --without-pip /opt/tierserve \
-    && sh install.sh /pip/bin /pip/bin/python cyclonedx-bom
-# Writes the list of what is installed in /opt/tierserve, the image's SBOM, beside it.
-ENV SBOM="/pip/bin/cyclonedx-py environment --output-reproducible -o /opt/tierserve/sbom.cdx.json /opt/tierserve/bin/python"
+    python3 -m venv --without-pip /pip && python3 -m venv --without-pip /opt/tierserve \
+    && sh install.sh /pip/bin /pip/bin/python cyclonedx-bom && /pip/bin/cyclonedx-py --version
+# COMPILE compiles Python files for a start that writes nothing. SBOM writes the list of what is installed in /opt/tierserve
+# beside it; the tests validate it. The call above has compiled the program for all stages.
+ENV COMPILE="/opt/tierserve/bin/python -m compileall -q -f -j 0 --invalidation-mode unchecked-hash" \
+    SBOM="/pip/bin/cyclonedx-py environment --no-validate --output-reproducible -o /opt/tierserve/sbom.cdx.json /opt/tierserve/bin/python"
 
 
 FROM tools AS server-packages
 COPY setup.py ./
 # Installs the distribution without its code: its dependencies, its metadata and its command. The code is copied below.
-RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
-    sh install.sh /pip/bin /opt/tierserve/bin/python '.[server,cluster,postgresql,objects,tracing]'
 # Removes 60 MB that nothing imports: the asynchronous Kubernetes client, SQLAlchemy's ORM and its dialects for other
 # databases, most of its extensions, the lexers of pygments, and what makes aiohttp's WebSockets faster.
-RUN cd /opt/tierserve/lib/python3*/site-packages && rm -r kubernetes/aio aiohttp/_websocket/reader_c.*.so \
+RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
+    sh install.sh /pip/bin /opt/tierserve/bin/python '.[server,cluster,postgresql,objects,tracing]' \
+    && cd /opt/tierserve/lib/python3*/site-packages && rm -r kubernetes/aio aiohttp/_websocket/reader_c.*.so \
         sqlalchemy/orm sqlalchemy/dialects/mssql sqlalchemy/dialects/mysql sqlalchemy/dialects/oracle \
         pygments/lexers/[a-z]*.py \
     && find sqlalchemy/ext -mindepth 1 -maxdepth 1 ! -name __init__.py ! -name compiler.py -exec rm -r {} + \
     && /pip/bin/uv pip uninstall -q --python /opt/tierserve/bin/python aiohttp-retry \
     && find . -type d \( -name test -o -name tests -o -name testing \) -prune -exec rm -r {} + && find . -name '*.pyi' -delete \
-    && /opt/tierserve/bin/python -m compileall -q -f --invalidation-mode unchecked-hash . && $SBOM
+    && $COMPILE . && $SBOM
 
-FROM tools AS worker-packages
+FROM tools AS whole-worker-packages
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
     sh install.sh /pip/bin /opt/tierserve/bin/python numpy onnxruntime pillow websockets
+
+FROM whole-worker-packages AS worker-packages
 # libonnxruntime.so is for C programs; the Python module contains the same code.
 RUN cd /opt/tierserve/lib/python3*/site-packages \
     && rm -r onnxruntime/capi/libonnxruntime.so* onnxruntime/quantization onnxruntime/tools onnxruntime/transformers \
         numpy/_core/include numpy/_core/lib numpy/f2py \
     && find . -type d -name tests -prune -exec rm -r {} + && find . -name '*.pyi' -delete \
-    && /opt/tierserve/bin/python -m compileall -q -f --invalidation-mode unchecked-hash . && $SBOM
+    && $COMPILE . && $SBOM
 
 FROM tools AS worker-timm-packages
-RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
-    sh install.sh /pip/bin /opt/tierserve/bin/python numpy pillow safetensors timm torch websockets
 # One file of torch (py312_...) uses the syntax of a later Python, so it is not compiled.
-RUN cd /opt/tierserve/lib/python3*/site-packages && find . -name '*.pyi' -delete \
-    && /opt/tierserve/bin/python -m compileall -q -f --invalidation-mode unchecked-hash -x /py312_ . && $SBOM
+RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
+    sh install.sh /pip/bin /opt/tierserve/bin/python numpy pillow safetensors timm torch websockets \
+    && cd /opt/tierserve/lib/python3*/site-packages && find . -name '*.pyi' -delete \
+    && $COMPILE -x /py312_ . && $SBOM
 
 
-FROM worker-timm-packages AS model-builder
+FROM whole-worker-packages AS model-builder
 COPY setup.py ./
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
-    sh install.sh /pip/bin /opt/tierserve/bin/python '.[build,timm,worker]'
+    sh install.sh /pip/bin /opt/tierserve/bin/python '.[build,worker]'
 COPY model/ model/
 RUN /opt/tierserve/bin/python -m model build --require int8 --output /models
 
@@ -83,7 +86,7 @@ FROM scratch AS models
 COPY --from=model-builder /models /
 
 
-FROM tools AS server-files
+FROM ${BASE_IMAGE} AS server-files
 WORKDIR /srv/tierserve
 COPY chart/rules.yaml chart/values.yaml chart/values.schema.json chart/
 COPY chart/files/jobtemplates/ jobtemplates/
@@ -94,21 +97,25 @@ COPY server/ server/
 COPY tierserve/ tierserve/
 RUN python3 -m compileall -q --invalidation-mode unchecked-hash server tierserve
 
-FROM tools AS worker-code
+FROM ${BASE_IMAGE} AS worker-code
 WORKDIR /srv/tierserve
 COPY model/*.py model/formats.json model/
 COPY model/runtimes/ model/runtimes/
 RUN python3 -m compileall -q --invalidation-mode unchecked-hash model
 
-FROM tools AS model-records
-COPY docker/pick_variants.py ./
+# For each image what it needs of the models: the server their records, workers the variants of their runtime.
+FROM ${BASE_IMAGE} AS all-models
 COPY --from=models / /models
-RUN python3 pick_variants.py records /models /records
+COPY docker/pick_variants.py ./
 
-FROM tools AS picked-models
-COPY docker/pick_variants.py ./
-COPY --from=models / /models
-RUN python3 pick_variants.py onnx /models /onnx && python3 pick_variants.py timm /models /timm
+FROM all-models AS server-models
+RUN python3 pick_variants.py records /models /picked
+
+FROM all-models AS worker-models
+RUN python3 pick_variants.py onnx /models /picked
+
+FROM all-models AS worker-timm-models
+RUN python3 pick_variants.py timm /models /picked
 
 
 # The base of the three images. The official Python images have no .pyc files, and a pip that a read-only image cannot use.
@@ -139,7 +146,7 @@ LABEL org.opencontainers.image.title=tierserve-worker-timm \
 ENV TIERSERVE_MODELS=/srv/tierserve/models
 COPY --from=worker-timm-packages /opt/tierserve /opt/tierserve
 COPY --from=worker-code /srv/tierserve /srv/tierserve
-COPY --from=picked-models /timm models
+COPY --from=worker-timm-models /picked models
 CMD ["python", "-m", "model", "work", "--help"]
 
 
@@ -149,7 +156,7 @@ LABEL org.opencontainers.image.title=tierserve-worker \
 ENV TIERSERVE_MODELS=/srv/tierserve/models
 COPY --from=worker-packages /opt/tierserve /opt/tierserve
 COPY --from=worker-code /srv/tierserve /srv/tierserve
-COPY --from=picked-models /onnx models
+COPY --from=worker-models /picked models
 CMD ["python", "-m", "model", "work", "--help"]
 
 
@@ -159,7 +166,7 @@ LABEL org.opencontainers.image.title=tierserve-server \
 ENV TIERSERVE_MODELS=/srv/tierserve/models
 COPY --from=server-packages /opt/tierserve /opt/tierserve
 COPY --from=server-files /srv/tierserve /srv/tierserve
-COPY --from=model-records /records models
+COPY --from=server-models /picked models
 EXPOSE 8080 8081
 ENTRYPOINT ["python", "-m", "server"]
 CMD ["--help"]

@@ -85,9 +85,12 @@ class Image:
 
 
 @contextmanager
-def unpacked(target: str) -> Iterator[Image]:
-    """The image of a Dockerfile target, unpacked while the block lasts. It is built if it is not there."""
-    archive = build(target)
+def unpacked(target: str, build_models: bool = False) -> Iterator[Image]:
+    """The image of a Dockerfile target, unpacked while the block lasts. It is built if it is not there.
+
+    With ``build_models`` the build makes the models that are in it.
+    """
+    archive = build(target, build_models=build_models)
     with tempfile.TemporaryDirectory(prefix="tierserve-image-") as name:
         folder, root = Path(name), Path(name) / "root"
         root.mkdir()

@@ -7,14 +7,17 @@ import json
 import os
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
 
 from tests.cluster import base
 from tests.cluster.images import TARGETS, VERSION, image_name
 from tests.cluster.shell import ROOT, ClusterError
 from tests.images.containers import ID, Image, unpacked
-from tests.running import lacking
+from tests.running import lacking, models_directory
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
 
@@ -276,8 +279,10 @@ def test_a_worker_without_a_server_says_so(image: Image) -> None:
 
 
 def test_the_bill_of_materials_names_every_package_with_its_version(image: Image) -> None:
-    bill = json.loads((image.root / "opt/tierserve/sbom.cdx.json").read_text())
+    text = (image.root / "opt/tierserve/sbom.cdx.json").read_text()
+    bill = json.loads(text)
     assert bill["bomFormat"] == "CycloneDX"
+    assert JsonStrictValidator(SchemaVersion.from_version(bill["specVersion"])).validate_str(text) is None
     records = image.files("opt/tierserve/lib/**/*.dist-info")
     found = [importlib.metadata.Distribution.at(image.root / path) for path in records]
     assert len(found) > 3
@@ -288,3 +293,28 @@ def test_the_bill_of_materials_names_every_package_with_its_version(image: Image
 
 def test_the_base_image_is_recorded(image: Image) -> None:
     assert image.config["Labels"]["org.opencontainers.image.base.name"] == base.NAME
+
+
+@pytest.fixture(scope="module")
+def model_builder(builder: None) -> Iterator[Image]:
+    with unpacked("model-builder", build_models=True) as found:
+        yield found
+
+
+def test_a_build_that_gets_no_models_makes_the_default_ones_without_torch(model_builder: Image) -> None:
+    packages = {path.rpartition("/")[2].partition("-")[0].lower() for path in model_builder.files("**/*.dist-info")}
+    assert {"onnx", "onnxruntime", "safetensors", "numpy"} <= packages
+    assert {name for name in packages if re.match("torch|timm|triton|nvidia", name)} == set()
+    records = {path.name: json.loads((path / "model.json").read_bytes()) for path in default_models(model_builder)}
+    assert records.keys() == {"tf_efficientnet_lite0", "tf_efficientnet_lite2"}
+    for name, record in records.items():
+        made = json.loads((models_directory() / name / "model.json").read_bytes())
+        variants = {(variant["runtime"], variant["name"]) for variant in record["variants"]}
+        assert variants == {("onnx", "fp32"), ("onnx", "int8"), ("timm", "fp32")}
+        digests = ("graph_sha256", "weights_sha256")
+        assert [record["build"][name] for name in digests] == [made["build"][name] for name in digests]
+
+
+def default_models(image: Image) -> list[Path]:
+    """The folders of the models in the image, by their names without a version."""
+    return [path for path in (image.root / "models").iterdir() if path.is_symlink()]
