@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from server.access.operators import BadSecret, given_secret
 from server.commands import Decimal, Number, fail, json_option
 from server.operator_options import asking, server_options
 
@@ -94,6 +93,7 @@ def _print_record(pepper_file: Path, terms: Mapping[str, Any], as_json: bool) ->
     """Print a key, and its record as an item of a YAML list."""
     from server.access.keyring import wrong_records
     from server.access.keys import Pepper, Terms, limits_of, make, moment, record
+    from server.access.operators import BadSecret, given_secret
 
     try:
         pepper, now = Pepper(given_secret(pepper_file)), time.time()

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from server.access.operators import ADMIN_TOKEN, INTERNAL_URL, BadSecret, given_secret
 from server.commands import STATE, fail, fail_of
 
 if TYPE_CHECKING:
@@ -41,6 +40,7 @@ def asking(
     kind: Callable[[str, str], Asking], state: Path, url: str | None, admin_token_file: Path | None
 ) -> Iterator[Asking]:
     """Yield ``kind(url, token)`` of the server to ask. What goes wrong meanwhile ends the command with a sentence."""
+    from server.access.operators import ADMIN_TOKEN, INTERNAL_URL, BadSecret, given_secret
     from tierserve.errors import TierserveError
 
     try:

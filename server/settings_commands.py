@@ -67,12 +67,12 @@ def read_from(files: Sequence[Path], flags: Flags, templates: Path, *, merged: b
     return Files(values, overrides, None if merged else DEFAULT_VALUES, templates, typed)
 
 
-def _judged(files: Files, status: int = 1) -> InForce:
+def _judged(files: Files, status: int = 1, only: Sequence[str] = ()) -> InForce:
     from server.settings import apart
     from server.settings.sources import ConfigError
 
     try:
-        return apart.judge(files.read())
+        return apart.judge(files.read(), only)
     except ConfigError as error:
         _fail(str(error), status)
 
@@ -105,11 +105,11 @@ def render(
     tier: str, files: Sequence[Path], flags: Flags, templates: Path, others: Sequence[Path], validate: bool
 ) -> None:
     """Print the manifest of TIER's Jobs; no cluster is needed."""
-    from server.settings.render import RenderError, diff, dump
-
     status = 2 if others else 1
-    judged = _judged(read_from(files, flags, templates), status)
-    before = _judged(read_from(others, [], templates), status) if others else judged
+    judged = _judged(read_from(files, flags, templates), status, [tier])
+    before = _judged(read_from(others, [], templates), status, [tier]) if others else judged
+    from server.settings.render import RenderError, diff, dump  # which was imported while the settings were judged
+
     known = {*judged.settings.tiers, *before.settings.tiers}
     if tier not in known:
         _fail(f"there is no tier {tier}; the tiers are {', '.join(sorted(known))}", status)

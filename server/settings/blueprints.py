@@ -151,13 +151,15 @@ def _as_integers(value: Any) -> Any:
 
 def draw(renderer: Renderer, tier: Tier, marks: Marks) -> Blueprint:
     """Render the tier's template."""
-    verdicts = renderer.validate(tier, marks.run, marks.url, marks.model)
-    if verdicts[-1].findings:
+    verdicts, manifest, text = renderer.attempt(tier, marks.run, marks.url, marks.model)
+    if manifest is None:
         return Blueprint(None, len(verdicts) - 1, verdicts[-1].findings, verdicts[-1].text)
     others = marks.others()
-    manifest = renderer.job(tier, marks.run, marks.url, marks.model)
-    replaced = marks.replaced(manifest, others.run, others.url, others.model)
-    if replaced != renderer.job(tier, others.run, others.url, others.model):
+    new = others.run, others.url, others.model
+    # Two texts that differ in the marks alone give manifests that do; other texts may still do so.
+    if marks.replaced(text, *new) != renderer.text(tier, *new) and (
+        marks.replaced(manifest, *new) != renderer.job(tier, *new)
+    ):
         message = "calculates with run, job, server_url or the model: a template may only put them in their place"
         finding = Finding(renderer.file(tier), 0, "", "template", message)
         return Blueprint(None, STEPS.index("template"), (finding,))

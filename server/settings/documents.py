@@ -6,12 +6,8 @@ and the rule that was broken, beside a sentence.
 
 from __future__ import annotations
 
-import codecs
 import json
-import os
-import re
-import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -19,41 +15,21 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from server.settings.accepting import Schema as Schema
+from server.settings.accepting import accepts, searched
 from server.settings.complaints import explained
 from server.settings.reading import Location as Location
 from server.settings.reading import Reading
 from server.settings.reading import pointer as pointer
+from server.settings.texts import MAX_BYTES, unusable
+from server.settings.texts import DocumentError as DocumentError
+from server.settings.texts import Finding as Finding
+from server.settings.texts import read_text as read_text
+from server.settings.texts import shown as shown
 from server.shipped import SCHEMAS
 
 if TYPE_CHECKING:
     from jsonschema import Draft202012Validator
-
-MAX_BYTES = 1 << 20
-
-Schema = Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One mistake in a document. ``line`` is 0 where there is none; an empty ``pointer`` means the whole document."""
-
-    file: str
-    line: int
-    pointer: str
-    rule: str
-    message: str
-
-    def __str__(self) -> str:
-        where = f"{self.file}:{self.line}" if self.line else self.file
-        return ": ".join(filter(None, (where, self.pointer, f"{self.message} ({self.rule})")))
-
-
-class DocumentError(Exception):
-    """A document cannot be used; ``findings`` lists its mistakes."""
-
-    def __init__(self, findings: Sequence[Finding]) -> None:
-        super().__init__("\n".join(map(str, findings)))
-        self.findings = tuple(findings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,36 +52,9 @@ class Document:
         return Finding(file=at.file, line=at.line, pointer=pointer, rule=rule, message=message)
 
 
-def shown(path: Path) -> str:
-    """Return ``path`` relative to the working directory, if it is below it."""
-    here = Path.cwd()
-    return str(path.relative_to(here) if path.is_relative_to(here) else path)
-
-
 def read(path: Path, limit: int = MAX_BYTES) -> Document:
     """Read the YAML document in the file ``path``, of at most ``limit`` bytes. Raises ``DocumentError``."""
     return parse(read_text(path, limit), shown(path), limit)
-
-
-def read_text(path: Path, limit: int = MAX_BYTES) -> str:
-    """Return the text of the regular file ``path``, of at most ``limit`` bytes. Raises ``DocumentError``."""
-    file = shown(path)
-    try:
-        # To open a pipe would wait for its writer.
-        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as stream:
-            if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
-                raise _unusable(file, 0, "file", "is not a regular file")
-            data = stream.read(limit + 1)
-    except OSError as error:
-        raise _unusable(file, 0, "file", error.strerror or str(error)) from error
-    if len(data) > limit:
-        raise _unusable(file, 0, "size", f"is larger than {limit} bytes")
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        utf_16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-        message = "is UTF-16 text: save it as UTF-8" if utf_16 else "is not UTF-8 text"
-        raise _unusable(file, 0, "yaml", message) from error
 
 
 def parse(text: str, file: str, limit: int = MAX_BYTES, *, aliases: bool = False) -> Document:
@@ -117,7 +66,7 @@ def parse(text: str, file: str, limit: int = MAX_BYTES, *, aliases: bool = False
     """
     # surrogatepass, as the text of a flag may contain bytes that are not UTF-8.
     if len(text.encode("utf-8", "surrogatepass")) > limit:
-        raise _unusable(file, 0, "size", f"is larger than {limit} bytes")
+        raise unusable(file, 0, "size", f"is larger than {limit} bytes")
     try:
         reading = Reading(text, file, aliases)
         return Document(reading.value(), file, reading.locations)
@@ -130,11 +79,7 @@ def parse(text: str, file: str, limit: int = MAX_BYTES, *, aliases: bool = False
             message = "has a tab where YAML wants spaces"
     except yaml.YAMLError as error:
         line, message = 0, str(error).partition("\n")[0]
-    raise _unusable(file, line, "yaml", message)
-
-
-def _unusable(file: str, line: int, rule: str, message: str) -> DocumentError:
-    return DocumentError([Finding(file=file, line=line, pointer="", rule=rule, message=message)])
+    raise unusable(file, line, "yaml", message)
 
 
 @cache
@@ -174,6 +119,8 @@ def filled(value: Any, name: str) -> Any:
 
 def validate(document: Document, name: str) -> list[Finding]:
     """Return what the schema ``name`` finds wrong with ``document``, in the order of its lines."""
+    if accepts(document.value, schema(name)):
+        return []
     found = [
         document.finding(pointer(*keys), rule, message)
         for error in _validator(name).iter_errors(document.value)
@@ -187,8 +134,7 @@ def _validator(name: str) -> Draft202012Validator:
     from jsonschema import Draft202012Validator, ValidationError, validators
 
     def pattern(_validator: Any, expression: str, value: Any, _schema: Any) -> Iterator[ValidationError]:
-        # Python's $ also matches before a last newline; JSON Schema's does not.
-        if isinstance(value, str) and not re.search(re.sub(r"\$$", r"\\Z", expression), value):
+        if isinstance(value, str) and not searched(expression, value):
             yield ValidationError("does not match")
 
     extended: type[Draft202012Validator] = validators.extend(Draft202012Validator, {"pattern": pattern})  # type: ignore[no-untyped-call]

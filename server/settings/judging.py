@@ -1,8 +1,8 @@
 """Judges the texts of settings: turns them into what can be put into force, or says what is wrong with them.
 
 As a program it reads ``Sources`` as JSON and writes what it found as JSON. It limits its own memory and processor time,
-and renders each tier in a child of its own, so that a template that does not end stops its own tier only. ``apart``
-runs it.
+and renders each tier in a child of its own, so that a template that does not end stops its own tier only. Its arguments
+are the tiers to render, where not all of them are wanted. ``apart`` runs it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import asdict
 from typing import Any
 
@@ -20,7 +20,7 @@ from server.settings.blueprints import Blueprint, Blueprints, InForce, Marks, dr
 from server.settings.documents import Finding
 from server.settings.records import Tier
 from server.settings.render import SAMPLE_RUN, SAMPLE_URL, STEPS, Renderer, sample_model
-from server.settings.sources import ConfigError, Sources, Templates
+from server.settings.sources import ConfigError, Sources, restored
 from server.settings.values import as_settings, complete
 
 MEMORY_BYTES = 128 * 1024 * 1024
@@ -53,26 +53,14 @@ def _findings(answer: Answer) -> tuple[Finding, ...]:
     return tuple(Finding(**finding) for finding in answer["findings"])
 
 
-def dumped(sources: Sources) -> str:
-    """Return ``sources`` as JSON."""
-    return json.dumps(asdict(sources))
-
-
-def restored(data: Mapping[str, Any]) -> Sources:
-    """Return the ``Sources`` that ``dumped`` wrote. Raises ``LookupError``, ``TypeError`` or ``ValueError``."""
-    layers = tuple((str(file), str(text)) for file, text in data["layers"])
-    typed = tuple((str(option), str(text)) for option, text in data.get("typed", ()))
-    attached = {str(name): str(text) for name, text in data.get("attached", {}).items()}
-    return Sources(layers, tuple(map(str, data["overrides"])), Templates(**data["templates"]), typed, attached)
-
-
-def _judged(sources: Sources, drawn: Callable[[Draw], Blueprint]) -> Answer:
+def _judged(sources: Sources, drawn: Callable[[Draw], Blueprint], only: Collection[str] = ()) -> Answer:
     try:
         values, templates = complete(sources)
         marks, renderer, tiers = Marks.new(), Renderer(templates), as_settings(values).tiers
     except ConfigError as error:
         return {"findings": _brief(error.findings)}
-    found = {name: drawn(lambda tier=tier: draw(renderer, tier, marks)) for name, tier in tiers.items()}  # type: ignore[misc]
+    wanted = {name: tier for name, tier in tiers.items() if not only or name in only}
+    found = {name: drawn(lambda tier=tier: draw(renderer, tier, marks)) for name, tier in wanted.items()}  # type: ignore[misc]
     told = {name: _told(one, tiers[name], marks) for name, one in found.items()}
     return {"values": values, "marks": asdict(marks), "tiers": told}
 
@@ -128,7 +116,7 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (VALUES_SECONDS, VALUES_SECONDS))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     try:
-        answer = _judged(restored(json.load(sys.stdin)), _in_child)
+        answer = _judged(restored(json.load(sys.stdin)), _in_child, sys.argv[1:])
     except (MemoryError, RecursionError):
         finding = Finding("the values", 0, "", "size", "take too much memory, or are nested too deeply")
         answer = {"findings": [asdict(finding)]}

@@ -9,8 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from server.settings.judging import dumped, restored
-from server.settings.sources import Files, Sources
+from server.settings.sources import Files, Sources, dumped, restored
 
 VERSION = 1
 MOST_BYTES = 64 * 1024 * 1024

@@ -74,28 +74,34 @@ class Renderer:
         self._environment = _environment(self._templates)
         self._overseen: dict[str, list[Finding]] = {}
 
-    def text(self, tier: Tier, run: str, server_url: str) -> str:
+    def text(self, tier: Tier, run: str, server_url: str, model: WhichModel | None = None) -> str:
         """Return the YAML text of the tier's template, before the server sets its fields. Raises ``RenderError``."""
-        return self._text(tier, _parameters(tier, run, server_url, sample_model(tier)))
+        return self._text(tier, _parameters(tier, run, server_url, model or sample_model(tier)))
 
     def job(self, tier: Tier, run: str, server_url: str, model: WhichModel | None = None) -> dict[str, Any]:
         """Return the checked manifest of the Job of one run, which an engine can start. Raises ``RenderError``."""
-        return self._steps(tier, run, server_url, model or sample_model(tier), lambda _: None)
+        return self._steps(tier, run, server_url, model or sample_model(tier), lambda *_: None)[0]
 
     def validate(
         self, tier: Tier, run: str = SAMPLE_RUN, server_url: str = SAMPLE_URL, model: WhichModel | None = None
     ) -> list[Verdict]:
         """Return a verdict for each step of ``STEPS`` up to the first that fails."""
+        return self.attempt(tier, run, server_url, model or sample_model(tier))[0]
+
+    def attempt(
+        self, tier: Tier, run: str, server_url: str, model: WhichModel
+    ) -> tuple[list[Verdict], dict[str, Any] | None, str]:
+        """Return what ``validate`` returns, the manifest or None if a step fails, and then also its text."""
         passed: list[str] = []
         try:
-            self._steps(tier, run, server_url, model or sample_model(tier), passed.append)
+            manifest, text = self._steps(tier, run, server_url, model, passed.append)
         except RenderError as error:
-            return [*map(Verdict, passed), Verdict(STEPS[len(passed)], error.findings, error.text)]
-        return [Verdict(step) for step in passed]
+            return [*map(Verdict, passed), Verdict(STEPS[len(passed)], error.findings, error.text)], None, error.text
+        return [Verdict(step) for step in passed], manifest, text
 
     def _steps(
         self, tier: Tier, run: str, server_url: str, model: WhichModel, passed: Callable[[str], None]
-    ) -> dict[str, Any]:
+    ) -> tuple[dict[str, Any], str]:
         parameters = _parameters(tier, run, server_url, model)
         passed("parameters")
         text = self._text(tier, parameters)
@@ -112,7 +118,7 @@ class Renderer:
         if findings:
             raise RenderError(findings, text)
         passed("invariants")
-        return manifest
+        return manifest, text
 
     def file(self, tier: Tier) -> str:
         """Return the name of the tier's template, as people are shown it."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
-from server.settings import documents
-from server.settings.documents import DocumentError
-from server.settings.overrides import files_of
+from server.settings.texts import DocumentError, read_text, shown
 from server.shipped import DEFAULT_VALUES, TEMPLATES
 
 TEMPLATE_SUFFIX = ".yaml.j2"
@@ -47,6 +47,19 @@ class Sources:
     """The texts of the files that ``--set-file`` names."""
 
 
+def dumped(sources: Sources) -> str:
+    """Return ``sources`` as JSON."""
+    return json.dumps(asdict(sources))
+
+
+def restored(data: Mapping[str, Any]) -> Sources:
+    """Return the ``Sources`` that ``dumped`` wrote. Raises ``LookupError``, ``TypeError`` or ``ValueError``."""
+    layers = tuple((str(file), str(text)) for file, text in data["layers"])
+    typed = tuple((str(option), str(text)) for option, text in data.get("typed", ()))
+    attached = {str(name): str(text) for name, text in data.get("attached", {}).items()}
+    return Sources(layers, tuple(map(str, data["overrides"])), Templates(**data["templates"]), typed, attached)
+
+
 @dataclass(frozen=True, slots=True)
 class Files:
     """Where settings are read from: ``base``, which are the chart's values, and files that are merged over it in order.
@@ -68,6 +81,10 @@ class Files:
     @property
     def attached(self) -> list[str]:
         """The files that ``--set-file`` names. Raises ``ConfigError``."""
+        if not any(option == "set-file" for option, _ in self.typed):
+            return []
+        from server.settings.overrides import files_of  # only now, because it imports what reads YAML
+
         try:
             return [name for option, text in self.typed if option == "set-file" for name in files_of(text)]
         except DocumentError as error:
@@ -76,8 +93,8 @@ class Files:
     def read(self) -> Sources:
         """Read all files. Raises ``ConfigError``."""
         try:
-            layers = tuple((documents.shown(path), documents.read_text(path)) for path in self.layers)
-            attached = {name: documents.read_text(Path(name)) for name in self.attached}
+            layers = tuple((shown(path), read_text(path)) for path in self.layers)
+            attached = {name: read_text(Path(name)) for name in self.attached}
         except DocumentError as error:
             raise ConfigError(error.findings) from error
         return Sources(layers, self.overrides, read_templates(self.templates), self.typed, attached)
@@ -111,7 +128,7 @@ def read_templates(folder: Path = TEMPLATES) -> Templates:
             unusable[path.name] = f"comes after {MOST_TEMPLATES} other templates, which is too many"
             continue
         try:
-            texts[path.name] = documents.read_text(path, TEMPLATE_BYTES)
+            texts[path.name] = read_text(path, TEMPLATE_BYTES)
         except DocumentError as error:
             unusable[path.name] = error.findings[0].message
-    return Templates(documents.shown(folder.absolute()), texts, unusable)
+    return Templates(shown(folder.absolute()), texts, unusable)
