@@ -16,6 +16,7 @@ from model.build.origin import Facts, Run
 from model.build.pictures import Picture
 from model.build.progress import Progress
 from model.build.request import Request
+from model.images import Preprocessing
 
 _PACKAGES = ("timm", "torch")
 
@@ -66,6 +67,9 @@ class Loaded:
     def export(self, file: Path) -> None:
         """Write the network as ONNX. Raises ``NotExportable``."""
         export.export(self._served, self.preprocessing.shape, file)
+
+    def ranges(self, how: Preprocessing) -> None:
+        """Nobody has measured them."""
 
 
 def torch_logits(network: torch.nn.Module, pictures: Sequence[Picture], pixels: Pixels, progress: Progress) -> Logits:

@@ -4,6 +4,7 @@ import importlib.metadata
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -60,8 +61,11 @@ class _Making:
         judges = self._ask_timm(calibration, judging)
         candidates, how, fast = self._served(judges)
         best = candidates[0]
-        if best.runtime == "onnx" and (int8 := self._int8(best.file, how, judges)) is not None:
-            candidates.insert(1, int8)
+        if best.runtime == "onnx":
+            with TemporaryDirectory(prefix="ranges-") as scratch:
+                ranges = self._origin.ranges(how) or Path(scratch) / "ranges.json"
+                int8 = self._int8(best.file, how, judges, ranges)
+            candidates[1:1] = [int8] if int8 is not None else []
         self._complain_of_missing(candidates)
         variants = [self._variant(candidate, judges) for candidate in candidates]
         if isinstance(measured := self._origin.timm, Measured):
@@ -188,14 +192,15 @@ class _Making:
         self._progress.step("timm's own pixels", len(judges.judging))
         return run(judges.judging, _pixels(faithful)), faithful, changed
 
-    def _int8(self, fp32: Path, how: Preprocessing, judges: Judges) -> Candidate | None:
+    def _int8(self, fp32: Path, how: Preprocessing, judges: Judges, ranges: Path) -> Candidate | None:
         """Quantise with the most bits that are good enough; None, with a warning, when none are."""
         file = fp32.with_name("model-int8.onnx")
         why = ""
         for bits in quantize.WEIGHT_BITS:
-            self._progress.step(f"int8 with {bits}-bit weights", len(judges.calibration) + len(judges.judging))
+            measured = 0 if ranges.exists() else len(judges.calibration)
+            self._progress.step(f"int8 with {bits}-bit weights", measured + len(judges.judging))
             try:
-                quantize.quantize(fp32, file, judges.calibration, _pixels(how), bits, self._progress)
+                quantize.quantize(fp32, file, judges.calibration, _pixels(how), bits, self._progress, ranges)
             except NotQuantizable as error:
                 why = str(error)
                 break

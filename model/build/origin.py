@@ -69,3 +69,9 @@ class Origin(Protocol):
 
         Raises ``NotExportable``.
         """
+
+    def ranges(self, how: Preprocessing) -> Path | None:
+        """Return the file of the ranges that all values of the exported network have on pictures, prepared in this way.
+
+        None if they must be measured. ``model.build.quantize`` writes and reads such files.
+        """

@@ -45,10 +45,17 @@ _FAILURES = (
 
 
 def quantize(
-    fp32: Path, int8: Path, pictures: Sequence[Picture], pixels: Pixels, weight_bits: int, progress: Progress
+    fp32: Path,
+    int8: Path,
+    pictures: Sequence[Picture],
+    pixels: Pixels,
+    weight_bits: int,
+    progress: Progress,
+    ranges: Path,
 ) -> None:
-    """Quantise the file ``fp32`` into ``int8``: weights per channel, activations by their ranges on ``pictures``.
+    """Quantise the file ``fp32`` into ``int8``: weights per channel, activations by their ranges.
 
+    ``ranges`` is a file of JSON that has them. If it is not there, they are measured on ``pictures``, and kept in it.
     ``pixels`` turns a picture's bytes into an array ``(channels, height, width)``; one picture at a time is in memory.
     ``weight_bits`` is one of ``WEIGHT_BITS``. Activations are unsigned and weights signed, the pair that CPUs with VNNI
     instructions multiply fastest (unsigned weights take 28 ms instead of 2).
@@ -69,6 +76,7 @@ def quantize(
                 weight_type=QuantType.QInt8,
                 reduce_range=weight_bits == 7,
                 nodes_to_exclude=_first_nodes(graph, FLOAT_CONVOLUTIONS),
+                calibration_cache_path=ranges,
             )
     except _FAILURES as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]

@@ -1,9 +1,9 @@
 """A default model's network as it was recorded from timm: its graph, its classes and what timm says about pictures.
 
-``model/defaults/NAME`` has three files, which ``model.build.recording`` makes: ``graph.onnx``, the exported network
-without its weights; ``logits.npz``, timm's logits for the pictures that judge; and ``network.json``, what else a build
-needs. The weights come from a package. ``network.json`` has the SHA-256 of their file, and where in it each tensor
-lies, so nothing of the file is unpickled.
+``model/defaults/NAME`` has four files, which ``model.build.recording`` makes: ``graph.onnx``, the exported network
+without its weights; ``ranges.json``, the ranges of all values on the pictures that calibrate; ``logits.npz``, timm's
+logits for the pictures that judge; and ``network.json``, what else a build needs. The weights come from a package.
+``network.json`` has the SHA-256 of their file, and where in it each tensor lies, so nothing of the file is unpickled.
 """
 
 import hashlib
@@ -27,10 +27,10 @@ from model.build.packages import LICENCE, PACKAGES, weights_of
 from model.build.pictures import MOST_PIXELS, Picture
 from model.build.progress import Progress
 from model.description import Measured, file_digest, preprocessing_of
-from model.images import load
+from model.images import Preprocessing, load
 
 DEFAULTS = Path(__file__).parents[1] / "defaults"
-GRAPH, LOGITS, NETWORK = "graph.onnx", "logits.npz", "network.json"
+GRAPH, LOGITS, NETWORK, RANGES = "graph.onnx", "logits.npz", "network.json", "ranges.json"
 
 Tensors = dict[str, NDArray[Any]]
 
@@ -101,6 +101,10 @@ class Recorded:
             if not tensor.raw_data:
                 tensor.raw_data = folded[tensor.name].tobytes()
         file.write_bytes(model.SerializeToString(deterministic=True))
+
+    def ranges(self, how: Preprocessing) -> Path | None:
+        """Return the file of the recorded ranges, if they were measured on pixels that are prepared in this way."""
+        return self._folder / RANGES if how == self.preprocessing else None
 
 
 def digest_of_pictures(pictures: Sequence[Picture]) -> str:

@@ -10,20 +10,21 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import onnx
 import torch
 
-from model.build import checkpoints, judge, labels, samples
+from model.build import checkpoints, judge, labels, quantize, samples
 from model.build.builder import DEFAULT_MODELS
 from model.build.loaded import Loaded
 from model.build.packages import PACKAGES, weights_of
 from model.build.pictures import MOST_PIXELS, Picture
-from model.build.recorded import DEFAULTS, GRAPH, LOGITS, NETWORK, digest_of_pictures
+from model.build.recorded import DEFAULTS, GRAPH, LOGITS, NETWORK, RANGES, digest_of_pictures
 from model.build.request import Request
 from model.description import Measured, file_digest
-from model.images import load
+from model.images import Preprocessing, load
 from model.runtimes.timm import foldable
 
 _PACKAGES = ("timm", "torch", "onnx", "pillow")
@@ -43,8 +44,11 @@ class _Silent:
         raise RuntimeError(sentence)
 
 
-def record(name: str, folder: Path, pictures: Sequence[Picture]) -> None:
-    """Write the files of the default model ``name`` into ``folder``, with timm's logits for ``pictures``."""
+def record(name: str, folder: Path, pictures: Sequence[Picture], calibration: Sequence[Picture]) -> None:
+    """Write the files of the default model ``name`` into ``folder``.
+
+    Timm's logits are those for ``pictures``, and the ranges of all values those on ``calibration``.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     loaded = Loaded(Request(name), _Silent())
     facts, how = loaded.facts, loaded.preprocessing
@@ -81,10 +85,20 @@ def record(name: str, folder: Path, pictures: Sequence[Picture]) -> None:
         "versions": {package: importlib.metadata.version(package) for package in _PACKAGES},
     }
     loaded.export(folder / GRAPH)
+    _measure_ranges(folder / GRAPH, calibration, how, folder / RANGES)
     _empty(folder / GRAPH, set(state) | {f"{named_by[convolution]}.bias" for convolution, _ in folds})
     np.savez_compressed(folder / LOGITS, logits=logits)
     lines = ",\n".join(f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in network.items())
     (folder / NETWORK).write_text("{\n" + lines + "\n}\n", "utf-8")
+
+
+def _measure_ranges(graph: Path, pictures: Sequence[Picture], how: Preprocessing, file: Path) -> None:
+    with TemporaryDirectory() as scratch:
+        measured, int8, bits = Path(scratch, "measured"), Path(scratch, "int8"), quantize.WEIGHT_BITS[0]
+        quantize.quantize(graph, int8, pictures, lambda data: load(data, how, MOST_PIXELS), bits, _Silent(), measured)
+        told = json.loads(measured.read_bytes())
+    told["data"] = dict(sorted(told["data"].items()))  # ONNX Runtime writes them in another order each time
+    file.write_text(json.dumps(told).replace('"TensorData"}, ', '"TensorData"},\n') + "\n", "utf-8")
 
 
 def _places(file: Path, called: str, state: Mapping[str, torch.Tensor]) -> dict[str, tuple[object, ...]]:
@@ -121,7 +135,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=DEFAULTS, metavar="DIR", help="default: %(default)s")
     options = parser.parse_args()
     for name in options.names or DEFAULT_MODELS:
-        record(name, options.output / name, samples.held_out())
+        record(name, options.output / name, samples.held_out(), samples.calibration())
         sys.stdout.write(f"recorded {name} in {options.output / name}\n")
 
 

@@ -19,7 +19,7 @@ from model.build.builder import DEFAULT_MODELS, build
 from model.build.errors import BuildError
 from model.build.judge import FP32_TOLERANCE
 from model.build.pictures import Picture
-from model.build.recorded import DEFAULTS, GRAPH, LOGITS, NETWORK, Fold, Recorded, fold
+from model.build.recorded import DEFAULTS, GRAPH, LOGITS, NETWORK, RANGES, Fold, Recorded, fold
 from model.build.request import Request
 from model.description import file_digest, read_model
 from tests.model.build.told import Told
@@ -66,7 +66,7 @@ def changed(folder: Path, **fields: object) -> None:
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("name", DEFAULT_MODELS)
 def test_timm_gives_what_was_recorded(name: str, tmp_path: Path) -> None:
-    recording.record(name, tmp_path, samples.held_out()[:FEW])
+    recording.record(name, tmp_path, samples.held_out()[:FEW], samples.calibration()[:FEW])
     assert (tmp_path / GRAPH).read_bytes() == (DEFAULTS / name / GRAPH).read_bytes()
     again, before = (json.loads((folder / NETWORK).read_text("utf-8")) for folder in (tmp_path, DEFAULTS / name))
     for fields in (again, before):
@@ -75,6 +75,17 @@ def test_timm_gives_what_was_recorded(name: str, tmp_path: Path) -> None:
     assert again == before, "the networks are to be recorded anew: make networks"
     with np.load(tmp_path / LOGITS) as one, np.load(DEFAULTS / name / LOGITS) as other:
         assert np.abs(one["logits"] - other["logits"][:FEW]).max() < FP32_TOLERANCE / 2
+    few, all_of_them = ranges(tmp_path / RANGES), ranges(DEFAULTS / name / RANGES)
+    assert few.keys() == all_of_them.keys()
+    for value, (lowest, highest) in few.items():
+        least, most = all_of_them[value]
+        assert least - FP32_TOLERANCE <= lowest <= highest <= most + FP32_TOLERANCE
+        assert highest - lowest >= (most - least) / 3, value
+
+
+def ranges(file: Path) -> dict[str, tuple[float, float]]:
+    told = json.loads(file.read_text("utf-8"))["data"]
+    return {value: (one["lowest"]["data"][0], one["highest"]["data"][0]) for value, one in told.items()}
 
 
 @pytest.mark.parametrize("name", DEFAULT_MODELS)
