@@ -1,6 +1,7 @@
 """Pictures that calibrate and check a build without pictures of the owner's; they are the same every time."""
 
 import io
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -17,18 +18,19 @@ QUALITY = 92
 
 def calibration(per_picture: int = 6) -> list[Picture]:
     """Return varied crops of the left half of every committed picture, as JPEGs without a true class."""
-    return _crops(per_picture, "left", (0.0, 0.5))
+    return list(_crops(PICTURES, per_picture, "left", (0.0, 0.5)))
 
 
 def held_out(per_picture: int = 12) -> list[Picture]:
     """Return crops like those of ``calibration``, but of the right half of every picture, which it never sees."""
-    return _crops(per_picture, "right", (0.5, 1.0))
+    return list(_crops(PICTURES, per_picture, "right", (0.5, 1.0)))
 
 
-def _crops(per_picture: int, half: str, across: tuple[float, float]) -> list[Picture]:
+@lru_cache(maxsize=2)  # both kinds, for the builds of several models
+def _crops(folder: Path, per_picture: int, half: str, across: tuple[float, float]) -> tuple[Picture, ...]:
     random = np.random.default_rng(20)  # a fixed seed, and sorted files: every build sees the same crops
     made = []
-    for file in sorted(PICTURES.glob("*.jpg")):
+    for file in sorted(folder.glob("*.jpg")):
         with Image.open(file) as opened:
             left, right = (int(opened.width * share) for share in across)
             part = opened.convert("RGB").crop((left, 0, right, opened.height))
@@ -37,7 +39,7 @@ def _crops(per_picture: int, half: str, across: tuple[float, float]) -> list[Pic
             out = io.BytesIO()
             _vary(part, random).save(out, "JPEG", quality=QUALITY)
             made.append(Picture(f"{file.stem}, {half} half, crop {number}", out.getvalue(), None))
-    return made
+    return tuple(made)
 
 
 def _vary(picture: Image.Image, random: np.random.Generator) -> Image.Image:

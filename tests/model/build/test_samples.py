@@ -14,6 +14,7 @@ from tests.model.pictures import LIMIT, LITE0
 
 def test_samples_are_the_same_every_time_and_disjoint() -> None:
     calibration, held_out = samples.calibration(), samples.held_out()
+    samples._crops.cache_clear()
     assert calibration == samples.calibration()
     assert held_out == samples.held_out()
     assert (len(calibration), len(held_out)) == (6 * 11, 12 * 11)
