@@ -113,7 +113,7 @@ clean: ## Remove the virtual environment and the state folder
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or later is needed: make PYTHON=python3.12 ..."; exit 1; }
 	@echo "making a virtual environment in .venv"
-	@$(PYTHON) -m venv .venv
+	@$(PYTHON) -m venv --without-pip .venv
 
 define install
 @echo "installing $(1)"
