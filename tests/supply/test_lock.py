@@ -57,6 +57,22 @@ def test_whatever_is_installed_goes_through_the_script_that_checks_hashes() -> N
         assert re.findall(r"pip\S* (?:--python \S+ )?(?:install|download|wheel)\b", re.sub("#.*", "", text)) == []
 
 
+@pytest.mark.parametrize(("target", "torch"), [("run", False), ("models", False), ("timm", True), ("test", True)])
+def test_only_what_needs_torch_installs_it(target: str, torch: bool) -> None:
+    done = subprocess.run(
+        ["make", "--always-make", "--just-print", target],
+        cwd=ROOT,
+        env={name: value for name, value in os.environ.items() if not name.startswith("MAKE")},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    extras = ",".join(re.findall(r"docker/install\.sh .* -e '\.\[(.*?)\]'", done.stdout)).split(",")
+    assert {"server", "worker", "build"} <= set(extras)
+    assert ("timm" in extras) == torch
+
+
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     """A folder with a lock, an index of one wheel, the tools and an empty virtual environment."""
