@@ -10,9 +10,14 @@ shift 2
 if [ ! -x "$tools/pip" ]; then
     # Unpacked and not installed, because `python -m venv` and `python -m ensurepip` install it for five seconds.
     "$tools/python" -c '
-import ensurepip, pathlib, sysconfig, zipfile
-folder = sysconfig.get_config_var("WHEEL_PKG_DIR") or f"{ensurepip.__path__[0]}/_bundled"
-zipfile.ZipFile(*pathlib.Path(folder).glob("pip-*.whl")).extractall(sysconfig.get_path("purelib"))'
+import pathlib, sys, sysconfig, zipfile
+try:
+    import ensurepip
+    folder = sysconfig.get_config_var("WHEEL_PKG_DIR") or f"{ensurepip.__path__[0]}/_bundled"
+    wheel = next(pathlib.Path(folder).glob("pip-*.whl"))
+except (ImportError, StopIteration):
+    sys.exit("this Python comes without pip; install its module venv (on Debian: apt-get install python3-venv)")
+zipfile.ZipFile(wheel).extractall(sysconfig.get_path("purelib"))'
     printf '#!/bin/sh\nexec "$(dirname "$0")/python" -m pip "$@"\n' >"$tools/pip"
     chmod +x "$tools/pip"
 fi

@@ -113,6 +113,17 @@ def test_tools_without_pip_get_one_and_the_uv_of_the_lock_which_asks_where_pip_w
     assert "pip.conf" in unreadable.stderr
 
 
+def test_a_python_without_ensurepip_is_told_what_it_lacks(project: Path) -> None:
+    """As Debian has it without the package python3-venv."""
+    (project / "ensurepip.py").write_text("raise ModuleNotFoundError")
+    done = install(project, "", PYTHONPATH=str(project))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.splitlines() == [
+        "this Python comes without pip; install its module venv (on Debian: apt-get install python3-venv)"
+    ]
+    assert not (project / "venv/bin/pip").exists()
+
+
 def test_a_uv_with_another_hash_than_that_of_the_lock_is_refused(project: Path) -> None:
     lock(project, "0" * 64)
     with served(project / "index") as index:
