@@ -20,6 +20,9 @@ SPREAD := --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
 BUILT := $(MODELS)/.built
 BUILDER := $(wildcard model/build/*.py model/defaults/*/*) model/description.py model/images.py
 
+# Without bytecode each start takes a second longer, and most of it is of .venv.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help run timm model models images test test-faults soak hostile foreign test-cluster test-one cluster-parts cluster cluster-down lint format networks architectures bench compare moving-picture docs lock audit clean
 
 help: ## Show this list

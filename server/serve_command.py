@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import logging
 import os
@@ -103,20 +102,29 @@ def serve(
     if (engine == "kubernetes") != (internal_url is not None):
         fail("--engine kubernetes and --internal-url go together: --internal-url http://HOST:PORT, as workers see it")
     # Imports stand in the commands that need them, because to import the server takes longer than most commands run.
-    import uvloop
+    from concurrent.futures import ThreadPoolExecutor
 
-    from server.app import Access, CannotServe, Server, cluster_workers, local_workers, serve
-    from server.blobs import BlobsUnusable
-    from server.queue import CannotOpen
     from server.settings.kept import Kept
     from server.settings.live import Live
     from server.settings.sources import ConfigError
-    from server.storage import Storage
 
     read = read_from(files, flags, templates, merged=merged)
     _log_to_stderr(database_url, blobs_url)
+    pool = ThreadPoolExecutor(1, "settings")
+    judged = pool.submit(Live, read, Kept(state / "settings.json", read))  # beside the imports, by another process
+    pool.shutdown(wait=False)
+    gc.disable()  # imports leave little behind, and take a tenth longer if Python looks for it
     try:
-        live = Live(read, Kept(state / "settings.json", read))
+        import uvloop
+
+        from server.app import Access, CannotServe, Server, cluster_workers, local_workers, serve
+        from server.blobs import BlobsUnusable
+        from server.queue import CannotOpen
+        from server.storage import Storage
+    finally:
+        gc.enable()
+    try:
+        live = judged.result()
         if internal_url is not None:
             workers, ready = cluster_workers(live, internal_url, models or _image_models()), _log_ready
         else:
@@ -169,6 +177,8 @@ def _return_memory() -> None:
 
     By default it does so only until the first large picture is freed. Then it keeps them, in pieces that fit no other.
     """
+    import ctypes
+
     with suppress(OSError, AttributeError):  # other C libraries have no mallopt
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(MALLOPT_MMAP_THRESHOLD, MAPPED_BYTES)
