@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from server.settings import reading
 from server.settings.accepting import Schema as Schema
 from server.settings.accepting import accepts, searched
 from server.settings.complaints import explained
 from server.settings.reading import Location as Location
-from server.settings.reading import Reading
 from server.settings.reading import pointer as pointer
 from server.settings.texts import MAX_BYTES, unusable
 from server.settings.texts import DocumentError as DocumentError
@@ -68,8 +68,8 @@ def parse(text: str, file: str, limit: int = MAX_BYTES, *, aliases: bool = False
     if len(text.encode("utf-8", "surrogatepass")) > limit:
         raise unusable(file, 0, "size", f"is larger than {limit} bytes")
     try:
-        reading = Reading(text, file, aliases)
-        return Document(reading.value(), file, reading.locations)
+        value, locations = reading.read(text, file, aliases)
+        return Document(value, file, locations)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         # PyYAML splits one of its sentences: "expected a single document in the stream", "but found another document".

@@ -8,11 +8,45 @@ from pathlib import Path
 import jsonschema
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from server.settings import documents
+from server.settings import documents, reading
 from server.settings.documents import DocumentError, Finding, Location
+from server.shipped import DEFAULT_VALUES, RULES
+
+TEXTS = [path.read_text() for path in (DEFAULT_VALUES, RULES)]
+PIECES = [
+    *"\t\n :-#{}[],&*!|>'\"%@`?\\\r~",
+    "\n  ",
+    "\n\t",
+    "- ",
+    ": ",
+    "? ",
+    "---\n",
+    "...\n",
+    "%YAML 1.2\n",
+    "!!str ",
+    "&a ",
+]
+PIECES += [
+    "*a",
+    "<<: ",
+    "\x85",
+    "\ufeff",
+    "\x07",
+    "é",
+    '"\\x41"',
+    '"\\u12"',
+    "|+\n",
+    ">-\n",
+    ">#",
+    "0x1F",
+    "1:30",
+    "1e5",
+    ".nan",
+    "yes",
+]
 
 
 def test_a_value_and_where_it_stands() -> None:
@@ -180,3 +214,22 @@ def test_records_do_not_change() -> None:
 
 def test_what_yaml_has_for_merging_and_for_defaults_is_text_as_helm_writes_it() -> None:
     assert documents.parse("a: =\nb: <<\n", "x.yaml").value == {"a": "=", "b": "<<"}
+
+
+@pytest.mark.skipif(not yaml.__with_libyaml__, reason="PyYAML was built without libyaml")
+@given(st.data())
+def test_both_parsers_of_yaml_understand_alike_what_the_one_in_c_is_given(data: st.DataObject) -> None:
+    text = data.draw(st.sampled_from(TEXTS))
+    begin = data.draw(st.integers(0, len(text)))
+    text = text[begin : begin + data.draw(st.integers(1, 400))]
+    for _ in range(data.draw(st.integers(0, 3))):
+        at = data.draw(st.integers(0, len(text)))
+        text = text[:at] + data.draw(st.sampled_from(PIECES)) + text[at + data.draw(st.integers(0, 2)) :]
+    assume(not reading._ODD.search(text))
+    assert reading._ReadingInC is not None
+    try:
+        found = reading._ReadingInC(text, "x.yaml", True).value()
+    except yaml.YAMLError:
+        return
+    # Their texts, as nan differs from nan and 1 does not from true.
+    assert repr(found) == repr(reading._ReadingInPython(text, "x.yaml", True).value())
