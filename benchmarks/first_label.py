@@ -16,7 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
@@ -111,7 +111,8 @@ class Way:
         except RuntimeError as error:
             raise RuntimeError(f"{error}; it said:\n{self._log.read_text(errors='replace')[-3000:]}") from error
         finally:
-            os.killpg(process.pid, signal.SIGTERM)
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGTERM)
             process.wait(60)
 
     def _step(self, name: str, reached: Callable[[], bool], ended: Callable[[], bool]) -> None:
@@ -133,7 +134,7 @@ class Way:
         freeze = [str(tools / "uv"), "pip", "freeze", "-q", "--python", str(tools / "python"), "--exclude-editable"]
         found = subprocess.run(freeze, capture_output=True, text=True, check=True, timeout=60).stdout
         wanted = self._folder / "packages.txt"
-        wanted.write_text(found)
+        wanted.write_text("".join(line for line in found.splitlines(keepends=True) if not line.startswith("pip==")))
         bare = str(self._folder / "bare" / "bin" / "python")
         command = ["sh", "docker/install.sh", str(tools), bare, "-q", "--no-deps", "-r", str(wanted)]
         return _timed(command, self.checkout, environment)
