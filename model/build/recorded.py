@@ -95,12 +95,7 @@ class Recorded:
 
     def export(self, file: Path) -> None:
         """Write the graph with its weights, the batch norms folded into the convolutions, as ONNX."""
-        folded = fold(self._weights, self._folds)
-        model = onnx.load(self._folder / GRAPH)
-        for tensor in model.graph.initializer:
-            if not tensor.raw_data:
-                tensor.raw_data = folded[tensor.name].tobytes()
-        file.write_bytes(model.SerializeToString(deterministic=True))
+        fill(self._folder / GRAPH, self._weights, self._folds, file)
 
     def ranges(self, how: Preprocessing) -> Path | None:
         """Return the file of the recorded ranges, if they were measured on pixels that are prepared in this way."""
@@ -110,6 +105,16 @@ class Recorded:
 def digest_of_pictures(pictures: Sequence[Picture]) -> str:
     """Return the SHA-256 of the bytes of all pictures, hexadecimal."""
     return hashlib.sha256(b"".join(hashlib.sha256(picture.read()).digest() for picture in pictures)).hexdigest()
+
+
+def fill(graph: Path, weights: Tensors, folds: Sequence[Fold], file: Path) -> None:
+    """Write the ONNX file ``graph``, whose weights were removed, with the weights folded as ``fold`` does it."""
+    folded = fold(weights, folds)
+    model = onnx.load(graph)
+    for tensor in model.graph.initializer:
+        if not tensor.raw_data:
+            tensor.raw_data = folded[tensor.name].tobytes()
+    file.write_bytes(model.SerializeToString(deterministic=True))
 
 
 def fold(weights: Tensors, folds: Sequence[Fold]) -> Tensors:

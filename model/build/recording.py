@@ -8,7 +8,7 @@ import importlib.metadata
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, astuple
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -21,7 +21,7 @@ from model.build.builder import DEFAULT_MODELS
 from model.build.loaded import Loaded
 from model.build.packages import PACKAGES, weights_of
 from model.build.pictures import MOST_PIXELS, Picture
-from model.build.recorded import DEFAULTS, GRAPH, LOGITS, NETWORK, RANGES, digest_of_pictures
+from model.build.recorded import DEFAULTS, GRAPH, LOGITS, NETWORK, RANGES, Fold, digest_of_pictures, fill
 from model.build.request import Request
 from model.description import Measured, file_digest
 from model.images import Preprocessing, load
@@ -52,12 +52,12 @@ def record(name: str, folder: Path, pictures: Sequence[Picture], calibration: Se
     folder.mkdir(parents=True, exist_ok=True)
     loaded = Loaded(Request(name), _Silent())
     facts, how = loaded.facts, loaded.preprocessing
-    folds = foldable(loaded.network, how.shape)
+    named_by = {module: name for name, module in loaded.network.named_modules()}
+    folds = [Fold(named_by[before], named_by[norm], norm.eps) for before, norm in foldable(loaded.network, how.shape)]
     logits = loaded.logits(pictures)
     served = loaded.timm(pictures, lambda data: load(data, how, MOST_PIXELS))
     exact = judge.judge(logits, loaded.timm(pictures, loaded.pixels))
     like = judge.judge(logits, served)
-    named_by = {module: name for name, module in loaded.network.named_modules()}
     file, called = weights_of(name)
     state = loaded.network.state_dict()
     named = labels.choose(
@@ -77,7 +77,7 @@ def record(name: str, folder: Path, pictures: Sequence[Picture], calibration: Se
             "sha256": file_digest(file),
             "tensors": _places(file, called, state),
         },
-        "folds": [(named_by[convolution], named_by[norm], norm.eps) for convolution, norm in folds],
+        "folds": [astuple(each) for each in folds],
         "timm": asdict(
             Measured(like.agreement, like.sure_agreement, exact.largest_difference, None, None, None, None, None)
         ),
@@ -85,18 +85,20 @@ def record(name: str, folder: Path, pictures: Sequence[Picture], calibration: Se
         "versions": {package: importlib.metadata.version(package) for package in _PACKAGES},
     }
     loaded.export(folder / GRAPH)
-    _measure_ranges(folder / GRAPH, calibration, how, folder / RANGES)
-    _empty(folder / GRAPH, set(state) | {f"{named_by[convolution]}.bias" for convolution, _ in folds})
+    _empty(folder / GRAPH, set(state) | {f"{each.convolution}.bias" for each in folds})
+    with TemporaryDirectory() as scratch:  # as a build makes it, whose values differ from torch's in the last digits
+        built = Path(scratch, "model.onnx")
+        fill(folder / GRAPH, {key: tensor.numpy() for key, tensor in state.items()}, folds, built)
+        _measure_ranges(built, calibration, how, folder / RANGES)
     np.savez_compressed(folder / LOGITS, logits=logits)
     lines = ",\n".join(f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in network.items())
     (folder / NETWORK).write_text("{\n" + lines + "\n}\n", "utf-8")
 
 
-def _measure_ranges(graph: Path, pictures: Sequence[Picture], how: Preprocessing, file: Path) -> None:
-    with TemporaryDirectory() as scratch:
-        measured, int8, bits = Path(scratch, "measured"), Path(scratch, "int8"), quantize.WEIGHT_BITS[0]
-        quantize.quantize(graph, int8, pictures, lambda data: load(data, how, MOST_PIXELS), bits, _Silent(), measured)
-        told = json.loads(measured.read_bytes())
+def _measure_ranges(fp32: Path, pictures: Sequence[Picture], how: Preprocessing, file: Path) -> None:
+    int8, measured, bits = fp32.with_name("int8"), fp32.with_name("measured"), quantize.WEIGHT_BITS[0]
+    quantize.quantize(fp32, int8, pictures, lambda data: load(data, how, MOST_PIXELS), bits, _Silent(), measured)
+    told = json.loads(measured.read_bytes())
     told["data"] = dict(sorted(told["data"].items()))  # ONNX Runtime writes them in another order each time
     file.write_text(json.dumps(told).replace('"TensorData"}, ', '"TensorData"},\n') + "\n", "utf-8")
 

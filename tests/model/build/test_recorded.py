@@ -66,6 +66,7 @@ def changed(folder: Path, **fields: object) -> None:
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("name", DEFAULT_MODELS)
 def test_timm_gives_what_was_recorded(name: str, tmp_path: Path) -> None:
+    (tmp_path / RANGES).write_text("those of before")
     recording.record(name, tmp_path, samples.held_out()[:FEW], samples.calibration()[:FEW])
     assert (tmp_path / GRAPH).read_bytes() == (DEFAULTS / name / GRAPH).read_bytes()
     again, before = (json.loads((folder / NETWORK).read_text("utf-8")) for folder in (tmp_path, DEFAULTS / name))
