@@ -7,8 +7,8 @@ differ in the marks alone.
 
 from __future__ import annotations
 
+import os
 import re
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -36,7 +36,7 @@ class Marks:
     @classmethod
     def new(cls) -> Marks:
         """Random marks of the form that real runs, URLs and models have."""
-        return cls(secrets.token_hex(5), secrets.token_hex(8), secrets.token_hex(32))
+        return cls(*(os.urandom(count).hex() for count in (5, 8, 32)))
 
     @property
     def url(self) -> str:

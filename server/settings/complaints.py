@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -39,6 +38,8 @@ def explained(error: Any) -> Iterator[tuple[list[str | int], str, str]]:
     if rule == "additionalProperties":
         known = sorted(error.schema.get("properties", {}))
         for key in value.keys() - set(known):
+            import difflib  # here, as it is needed only where something is wrong
+
             close = difflib.get_close_matches(key, known, n=1)
             hint = f'did you mean "{close[0]}"?' if close else f"known here: {', '.join(known)}"
             yield [*keys, key], rule, f'unknown key "{key}"; {hint}'

@@ -6,7 +6,6 @@ run time is judged only as far as it can be read.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
@@ -64,6 +63,8 @@ def advised(message: str, environment: Environment) -> str:
 
 def meant(name: str, known: Collection[str], also: str = "") -> str:
     """Return the end of a sentence that says what may have been meant instead of ``name``; else ``also``."""
+    import difflib  # here, as it is needed only where something is wrong
+
     close = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.7)
     return f"; did you mean {close[0]}?" if close else also
 

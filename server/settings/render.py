@@ -6,10 +6,8 @@ sets the fields that it alone decides; a template can neither leave them out nor
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -162,6 +160,8 @@ class Renderer:
 
     def _raised_at(self, error: Exception) -> tuple[str, int]:
         """Return file and line of the innermost template that raised ``error``; Jinja puts them into the traceback."""
+        import traceback  # here, as it is needed only where something is wrong
+
         frames = traceback.extract_tb(error.__traceback__)
         inside = [frame for frame in frames if Path(frame.filename).is_relative_to(self._folder)]
         return (inside[-1].filename, inside[-1].lineno or 0) if inside else ("", 0)
@@ -184,6 +184,8 @@ _Dumper.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+.0-9].*
 
 def diff(old: Manifest, new: Manifest, old_name: str = "old", new_name: str = "new") -> str:
     """Return a unified diff from ``old`` to ``new``, which is empty when they are equal."""
+    import difflib  # here, as no other use of this module needs it
+
     lines = dump(old).splitlines(keepends=True), dump(new).splitlines(keepends=True)
     return "".join(difflib.unified_diff(*lines, old_name, new_name))
 
