@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from model import libraries
-from model.build import versions
+from model.build import files, versions
 from model.build.errors import BuildError
 from model.build.progress import Progress
 from model.build.request import BUILDER_VERSION, Request
@@ -56,6 +56,8 @@ def _origin(request: Request, progress: Progress) -> Origin:
 
         progress.step(f"reading {request.source}")
         return Recorded(request.source, progress)
+    if (absent := files.absent(request.source)) is not None:
+        raise BuildError(absent)
     if (missing := libraries.missing("onnxscript", "huggingface_hub")) is not None:
         raise BuildError(missing)
     progress.step("loading torch and timm")

@@ -11,6 +11,22 @@ from model.build.errors import BuildError
 NAMED = 5
 """So many names are in a message; of the others it says the number."""
 
+ENDINGS = (".tar", ".pth", ".pt", ".safetensors", ".bin", ".zip")
+"""The endings of the files that a model can be built of."""
+HUB = ("hf-hub:", "hf_hub:")
+FOLDER = "local-dir:"
+"""What the names of repositories of the hub, and perhaps those of folders, begin with."""
+
+
+def absent(source: str) -> str | None:
+    """Say that the file or folder ``source`` is not there; None if it is, or if the name may be that of a network."""
+    name = source.removeprefix(FOLDER)
+    if source.startswith(HUB) or Path(name).exists():
+        return None
+    if name != source:
+        return f"There is no folder {printable(name)}."
+    return f"There is no file or folder {printable(name)}." if "/" in name or name.endswith(ENDINGS) else None
+
 
 def read_file(file: Path, most: int) -> bytes:
     """Return the bytes of a regular file. Pipes and devices are not opened, because they could wait for ever.

@@ -16,6 +16,7 @@ from timm.data import ImageNetInfo, infer_imagenet_subset
 
 from model.build import checkpoints, configs, hub, networks
 from model.build.errors import BuildError
+from model.build.files import ENDINGS, FOLDER, HUB, absent
 from model.build.packages import LICENCE, PACKAGES, weights_of
 from model.build.progress import Progress
 from model.build.versions import MOST_CHARACTERS
@@ -25,9 +26,6 @@ WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 
 UNKNOWN_LICENCE = "unknown: given as a file"
 
-_ENDINGS = (".tar", ".pth", ".pt", ".safetensors", ".bin", ".zip")
-_HUB = ("hf-hub:", "hf_hub:")
-_FOLDER = "local-dir:"
 _CONFIG_IN_ZIP = re.compile(r"(?:[^/]+/)?config\.json")
 
 
@@ -66,9 +64,9 @@ def load(source: str, *, architecture: str | None = None, use_ema: bool = False,
     if architecture is not None:
         networks.check_architecture(architecture)
     loading = _Loading(architecture, use_ema, progress)
-    if source.startswith(_HUB):
-        return loading.from_hub(source[len(_HUB[0]) :])
-    path = Path(source.removeprefix(_FOLDER))
+    if source.startswith(HUB):
+        return loading.from_hub(source[len(HUB[0]) :])
+    path = Path(source.removeprefix(FOLDER))
     if source in PACKAGES:
         return loading.from_package(source)
     if path.is_dir():
@@ -81,11 +79,9 @@ def load(source: str, *, architecture: str | None = None, use_ema: bool = False,
 def _nothing(source: str) -> str:
     """Say what to do about a source that is neither here nor in a package."""
     shown = checkpoints.shown(source)
-    if source.startswith(_FOLDER):
-        return f"There is no folder {shown.removeprefix(_FOLDER)}."
     if not timm.is_model(source):
-        if "/" in source or source.endswith(_ENDINGS):
-            return f"There is no file or folder {shown}."
+        if (missing := absent(source)) is not None:
+            return missing
         try:
             networks.check_architecture(source)
         except BuildError as error:
@@ -107,7 +103,7 @@ def fit_name(text: str, otherwise: str) -> str:
 
 
 def _without_ending(text: str) -> str:
-    return next((text[: -len(ending)] for ending in _ENDINGS if text.lower().endswith(ending)), text)
+    return next((text[: -len(ending)] for ending in ENDINGS if text.lower().endswith(ending)), text)
 
 
 def _is_zip_of_folder(file: Path) -> bool:

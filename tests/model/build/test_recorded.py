@@ -149,6 +149,19 @@ def test_whatever_changes_the_model_needs_torch(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_file_that_is_not_there_needs_no_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("model.libraries.missing", lambda *_: "torch is not installed here")
+    for source, said in (
+        ("best.pth.tar", "There is no file or folder best.pth.tar."),
+        ("local-dir:photos", "There is no folder photos."),
+        ("hf-hub:timm/resnet18.a1_in1k", "torch is not installed here"),
+        ("resnet18", "torch is not installed here"),
+    ):
+        with pytest.raises(BuildError) as error:
+            build(Request(source), tmp_path, Told())
+        assert str(error.value) == said
+
+
 def test_a_network_that_computes_something_else_is_not_kept(copied: Path, tmp_path: Path) -> None:
     folds = json.loads((copied / NETWORK).read_text("utf-8"))["folds"]
     changed(copied, folds=[[convolution, norm, 0.002] for convolution, norm, _ in folds])
