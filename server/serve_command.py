@@ -113,7 +113,7 @@ def serve(
     pool = ThreadPoolExecutor(1, "settings")
     judged = pool.submit(Live, read, Kept(state / "settings.json", read))  # beside the imports, by another process
     pool.shutdown(wait=False)
-    gc.disable()  # imports leave little behind, and take a tenth longer if Python looks for it
+    gc.disable()  # imports leave 600 objects behind that nothing needs; to look for them takes a tenth of a second
     try:
         import uvloop
 
@@ -122,6 +122,7 @@ def serve(
         from server.queue import CannotOpen
         from server.storage import Storage
     finally:
+        gc.freeze()
         gc.enable()
     try:
         live = judged.result()
@@ -186,7 +187,7 @@ def _return_memory() -> None:
 
 
 def _rarely_collect() -> None:
-    """Make garbage collections rare and cheap: imported modules need no visit, and requests make few cycles."""
+    """Make garbage collections rare and cheap: what is there stays and needs no visit, and requests make few cycles."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(YOUNG_OBJECTS, 20, 50)
