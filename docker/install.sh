@@ -18,7 +18,7 @@ try:
 except (ImportError, StopIteration):
     sys.exit("this Python comes without pip; install its module venv (on Debian: apt-get install python3-venv)")
 zipfile.ZipFile(wheel).extractall(sysconfig.get_path("purelib"))'
-    printf '#!/bin/sh\nexec "$(dirname "$0")/python" -m pip "$@"\n' >"$tools/pip"
+    printf '#!/bin/sh\nexec "$(dirname "$(readlink -f "$0")")/python" -m pip "$@"\n' >"$tools/pip"
     chmod +x "$tools/pip"
 fi
 if [ ! -x "$tools/uv" ]; then
