@@ -88,7 +88,8 @@ def test_a_model_is_pushed_named_shown_pulled_and_removed(
         assert word in told
     assert "flowers@best is" in run("tag", "flowers@stable", "best", *state)[0]
     told, said = run("show", "flowers@best", *state)
-    for word in (reference, "model-int8.onnx", "18.5 MB", "90.9%"):
+    agreement = json.loads((made / "model.json").read_bytes())["variants"][1]["measured"]["agreement"]
+    for word in (reference, "model-int8.onnx", "18.5 MB", f"{agreement:.1%}"):
         assert word in told
     record = json.loads(run("show", "flowers", "--json", *state)[0])["record"]
     assert record["labels"][3] == "Gänseblümchen 雛菊 3"
