@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from model.build import export, judge, sources, transforms
 from model.build.judge import Logits, Pixels
-from model.build.origin import Facts, Run
+from model.build.origin import Run
 from model.build.pictures import Picture
 from model.build.progress import Progress
 from model.build.request import Request
@@ -27,21 +27,13 @@ class Loaded:
     def __init__(self, request: Request, progress: Progress) -> None:
         """Load the network of a request. Raises ``BuildError``."""
         self._progress = progress
-        source = sources.load(
+        self.facts = sources.load(
             request.source, architecture=request.architecture, use_ema=request.use_ema, progress=progress
         )
-        self.network = source.network
-        self.preprocessing = transforms.preprocessing(source.network, source.data, request.preprocessing)
-        self.facts = Facts(
-            name=source.name,
-            architecture=source.architecture,
-            arguments=source.arguments,
-            label_names=source.label_names,
-            label_descriptions=source.label_descriptions,
-            weights=source.weights,
-            licence=source.licence,
-            versions={package: importlib.metadata.version(package) for package in _PACKAGES},
-        )
+        self.network = self.facts.network
+        self.preprocessing = transforms.preprocessing(self.network, self.facts.data, request.preprocessing)
+        self.versions = {package: importlib.metadata.version(package) for package in _PACKAGES}
+        self.digests: dict[str, str] = {}
 
     @cached_property
     def _served(self) -> torch.nn.Module:

@@ -13,7 +13,7 @@ from model import libraries
 from model.build import judge, labels, pictures, quantize, report, samples, trial, verdicts
 from model.build.errors import BuildError, NotExportable, NotQuantizable
 from model.build.judge import Logits, Pixels
-from model.build.origin import Facts, Origin, Run
+from model.build.origin import Origin, Run
 from model.build.pictures import MOST_PIXELS, Picture
 from model.build.progress import Progress
 from model.build.request import BUILDER_VERSION, Request
@@ -84,7 +84,7 @@ class _Making:
             variants=tuple(variants),
             judged=verdicts.told(request.data, judges, best.logits, named.labels, fast),
             warnings=tuple(self._warnings),
-            build={**_record(request, facts), "int8_weight_bits": self._int8_bits},
+            build={**_record(request, self._origin), "int8_weight_bits": self._int8_bits},
         )
         model = self._timed(model, judges)
         (self._folder / "MODEL.md").write_text(report.card(model), "utf-8")
@@ -261,12 +261,12 @@ def _described(runtime: str, name: str, file: Path, measured: Measured) -> Varia
     return Variant(runtime, name, file.name, file.stat().st_size, file_digest(file), measured)
 
 
-def _record(request: Request, facts: Facts) -> dict[str, Any]:
+def _record(request: Request, origin: Origin) -> dict[str, Any]:
     return {
         "builder": BUILDER_VERSION,
         "source": Path(request.source).name if Path(request.source).exists() else request.source,
-        "weights": facts.weights,
-        "licence": facts.licence,
-        **facts.digests,
-        "versions": {**facts.versions, **{package: importlib.metadata.version(package) for package in _PACKAGES}},
+        "weights": origin.facts.weights,
+        "licence": origin.facts.licence,
+        **origin.digests,
+        "versions": {**origin.versions, **{package: importlib.metadata.version(package) for package in _PACKAGES}},
     }

@@ -1,13 +1,13 @@
 """What a model is made from: a network with its weights, and what timm itself says about pictures."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from model.build.facts import Facts
 from model.build.judge import Logits, Pixels
 from model.build.pictures import Picture
 from model.description import Measured
@@ -17,35 +17,20 @@ Run = Callable[[Sequence[Picture], Pixels], Logits]
 """Runs a variant over pictures."""
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What is known about a network."""
-
-    name: str
-    """What the model may be called."""
-    architecture: str
-    """The name of the network in timm, without a tag."""
-    arguments: Mapping[str, Any]
-    """What ``timm.create_model`` needs beside the name: ``num_classes``, ``in_chans`` and more; fit for JSON."""
-    label_names: tuple[str, ...] | None
-    """A name for each class, as a dataset has it, such as ``n02123045``."""
-    label_descriptions: tuple[str, ...] | None
-    """What people call each class."""
-    weights: str
-    """Where the weights come from."""
-    licence: str
-    versions: Mapping[str, str]
-    """The packages that have a say in what timm's logits are, and their versions."""
-    digests: Mapping[str, str] = field(default_factory=dict)
-    """SHA-256 of the files that the network was recorded in, if it was."""
-
-
 class Origin(Protocol):
     """A network with its weights."""
 
     @property
     def facts(self) -> Facts:
         """What is known about it."""
+
+    @property
+    def versions(self) -> Mapping[str, str]:
+        """The packages that have a say in what timm's logits are, and their versions."""
+
+    @property
+    def digests(self) -> Mapping[str, str]:
+        """SHA-256 of what the network was recorded in, by the names that the model's record gives them."""
 
     @property
     def preprocessing(self) -> Preprocessing:

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from model.build.errors import BuildError
+from model.build.facts import Facts
 from model.build.judge import Logits
-from model.build.origin import Facts
 from model.build.packages import LICENCE, PACKAGES, weights_of
 from model.build.pictures import MOST_PIXELS, Picture
 from model.build.progress import Progress
@@ -54,7 +54,7 @@ class Recorded:
         file, called = weights_of(name)
         self._weights = _tensors(file, called, network["weights"], PACKAGES[name])
         self._folds = [Fold(*fold) for fold in network["folds"]]
-        self._pictures, self._versions = network["pictures"], network["versions"]
+        self._pictures, self._pillow = network["pictures"], network["versions"]["pillow"]
         self.preprocessing = preprocessing_of(network["preprocessing"])
         self.timm = Measured(**network["timm"])
         self.facts = Facts(
@@ -65,12 +65,12 @@ class Recorded:
             label_descriptions=tuple(network["labels"]),
             weights=called,
             licence=LICENCE,
-            versions={package: network["versions"][package] for package in ("timm", "torch")},
-            digests={
-                "weights_sha256": network["weights"]["sha256"],
-                "graph_sha256": file_digest(self._folder / GRAPH),
-            },
         )
+        self.versions = {package: network["versions"][package] for package in ("timm", "torch")}
+        self.digests = {
+            "weights_sha256": network["weights"]["sha256"],
+            "graph_sha256": file_digest(self._folder / GRAPH),
+        }
 
     def pixels(self, data: bytes) -> NDArray[np.float32]:
         """Return timm's own pixels of a picture, of the shape that the network takes."""
@@ -79,10 +79,9 @@ class Recorded:
     def logits(self, pictures: Sequence[Picture]) -> Logits:
         """Return what timm said about ``pictures``, which must be those of the recording: ``(n, classes)``."""
         if digest_of_pictures(pictures) != self._pictures:
-            recorded = self._versions["pillow"]
             raise BuildError(
-                f"Pillow {importlib.metadata.version('pillow')} makes other test pictures than Pillow {recorded}, with "
-                f"which timm's logits were recorded: pip install pillow=={recorded}"
+                f"Pillow {importlib.metadata.version('pillow')} makes other test pictures than Pillow {self._pillow}, "
+                f"with which timm's logits were recorded: pip install pillow=={self._pillow}"
             )
         self._progress.advance(len(pictures))
         with np.load(self._folder / LOGITS) as recorded:

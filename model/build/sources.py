@@ -16,6 +16,7 @@ from timm.data import ImageNetInfo, infer_imagenet_subset
 
 from model.build import checkpoints, configs, hub, networks
 from model.build.errors import BuildError
+from model.build.facts import Facts
 from model.build.files import ENDINGS, FOLDER, HUB, absent
 from model.build.packages import LICENCE, PACKAGES, weights_of
 from model.build.progress import Progress
@@ -29,27 +30,14 @@ UNKNOWN_LICENCE = "unknown: given as a file"
 _CONFIG_IN_ZIP = re.compile(r"(?:[^/]+/)?config\.json")
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source(Facts):
     """A network that is ready to be exported, and what its source tells about it."""
 
     network: torch.nn.Module
     """timm's network with its weights, in evaluation mode; its ``pretrained_cfg`` says how pictures are prepared."""
-    architecture: str
-    """The name of the network in timm, without a tag."""
-    arguments: dict[str, Any]
-    """What ``timm.create_model`` needs beside the name: ``num_classes``, ``in_chans`` and more; fit for JSON."""
-    name: str
-    """What the model may be called."""
     data: Mapping[str, Any]
     """The options of timm's ``train.py``, for ``timm.data.resolve_data_config``."""
-    label_names: tuple[str, ...] | None
-    """A name for each class, as a dataset has it, such as ``n02123045``."""
-    label_descriptions: tuple[str, ...] | None
-    """What people call each class."""
-    weights: str
-    """Where the weights come from."""
-    licence: str
 
 
 def load(source: str, *, architecture: str | None = None, use_ema: bool = False, progress: Progress) -> Source:
@@ -129,7 +117,19 @@ class _Loading:
         state = checkpoints.read(file, self._use_ema, weights).state
         network, arguments = networks.fitted(state, name, {}, weights, lambda _: None)
         networks.prepare_for(network, arguments, {})
-        return _with_imagenet_labels(Source(network, name, arguments, name, {}, None, None, weights, licence=LICENCE))
+        return _with_imagenet_labels(
+            Source(
+                network=network,
+                data={},
+                name=name,
+                architecture=name,
+                arguments=arguments,
+                label_names=None,
+                label_descriptions=None,
+                weights=weights,
+                licence=LICENCE,
+            )
+        )
 
     def from_hub(self, repository: str) -> Source:
         """Load a repository of the hub, ``OWNER/NAME`` or ``OWNER/NAME@REVISION``."""
@@ -185,7 +185,15 @@ class _Loading:
         short = architecture.partition(".")[0]
         name = fit_name(file.name, short)
         return Source(
-            network, short, arguments, name, checkpoint.arguments, None, None, file.name, licence=UNKNOWN_LICENCE
+            network=network,
+            data=checkpoint.arguments,
+            name=name,
+            architecture=short,
+            arguments=arguments,
+            label_names=None,
+            label_descriptions=None,
+            weights=file.name,
+            licence=UNKNOWN_LICENCE,
         )
 
     def _from_layout(self, config: Path, weights: Path, where: str, name: str) -> Source:
