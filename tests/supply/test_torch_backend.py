@@ -1,6 +1,6 @@
 """``UV_TORCH_BACKEND=cpu`` takes torch for CPUs, and every other package is compared with the lock as ever.
 
-uv asks download.pytorch.org for it. Here a proxy of this machine answers in its place.
+uv asks PyTorch's index for it. Here a proxy of this machine answers in its place.
 """
 
 from __future__ import annotations
@@ -15,26 +15,27 @@ import threading
 import venv
 import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote, unquote
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
-HOST = "download.pytorch.org"
 
 
 class Index(http.server.BaseHTTPRequestHandler):
-    """Of the wheels of the folder ``pypi``; to a proxy's client that wants ``HOST``, that of the folder ``cpu``."""
+    """Of the wheels of the folder ``pypi``; to a proxy's client that wants ``host``, that of the folder ``cpu``."""
 
     protocol_version = "HTTP/1.1"
     base: Path
     wheels = "pypi"
+    host = ""
     asked: list[str]
 
     def do_CONNECT(self) -> None:
         self.asked.append(self.path)
-        if self.path != f"{HOST}:443":
+        if self.path != f"{self.host}:443":
             self._answer(502, b"", "text/plain")
             return
         self.send_response(200)
@@ -86,8 +87,41 @@ def wheel(folder: Path, name: str, version: str, *needs: str) -> str:
     return f"{name}=={version} \\\n    --hash=sha256:{hashlib.sha256(file.read_bytes()).hexdigest()}\n"
 
 
+@contextmanager
+def answering(**facts: object) -> Iterator[int]:
+    """An index and proxy; its port."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), type("Here", (Index,), facts)) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield server.server_port
+        server.shutdown()
+        thread.join(10)
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Which host uv asks for torch for CPUs."""
+    folder, asked = tmp_path_factory.mktemp("asking"), list[str]()
+    venv.create(folder / "venv", symlinks=True, with_pip=False)
+    uv = (
+        sys.executable,
+        "-m",
+        "uv",
+        "pip",
+        "install",
+        "--torch-backend",
+        "cpu",
+        "--python",
+        "venv/bin/python",
+        "torch",
+    )
+    with answering(base=folder, asked=asked) as port:
+        subprocess.run(uv, cwd=folder, env=environment(folder, port, ""), capture_output=True, timeout=60, check=False)
+    return asked[0].removesuffix(":443")
+
+
 @pytest.fixture
-def project(tmp_path: Path) -> Iterator[tuple[Path, int, list[str]]]:
+def project(tmp_path: Path, host: str) -> Iterator[tuple[Path, int, list[str]]]:
     """A folder with a lock, tools and an empty environment; the port of an index and proxy, and which hosts it got."""
     for name in ("tools", "pypi", "cpu"):
         (tmp_path / name).mkdir()
@@ -106,20 +140,17 @@ def project(tmp_path: Path) -> Iterator[tuple[Path, int, list[str]]]:
     wheel(cpu, "torch", "2.16.0+cpu")
     wheel(cpu, "torchvision", "0.30.0+cpu", "torch==2.15.0")
     words = (
-        f"req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout key.pem -out cert.pem -subj /CN={HOST}"
+        f"req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout key.pem -out cert.pem -subj /CN={host}"
     )
     subprocess.run(["openssl", *words.split()], cwd=tmp_path, check=True, capture_output=True, timeout=60)
     asked: list[str] = []
-    handler = type("Here", (Index,), {"base": tmp_path, "asked": asked})
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        yield tmp_path, server.server_port, asked
-        server.shutdown()
-        thread.join(10)
+    with answering(base=tmp_path, asked=asked, host=host) as port:
+        (tmp_path / "host").write_text(host)
+        yield tmp_path, port, asked
 
 
-def install(folder: Path, port: int, backend: str = "") -> subprocess.CompletedProcess[str]:
+def environment(folder: Path, port: int, backend: str, host: str = "") -> dict[str, str]:
+    """The variables of a process whose index and proxy is this one."""
     here = f"http://127.0.0.1:{port}"
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("UV_", "PIP_"))}
     settings = {
@@ -129,13 +160,17 @@ def install(folder: Path, port: int, backend: str = "") -> subprocess.CompletedP
         "UV_CACHE_DIR": str(folder / "cache"),
         "UV_DEFAULT_INDEX": here,
         "UV_HTTP_RETRIES": "0",
-        "UV_INSECURE_HOST": HOST,
+        "UV_INSECURE_HOST": host,
         "UV_TORCH_BACKEND": backend,
     }
+    return {name: value for name, value in (kept | settings).items() if value}
+
+
+def install(folder: Path, port: int, backend: str = "") -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         ["sh", ROOT / "docker" / "install.sh", "tools", "venv/bin/python", "timm"],
         cwd=folder,
-        env={name: value for name, value in (kept | settings).items() if value},
+        env=environment(folder, port, backend, (folder / "host").read_text()),
         capture_output=True,
         text=True,
         timeout=60,
