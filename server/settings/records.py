@@ -155,6 +155,8 @@ class Tier:
     access: Access
     limits: Limits
     waits: Waits
+    share: int = 1
+    """Its weight when the tiers divide ``Settings.capacity``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,3 +220,5 @@ class Settings:
     """How long a request may wait in memory, and then be worked on, before it is written to disk; 0: no lobby."""
     tiers: Mapping[str, Tier] = field(hash=False)
     """By name, in the order of the values file."""
+    capacity: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """What the Jobs of all tiers may use together, as in ``Tier.quota``; empty: as much as the quotas allow."""

@@ -253,13 +253,29 @@ class Breaker:
 
 
 @dataclass(frozen=True, slots=True)
+class Lending:
+    """How a tier stands to its part of the capacity. All but ``recalled`` are numbers from 0 to 1 of the capacity.
+
+    ``share`` is its part, ``used`` its dominant share: the largest of what its Jobs use of any resource. ``borrowed``
+    is what it uses beyond its part, and ``lent`` what others use of it. ``recalled`` counts its workers that were
+    recalled and have not gone yet.
+    """
+
+    share: float
+    used: float
+    borrowed: float
+    lent: float
+    recalled: int
+
+
+@dataclass(frozen=True, slots=True)
 class TierView:
     """What the leader last saw of a tier.
 
     ``running`` counts its live Jobs, the ``starting`` ones among them, which have not asked for work yet; ``room`` says
     how many more the engine would take. ``quota`` is by resource. ``healthy`` tells whether Jobs could be started;
     ``reason`` says why not, or why a prediction waits. ``caution`` says what is wrong although Jobs can run.
-    ``breaker`` is None unless the latest Jobs of the main model were of no use.
+    ``breaker`` is None unless the latest Jobs of the main model were of no use. ``lending`` is None without a capacity.
     ``seen_at`` is when that was reported, None when it never was.
     """
 
@@ -271,6 +287,7 @@ class TierView:
     reason: str = "no server has looked at this tier yet"
     caution: str = ""
     breaker: Breaker | None = None
+    lending: Lending | None = None
     seen_at: float | None = None
 
 

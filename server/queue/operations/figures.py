@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 import sqlalchemy as sa
 
-from server.queue.facts.records import Breaker, Depth, Lane, Pace, TierView
+from server.queue.facts.records import Breaker, Depth, Lane, Lending, Pace, TierView
 from server.queue.facts.states import Status
 from server.queue.operations.intake import oldest, oldest_of
 from server.queue.operations.moves import bind
@@ -91,5 +91,11 @@ def _view(text: str, at: float) -> TierView:
     """Read only the fields that are known here: a server of another version may have written others."""
     told = {name: value for name, value in json.loads(text).items() if name in TierView.__slots__}
     quota = {name: Usage(of["hard"], of["used"]) for name, of in told.pop("quota", {}).items()}
-    breaker = told.pop("breaker", None)
-    return TierView(**told, quota=quota, breaker=breaker and Breaker(**breaker), seen_at=at)
+    breaker, lending = told.pop("breaker", None), told.pop("lending", None)
+    return TierView(
+        **told,
+        quota=quota,
+        breaker=breaker and Breaker(**breaker),
+        lending=lending and Lending(**lending),
+        seen_at=at,
+    )
