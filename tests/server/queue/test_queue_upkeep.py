@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 import sqlalchemy as sa
 
-from server.queue import Available, Breaker, Depth, Pace, Reclaimed, Status, Strikes, TierView
+from server.queue import Available, Breaker, Depth, Lending, Pace, Reclaimed, Status, Strikes, TierView
 from server.queue.operations.upkeep import PAGE
 from server.queue.store.tables import jobs
 from server.settings.quantity import Usage
 from tests.server.queue.queue_world import World, pairs
 
 BREAKER = Breaker(3, 1_800_000_000.5)
+LENDING = Lending(share=0.5, used=0.9, borrowed=0.4, lent=0.0, recalled=1)
 TIERS = {"free": 3, "premium": 3}
 
 
@@ -274,10 +275,14 @@ def test_pace_is_that_of_the_last_successes_within_the_hour(world: World) -> Non
 def test_what_the_leader_saw_can_be_read_after_a_restart(world: World) -> None:
     world.queue.report("free", TierView(room=1)).result()
     world.clock.advance(1)
-    world.queue.report("free", TierView(room=2, quota={"cpu": Usage(2.0, 0.9)}, breaker=BREAKER)).result()
+    world.queue.report(
+        "free", TierView(room=2, quota={"cpu": Usage(2.0, 0.9)}, breaker=BREAKER, lending=LENDING)
+    ).result()
     world.queue.report("premium", TierView()).result()
     world.restart()
     assert world.queue.views().result() == {
-        "free": TierView(room=2, quota={"cpu": Usage(2.0, 0.9)}, breaker=BREAKER, seen_at=world.clock.now),
+        "free": TierView(
+            room=2, quota={"cpu": Usage(2.0, 0.9)}, breaker=BREAKER, lending=LENDING, seen_at=world.clock.now
+        ),
         "premium": TierView(seen_at=world.clock.now),
     }
