@@ -11,6 +11,7 @@ class JobRow:
 
     ``heard_at``: when it last asked for work or for more time; a request for work that got none is noted only once a
     tenth of a lease has passed since. ``model`` is which model its worker runs (``Served.key``); empty: not known.
+    ``recalled_at``: when its worker was recalled, and ``reason`` is why; empty: it was not.
     """
 
     name: str
@@ -21,11 +22,16 @@ class JobRow:
     leased_at: float | None
     heard_at: float | None
     model: str = ""
+    recalled_at: float | None = None
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class JobRecord:
-    """A Job, live or over. ``ended_at`` is None while it lives; ``blamed``: it ended by its own fault."""
+    """A Job, live or over. ``ended_at`` is None while it lives; ``blamed``: it ended by its own fault.
+
+    ``reason`` says why it ended, or why its worker was recalled.
+    """
 
     name: str
     model: str

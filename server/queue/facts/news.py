@@ -48,6 +48,15 @@ class Began:
 
 
 @dataclass(frozen=True, slots=True)
+class JobRecalled:
+    """The worker of a Job was recalled for this reason: it begins nothing more, and ends."""
+
+    job: str
+    tier: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class AttemptLost:
     """A lease of a prediction was lost, for this reason; ``request_id`` and ``trace`` are its request's.
 
@@ -75,5 +84,5 @@ class Anything:
     """Some news may have been missed: whoever waits for any looks again."""
 
 
-News: TypeAlias = Available | Moved | Ended | Began | AttemptLost | KeysChanged | ModelsChanged | Anything
+News: TypeAlias = Available | Moved | Ended | Began | JobRecalled | AttemptLost | KeysChanged | ModelsChanged | Anything
 Listener = Callable[[Sequence[News]], None]

@@ -8,6 +8,7 @@ from operator import attrgetter
 import sqlalchemy as sa
 
 from server.queue.facts.jobs import JobRecord, JobRow, Strikes
+from server.queue.facts.news import JobRecalled
 from server.queue.facts.records import ATTEMPTS, Reclaimed
 from server.queue.facts.states import Status
 from server.queue.operations.moves import HAND_BACK, LOST, Moves, bind
@@ -16,6 +17,7 @@ from server.queue.store.tables import jobs, literal, predictions
 from server.queue.store.transactions import Operations, Transaction, read, write
 
 REASON_CHARACTERS = 1000
+RECALL_CHARACTERS = 500  # with the rest of its notice, and as JSON of 12 bytes each, they fit into one notification
 STRIKES_READ = 100  # latest ended Jobs that are looked at: no breaker counts further
 
 _p, _j = predictions.c, jobs.c
@@ -39,9 +41,19 @@ _OPEN = sa.insert(jobs).from_select(
 _END = (
     sa.update(jobs)
     .where(_j.name == bind("job"), _j.ended_at.is_(None))
-    .values(ended_at=bind("now"), reason=bind("why"), blamed=bind("blame"))
+    # The reason for which its worker was recalled stays, unless there is another one.
+    .values(
+        ended_at=bind("now"), reason=sa.case((bind("why") != "", bind("why")), else_=_j.reason), blamed=bind("blame")
+    )
 )
 _GIVE_UP = _END.where(sa.func.coalesce(_j.heard_at, 0.0) <= bind("before"))
+_RECALL = (
+    sa.update(jobs)
+    .where(_j.name == bind("job"), _j.ended_at.is_(None), _j.recalled_at.is_(None))
+    .values(recalled_at=bind("now"), reason=bind("why"))
+)
+_TIER = sa.select(_j.tier).where(_j.name == bind("job"))
+_RECALLED = sa.select(_j.name, _j.reason).where(_j.ended_at.is_(None), _j.recalled_at.is_not(None))
 _HELD = sa.select(*LOST).where(_p.job == bind("job"), _p.status == literal(Status.LEASED)).with_for_update()
 _ENDED = (
     sa.select(_j.ended_at, _j.leased_at, _j.blamed, _j.reason)
@@ -95,6 +107,24 @@ class Jobs(Operations):
         _take_back(tx, name, why, blame=True, attempts=attempts)
         return True
 
+    @write
+    def recall_job(self, tx: Transaction, name: str, reason: str) -> bool:
+        """Recall the worker of a Job; False: the Job has ended, or its worker was recalled before.
+
+        The servers hear ``JobRecalled``. What the worker holds stays with it until it hands that back or in.
+        """
+        why = _text(reason)[:RECALL_CHARACTERS]
+        if tx.change(_RECALL, {"job": name, "now": tx.now, "why": why}) == 0:
+            return False
+        ((tier,),) = tx.rows(_TIER, job=name)
+        tx.tell(JobRecalled(name, tier, why))
+        return True
+
+    @read
+    def recalled(self, tx: Transaction) -> dict[str, str]:
+        """The Jobs that are not over and whose workers were recalled, each with the reason."""
+        return {row.name: row.reason for row in tx.rows(_RECALLED)}
+
     @read
     def jobs(self, tx: Transaction) -> list[JobRow]:
         """The Jobs that are not over, oldest first."""
@@ -109,7 +139,8 @@ class Jobs(Operations):
     @read
     def latest_jobs(self, tx: Transaction, tier: str, most: int) -> list[JobRecord]:
         """The latest of a tier, also those that are over, as long as they are known; the newest first."""
-        live = [JobRecord(row.name, row.model, row.opened_at) for row in tx.rows(_LIVE) if row.tier == tier]
+        rows = [row for row in tx.rows(_LIVE) if row.tier == tier]
+        live = [JobRecord(row.name, row.model, row.opened_at, reason=row.reason) for row in rows]
         over = [JobRecord(**row._asdict()) for row in tx.rows(_LATEST, tier=tier, most=most)]
         return sorted(live + over, key=attrgetter("opened_at"), reverse=True)[:most]
 

@@ -140,6 +140,7 @@ _TRACED = (
     "ALTER TABLE predictions ADD COLUMN request_id TEXT",
 )
 _NAMED = ("ALTER TABLE predictions ADD COLUMN names TEXT",)
+_RECALLED = ("ALTER TABLE jobs ADD COLUMN recalled_at FLOAT",)
 _BY_TIME = (
     "DROP INDEX predictions_queue",
     "CREATE INDEX predictions_queue ON predictions (tier, priority, accepted_at, seq, status) WHERE status = 'queued'",
@@ -215,6 +216,7 @@ STEPS = (
     ),
     Step(9, sqlite=_TRACED, postgresql=_TRACED),
     Step(10, sqlite=_NAMED, postgresql=_NAMED),
+    Step(11, sqlite=_RECALLED, postgresql=_RECALLED),
 )
 VERSION = STEPS[-1].number  # of the tables and their triggers; stored in the database itself
 

@@ -25,6 +25,7 @@ from server.queue.facts.news import (
     Available,
     Began,
     Ended,
+    JobRecalled,
     KeysChanged,
     Listener,
     ModelsChanged,
@@ -140,12 +141,14 @@ def _payloads(sender: str, news: Sequence[News]) -> Iterator[str]:
         yield f"[{','.join(page)}]"
 
 
-def _encoded(news: Available | Moved | KeysChanged | ModelsChanged | Anything) -> list[str]:
+def _encoded(news: Available | Moved | JobRecalled | KeysChanged | ModelsChanged | Anything) -> list[str]:
     match news:
         case Available(tier):
             return ["available", tier]
         case Moved(id=key, tier=tier, status=status):
             return ["moved", key, tier, status.value]
+        case JobRecalled(job, tier, reason):
+            return ["recalled", job, tier, reason]
         case KeysChanged():
             return ["keys"]
         case ModelsChanged():
@@ -159,6 +162,8 @@ def _decoded(fields: Any) -> News:
             return Available(tier)
         case ["moved", str(key), str(tier), str(status)] if status in _STATUSES:
             return Moved(key, tier, Status(status))
+        case ["recalled", str(job), str(tier), str(reason)]:
+            return JobRecalled(job, tier, reason)
         case ["keys"]:
             return KeysChanged()
         case ["models"]:

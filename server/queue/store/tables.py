@@ -130,6 +130,7 @@ jobs = sa.Table(
     sa.Column("blamed", sa.Boolean, nullable=False),
     sa.Column("heard_at", sa.Float),
     sa.Column("model", sa.Text, nullable=False, server_default=""),  # which its workers run: ``Served.key``
+    sa.Column("recalled_at", sa.Float),  # ``reason`` says why until the Job ends
 )
 
 reports = sa.Table(

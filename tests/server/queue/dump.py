@@ -20,6 +20,7 @@ from tests.server.queue.queue_world import PostgresWorld, World, pairs
 
 DUMPS = Path(__file__).with_name("dumps")
 KEYS = [f"p{number:034}" for number in range(13)]
+RECALLED = "lent quota went back to premium"
 NAMES = '[["photo","größe.jpg"]]'
 SERVED = Served("flowers@11111111", "1" * 64, "onnx", "int8", 1_800_000_000.0)
 MINUTE = Minute(30_000_000, 3, 2, 1, {40: 2})  # that of the world's clock
@@ -55,6 +56,8 @@ def fill(world: World) -> None:
     world.queue.count([("free", MINUTE)]).result()  # since version 8
     world.submit(id=KEYS[11], tier="traced", function="none", trace=TRACE, request_id="mine")  # since version 9
     world.submit(id=KEYS[12], tier="named", names=NAMES)  # since version 10
+    world.job("recalled", "lending")
+    world.queue.recall_job("recalled", RECALLED).result()  # since version 11
 
 
 def models(world: World) -> None:

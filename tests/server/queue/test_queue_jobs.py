@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from server.queue import Began, Strikes
+from server.queue import Began, JobRecalled, Status, Strikes
+from server.queue.operations.jobs import RECALL_CHARACTERS
 from tests.server.queue.queue_world import World
+
+WHY = "lent quota went back to premium"
 
 
 @pytest.fixture
@@ -71,3 +74,58 @@ def test_news_tells_once_how_long_a_job_took_to_ask_for_work(world: World) -> No
     world.clock.advance(1)
     world.queue.take_up("free", "job", [], 30).result()  # its channel was lost
     assert [news for news in world.heard() if isinstance(news, Began)] == [Began("free", 7)]
+
+
+def test_a_job_is_recalled_once_and_keeps_what_it_holds(world: World) -> None:
+    one = world.submit()
+    (leased,) = world.lease()
+    world.clock.advance(1)
+    assert world.queue.recall_job("job", WHY).result()
+    assert not world.queue.recall_job("job", "another reason").result()
+    assert world.heard()[-1] == JobRecalled("job", "free", WHY)
+    world.restart()
+    (row,) = world.queue.jobs().result()
+    assert (row.recalled_at, row.reason) == (world.clock.now, WHY)
+    assert world.queue.recalled().result() == {"job": WHY}
+    assert world.get(one).status is Status.LEASED
+    assert world.complete(leased) == "accepted"
+
+
+def test_a_job_that_is_over_or_unknown_is_not_recalled(world: World) -> None:
+    world.queue.end_job("job", "crashed").result()
+    before = world.heard()
+    assert not world.queue.recall_job("job", WHY).result()
+    assert not world.queue.recall_job("never", WHY).result()
+    assert world.heard() == before
+    assert world.queue.recalled().result() == {}
+    assert [one.reason for one in world.queue.latest_jobs("free", 9).result()] == ["crashed"]
+
+
+@pytest.mark.parametrize(("end", "told"), [("", WHY), ("exit code 1", "exit code 1")])
+def test_readers_are_told_why_a_job_was_recalled_until_it_ends_for_another_reason(
+    world: World, end: str, told: str
+) -> None:
+    world.job("other")
+    world.queue.recall_job("job", WHY).result()
+    assert {one.name: one.reason for one in world.queue.latest_jobs("free", 9).result()} == {"job": WHY, "other": ""}
+    world.queue.end_job("job", end, blame=bool(end)).result()
+    assert {one.name: one.reason for one in world.queue.latest_jobs("free", 9).result()} == {"job": told, "other": ""}
+    assert world.queue.recalled().result() == {}
+
+
+def test_what_a_recalled_worker_held_when_it_ended_costs_no_attempt(world: World) -> None:
+    one = world.submit()
+    world.lease()
+    world.queue.recall_job("job", WHY).result()
+    world.queue.end_job("job", "", blame=False).result()
+    assert (world.get(one).status, world.get(one).attempts) == (Status.QUEUED, 0)
+    assert world.queue.strikes("free").result().count == 0
+    world.job("next")
+    (again,) = world.lease("next")
+    assert (again.attempt, again.solo) == (1, False)
+
+
+def test_a_reason_is_stored_as_far_as_one_notice_holds_it(world: World) -> None:
+    world.queue.recall_job("job", "\0" + "\N{SPARKLES}" * 2000).result()
+    (row,) = world.queue.jobs().result()
+    assert row.reason == "\N{REPLACEMENT CHARACTER}" + "\N{SPARKLES}" * (RECALL_CHARACTERS - 1)

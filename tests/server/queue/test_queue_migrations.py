@@ -11,7 +11,7 @@ import pytest
 from server.queue import Lane, Measured, Queue, Status
 from server.queue.store import triggers
 from server.queue.store.migrations import STEPS, VERSION, Step
-from tests.server.queue.dump import DUMPS, KEYS, MINUTE, MODEL, NAMES, SERVED, TRACE
+from tests.server.queue.dump import DUMPS, KEYS, MINUTE, MODEL, NAMES, RECALLED, SERVED, TRACE
 from tests.server.queue.queue_world import RESULTS, PostgresWorld, World, completion
 from tests.server.queue.schema import postgresql_schema, sqlite_schema
 
@@ -20,7 +20,7 @@ KINDS: dict[str, type[World]] = {"sqlite": World, "postgresql": PostgresWorld}
 RELEASED = [f"sqlite-{number}" for number in range(1, VERSION + 1)]
 RELEASED += [f"postgresql-{number}" for number in range(2, VERSION + 1)]  # PostgreSQL came with version 2
 
-TURNS, MODELS, MINUTES, TRACES, NAMED = 6, 7, 8, 9, 10  # the versions that brought them
+TURNS, MODELS, MINUTES, TRACES, NAMED, RECALLS = 6, 7, 8, 9, 10, 11  # the versions that brought them
 
 
 @pytest.fixture(params=RELEASED)
@@ -140,6 +140,18 @@ def test_functions_and_traces_are_still_there(world: World) -> None:
 @pytest.mark.parametrize("world", [name for name in RELEASED if int(name.partition("-")[2]) >= NAMED], indirect=True)
 def test_the_names_of_pictures_are_still_there(world: World) -> None:
     assert (world.get(KEYS[12]).names, world.get(KEYS[11]).names) == (NAMES, None)
+
+
+@pytest.mark.parametrize("world", [name for name in RELEASED if int(name.partition("-")[2]) >= RECALLS], indirect=True)
+def test_recalled_jobs_are_still_known(world: World) -> None:
+    assert world.queue.recalled().result() == {"recalled": RECALLED}
+
+
+@pytest.mark.parametrize("world", [name for name in RELEASED if int(name.partition("-")[2]) < RECALLS], indirect=True)
+def test_jobs_from_before_there_were_recalls_can_be_recalled(world: World) -> None:
+    assert world.queue.recalled().result() == {}
+    assert world.queue.recall_job("job", "lent").result()
+    assert world.queue.recalled().result() == {"job": "lent"}
 
 
 def test_it_is_brought_up_once(world: World) -> None:

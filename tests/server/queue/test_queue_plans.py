@@ -72,6 +72,8 @@ OPERATIONS: dict[str, tuple[Run, set[str]]] = {
     "forget_uses": (lambda world: world.queue.forget_uses().result(), set()),
     "open_job": (lambda world: world.job("new"), set()),
     "end_job": (lambda world: crash(world), {"predictions_holder", "seq", "name"}),
+    "recall_job": (lambda world: world.queue.recall_job("job", "lent").result(), {"name"}),
+    "recalled": (lambda world: world.queue.recalled().result(), {"jobs_live"}),
     "loads": (lambda world: world.queue.loads().result(), {"jobs_live", "predictions_holder"}),
     "jobs": (lambda world: world.queue.jobs().result(), {"jobs_live"}),
     "strikes": (lambda world: world.queue.strikes("free").result(), {"jobs_tier"}),

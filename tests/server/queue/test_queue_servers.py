@@ -11,7 +11,8 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
-from server.queue import Anything, Available, Began, Moved, News, Queue, Status
+from server.queue import Anything, Available, Began, JobRecalled, Moved, News, Queue, Status
+from server.queue.operations.jobs import RECALL_CHARACTERS
 from server.queue.store.tables import predictions
 from server.queue.store.transactions import Transaction
 from tests.server.queue.queue_world import MANY, TwoServersWorld, completion, flat
@@ -42,6 +43,17 @@ def test_a_server_hears_its_own_commits_once(world: TwoServersWorld) -> None:
     Queue(world.database).submit(world.submission(), MANY).result()
     eventually(lambda: heard, 20, "the commit is heard")
     assert world.heard() == [Available("free"), Available("free")]
+
+
+def test_a_recall_is_heard_at_the_server_that_has_the_workers_channel(world: TwoServersWorld) -> None:
+    heard: list[Sequence[News]] = []
+    world.second.listen(heard.append)
+    queue, reason = Queue(world.database), "\N{SPARKLES}" * 2000
+    queue.open_job("job", "free", "run").result()
+    queue.recall_job("job", reason).result()
+    told = JobRecalled("job", "free", reason[:RECALL_CHARACTERS])
+    eventually(lambda: flat(heard), 20, "the recall is heard", [told].__eq__)
+    assert Queue(world.second).recalled().result() == {"job": told.reason}
 
 
 def test_who_asks_for_its_own_commits_hears_no_others(world: TwoServersWorld) -> None:
