@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from server.settings.manifests import Manifest
@@ -36,12 +36,16 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A Job as its engine sees it. ``reason`` says what is wrong, or what keeps it from starting; else it is empty."""
+    """A Job as its engine sees it. ``reason`` says what is wrong, or what keeps it from starting; else it is empty.
+
+    ``needs`` is what it takes of its tier's quota while it runs, as quantities by resource.
+    """
 
     name: str
     tier: str
     phase: Phase
     reason: str = ""
+    needs: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,11 +12,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from server.engines import quotas
-from server.engines.base import TERMINATING, Engine, EngineError, Job, NoRoom, Phase, Pod, Room, Stage
+from server.engines.base import TERMINATING, Engine, EngineError, Job, NoRoom, Phase, Pod, Room, Stage, needs
 from server.engines.cluster import ApiError, Cluster, Object
 from server.settings.manifests import APP, LABEL_MANAGED_BY, LABEL_NAME, LABEL_TIER, BadManifest, Manifest
 from server.settings.records import Tier
@@ -182,13 +182,13 @@ class KubernetesEngine(Engine):
             # Asked for once: a failed Job is listed at each look until its time to live is over.
             known.failure = known.failure or self._failure(tier, name, ended["Failed"])
             return Job(name=name, tier=tier.name, phase=Phase.FAILED, reason=known.failure)
+        running = Job(name=name, tier=tier.name, phase=Phase.RUNNING, needs=needs(job))
         if status.get("ready") or self._clock() - known.since < SETTLE_SECONDS:
-            return Job(name=name, tier=tier.name, phase=Phase.RUNNING)
+            return running
         if known.had_pod:
-            return Job(name=name, tier=tier.name, phase=Phase.RUNNING, reason=self._pod_trouble(tier, name))
+            return replace(running, reason=self._pod_trouble(tier, name))
         reason = self._no_pod(tier, name)
-        phase = Phase.OVER_QUOTA if QUOTA_EXCEEDED in reason else Phase.RUNNING
-        return Job(name=name, tier=tier.name, phase=phase, reason=reason)
+        return replace(running, phase=Phase.OVER_QUOTA if QUOTA_EXCEEDED in reason else Phase.RUNNING, reason=reason)
 
     def _no_pod(self, tier: Tier, name: str) -> str:
         """Why the Job got no pod."""

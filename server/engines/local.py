@@ -254,7 +254,7 @@ def _container(manifest: Manifest) -> Mapping[str, Any]:
 def _job(name: str, process: _Process) -> Job:
     code = process.popen.returncode
     if code is None:
-        return Job(name=name, tier=process.tier, phase=Phase.RUNNING, reason=process.reason)
+        return Job(name=name, tier=process.tier, phase=Phase.RUNNING, reason=process.reason, needs=process.needs)
     if code == 0 and not process.reason:
         return Job(name=name, tier=process.tier, phase=Phase.SUCCEEDED)
     ending = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from server.blobs import Blobs
 from server.engines.base import Engine
-from server.leader.loop import Loop
+from server.leader.loop import QUIET_SECONDS, Loop
 from server.leader.starting import Alive, Starting
 from server.leader.sweeping import Sweeping
 from server.leader.term import Term
@@ -50,7 +50,7 @@ class Leader:
         self._term: Term | None = None
         self._stopping = threading.Event()
         self._asking = Loop("asking who leads", self.ask, self._tick)
-        self._starting = Loop("starting", lambda: self.starting.step(self._term), self._tick)
+        self._starting = Loop("starting", lambda: self.starting.step(self._term), self._soon)
         self._upkeep = Loop("upkeep", lambda: self._in_term(self.upkeep.step), self._tick)
         self._sweeping = Loop("sweeping", lambda: self._in_term(self.sweeping.step), lambda: SWEEP_SECONDS, daemon=True)
 
@@ -104,6 +104,10 @@ class Leader:
     def _in_term(self, step: Callable[[Term], None]) -> None:
         if (term := self._term) is not None and not term.over:
             step(term)
+
+    def _soon(self) -> float:
+        """Until the next look: nobody tells that a process has ended, or a pod counts in its quota no more."""
+        return QUIET_SECONDS if self.starting.awaits_room else self._tick()
 
     def _tick(self) -> float:
         return self._live.current.settings.tick

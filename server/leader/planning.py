@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import astuple, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass, field, replace
 
 from server.engines.base import Room
-from server.queue import Breaker, Depth, Strikes
+from server.leader.lending import Amounts, Claim, Portion, divide
+from server.queue import Breaker, Depth, Served, Serving, Strikes
 
 HUNG_SECONDS = 1.0
 BREAKER_STRIKES = 3
 BREAKER_FIRST, BREAKER_MOST = 10.0, 300.0
+EXCEEDED = "more was in use than the capacity"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,8 @@ class Demand:
     proving: bool = False
     """Whether a first Job shall show that the model works, before anything waits for it."""
     canary: Demand | None = None
+    went_back: str = ""
+    """Why workers of the tier were recalled that it has not replaced yet; empty if none were."""
 
     @property
     def resting(self) -> bool:
@@ -58,6 +62,10 @@ class Plan:
     canary: Plan | None = None
     crowded: bool = False
     """Whether the canary has no Job and gets none unless one of several main ones makes room."""
+    recalls: Sequence[str] = ()
+    """Why each of its newest workers is recalled that may be."""
+    room: int | None = None
+    """How many Jobs the capacity had room for; None: any number."""
 
 
 def lanes(depth: Depth) -> tuple[Depth, Depth]:
@@ -70,9 +78,29 @@ def lanes(depth: Depth) -> tuple[Depth, Depth]:
     return Depth(depth.queued - part.queued, depth.leased - part.leased, oldest), Depth(*astuple(part))
 
 
-def plan(now: float, demands: Mapping[str, Demand]) -> dict[str, Plan]:
-    """What to do for each tier."""
-    return {name: _for_one(now, demand) for name, demand in demands.items()}
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """What all tiers may use together, and what each of them has of it; those that cannot be planned for, too."""
+
+    hard: Amounts = field(default_factory=dict, hash=False)
+    """Empty: as much as the quotas allow."""
+    claims: Mapping[str, Claim] = field(default_factory=dict, hash=False)
+
+
+def plan(now: float, demands: Mapping[str, Demand], capacity: Capacity = Capacity()) -> dict[str, Plan]:
+    """What to do for each tier. With a capacity, each one's claim is in it."""
+    alone = {name: _for_one(now, demand) for name, demand in demands.items()}
+    if not capacity.hard:
+        return alone
+    wanted = {
+        name: planned.starts + (planned.canary.starts if planned.canary else 0) for name, planned in alone.items()
+    }
+    portions = divide(capacity.hard, capacity.claims, wanted)
+    plans = {}
+    for name, planned in alone.items():
+        why = _shortage(name, portions, capacity.claims)
+        plans[name] = _within(demands[name], planned, portions[name], why)
+    return plans
 
 
 def _for_one(now: float, demand: Demand) -> Plan:
@@ -88,6 +116,41 @@ def _for_one(now: float, demand: Demand) -> Plan:
     wanted = canary.proving or canary.depth.queued > 0
     second = _of_model(now, canary, room - main.starts)
     return replace(main, canary=second, crowded=absent and wanted and room == 0 and demand.running > 1)
+
+
+def _within(demand: Demand, planned: Plan, portion: Portion, shortage: str) -> Plan:
+    """The plan for a tier, as far as the capacity has room for it. A canary without a Job comes first."""
+    second, canary, starts = planned.canary, demand.canary, portion.starts
+    crowded = planned.crowded
+    if second is not None and canary is not None:
+        first = second.starts if canary.running == 0 else max(0, starts - planned.starts)
+        second = _shortened(canary, second, min(starts, first), shortage)
+        starts -= second.starts
+        lacks = planned.canary is not None and planned.canary.starts > second.starts and not portion.awaited
+        crowded = crowded or (lacks and canary.running == 0 and demand.running > 1)
+    shortened = _shortened(demand, planned, min(starts, planned.starts), shortage)
+    recalls = tuple(f"lent quota went back to {name}" if name else EXCEEDED for name in portion.recalled_for)
+    return replace(shortened, canary=second, crowded=crowded, recalls=recalls, room=portion.room)
+
+
+def _shortened(demand: Demand, planned: Plan, starts: int, shortage: str) -> Plan:
+    if starts == planned.starts:
+        return planned
+    return replace(planned, starts=starts, reason=planned.reason if starts else _waits(demand, shortage))
+
+
+def _shortage(name: str, portions: Mapping[str, Portion], claims: Mapping[str, Claim]) -> str:
+    """Why the capacity lets a tier start no Job more now."""
+    mine = portions[name]
+    if not mine.awaited:
+        first = [other for other, portion in portions.items() if portion.awaited and other != name]
+        return mine.limit or f"what comes free of the capacity goes to {_list(first)}"
+    givers = [other for other, claim in claims.items() if claim.recalled or portions[other].recalled_for]
+    return f"workers of {_list(givers)} hand back what was lent" if givers else "room of the capacity comes free"
+
+
+def _list(names: Sequence[str]) -> str:
+    return " and ".join(sorted(names))
 
 
 def _of_model(now: float, demand: Demand, room: int) -> Plan:
@@ -110,12 +173,14 @@ def _of_model(now: float, demand: Demand, room: int) -> Plan:
     idle = max(0, running - starting - depth.leased) if waited < HUNG_SECONDS else 0
     needed = max(proof, depth.queued - starting - idle)
     starts = min(needed, room, demand.pace if healthy else 1)
-    if starts or not needed:
-        reason = "a worker is starting"
-    else:
-        workers = f"{running} worker{'' if running == 1 else 's'} busy" if running else "no worker runs"
-        reason = f"{workers}; {demand.room.reason}"
+    reason = "a worker is starting" if starts or not needed else _waits(demand, demand.room.reason)
     return Plan(starts, f"{reason}: {demand.held_up}" if demand.held_up else reason, healthy, breaker)
+
+
+def _waits(demand: Demand, why: str) -> str:
+    running = demand.running
+    workers = f"{running} worker{'' if running == 1 else 's'} busy" if running else "no worker runs"
+    return "; ".join(filter(None, (workers, demand.went_back, why)))
 
 
 def obstacle(canary: Demand) -> str:
@@ -134,6 +199,14 @@ def obstacle(canary: Demand) -> str:
     if canary.depth.queued and not canary.running and not canary.room.jobs:
         return "there is no room for a worker of it"
     return ""
+
+
+def remedy(tier: str, serving: Serving, model: Served) -> str:
+    """What helps if the workers of a tier's main model are of no use."""
+    back = (
+        [f"to go back to {serving.previous[0].reference}: tierserve model rollback {tier}"] if serving.previous else []
+    )
+    return "; ".join([f"they run {model.reference}", *back])
 
 
 def breaker_seconds(strikes: int) -> float:

@@ -10,17 +10,19 @@ import logging
 import math
 import secrets
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
 
-from server.engines.base import Engine, EngineError, NoRoom, Room
+from server.engines.base import Engine, EngineError, NoRoom, Room, needs
 from server.leader.answers import answer
+from server.leader.claiming import Claiming, amounts, unseen
 from server.leader.deciding import Deciding
-from server.leader.jobs import Crew, Crews, Jobs
+from server.leader.jobs import Crew, Crews, Jobs, Member
+from server.leader.lending import Claim, standing
 from server.leader.paging import pages
-from server.leader.planning import Demand, Plan, lanes, obstacle, plan
+from server.leader.planning import Capacity, Demand, Plan, lanes, obstacle, plan, remedy
 from server.leader.reports import Reports
 from server.leader.term import Term
 from server.models import Catalog, startable
@@ -56,6 +58,9 @@ class Seen:
     crews: Crews
     serving: Serving
     demand: Demand
+    claim: Claim
+    recallable: Sequence[Member]
+    """As in ``claim``."""
 
 
 class Starting:
@@ -79,6 +84,9 @@ class Starting:
         self._reports = Reports(queue, clock)
         self._pace: dict[tuple[str, bool], tuple[str, int]] = {}  # a new model begins slowly
         self._made_room: dict[str, float] = {}
+        self._claiming = Claiming(clock)
+        self._went_back: dict[str, str] = {}
+        self.awaits_room = False  # whether something comes free of the capacity soon
         self._odd: dict[str, str] = {}
         self._samples: dict[str, tuple[Blueprints, Manifest]] = {}
 
@@ -90,12 +98,18 @@ class Starting:
         if term is not self._term:  # another leader may have told something else meanwhile
             self._term, self._reports = term, Reports(self._queue, self._clock)
         current = self._live.current
-        found = self._look(current, term)
-        plans = plan(self._clock(), {name: seen.demand for name, seen in found.items() if isinstance(seen, Seen)})
+        found, capacity = self._look(current, term)
+        plans = plan(
+            self._clock(), {name: one.demand for name, one in found.items() if isinstance(one, Seen)}, capacity
+        )
+        standings = standing(capacity.hard, capacity.claims)
         for name, seen in found.items():
             if isinstance(seen, Seen):
                 seen = self._act(current.settings.tiers[name], current.blueprints, seen, plans[name])
+            seen = replace(seen, lending=standings.get(name))
             self._reports.tell(name, seen, REPORT_TICKS * current.settings.tick)
+        recalled = any(one.recalls for one in plans.values())
+        self.awaits_room = recalled or any(any(one.going.values()) for one in capacity.claims.values())
 
     def _take_up_changes(self) -> None:
         try:
@@ -103,8 +117,8 @@ class Starting:
         except EngineError as error:
             log.warning("changed settings and templates wait until they can be tried: %s", error)
 
-    def _look(self, current: InForce, term: Term) -> dict[str, Seen | TierView]:
-        """Every tier, as it can be planned for, or as it is told of because it cannot be."""
+    def _look(self, current: InForce, term: Term) -> tuple[dict[str, Seen | TierView], Capacity]:
+        """Every tier, as it can be planned for, or as it is told of because it cannot be; and what each one has."""
         rows: dict[str, list[JobRow]] = defaultdict(list)
         for row in answer(self._queue.jobs()):
             rows[row.tier].append(row)
@@ -115,12 +129,19 @@ class Starting:
         # After the Jobs that are over were ended: what they held waits again.
         table: dict[str, Depth] = answer(self._queue.depths())
         depths = self._alive(table)
-        return {
+        found = {
             name: crew
             if isinstance(crew, TierView)
             else self._weigh(tiers[name], crew, depths.get(name, NOTHING), current, served[name], term)
             for name, crew in crews.items()
         }
+        if not (hard := amounts(current.settings.capacity)):
+            return found, Capacity()
+        claims = {
+            name: one.claim if isinstance(one, Seen) else unseen(tiers[name], len(rows[name]))
+            for name, one in found.items()
+        }
+        return found, Capacity(hard, claims)
 
     def _reconcile(self, tier: Tier, rows: list[JobRow], silence: float, serving: Serving) -> Crews | TierView:
         crews = self._of_tier(tier, lambda: self._jobs.reconcile(tier, rows, silence, serving))
@@ -129,7 +150,10 @@ class Starting:
     def _weigh(
         self, tier: Tier, crews: Crews, depth: Depth, current: InForce, serving: Serving, term: Term
     ) -> Seen | TierView:
-        room = self._of_tier(tier, lambda: self._engine.room(tier, self._sample(tier, current.blueprints)))
+        sample = self._of_tier(tier, lambda: self._sample(tier, current.blueprints))
+        if isinstance(sample, str):
+            return TierView(crews.running, crews.starting, reason=sample)
+        room = self._of_tier(tier, lambda: self._engine.room(tier, sample))
         if isinstance(room, str):
             return TierView(crews.running, crews.starting, reason=room)
         served = serving.main
@@ -144,10 +168,12 @@ class Starting:
             depth=lanes(depth)[0],
             room=room,
             **self._of_model(tier, served, crews.main, canary=False),
-            remedy=_remedy(tier, serving, served),
+            remedy=remedy(tier.name, serving, served),
             canary=self._canary(tier, crews.canary, depth, room, serving),
+            went_back=self._went_back.get(tier.name, ""),
         )
-        return Seen(crews, serving, main)
+        recallable = crews.main.recallable(self._clock())
+        return Seen(crews, serving, main, self._claiming.claim(tier, crews, room, amounts(needs(sample))), recallable)
 
     def _canary(self, tier: Tier, crew: Crew, depth: Depth, room: Room, serving: Serving) -> Demand | None:
         if serving.canary is None:
@@ -199,12 +225,17 @@ class Starting:
             started, reason = started + more, reason or (why and f"the canary: {why}")
             if planned.crowded:
                 self._make_room(tier, crews.main.youngest)
-        if reason and crews.leaving:
-            reason += f"; {crews.leaving} with an earlier model finish what they hold"
+        if started or not reason:
+            self._went_back.pop(tier.name, None)
+        for member, why in zip(seen.recallable, planned.recalls, strict=False):
+            self._went_back[tier.name] = why
+            self._jobs.recall(member, why)
+        if reason and crews.outdated:
+            reason += f"; {len(crews.outdated)} with an earlier model finish what they hold"
         return TierView(
             running=crews.running + started,
             starting=crews.starting + started,
-            room=room.jobs,
+            room=room.jobs if planned.room is None else min(room.jobs, planned.room),
             quota=room.quota,
             healthy=planned.healthy,
             breaker=planned.breaker,
@@ -263,13 +294,3 @@ class Starting:
             raise
         reached(Point.JOB_STARTED)
         log.info("Job %s started with %s", name, model.key)
-
-
-def _remedy(tier: Tier, serving: Serving, model: Served) -> str:
-    """What helps if the workers of the tier's main model are of no use."""
-    back = (
-        [f"to go back to {serving.previous[0].reference}: tierserve model rollback {tier.name}"]
-        if serving.previous
-        else []
-    )
-    return "; ".join([f"they run {model.reference}", *back])
