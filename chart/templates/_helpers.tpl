@@ -187,6 +187,11 @@ capabilities:
 {{- toJson $found -}}
 {{- end }}
 
+{{/* A tier's quota, with the keys of the capacity that it leaves out, as YAML. Takes a list: the root, the tier. */}}
+{{- define "tierserve.quota" -}}
+{{- include "tierserve.layered" (list (index . 0).Values.capacity (index . 1).quota) -}}
+{{- end }}
+
 {{/* The names of the tiers that are open to callers without a key, or else of those that are not, as a JSON array. Takes a list: the root, which. */}}
 {{- define "tierserve.tiersByAccess" -}}
 {{- $names := list -}}

@@ -132,11 +132,12 @@ class InForce:
     """The complete values, of which the settings are made."""
 
     def values_of(self, tier: str) -> dict[str, Any]:
-        """Return the values that are in force for ``tier``: its own and the server's, however they were written."""
+        """Return the values that are in force for ``tier``: its own and those of all, however they were written."""
         record, own = self.settings.tiers[tier], self.values["tiers"][tier]
         sizes = {"cpu": record.job.cpu, "memory": record.job.memory, "modelStorage": record.job.model_storage}
         full = {**own, "quota": dict(record.quota), "job": {**own["job"], **sizes}}
-        written: dict[str, Any] = _as_integers({"server": self.values["server"], "tiers": {tier: full}})
+        of_all = {"server": self.values["server"], "capacity": dict(self.settings.capacity)}
+        written: dict[str, Any] = _as_integers({**of_all, "tiers": {tier: full}})
         return written
 
 

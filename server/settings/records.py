@@ -150,13 +150,13 @@ class Tier:
     """The file name of its Job template."""
     model: ModelChoice
     quota: Mapping[str, str] = field(hash=False)
-    """``cpu``, ``memory``, ``pods`` and ``gpus`` as quantities, each only where it is limited."""
+    """``cpu``, ``memory``, ``pods`` and ``gpus`` as quantities, each only where it or the capacity limits it."""
     job: JobShape
     access: Access
     limits: Limits
     waits: Waits
     share: int = 1
-    """Its weight when the tiers divide ``Settings.capacity``."""
+    """Its weight when the tiers divide ``Settings.capacity``, from 1 to 1000."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,4 +221,4 @@ class Settings:
     tiers: Mapping[str, Tier] = field(hash=False)
     """By name, in the order of the values file."""
     capacity: Mapping[str, str] = field(default_factory=dict, hash=False)
-    """What the Jobs of all tiers may use together, as in ``Tier.quota``; empty: as much as the quotas allow."""
+    """What the Jobs of all tiers may use together, by the keys of ``Tier.quota``, each more than 0; empty: no limit."""

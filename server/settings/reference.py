@@ -43,8 +43,9 @@ belongs to a name or a text. As in Helm, `--set` makes whole numbers, `true`, `f
 point, such as 0.05, needs `--set-json`, and a text such as `1` needs `--set-string`. What Helm drops without a word,
 such as the first value of a key that is there twice, is refused.
 
-The server reads `server`, `worker`, `tiers` and `commonLabels`, on a laptop and in a cluster. `jobTemplates` are added
-to the folder of Job templates, by the chart or by these commands. Only the chart reads the other keys.
+The server reads `server`, `worker`, `capacity`, `tiers` and `commonLabels`, on a laptop and in a cluster.
+`jobTemplates` are added to the folder of Job templates, by the chart or by these commands. Only the chart reads the
+other keys.
 
 A quantity is a number with or without a suffix, as Kubernetes writes it: `900m` is 0.9, `2Gi` is 2 x 1024^3. An unknown
 key or a wrong value is refused, with its file and line.

@@ -122,6 +122,7 @@ def _finding(merged: Document, order: Sequence[str], broken: Broken) -> Finding:
 def as_settings(values: Mapping[str, Any]) -> Settings:
     """Return complete values as records."""
     server, lease, models = values["server"], values["server"]["lease"], values["server"]["models"]
+    capacity = _quantities(values["capacity"])
     image, common = (
         values["worker"]["image"],
         (values["commonLabels"], values["commonAnnotations"], int(values["runAsUser"])),
@@ -145,19 +146,22 @@ def as_settings(values: Mapping[str, Any]) -> Settings:
         tick=float(server["tickSeconds"]),
         lobby_seconds=float(server["lobbySeconds"]),
         tiers=MappingProxyType(
-            {name: _tier(name, tier, image, common) for name, tier in enabled(values["tiers"]).items()}
+            {name: _tier(name, tier, capacity, image, common) for name, tier in enabled(values["tiers"]).items()}
         ),
+        capacity=MappingProxyType(capacity),
     )
 
 
-def _tier(name: str, values: Mapping[str, Any], image: Mapping[str, str], common: _Common) -> Tier:
+def _tier(
+    name: str, values: Mapping[str, Any], capacity: Mapping[str, str], image: Mapping[str, str], common: _Common
+) -> Tier:
     job, limits, waits = values["job"], values["limits"], values["waits"]
     return Tier(
         name=name,
         namespace=values["namespace"]["name"],
         template=values["template"],
         model=_model(values["model"]),
-        quota=MappingProxyType({key: _quantity(value) for key, value in values["quota"].items()}),
+        quota=MappingProxyType({**capacity, **_quantities(values["quota"])}),
         job=_job(job, image, common),
         access=_access(values["access"]),
         limits=Limits(
@@ -175,6 +179,7 @@ def _tier(name: str, values: Mapping[str, Any], image: Mapping[str, str], common
             idle=float(waits["idleSeconds"]),
             start=float(waits["startSeconds"]),
         ),
+        share=int(values["share"]),
     )
 
 
@@ -234,6 +239,10 @@ def _job(job: Mapping[str, Any], image: Mapping[str, str], common: _Common) -> J
         batch=int(job["batch"]),
         user=user,
     )
+
+
+def _quantities(values: Mapping[str, str | float]) -> dict[str, str]:
+    return {key: _quantity(value) for key, value in values.items()}
 
 
 def _quantity(value: str | float) -> str:

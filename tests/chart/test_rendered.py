@@ -23,7 +23,7 @@ from tests.chart.charts import CASES, CHART, HELMS, NAMESPACE, Chart, Object, id
 pytestmark = pytest.mark.cluster
 
 CUSTOM = {"HTTPRoute", "PrometheusRule", "ServiceMonitor"}
-READ = ("server", "worker", "tiers", "commonLabels", "commonAnnotations", "runAsUser")  # by the server
+READ = ("server", "worker", "capacity", "tiers", "commonLabels", "commonAnnotations", "runAsUser")  # by the server
 CLUSTER_WIDE = {"Namespace", "ClusterRole", "ClusterRoleBinding"}
 
 

@@ -73,6 +73,31 @@ def test_the_defaults() -> None:
     )
 
 
+def test_a_quota_has_what_it_leaves_out_from_the_capacity(tmp_path: Path) -> None:
+    capacity = {"cpu": 4, "memory": "8Gi", "pods": 20.0, "gpus": "2"}
+    tiers = {"free": {"share": 3.0, "quota": {"cpu": 0, "memory": None}}, "premium": {"quota": {"cpu": None}}}
+    (tmp_path / "my.yaml").write_text(json.dumps({"capacity": capacity, "tiers": tiers}))
+    settings = load(tmp_path / "my.yaml")
+    assert settings.capacity == {"cpu": "4", "memory": "8Gi", "pods": "20", "gpus": "2"}
+    assert {name: tier.share for name, tier in settings.tiers.items()} == {"free": 3, "premium": 1}
+    assert settings.tiers["free"].quota == {"cpu": "0", "memory": "8Gi", "pods": "10", "gpus": "2"}
+    assert settings.tiers["premium"].quota == {"cpu": "4", "memory": "4Gi", "pods": "10", "gpus": "2"}
+
+
+@pytest.mark.parametrize("values", ["{}", "capacity: {}", "capacity: null"])
+def test_without_a_capacity_the_quotas_alone_decide(tmp_path: Path, values: str) -> None:
+    (tmp_path / "my.yaml").write_text(values)
+    settings = load(tmp_path / "my.yaml", overrides=["tiers.free.quota.memory=null"])
+    assert (settings.capacity, settings.tiers["free"].quota) == ({}, {"cpu": "2", "pods": "10"})
+    assert {tier.share for tier in settings.tiers.values()} == {1}
+
+
+def test_values_that_know_nothing_of_a_capacity_are_complete() -> None:
+    values: Any = complete(Files().read())[0]
+    del values["capacity"], values["tiers"]["free"]["share"]
+    assert as_settings(documents.filled(values, "values")) == load()
+
+
 def test_common_labels_are_on_jobs_too_but_for_those_that_the_server_sets(tmp_path: Path) -> None:
     common = {"team": "vision", "stage": "trial", "tierserve.dev/tier": "x", "app.kubernetes.io/name": "y"}
     (tmp_path / "my.yaml").write_text(json.dumps({"commonLabels": common}))
