@@ -19,14 +19,15 @@ class TiersHandler(PublicHandler):
     parameters = ()
 
     async def get(self, *_: str) -> None:
-        """Every tier with its quota, its room, what runs and what waits."""
-        self.answer({"tiers": await self.tiers()})
+        """The capacity, and every tier with its quota, its room, what runs and what waits."""
+        self.answer(await self.tiers())
 
-    async def tiers(self) -> list[dict[str, Any]]:
-        """One object a tier, in the order of the values file."""
-        tiers = list(self.services.settings.tiers.values())
-        told = await tiers_told(tiers, self.services)
-        return [await self.to_caller(tier, one) for tier, one in zip(tiers, told, strict=True)]
+    async def tiers(self) -> dict[str, Any]:
+        """The capacity, and one object a tier, in the order of the values file."""
+        settings = self.services.settings
+        told = await tiers_told(settings, self.services)
+        tiers = [await self.to_caller(settings.tiers[one["name"]], one) for one in told["tiers"]]
+        return {**told, "tiers": tiers}
 
     async def to_caller(self, tier: Tier, told: dict[str, Any]) -> dict[str, Any]:
         """What is told of a tier, and the caller's own limits in it."""
@@ -60,7 +61,7 @@ class ConfigHandler(TiersHandler):
             {
                 "settings": services.in_force,
                 "keys": services.keys_in_force,
-                "tiers": await self.tiers(),
+                **await self.tiers(),
                 "pods": [asdict(pod) for pod in pods],
             }
         )

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from server.access.keys import time_text
+from server.http.capacity import usage_of_capacity
 from server.http.crews import LiveJob
 from server.http.public.served import Measures, model_of
 from server.http.services import Services
 from server.models import Record
 from server.queue import NEVER_SEEN, Depth, TierView
-from server.settings.records import Tier
+from server.settings.records import Settings, Tier
 from server.time_classes import quantile
 
 JOBS = 100  # live ones of a tier that are told
@@ -41,16 +42,18 @@ class Seen:
         )
 
 
-async def tiers_told(tiers: Iterable[Tier], services: Services) -> list[dict[str, Any]]:
-    """One object a tier, in their order. Raises what the queue raises."""
+async def tiers_told(settings: Settings, services: Services) -> dict[str, Any]:
+    """The capacity, and one object a tier, in the order of the values file. Raises what the queue raises."""
     seen = await Seen.now(services)
-    return [await tier_told(tier, seen, services) for tier in tiers]
+    capacity = {name: asdict(usage) for name, usage in usage_of_capacity(settings, seen.views).items()}
+    tiers = [await tier_told(tier, seen, services) for tier in settings.tiers.values()]
+    return {"capacity": capacity or None, "tiers": tiers}
 
 
 async def event_told(services: Services) -> dict[str, Any]:
     """What those are told who follow the tiers, the same to everybody. Raises what the queue raises."""
-    tiers = await tiers_told(services.settings.tiers.values(), services)
-    return {"settings": services.in_force, "keys": services.keys_in_force, "tiers": tiers}
+    in_force = {"settings": services.in_force, "keys": services.keys_in_force}
+    return in_force | await tiers_told(services.settings, services)
 
 
 async def tier_told(tier: Tier, seen: Seen, services: Services) -> dict[str, Any]:
@@ -70,6 +73,7 @@ async def tier_told(tier: Tier, seen: Seen, services: Services) -> dict[str, Any
         "jobs": [_job(one) for one in seen.jobs.get(tier.name, ())[:JOBS]],
         "room": view.room,
         "quota": {name: asdict(usage) for name, usage in view.quota.items()},
+        "lending": view.lending and asdict(view.lending),
         "reason": view.reason,
         "caution": view.caution,
         "breaker": view.breaker and {"strikes": view.breaker.strikes, "retry_at": time_text(view.breaker.retry_at)},
