@@ -13,7 +13,8 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 class TierFigures:
     """The figures of one tier at one moment. ``oldest_wait`` and ``report_age`` are in seconds.
 
-    ``quota`` is (hard, used) by resource; ``report_age`` is None before the first report.
+    ``quota`` is (hard, used) by resource; ``report_age`` is None before the first report. ``lending`` has
+    ``share``, ``used``, ``borrowed`` and ``lent`` as parts of the capacity; it is empty without a capacity.
     """
 
     queued: int
@@ -28,6 +29,7 @@ class TierFigures:
     healthy: bool
     strikes: int
     report_age: float | None
+    lending: Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,14 @@ TIER_GAUGES: tuple[tuple[str, str, Callable[[TierFigures], float | None]], ...] 
         "Time since the leader last reported on the tier.",
         lambda tier: tier.report_age,
     ),
+    ("tierserve_share", "A tier's part of the capacity, from 0 to 1.", lambda tier: tier.lending.get("share")),
+    (
+        "tierserve_share_used",
+        "What a tier's Jobs use of the capacity, from 0 to 1.",
+        lambda tier: tier.lending.get("used"),
+    ),
+    ("tierserve_share_borrowed", "What they use beyond the tier's part.", lambda tier: tier.lending.get("borrowed")),
+    ("tierserve_share_lent", "What other tiers use of the tier's part.", lambda tier: tier.lending.get("lent")),
 )
 
 
@@ -98,6 +108,17 @@ def of_tiers(tiers: Mapping[str, TierFigures]) -> Iterator[Metric]:
         for resource, (most, now) in figures.quota.items():
             hard.add_metric([tier, resource], most)
             used.add_metric([tier, resource], now)
+    yield hard
+    yield used
+
+
+def of_capacity(capacity: Mapping[str, tuple[float, float]]) -> Iterator[Metric]:
+    """The gauges of the capacity, which is (hard, used) by resource."""
+    hard = GaugeMetricFamily("tierserve_capacity_hard", "What all tiers' Jobs may use together.", labels=["resource"])
+    used = GaugeMetricFamily("tierserve_capacity_used", "What they use of it now.", labels=["resource"])
+    for resource, (most, now) in capacity.items():
+        hard.add_metric([resource], most)
+        used.add_metric([resource], now)
     yield hard
     yield used
 

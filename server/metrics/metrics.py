@@ -16,7 +16,7 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 
 from server.metrics.busiest import SHOWN_OWNERS, Busiest
-from server.metrics.figures import ModelFigures, TierFigures, of_models, of_tiers
+from server.metrics.figures import ModelFigures, TierFigures, of_capacity, of_models, of_tiers
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 OTHER = "other"
@@ -116,6 +116,7 @@ class Metrics:
         tiers: Mapping[str, TierFigures] | None,
         disks: Mapping[str, tuple[int, int]],
         models: Sequence[ModelFigures] = (),
+        capacity: Mapping[str, tuple[float, float]] | None = None,
         *,
         in_force: bool,
         accepting: bool,
@@ -123,8 +124,8 @@ class Metrics:
     ) -> bytes:
         """Return all metrics in the format ``CONTENT_TYPE``; ``tiers`` is None when the queue could not be read.
 
-        ``disks`` has for each disk the free bytes, and how many of them are kept free; ``accepting``: whether the
-        storage takes new work; ``streams``: how many event streams are open.
+        ``disks`` has for each disk the free bytes, and how many of them are kept free; ``capacity`` is (hard, used) by
+        resource; ``accepting``: whether the storage takes new work; ``streams``: how many event streams are open.
         """
         for tier in tiers or ():
             self._accepted(tier)
@@ -161,6 +162,7 @@ class Metrics:
             ),
             _labelled("tierserve_build_info", "The server's version.", "version", {self._version: 1}),
             *of_tiers(tiers or {}),
+            *of_capacity(capacity or {}),
             *of_models(models),
         ]
         return generate_latest(_Scrape(self._registry, gauges))

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
+from dataclasses import asdict
 
 from server.http.base import BaseHandler
 from server.http.callers import Anyone
+from server.http.capacity import usage_of_capacity
 from server.metrics import CONTENT_TYPE, TierFigures
 from server.queue import NEVER_SEEN, Depth, QueueError, TierView
 from server.settings.records import Tier
@@ -23,10 +26,12 @@ class MetricsHandler(BaseHandler):
         """Answer with what this process has counted, even when the queue cannot be read."""
         services = self.services
         try:
-            tiers = await self._tiers()
+            views = await services.views.get()
+            tiers = await self._tiers(views)
+            usage = usage_of_capacity(services.settings, views)
         except QueueError as error:
             log.warning("the metrics lack the tiers' figures: %s", error)
-            tiers = None
+            tiers, usage = None, {}
         self.set_header("Content-Type", CONTENT_TYPE)
         capacity, in_force = services.capacity, not services.live.problem
         accepting = capacity.obstacle is None
@@ -35,15 +40,16 @@ class MetricsHandler(BaseHandler):
             tiers,
             {name: (room.free, room.reserve) for name, room in capacity.rooms.items()},
             models,
+            {name: (of.hard, of.used) for name, of in usage.items()},
             in_force=in_force,
             accepting=accepting,
             streams=services.streams.count,
         )
         self.finish(body)
 
-    async def _tiers(self) -> dict[str, TierFigures]:
+    async def _tiers(self, views: Mapping[str, TierView]) -> dict[str, TierFigures]:
         services, tiers = self.services, self.services.settings.tiers
-        depths, views = await services.depths(), await services.views.get()
+        depths = await services.depths()
         strikes = await asyncio.gather(*(services.strikes.get(name) for name in tiers))
         now = services.clock()
         return {
@@ -66,4 +72,5 @@ def _figures(tier: Tier, depth: Depth, view: TierView, strikes: int, now: float)
         healthy=view.healthy,
         strikes=strikes,
         report_age=max(0.0, now - view.seen_at) if view.seen_at is not None else None,
+        lending=asdict(view.lending) if view.lending else {},
     )

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from server.queue import Lending, TierView
+from server.queue import ConnectionLost, Lending, TierView
 from server.settings import apart
 from server.settings.blueprints import InForce
 from server.settings.live import Live
@@ -23,6 +23,7 @@ from server.settings.sources import Files, Sources
 from tests.events import opened
 from tests.openapi import described
 from tests.server.http.http_site import ANSWER_SECONDS, Site, running
+from tests.service.test_metrics import Series
 
 CAPACITY = {"cpu": "4", "memory": "8Gi", "gpus": "0"}
 BORROWS = Lending(share=0.5, used=0.675, borrowed=0.175, lent=0.0, recalled=1)
@@ -100,3 +101,30 @@ def test_without_a_capacity_nothing_is_told_of_it(site: Site) -> None:
     report(site, free=TierView(quota={"cpu": Usage(4, 2.7)}), premium=TierView(quota={"cpu": Usage(2, 0.9)}))
     found = told(site)
     assert (found["capacity"], [tier["lending"] for tier in found["tiers"]]) == (None, [None, None])
+
+
+def series(site: Site) -> Series:
+    return Series(site.internal.get("/metrics").body)
+
+
+def test_the_metrics_show_the_capacity_and_the_shares(lending: Site) -> None:
+    unseen = series(lending)
+    assert (unseen.of("capacity_hard", resource="cpu"), unseen.of("capacity_used", resource="cpu")) == (4, 0)
+    assert unseen.of("share", tier="free") is None
+    report(lending, free=FREE, premium=PREMIUM)
+    found = series(lending)
+    names = ("share", "share_used", "share_borrowed", "share_lent")
+    assert [found.of(name, tier="free") for name in names] == [0.5, 0.675, 0.175, 0]
+    assert [found.of(name, tier="premium") for name in names] == [0.5, 0.225, 0, 0.175]
+    assert found.of("capacity_used", resource="cpu") == 3.6
+    assert found.of("capacity_hard", resource="memory") == 2**33
+    lending.database.failure = ConnectionLost("the connection broke")
+    assert series(lending).of("capacity_hard", resource="cpu") is None
+    lending.database.failure = None
+
+
+def test_without_a_capacity_nothing_is_measured_of_it(site: Site) -> None:
+    report(site, free=TierView(quota={"cpu": Usage(4, 2.7)}))
+    found = series(site)
+    assert found.of("quota_used", tier="free", resource="cpu") == 2.7
+    assert [name for name, _ in found if "share" in name or "capacity" in name or "recalled" in name] == []
