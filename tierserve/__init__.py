@@ -5,7 +5,18 @@ from tierserve.blocking import Client
 from tierserve.errors import BadPicture, Misconfigured, NotYet, Refused, TierserveError, Unreachable
 from tierserve.mapping import Outcome, Progress
 from tierserve.pictures import Picture
-from tierserve.predictions import Event, Fault, Label, Metrics, Place, Prediction, PredictionFailed, Result, Tier
+from tierserve.predictions import (
+    Event,
+    Fault,
+    Label,
+    Lending,
+    Metrics,
+    Place,
+    Prediction,
+    PredictionFailed,
+    Result,
+    Tier,
+)
 
 __all__ = [
     "AsyncClient",
@@ -14,6 +25,7 @@ __all__ = [
     "Event",
     "Fault",
     "Label",
+    "Lending",
     "Metrics",
     "Misconfigured",
     "NotYet",

@@ -16,7 +16,8 @@ from tierserve.target import Target
 
 def tiers(target: Target, as_json: bool) -> None:
     """Print the state of the tiers. Raises ``TierserveError``."""
-    found = [dict(one.document) for one in asyncio.run(_tiers(target))]
+    all_tiers = asyncio.run(_tiers(target))
+    found = [dict(one.document) for one in all_tiers]
     if as_json:
         say_json(found)
         return
@@ -39,6 +40,7 @@ def tiers(target: Target, as_json: bool) -> None:
         )
     show(table)
     _print_canaries(found)
+    _print_lending(all_tiers)
     for tier in found:
         for sentence in (tier["reason"], *_of_model(tier["name"], tier["model"])):
             if sentence:
@@ -65,6 +67,17 @@ def _print_canaries(tiers: Sequence[dict[str, Any]]) -> None:
                 "" if unsure is None else f"{unsure:.1%}",
                 *("" if how.get(key) is None else f"{how[key]:.3g}" for key in ("p50_ms", "p95_ms")),
             )
+    if table.rows:
+        show(table)
+
+
+def _print_lending(tiers: Sequence[Tier]) -> None:
+    """Print how the tiers stand to their parts of the capacity, if there is one."""
+    table = plain_table("tier", "share", "used", "borrowed", "lent", "recalled workers")
+    for tier in tiers:
+        if one := tier.lending:
+            parts = (one.share, one.used, one.borrowed, one.lent)
+            _add(table, tier.name, *(f"{100 * part:.3g} %" for part in parts), str(one.recalled))
     if table.rows:
         show(table)
 

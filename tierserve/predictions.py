@@ -176,10 +176,26 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
+class Lending:
+    """How a tier stands to its part of the capacity. All but ``recalled`` are parts of the capacity.
+
+    ``share`` is its part, ``used`` what its workers use, ``borrowed`` what they use beyond its part, and ``lent`` what
+    other tiers use of it. ``recalled`` counts its workers that give back what it borrowed and have not gone yet.
+    """
+
+    share: float
+    used: float
+    borrowed: float
+    lent: float
+    recalled: int
+
+
+@dataclass(frozen=True, slots=True)
 class Tier:
     """A tier as it is now. ``model`` is NAME@VERSION, or what the settings name while nothing is served.
 
-    ``document`` is the JSON that the server sent, with the quota, limits, jobs and more.
+    ``lending`` is None if the server has no capacity. ``document`` is the JSON that the server sent, with the quota,
+    limits, jobs and more.
     """
 
     name: str
@@ -190,6 +206,7 @@ class Tier:
     starting: int
     room: int | None
     reason: str
+    lending: Lending | None
     document: Mapping[str, Any] = field(repr=False, compare=False)
 
     @classmethod
@@ -197,7 +214,8 @@ class Tier:
         """The tier of a document. Raises what ``Prediction.of`` raises."""
         numbers = {name: document[name] for name in ("queued", "predicting", "workers", "starting", "room")}
         model = document["model"]["reference"] or document["model"]["name"]
-        return cls(name=document["name"], model=model, **numbers, reason=document["reason"] or "", document=document)
+        reason, lending = document["reason"] or "", _lending(document.get("lending"))
+        return cls(document["name"], model, **numbers, reason=reason, lending=lending, document=document)
 
 
 def understood(make: Callable[..., T], *what: Any) -> T:
@@ -222,6 +240,12 @@ def _place(document: Mapping[str, Any] | None) -> Place | None:
     if document is None:
         return None
     return Place(document["position"], document["ahead"], document["reason"], document.get("eta_seconds"))
+
+
+def _lending(document: Mapping[str, Any] | None) -> Lending | None:
+    if document is None:
+        return None
+    return Lending(*(document[name] for name in ("share", "used", "borrowed", "lent", "recalled")))
 
 
 def _time(text: str | None) -> datetime | None:

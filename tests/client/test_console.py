@@ -147,6 +147,17 @@ def test_a_canary_is_shown_below_the_model_of_its_tier(server: Server, capsys: p
     assert "flowers@new 0 %" in shown
 
 
+def test_what_tiers_borrow_and_lend_is_shown_if_there_is_a_capacity(
+    server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    borrows = {"share": 0.3333, "used": 0.675, "borrowed": 0.3417, "lent": 0, "recalled": 1}
+    lends = {"share": 0.6667, "used": 0.225, "borrowed": 0, "lent": 0.3417, "recalled": 0}
+    free, premium = tier("free", {}) | {"lending": borrows}, tier("premium", {}) | {"lending": lends}
+    shown = shown_tiers(server, capsys, free, premium, tier("new", {}) | {"lending": None})
+    assert "free 33.3 % 67.5 % 34.2 % 0 % 1 premium 66.7 % 22.5 % 0 % 34.2 % 0" in shown
+    assert "borrowed" not in shown_tiers(server, capsys, tier("free", {}) | {"lending": None}, tier("premium", {}))
+
+
 def test_predictions_are_shown_page_by_page(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
     error = {"code": f"image_broken {ESCAPES}", "detail": ""}
     ended = prediction("p1", status="failed", error=error, metrics={"total_ms": 12.3})

@@ -128,6 +128,7 @@ def test_tiers_are_told(client: Client) -> None:
     tier = client.tiers()[0]
     assert tier.model.startswith("tf_efficientnet_lite0")
     assert tier.document["limits"]["queued"] > 0
+    assert tier.lending is None
 
 
 def test_many_pictures_have_an_outcome_each(client: Client, tmp_path: Path) -> None:
