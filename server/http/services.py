@@ -44,6 +44,7 @@ from server.queue import (
     Began,
     Depth,
     Ended,
+    JobRecalled,
     Measured,
     Moved,
     News,
@@ -270,6 +271,8 @@ class Services:
                     log.warning("an attempt at %s failed: %s (request %s, trace %s)", *told)
                 elif isinstance(one, Began):
                     self.metrics.worker_began(one.tier, one.seconds)
+                elif isinstance(one, JobRecalled):
+                    self.metrics.recalled(one.tier)
                 elif isinstance(one, Moved) and one.status in FINAL:
                     self.metrics.ended(one.tier, one.status)
                     self.activity.ended(one.tier, one.status)

@@ -57,6 +57,8 @@ class Metrics:
         self._whole = self._histogram("prediction", text, WAIT_BUCKETS, "tier")
         text = "From a Job's start to the moment at which its worker first asked for work."
         self._starts = self._histogram("worker_start", text, START_BUCKETS, "tier")
+        text = "Workers that were recalled, so that their tier gives back what it borrowed."
+        self._recalled = self._counter("workers_recalled", text, "tier")
         text = "How long a transaction took that wrote into the database, until it was on disk."
         self._commits = Histogram("tierserve_commit_seconds", text, buckets=COMMIT_BUCKETS, registry=self._registry)
         ProcessCollector(registry=self._registry)
@@ -107,6 +109,10 @@ class Metrics:
         """Measure a worker that asks for work for the first time, so many ``seconds`` after its Job was started."""
         self._starts(tier).observe(seconds)
 
+    def recalled(self, tier: str) -> None:
+        """Count a worker that was recalled."""
+        self._recalled(tier).inc()
+
     def committed(self, seconds: float) -> None:
         """Measure a transaction that has written."""
         self._commits.observe(seconds)
@@ -127,9 +133,11 @@ class Metrics:
         ``disks`` has for each disk the free bytes, and how many of them are kept free; ``capacity`` is (hard, used) by
         resource; ``accepting``: whether the storage takes new work; ``streams``: how many event streams are open.
         """
-        for tier in tiers or ():
+        for tier, figures in (tiers or {}).items():
             self._accepted(tier)
             self._invalid(tier)
+            if figures.lending:
+                self._recalled(tier)
             for times in (self._queued, self._whole, self._starts):
                 times(tier)
             for limit in LIMITS:

@@ -24,6 +24,7 @@ from tests.events import opened
 from tests.openapi import described
 from tests.server.http.http_site import ANSWER_SECONDS, Site, running
 from tests.service.test_metrics import Series
+from tests.waiting import eventually
 
 CAPACITY = {"cpu": "4", "memory": "8Gi", "gpus": "0"}
 BORROWS = Lending(share=0.5, used=0.675, borrowed=0.175, lent=0.0, recalled=1)
@@ -121,6 +122,16 @@ def test_the_metrics_show_the_capacity_and_the_shares(lending: Site) -> None:
     lending.database.failure = ConnectionLost("the connection broke")
     assert series(lending).of("capacity_hard", resource="cpu") is None
     lending.database.failure = None
+
+
+def test_a_worker_that_is_recalled_is_counted_once(lending: Site) -> None:
+    report(lending, free=FREE, premium=PREMIUM)
+    lending.job("last")
+    assert series(lending).of("workers_recalled_total", tier="free") == 0
+    for _ in range(2):
+        lending.queue.recall_job("last", "lent quota went back to premium").result(ANSWER_SECONDS)
+    eventually(lambda: series(lending).of("workers_recalled_total", tier="free") == 1, ANSWER_SECONDS, "it is counted")
+    assert series(lending).of("workers_recalled_total", tier="premium") == 0
 
 
 def test_without_a_capacity_nothing_is_measured_of_it(site: Site) -> None:
