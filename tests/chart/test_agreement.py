@@ -56,6 +56,7 @@ def tier(name: str) -> st.SearchStrategy[dict[str, Any]]:
             "quota": st.fixed_dictionaries({}, optional={"cpu": quantities, "memory": quantities, "gpus": counts}),
         },
         optional={
+            "share": st.integers(1, 3),
             "job": st.fixed_dictionaries(
                 {},
                 optional={
@@ -114,7 +115,9 @@ several = settings(
 def test_tiers_and_leases(chart: Chart, tmp_path: Path, data: st.DataObject, helm: str) -> None:
     names = [f"t{number}" for number in range(TIERS)]
     lease = st.fixed_dictionaries({}, optional={"seconds": st.floats(0.2, 20), "heartbeatSeconds": st.floats(0.1, 20)})
+    capacity = st.fixed_dictionaries({}, optional={"cpu": quantities, "memory": quantities, "gpus": counts})
     values = {
+        "capacity": data.draw(capacity),
         "server": {"lease": data.draw(lease), "port": data.draw(st.sampled_from([8080, 8081]))},
         "tiers": {name: data.draw(tier(name)) for name in names},
     }

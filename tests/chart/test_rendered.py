@@ -126,6 +126,14 @@ def test_the_server_takes_what_helm_merged_and_renders_every_tiers_job(chart: Ch
         job = Renderer(read_templates(folder)).job(tier, "run", "http://tierserve-internal:8081")
         kubernetes_validate.validate(job, schemas.VERSIONS[-1], strict=True)
         assert only(objects, "ServiceAccount", SERVICE_ACCOUNT, tier.namespace)["automountServiceAccountToken"] is False
+        quotas = [
+            each["spec"]["hard"]
+            for each in objects
+            if each["kind"] == "ResourceQuota" and each["metadata"]["namespace"] == tier.namespace
+        ]
+        hard = {name: value for quota in quotas for name, value in quota.items() if not name.startswith("limits.")}
+        names = {"pods": "pods", "gpus": f"requests.{tier.job.gpu_resource}"}
+        assert hard == {names.get(key, f"requests.{key}"): value for key, value in tier.quota.items()}
 
 
 def test_common_labels_and_annotations_reach_every_object_pod_and_job_and_no_selector(
@@ -226,6 +234,7 @@ LIVE: list[list[str | Path]] = [
     ["--set", "access.test.secretName=mine"],
     ["--set", "tiers.free.quota.cpu=3"],
     ["--set", "tiers.free.quota.gpus=3"],
+    ["--set", "capacity.cpu=4,tiers.free.share=2,tiers.free.quota.cpu=null"],
     ["--set", "tiers.free.model.name=flowers@3f9a2c81"],
     ["--set", "tiers.free.job.labels.a=b"],
     ["--set", "tiers.premium=null"],

@@ -268,7 +268,7 @@ def test_a_recall_lets_a_job_start_for_a_tier_on_a_lower_level(world: World) -> 
 @given(worlds(), st.booleans())
 def test_it_comes_to_rest(world: World, slow: bool) -> None:
     """While all want the same, recalls end, and then whatever fits has started."""
-    for number in range(200):
+    for number in range(100):
         if not world.step(gone=not slow or number % 3 == 2) and not any(one.leaving for one in world.tiers.values()):
             break
     else:
@@ -280,7 +280,7 @@ def test_it_comes_to_rest(world: World, slow: bool) -> None:
 
 @given(worlds())
 def test_at_rest_nobody_is_below_its_part_while_another_is_above(world: World) -> None:
-    for _ in range(200):
+    for _ in range(50):
         world.step(gone=True)
     above = [name for name, tier in world.tiers.items() if world.level(name, tier.running) > 1 + SLACK]
     for name, tier in world.tiers.items():
