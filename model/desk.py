@@ -16,7 +16,6 @@ log = logging.getLogger(__name__)
 
 AGAIN_SECONDS = 1.0  # the pause before a result is sent again that the server could not keep
 RENEW_SECONDS = 20.0  # until the server says how often
-RETIRED = "its tier serves another model"
 
 Completion = dict[str, Any]
 
@@ -103,7 +102,7 @@ class Desk:
                 self._due.notify()  # it may be asleep until a renewal that is now too late
             self._stopping = self._stopping or news.stopping
             if news.retire:
-                self._stop(RETIRED)
+                self._stop(news.retire)
                 self._begin_no_more()
 
     def open(self) -> dict[str, Any]:

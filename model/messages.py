@@ -52,8 +52,8 @@ class News:
     """This server gives out no more work."""
     log: str | None = None
     """How predictions are logged from now on: ``text``, ``json`` or ``off``."""
-    retire: bool = False
-    """This worker's model is not served any more: it should end."""
+    retire: str = ""
+    """Why this worker should end; empty: it should not."""
 
 
 class Frame:
@@ -116,7 +116,7 @@ def read(text: BytesLike) -> News:
         renew=float(message["renew"]) if "renew" in message else None,
         log=str(message["log"]) if "log" in message else None,
         stopping=bool(message.get("stopping")),
-        retire=bool(message.get("retire")),
+        retire=str(message.get("retire", "")),
     )
 
 

@@ -175,6 +175,7 @@ class Server:
         )
         with suppress(QueueError, TimeoutError):  # the first predictions shall go where the last ones went
             self.services.serving.refresh()
+            self.services.recalls.refresh()
         self._serving = Loop("looking at the tiers", self.services.look_at_tiers, lambda: SERVING_SECONDS, daemon=True)
         self.internal_url = binding.url(self._internal_sockets, settings.host)
         url = workers.server_url or self.internal_url
@@ -196,7 +197,7 @@ class Server:
         self._internal.add_sockets(self._internal_sockets)
         self.services.listen()
         self.services.queue.listen(self._nudge)
-        self.services.handout.unserved = self._leader.nudge
+        self.services.handout.unserved = self.services.handout.vacated = self._leader.nudge
         self._leader.start()
         self._watching.start()
         self._keys.start()

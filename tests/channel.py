@@ -55,7 +55,7 @@ class Channel:
         self.lost: list[list[str]] = []
         self.renew: float | None = None
         self.log = ""
-        self.stopping = self.retire = False
+        self.stopping, self.retire = False, ""
         self.credits = 0
         self.parts: list[int] = []
         self._leases: deque[Lease] = deque()
@@ -153,7 +153,7 @@ class Channel:
         self.renew = said.get("renew", self.renew)
         self.log = said.get("log", self.log)
         self.stopping = self.stopping or said.get("stopping", False)
-        self.retire = self.retire or said.get("retire", False)
+        self.retire = self.retire or said.get("retire", "")
         return said
 
     def _next(self, seconds: float) -> str | bytes:

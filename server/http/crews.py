@@ -7,14 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from server.engines.base import TERMINATING, Pod, Stage
-from server.models import lane
+from server.models import OUTDATED, lane
 from server.queue import JobRow, Queue, Recent, Serving
 
 # A Job that was given work a moment ago is busy. So a worker of another server's lobby is too, of which the table hears
 # once a second, and a worker that is between two pictures does not seem idle.
 BUSY_SECONDS = 2.0
 PODS_SECONDS = 30.0  # how old what the engine told may be
-OUTDATED = "its tier serves another model"
 ENDING = "its pod is ending"
 
 
@@ -23,9 +22,10 @@ class LiveJob:
     """A Job that is not over, as it is told to readers. Moments are epoch seconds.
 
     ``state`` is ``starting``, ``idle``, ``busy`` or ``leaving``. ``since`` is when it was opened while it is starting;
-    when it last was given work, or asked for it first, while it is idle or busy; and when its model ceased to be served
-    while it is leaving. ``model`` is ``Served.key``. ``predictions`` counts what it holds, as far as this server knows.
-    ``stage`` is how far its start has come, None if it has started or that is not known; an unknown ``node`` is empty.
+    when it last was given work, or asked for it first, while it is idle or busy; and when its worker was recalled, or
+    its model ceased to be served, while it is leaving. ``model`` is ``Served.key``. ``predictions`` counts what it
+    holds, as far as this server knows. ``stage`` is how far its start has come, None if it has started or that is not
+    known; an unknown ``node`` is empty.
     """
 
     name: str
@@ -70,6 +70,8 @@ class Crews:
 
 def live_job(row: JobRow, predictions: int, serving: Serving, now: float) -> LiveJob:
     """What is told at ``now`` of a Job that holds so many predictions and whose tier serves this."""
+    if row.recalled_at is not None:
+        return LiveJob(row.name, "leaving", row.model, row.opened_at, row.recalled_at, predictions, row.reason)
     if row.asked_at is None:
         return LiveJob(row.name, "starting", row.model, row.opened_at, row.opened_at, predictions)
     since = max(row.asked_at, row.leased_at or 0.0)

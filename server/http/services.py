@@ -33,7 +33,7 @@ from server.intake.capacity import Capacity
 from server.intake.memory import Memory
 from server.intake.pictures import Pictures
 from server.intake.submissions import Submissions
-from server.lobby import Handout, LaneOf, Lobby, waiting_of
+from server.lobby import Handout, LaneOf, Lobby, Recalls, waiting_of
 from server.metrics import Metrics
 from server.models import Catalog, Measures, Record, ServingView, Store
 from server.queue import (
@@ -81,13 +81,13 @@ class Services:
     ``token_checks`` says how many each address may cause, ``wrong_keys`` how many wrong keys each may send.
     ``uploads`` counts the pictures of requests that are not accepted yet, ``work`` what workers send, and ``frames``
     the pictures on their way to workers, with the copies that are made of them. ``serving`` is what the tiers serve,
-    ``models`` the records of that, by NAME@VERSION, and ``catalog`` finds any model. ``measures`` counts how the models
-    do, and ``measured`` is what all servers have counted. ``activity`` counts what happens, and ``lately`` has what
-    happened. ``log_command`` says how to see the log of a Job. ``internal_url`` is where workers of a cluster find the
-    server, and empty on a laptop. ``following`` is which predictions are followed, ``showing`` what is told of all
-    tiers, ``streams`` which event streams are open, and ``underway`` which requests have no whole answer yet. ``spans``
-    takes what was done for a trace.
-    ``big_json`` lets one long text be parsed at a time.
+    ``models`` the records of that, by NAME@VERSION, and ``catalog`` finds any model. ``recalls`` says which workers
+    were recalled. ``measures`` counts how the models do, and ``measured`` is what all servers have counted.
+    ``activity`` counts what happens, and ``lately`` has what happened. ``log_command`` says how to see the
+    log of a Job. ``internal_url`` is where workers of a cluster find the server, and empty on a laptop. ``following``
+    is which predictions are followed, ``showing`` what is told of all tiers, ``streams`` which event streams are open,
+    and ``underway`` which requests have no whole answer yet. ``spans`` takes what was done for a trace. ``big_json``
+    lets one long text be parsed at a time.
     ``store`` has the models that were pushed; it is used in the threads of ``store_pool``, of which those that receive
     a file wait for its sender. ``pushes`` and ``sends`` count the files that are received and sent.
     """
@@ -114,6 +114,7 @@ class Services:
     pods: Recent[Sequence[Pod]]
     models: Recent[Mapping[str, Record]]
     serving: ServingView
+    recalls: Recalls
     catalog: Catalog
     activity: Activity
     lately: Lately
@@ -175,7 +176,7 @@ class Services:
         def pods() -> Future[Sequence[Pod]]:
             return cluster.submit(engine.pods, list(live.current.settings.tiers.values()))
 
-        serving, known = ServingView(queue.serving), catalog or Catalog(queue)
+        serving, known, recalls = ServingView(queue.serving), catalog or Catalog(queue), Recalls(queue.recalled)
 
         def records() -> Future[Mapping[str, Record]]:
             served = [serving.of(name) for name in live.current.settings.tiers]
@@ -215,7 +216,7 @@ class Services:
             wrong_keys=Rates(WRONG_KEYS, WRONG_KEYS / 60, monotonic),
             wakeups=Wakeups(),
             lobby=lobby,
-            handout=Handout(queue, lobby, lambda: live.current.settings, waiting, serving.of),
+            handout=Handout(queue, lobby, lambda: live.current.settings, waiting, serving.of, recalls.of),
             table_depths=depths,
             views=Recent(queue.views, recent_seconds),
             paces=RecentByName(queue.pace, shown_seconds),
@@ -224,6 +225,7 @@ class Services:
             pods=known_pods,
             models=Recent(records, recent_seconds),
             serving=serving,
+            recalls=recalls,
             catalog=known,
             activity=activity,
             lately=Lately(queue, shown_seconds),
@@ -283,6 +285,7 @@ class Services:
         self.queue.listen(hear)
         self.queue.when_committed(self.metrics.committed)
         self.serving.changed = lambda: loop.call_soon_threadsafe(self.handout.served_changed)
+        self.recalls.changed = lambda: loop.call_soon_threadsafe(self.handout.recalls_changed)
         Lookout(self.wakeups, self.queue.ended).start()
         self.allowances.start()
         # Own commits only, so that the sum over all servers counts each end once, and one of them deletes each blob.
@@ -295,12 +298,16 @@ class Services:
         for one in news:
             if isinstance(one, Available):
                 self.handout.available(one.tier)
+            elif isinstance(one, JobRecalled):
+                self.recalls.add(one.job, one.reason)
+                self.handout.recalls_changed()
             elif isinstance(one, Anything):
                 self.handout.look()
 
     def look_at_tiers(self) -> None:
-        """Read what the tiers serve, write how that did, and what happened. Blocks. Raises what the queue raises."""
+        """Read what the tiers serve and who was recalled, write what happened. Blocks. Raises what the queue raises."""
         self.serving.refresh()
+        self.recalls.refresh()
         self.measures.flush()
         self.activity.flush()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from typing import Any
@@ -13,10 +12,11 @@ from server.access.workers import Worker
 from server.blobs import pack
 from server.lobby.entries import LaneOf, Line
 from server.lobby.lobby import LARGEST_BYTES, Lobby
-from server.lobby.seats import ANY, Handed, Peer, Seat, Seats, Table
+from server.lobby.seats import ANY, Handed, Peer, Seat, Seats, Table, is_kept_from
+from server.models import OUTDATED
 from server.models import lane as lane_of
 from server.points import Point, reached
-from server.queue import HELD_BYTES, HELD_MOST, Granted, Leased, Place, Queue, QueueError, Serving, UnknownJob, asked
+from server.queue import HELD_BYTES, HELD_MOST, Granted, Leased, Queue, QueueError, Serving, UnknownJob, asked
 from server.settings.records import Settings
 
 log = logging.getLogger(__name__)
@@ -30,7 +30,8 @@ UNKNOWN_JOB, OTHER_CHANNEL = 4410, 4409
 class Handout:
     """Hands out on the event loop, in each lane for itself.
 
-    ``waiting`` answers how many predictions of a lane wait in all; ``serving`` says what a tier serves, never waiting.
+    ``waiting`` answers how many predictions of a lane wait in all; ``serving`` says what a tier serves and ``recalled``
+    why a Job's worker was recalled, neither ever waiting.
     """
 
     def __init__(
@@ -40,13 +41,15 @@ class Handout:
         settings: Callable[[], Settings],
         waiting: Callable[[LaneOf], Awaitable[int]],
         serving: Callable[[str], Serving],
+        recalled: Callable[[str], str],
     ) -> None:
         self._queue, self._lobby, self._settings, self._waiting = queue, lobby, settings, waiting
-        self._serving, self._seats = serving, Seats()
+        self._serving, self._recalled, self._seats = serving, recalled, Seats()
         self._tables: defaultdict[LaneOf, Table] = defaultdict(Table)
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopped = self._looks = False
         self.unserved: Callable[[], None] = lambda: None  # told when an entry finds no worker
+        self.vacated: Callable[[], None] = lambda: None  # told when a worker has left that was told to end
         lobby.arrived = self._arrived
 
     def has_workers(self, lane: LaneOf) -> bool:
@@ -63,22 +66,29 @@ class Handout:
         if self._stopped:
             peer.stopping()
         if lane is None:
-            peer.retire()
+            self._retire(peer)
         self._look_later()
 
     def leave(self, peer: Peer) -> None:
         """A worker's connection has ended."""
         if seat := self._seats.of_peer(peer):
+            retired = seat.lane is None
             self._seats.remove(seat)
+            if retired:
+                self.vacated()
 
-    def served_changed(self) -> None:
-        """Something else is served now. A worker whose model is not served any more is told so, and gets nothing."""
+    def recalls_changed(self) -> None:
+        """Other workers are recalled now. Each is told to end, and gets nothing more."""
         for seat in self._seats:
             lane = self._lane_of(seat.peer)
             if seat.lane is not None and seat.lane != lane:
                 self._seats.move(seat, lane)
                 if lane is None:
-                    seat.peer.retire()
+                    self._retire(seat.peer)
+
+    def served_changed(self) -> None:
+        """Something else is served now. A worker whose model is not served any more is told to end too."""
+        self.recalls_changed()
         self._lobby.end_canaries()
         self.look()
 
@@ -149,8 +159,11 @@ class Handout:
 
     def _lane_of(self, peer: Peer) -> LaneOf | None:
         tier = peer.worker.tier
-        canary = lane_of(peer.model, self._serving(tier))
+        canary = None if self._recalled(peer.worker.job) else lane_of(peer.model, self._serving(tier))
         return None if canary is None else (tier, canary)
+
+    def _retire(self, peer: Peer) -> None:
+        peer.retire(self._recalled(peer.worker.job) or OUTDATED)
 
     def _serve_lane_of(self, seat: Seat) -> None:
         if seat.lane is not None:
@@ -166,7 +179,7 @@ class Handout:
 
     def _give(self, seat: Seat, lane: LaneOf, line: Line, table: Table) -> None:
         """Give entries of the lobby that stand before the table's."""
-        worker, most = seat.peer.worker, self._share(seat, len(line))
+        worker, most = seat.peer.worker, self._seats.share(seat, len(line))
         reaches = not lane[1] or not self._main_waits(lane[0])
         size, held = 0, sum(one.size for one in seat.holds.values())
         handed: list[Handed] = []
@@ -208,7 +221,7 @@ class Handout:
         worker, news = seat.peer.worker, table.news
         line, until = self._lobby.book.lines[lane], None
         try:
-            most = self._share(seat, await self._waiting(lane))
+            most = self._seats.share(seat, await self._waiting(lane))
             until = line.first.place if line.first else None
             wish = (worker.tier, worker.job, most, LARGEST_BYTES, self._settings().lease.seconds)
             beside = self._lobby.book.held_by(worker.job)
@@ -222,7 +235,7 @@ class Handout:
             granted = None
         table.asking -= 1
         seat.busy = False
-        seat.barred = seat.lane == lane and (granted is None or _is_kept_from(granted, until))
+        seat.barred = seat.lane == lane and (granted is None or is_kept_from(granted, until))
         if granted is not None:
             await self._got(seat, lane, table, granted, news)
         if granted is not None or self._seats.of_peer(seat.peer) is None:  # else ``look`` asks again
@@ -240,11 +253,11 @@ class Handout:
             seat.holds |= {one.id: one for one in granted.leased}
             self._deliver(seat, [Handed(one, None) for one in granted.leased])
             return
-        # Its lane was changed while the table was asked: this is for another model.
+        # Its lane was changed while the table was asked: this is for another worker.
         try:
             await self._lobby.release(seat.peer.worker, [(one.id, one.token) for one in granted.leased])
         except QueueError as error:
-            log.debug("leases for another model are left until their end: %s", error)
+            log.debug("leases for another worker are left until their end: %s", error)
 
     def _deliver(self, seat: Seat, handed: Sequence[Handed]) -> None:
         seat.credits -= len(handed)
@@ -259,11 +272,6 @@ class Handout:
 
         seat.busy = True
         asyncio.ensure_future(waiting).add_done_callback(sent)
-
-    def _share(self, seat: Seat, waiting: int) -> int:
-        """How many a worker may take: if a burst went to whoever asks first, the others would be idle."""
-        seats = len(self._seats.of[seat.lane]) if seat.lane else 1
-        return min(seat.credits, max(1, math.ceil(waiting / seats)))
 
     def _note(self, seat: Seat) -> None:
         """Tell the queue now and then that a Job works, and on which turn: it sees only what is leased from it."""
@@ -293,8 +301,3 @@ class Handout:
     @staticmethod
     def _now() -> float:
         return asyncio.get_running_loop().time()
-
-
-def _is_kept_from(granted: Granted, until: Place | None) -> bool:
-    """Whether a worker may not have the head of the table, although that comes before ``until``."""
-    return not granted.leased and granted.next is not None and (until is None or granted.next <= until)

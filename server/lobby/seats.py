@@ -11,7 +11,7 @@ from typing import Protocol
 from server.access.workers import Worker
 from server.blobs import Piece
 from server.lobby.entries import LaneOf, Line
-from server.queue import Leased, Place
+from server.queue import Granted, Leased, Place
 
 ANY: Place = (-(1 << 62), 0, -math.inf)  # there may be anything in the table
 
@@ -39,8 +39,8 @@ class Peer(Protocol):
     def stopping(self) -> None:
         """Say that this server hands out nothing more."""
 
-    def retire(self) -> None:
-        """Say that the model of this worker is not served any more."""
+    def retire(self, reason: str) -> None:
+        """Say that this worker should end, and why."""
 
 
 @dataclass(slots=True, eq=False)
@@ -48,7 +48,7 @@ class Seat:
     """What is known of a peer.
 
     ``barred``: the head of the table is not for it, as it holds something. ``full``: so much that it was given no more.
-    ``lane`` is None when its model is not served any more, for ever: the peer was told so.
+    ``lane`` is None when it was recalled or its model is not served any more, for ever: the peer was told to end.
     """
 
     peer: Peer
@@ -91,6 +91,11 @@ class Seats:
         seat = self._all.get(peer.worker)
         return seat if seat is not None and seat.peer is peer else None
 
+    def share(self, seat: Seat, waiting: int) -> int:
+        """How many a worker may take: if a burst went to whoever asks first, the others would be idle."""
+        seats = len(self.of[seat.lane]) if seat.lane else 1
+        return min(seat.credits, max(1, math.ceil(waiting / seats)))
+
     def add(self, seat: Seat, lane: LaneOf | None) -> None:
         """A peer has come."""
         self._all[seat.peer.worker] = seat
@@ -124,3 +129,8 @@ class Table:
     def is_before(self, line: Line) -> bool:
         """Whether the first that may wait here stands before all entries of the lobby."""
         return self.head is not None and (line.first is None or self.head <= line.first.place)
+
+
+def is_kept_from(granted: Granted, until: Place | None) -> bool:
+    """Whether a worker may not have the head of the table, although that comes before ``until``."""
+    return not granted.leased and granted.next is not None and (until is None or granted.next <= until)

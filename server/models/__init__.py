@@ -7,11 +7,12 @@ from server.models.lives import rolled_back, unserved
 from server.models.measures import Measures, shown
 from server.models.orphans import Orphans
 from server.models.serving import ServingView
-from server.models.split import is_canary, lane
+from server.models.split import OUTDATED, is_canary, lane
 from server.models.store import Store
 
 __all__ = [
     "DEFAULTS",
+    "OUTDATED",
     "RECORD",
     "RECORD_BYTES",
     "Catalog",

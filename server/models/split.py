@@ -7,6 +7,7 @@ import hashlib
 from server.queue import Serving
 
 DRAWN_BYTES = 8
+OUTDATED = "its tier serves another model"  # why a worker is told to end that is nobody's
 
 
 def is_canary(prediction_id: str, percent: float) -> bool:

@@ -191,12 +191,10 @@ def test_told_to_go_it_hands_back_at_once_what_it_has_not_begun(desk: Desk) -> N
     assert desk.next() is None
 
 
-def test_told_that_its_model_is_served_no_more_it_finishes_what_it_has_begun_and_hands_back_the_rest(
-    desk: Desk,
-) -> None:
+def test_told_to_retire_it_finishes_what_it_has_begun_and_hands_back_the_rest(desk: Desk) -> None:
     desk.take(arrived(1, 2))
     begun = begin(desk)
-    desk.take(News(retire=True))
+    desk.take(News(retire="lent quota went back to premium"))
     assert desk.message() == {"release": [["p2", "t2"]]}
     desk.take(arrived(3))  # this picture was under way
     assert desk.message() == {"release": [["p3", "t3"]]}
@@ -204,7 +202,7 @@ def test_told_that_its_model_is_served_no_more_it_finishes_what_it_has_begun_and
     last = desk.message()
     assert (ids(last), list(last)) == (["p1"], ["completions"])  # it asks for nothing more
     assert desk.next() is None
-    assert desk.done == "its tier serves another model"
+    assert desk.done == "lent quota went back to premium"
     desk.lose()
     assert "credits" not in desk.open()
 

@@ -21,6 +21,7 @@ from tests.model.test_decoder import SMALL, children, is_alive
 from tests.waiting import eventually
 
 CAT = (PICTURES / "cat.jpg").read_bytes()
+RECALLED = "lent quota went back to premium"
 RUN = """
 import signal, sys
 signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
@@ -67,7 +68,7 @@ class Site:
 
     def retire(self) -> None:
         visit = self._visit.get(timeout=30)
-        visit.say(retire=True)
+        visit.say(retire=RECALLED)
         self._visit.put(visit)
 
     def renewals(self) -> int:
@@ -171,7 +172,7 @@ def test_a_worker_that_must_end_hands_back_at_once_what_it_has_not_begun(server:
         assert worker.wait(15) == 0
 
 
-def test_a_worker_whose_model_is_served_no_more_finishes_what_it_has_begun_and_ends(server: Site, models: Path) -> None:
+def test_a_worker_that_is_told_to_retire_finishes_what_it_has_begun_and_ends(server: Site, models: Path) -> None:
     with working(server, models) as worker:
         decoder = freeze_decoder(server, worker)
         server.give("slow", "next")
@@ -185,7 +186,7 @@ def test_a_worker_whose_model_is_served_no_more_finishes_what_it_has_begun_and_e
         assert not is_alive(decoder)
 
 
-def test_a_worker_whose_model_is_served_no_more_when_it_comes_ends_at_once(server: Site, models: Path) -> None:
+def test_a_worker_that_is_told_to_retire_when_it_comes_ends_at_once(server: Site, models: Path) -> None:
     with working(server, models) as worker:
         server.retire()
         assert worker.wait(15) == 0

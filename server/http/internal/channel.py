@@ -122,9 +122,9 @@ class ChannelHandler(BaseHandler, WebSocketHandler):
         """As ``Peer.stopping``."""
         self._try_to_say({"stopping": True})
 
-    def retire(self) -> None:
+    def retire(self, reason: str) -> None:
         """As ``Peer.retire``."""
-        self._try_to_say({"retire": True})
+        self._try_to_say({"retire": reason})
 
     # What a delivery asks of its line.
 

@@ -6,7 +6,8 @@ from typing import Any
 
 from server.access.keys import time_text
 from server.engines.base import EngineError, Pod, Stage
-from server.http.crews import BUSY_SECONDS, ENDING, OUTDATED
+from server.http.crews import BUSY_SECONDS, ENDING
+from server.models import OUTDATED
 from server.queue import Breaker, Served, Serving, TierView
 from tests.openapi import described
 from tests.server.http.http_site import ANSWER_SECONDS, Site

@@ -19,7 +19,7 @@ from server.blobs import BlobError, DirectoryBlobs, Piece
 from server.intake.capacity import Capacity
 from server.intake.memory import Memory
 from server.intake.pictures import Pictures
-from server.lobby import Entry, Handed, Handout, LaneOf, Lobby, waiting_of
+from server.lobby import Entry, Handed, Handout, LaneOf, Lobby, Recalls, waiting_of
 from server.queue import (
     Anything,
     Available,
@@ -27,6 +27,7 @@ from server.queue import (
     Database,
     Depth,
     Granted,
+    JobRecalled,
     Leased,
     News,
     Prediction,
@@ -53,6 +54,7 @@ T = TypeVar("T")
 REAL_SECONDS = 30.0
 LOBBY_SECONDS = 0.25
 LOOK_SECONDS = 2.1
+RECALLED = "lent quota went back to premium"
 LARGEST = {"free": 1 << 26, "premium": 1 << 26}
 
 
@@ -149,7 +151,7 @@ class Hand:
         self.holds: dict[str, Leased] = {}
         self.dismissed: tuple[int, str] | None = None
         self.stopped = self.slow = False
-        self.retired = 0
+        self.retired = list[str]()
         self.sent: asyncio.Future[None] | None = None
 
     def deliver(self, handed: Sequence[Handed]) -> Awaitable[None] | None:
@@ -165,8 +167,8 @@ class Hand:
     def stopping(self) -> None:
         self.stopped = True
 
-    def retire(self) -> None:
-        self.retired += 1
+    def retire(self, reason: str) -> None:
+        self.retired.append(reason)
 
     @property
     def ids(self) -> list[str]:
@@ -265,7 +267,11 @@ class LobbyWorld:
         count = lambda one: self.ended.append((one.tier, one.status))  # noqa: E731
         self.lobby = Lobby(self.queue, self.pictures, self.disk, lambda: self.settings, self.clock, count, serving)
         self._table = Recent(self.queue.depths, 0.0)
-        self.handout = Handout(self.queue, self.lobby, lambda: self.settings, self._waiting, serving)
+        self.deaf = False  # for the news of recalls, as if each notice of them was lost
+        self.recalls = Recalls(self.queue.recalled)
+        self.recalls.changed = lambda: self._tell(self.handout.recalls_changed)
+        known = lambda: self.settings, self._waiting, serving, self.recalls.of
+        self.handout = Handout(self.queue, self.lobby, *known)
         self.queue.listen(lambda news: self._tell(self.hear, news))
 
     @property
@@ -285,6 +291,9 @@ class LobbyWorld:
         for one in news:
             if isinstance(one, Available):
                 self.handout.available(one.tier)
+            elif isinstance(one, JobRecalled) and not self.deaf:
+                self.recalls.add(one.job, one.reason)
+                self.handout.recalls_changed()
             elif isinstance(one, Anything):
                 self.handout.look()
 
@@ -360,6 +369,18 @@ class LobbyWorld:
         """The tier serves these models from now on, and this server has heard so."""
         self.serving[tier] = Serving(served(main) if main else None, served(canary) if canary else None, 50.0)
         self.do(self.handout.served_changed, calm=calm)
+
+    def recall(self, *jobs: str, calm: bool = True) -> None:
+        """What the leader does when other tiers need what these Jobs use."""
+        for job in jobs:
+            assert self.queue.recall_job(job, RECALLED).result(REAL_SECONDS)
+        if calm:
+            self.calm()
+
+    def looks_at_tiers(self) -> None:
+        """What each server does every second."""
+        self.recalls.refresh()
+        self.calm()
 
     def hand(self, job: str = "job", wants: int = 0, tier: str = "free", model: str = "") -> Hand:
         """A worker that comes, and grants credits."""

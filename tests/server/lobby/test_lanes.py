@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from server.models import OUTDATED
 from server.queue import Depth, Lane, Status, StorageError
 from tests.server.lobby.lobby_world import Hand, LobbyWorld
 from tests.server.queue.queue_world import completion
@@ -66,9 +67,9 @@ def test_a_worker_whose_model_nobody_knows_works_for_the_main_model(world: Lobby
     unknown, early = world.hand("unknown", 1), world.hand("early", 1, model=OTHER)
     for _ in range(2):
         world.enter()
-    assert (len(unknown.ids), len(early.ids), early.retired) == (1, 1, 0)
+    assert (len(unknown.ids), len(early.ids), early.retired) == (1, 1, [])
     world.serve(OLD, NEW)
-    assert (unknown.retired, early.retired) == (0, 1)
+    assert (unknown.retired, early.retired) == ([], [OUTDATED])
     unknown.grant(1)
     client = world.enter()
     world.enter(canary=True)
@@ -83,7 +84,7 @@ def test_an_outdated_worker_is_told_once_finishes_what_it_holds_and_gets_nothing
     waits, stored = world.enter(), world.submit()
     world.serve(NEW, OTHER)
     world.do(world.handout.look)
-    assert (old.retired, old.ids) == (1, [one.id for one in held])
+    assert (old.retired, old.ids) == ([OUTDATED], [one.id for one in held])
     assert not world.handout.has_workers(("free", False))
     new = world.hand("new", 9, model=NEW)
     assert new.ids == [waits.id, stored]
@@ -110,8 +111,8 @@ def test_an_outdated_worker_is_told_when_it_comes_and_on_each_new_connection(wor
     client = world.enter()
     world.serve(NEW)
     again = hand.again(client.id)
-    assert (again.retired, again.finish()) == (1, ["accepted"])
-    assert world.hand("never", 5, model=OTHER).retired == 1
+    assert (again.retired, again.finish()) == ([OUTDATED], ["accepted"])
+    assert world.hand("never", 5, model=OTHER).retired == [OUTDATED]
 
 
 def test_a_worker_that_was_told_to_end_gets_nothing_when_its_model_is_served_again(world: LobbyWorld) -> None:
@@ -120,7 +121,7 @@ def test_a_worker_that_was_told_to_end_gets_nothing_when_its_model_is_served_aga
     world.serve(NEW)
     world.serve(OLD)
     client = world.enter()
-    assert (hand.retired, hand.ids) == (1, [])
+    assert (hand.retired, hand.ids) == ([OUTDATED], [])
     assert world.hand("next", 5, model=OLD).ids == [client.id]
 
 
@@ -134,7 +135,7 @@ def test_work_that_was_asked_for_before_the_model_changed_goes_back_at_no_cost(w
         world.until(lambda: world.leases > 0)
         world.serve(NEW, calm=False)
     world.calm()
-    assert (hand.ids, hand.retired) == ([], 1)
+    assert (hand.ids, hand.retired) == ([], [OUTDATED])
     assert (world.get(stored).status, world.get(stored).attempts) == (Status.QUEUED, 0)
     new = world.hand("new", 1, model=NEW)
     assert new.ids == [stored]
@@ -148,7 +149,7 @@ def test_a_canary_that_is_made_the_main_model_goes_on_with_the_same_workers(worl
         world.enter()
     late = [world.enter(canary=True), world.enter(), world.enter(canary=True)]
     world.serve(NEW)
-    assert (main.retired, canary.retired) == (1, 0)
+    assert (main.retired, canary.retired) == ([OUTDATED], [])
     canary.grant(9)
     assert canary.ids == [held.id, *(one.id for one in late)]
     assert len(main.ids) == 2
@@ -183,7 +184,7 @@ def test_what_a_canary_holds_when_it_ends_waits_for_the_main_model_when_it_comes
     canary.release()
     assert main.ids == [held[1].id]
     assert main.finish() == ["accepted"]
-    assert canary.retired == 1
+    assert canary.retired == [OUTDATED]
 
 
 def test_what_could_not_be_kept_while_its_canary_ended_waits_for_the_main_model(failing_world: LobbyWorld) -> None:

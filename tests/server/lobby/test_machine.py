@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from server.models import lane
 from server.queue import FINAL, Place, Prediction, Status
-from tests.server.lobby.lobby_world import LOBBY_SECONDS, LOOK_SECONDS, Client, Hand, LobbyWorld
+from tests.server.lobby.lobby_world import LOBBY_SECONDS, LOOK_SECONDS, RECALLED, Client, Hand, LobbyWorld
 from tests.server.queue.queue_world import PostgresWorld, World
 
 pytestmark = pytest.mark.timeout(400)
@@ -159,6 +159,15 @@ class LobbyMachine(RuleBasedStateMachine):
         self.world.queue.end_job(hand.worker.job, "it ended", blame=blame).result()
         self.world.calm()
         self.hands[job] = self.new_hand(self.canary if canary and self.canary else self.main)
+
+    @rule(job=JOBS, deaf=st.booleans())
+    def recall(self, job: int, deaf: bool) -> None:
+        """As the leader does it; a notice of it may be lost, and what is read each second is not."""
+        self.world.deaf = deaf
+        self.world.queue.recall_job(self.hands[job].worker.job, RECALLED).result()
+        self.world.calm()
+        self.world.looks_at_tiers()
+        assert self.hands[job].retired
 
     @rule(seconds=st.sampled_from([LOBBY_SECONDS / 3, LOBBY_SECONDS, LOOK_SECONDS, LEASE / 2]))
     def time_passes(self, seconds: float) -> None:

@@ -36,6 +36,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.model = Model()
         self.model.now = self.world.clock.now
         self.leases: list[tuple[str, str, str]] = []  # every (job, prediction, token) that was ever leased
+        self.recalled: set[str] = set()  # every Job that was ever recalled
         self.finals: dict[str, Prediction] = {}
         self.names = 1
         self.model.jobs[self.world.job("job-1")] = "free"
@@ -80,6 +81,16 @@ class QueueMachine(RuleBasedStateMachine):
     def open_job(self, tier: str) -> None:
         self.names += 1
         self.model.jobs[self.world.job(f"job-{self.names}", tier)] = tier
+
+    @precondition(lambda self: self.names)
+    @rule(data=st.data())
+    def recall_job(self, data: st.DataObject) -> None:
+        """What it holds, and may lease as long as its server has not heard of it, stays as it was."""
+        job = self.any_job(data)
+        recalled = self.world.queue.recall_job(job, "lent").result()
+        assert recalled == (job in self.model.jobs and job not in self.recalled)
+        self.recalled |= {job} if recalled else set()
+        assert self.world.queue.recalled().result().keys() == self.recalled & self.model.jobs.keys()
 
     @precondition(lambda self: self.names)
     @rule(
