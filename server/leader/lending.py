@@ -142,10 +142,10 @@ class _Division:
         _take(self._later, needs)
         self._kept[name] = _sum(self._kept[name], needs)
         if self._fits(self._now, needs):
-            _take(self._now, needs)
             self._starts[name] += 1
         else:
             self._awaited[name] += 1
+        _take(self._now, needs)  # what a Job waits for, no other one gets
         return True
 
     def portion(self, name: str) -> Portion:
@@ -218,13 +218,14 @@ class _Division:
 
     def _limit(self, needs: Amounts) -> str:
         for each, most in self._capacity.items():
-            if (one := needs.get(each, 0.0)) > self._now[each] + self._rounding(each):
-                used = most - self._now[each]
+            used = sum(claim.used.get(each, 0.0) for claim in self._claims.values())
+            if (one := needs.get(each, 0.0)) > most - used + self._rounding(each):
                 return f"capacity {each}: {used:g} of {most:g} used by all tiers, a worker takes {one:g}"
         return ""
 
     def _fits(self, free: Amounts, needs: Amounts) -> bool:
-        return all(needs.get(each, 0.0) <= free[each] + self._rounding(each) for each in self._capacity)
+        needed = ((each, needs.get(each, 0.0)) for each in self._capacity)
+        return all(one <= free[each] + self._rounding(each) for each, one in needed if one > 0)
 
     def _rounding(self, resource: str) -> float:
         return ROUNDING * self._capacity[resource]
