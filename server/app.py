@@ -25,7 +25,7 @@ from server.http import binding
 from server.http.descriptors import raise_limit
 from server.http.routes import internal_server, public_server
 from server.http.services import PUSHES, Services
-from server.intake.capacity import LOOK_SECONDS, Capacity
+from server.intake.storage_check import LOOK_SECONDS, StorageCheck
 from server.leader.leader import Leader
 from server.leader.loop import Loop
 from server.models import Catalog, Models, Orphans, unserved
@@ -150,8 +150,8 @@ class Server:
         self._reviews = ThreadPoolExecutor(REVIEW_THREADS, "reviews")
         self._models = ThreadPoolExecutor(MODEL_THREADS, "models")
         queue, clock = Queue(database), database.clock
-        capacity = Capacity(queue, blobs, self._storage.disks, self._storage.pictures)
-        self._watching = Loop("watching the storage", capacity.step, lambda: LOOK_SECONDS, daemon=True)
+        storage_check = StorageCheck(queue, blobs, self._storage.disks, self._storage.pictures)
+        self._watching = Loop("watching the storage", storage_check.step, lambda: LOOK_SECONDS, daemon=True)
         keyring = _keyring(queue, access, clock)
         self._keys = Loop("reading the keys", keyring.refresh, lambda: KEYS_SECONDS, daemon=True)
         self.services = Services.over(
@@ -168,7 +168,7 @@ class Server:
             reviews=self._reviews,
             store_pool=self._models,
             clock=clock,
-            capacity=capacity,
+            storage_check=storage_check,
             catalog=workers.catalog(queue),
             internal_url=workers.server_url or "",
             spans=_spans(settings.tracing),

@@ -8,7 +8,7 @@ from http import HTTPStatus
 from tornado.web import HTTPError
 
 from server.blobs import BlobError
-from server.intake.capacity import obstacle_of
+from server.intake.storage_check import obstacle_of
 from server.problems import Problem
 from server.queue import DatabaseBusy, OutcomeUnknown, StorageError
 

@@ -196,7 +196,7 @@ def _log_request(handler: BaseHandler) -> None:
     handler.count()
     handler.log_access()
     handler.trace_request()
-    # A refusal for want of room or storage is told once an outage, by ``Capacity``, and counted by its code.
+    # A refusal for want of room or storage is told once an outage, by ``StorageCheck``, and counted by its code.
     if handler.get_status() >= 500 and handler.get_status() != HTTPStatus.SERVICE_UNAVAILABLE:
         request = handler.request
         log.warning("%s %s answered %d", request.method, request.path, handler.get_status())

@@ -29,9 +29,9 @@ from server.http.slow_bodies import SlowBodies
 from server.http.streams import Streams
 from server.http.wakeups import Lookout, Wakeups
 from server.intake.admission import Gate
-from server.intake.capacity import Capacity
 from server.intake.memory import Memory
 from server.intake.pictures import Pictures
+from server.intake.storage_check import StorageCheck
 from server.intake.submissions import Submissions
 from server.lobby import Handout, LaneOf, Lobby, Recalls, waiting_of
 from server.metrics import Metrics
@@ -94,7 +94,7 @@ class Services:
 
     live: Live
     queue: Queue
-    capacity: Capacity
+    storage_check: StorageCheck
     pictures: Pictures
     submissions: Submissions
     keyring: Keyring
@@ -159,7 +159,7 @@ class Services:
         reviews: Executor,
         store_pool: Executor,
         clock: Callable[[], float],
-        capacity: Capacity,
+        storage_check: StorageCheck,
         catalog: Catalog | None = None,
         internal_url: str = "",
         recent_seconds: float = RECENT_SECONDS,
@@ -183,7 +183,7 @@ class Services:
             models = [model for one in served for model in (one.main, one.canary) if model]
             return disk.submit(known.records, {model.reference for model in models})
 
-        depths, pictures = Recent(queue.depths, recent_seconds), Pictures(blobs, disk, capacity)
+        depths, pictures = Recent(queue.depths, recent_seconds), Pictures(blobs, disk, storage_check)
         uploads, metrics = Memory(upload_bytes), Metrics(version("tierserve"), sorted(FINAL), monotonic)
         known_pods = Recent(pods, shown_seconds)
         activity = Activity(queue.count, queue.latest_minutes, lambda: live.current.settings.tiers, clock)
@@ -205,7 +205,7 @@ class Services:
         return cls(
             live=live,
             queue=queue,
-            capacity=capacity,
+            storage_check=storage_check,
             pictures=pictures,
             submissions=Submissions(queue, pictures, disk, lobby.book.depth, lobby.shares, allowances),
             keyring=keyring,
@@ -232,7 +232,7 @@ class Services:
             log_command=engine.log_command,
             measures=Measures(queue.measure, serving.of),
             measured=Recent(queue.measured, shown_seconds),
-            gate=Gate(depths, capacity, uploads, lobby.book.depth, allowances),
+            gate=Gate(depths, storage_check, uploads, lobby.book.depth, allowances),
             allowances=allowances,
             uploads=uploads,
             work=Memory(WORK_BYTES),

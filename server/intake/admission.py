@@ -9,8 +9,8 @@ from http import HTTPStatus
 
 from server.access.allowances import Allowances
 from server.access.callers import Caller
-from server.intake.capacity import Capacity
 from server.intake.memory import Memory
+from server.intake.storage_check import StorageCheck
 from server.problems import Problem
 from server.queue import Depth, Recent, Submission
 from server.settings.records import Tier
@@ -30,13 +30,13 @@ class Gate:
     def __init__(
         self,
         depths: Recent[dict[str, Depth]],
-        capacity: Capacity,
+        storage_check: StorageCheck,
         uploads: Memory,
         beside: Callable[[str], Depth],
         allowances: Allowances,
     ) -> None:
         """``depths`` are those of the table; ``beside`` says how much of a tier is alive that is not in it."""
-        self._depths, self._capacity, self._uploads, self._beside = depths, capacity, uploads, beside
+        self._depths, self._storage_check, self._uploads, self._beside = depths, storage_check, uploads, beside
         self._allowances = allowances
         self._counted: dict[str, Depth] = {}
         self._since: Counter[str] = Counter()
@@ -48,7 +48,7 @@ class Gate:
         Raises ``Problem`` with 503 while the storage takes no new work, with 429 when as many predictions or bytes wait
         as may, or as the caller may have, and what the queue raises.
         """
-        self._capacity.admit(announced + self._uploads.used())
+        self._storage_check.admit(announced + self._uploads.used())
         counted = await self._depths.get()
         if counted is not self._counted:  # ``Recent`` gives the same object until it asks again
             self._counted, self._since, self._bytes_since = counted, Counter(), Counter()

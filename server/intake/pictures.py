@@ -9,7 +9,7 @@ from concurrent.futures import Executor
 from typing import TypeVar
 
 from server.blobs import BlobError, BlobMissing, Blobs, FreshBlobs, Piece
-from server.intake.capacity import Capacity
+from server.intake.storage_check import StorageCheck
 
 log = logging.getLogger(__name__)
 
@@ -24,8 +24,8 @@ MOST_FORGOTTEN = 100_000  # ids that wait to be deleted; the sweep deletes the b
 class Pictures:
     """The pictures of a prediction are one blob under its id: in the store, and for a moment in memory too."""
 
-    def __init__(self, blobs: Blobs, disk: Executor, capacity: Capacity) -> None:
-        self._blobs, self._fresh, self._disk, self._capacity = blobs, FreshBlobs(), disk, capacity
+    def __init__(self, blobs: Blobs, disk: Executor, storage_check: StorageCheck) -> None:
+        self._blobs, self._fresh, self._disk, self._storage_check = blobs, FreshBlobs(), disk, storage_check
         self._ended: list[str] = []
         self._timer: asyncio.TimerHandle | None = None
         self._failing = False
@@ -35,7 +35,7 @@ class Pictures:
         try:
             size = self._blobs.put(key, pictures)
         except BlobError:
-            self._capacity.doubt_blobs()
+            self._storage_check.doubt_blobs()
             raise
         self._fresh.remember(key, pictures)
         return size

@@ -16,8 +16,8 @@ from server.access.allowances import Allowances
 from server.access.callers import Caller
 from server.blobs import DirectoryBlobs
 from server.intake.admission import Gate
-from server.intake.capacity import Capacity
 from server.intake.memory import Memory
+from server.intake.storage_check import StorageCheck
 from server.problems import Problem
 from server.queue import Depth, Queue, Recent, SQLite
 from server.settings.records import CallerLimits
@@ -26,7 +26,9 @@ from server.settings.values import load
 CALLER = Caller.at("127.0.0.1", trusted=True)
 
 
-def test_a_gate_counts_those_whom_it_let_in_since_the_last_count(capacity: Capacity, allowances: Allowances) -> None:
+def test_a_gate_counts_those_whom_it_let_in_since_the_last_count(
+    storage_check: StorageCheck, allowances: Allowances
+) -> None:
     tiers = load().tiers
     free = replace(tiers["free"], limits=replace(tiers["free"].limits, queue=3))
 
@@ -38,7 +40,7 @@ def test_a_gate_counts_those_whom_it_let_in_since_the_last_count(capacity: Capac
     beside = Depth(0, 0, None)
 
     async def story() -> None:
-        gate = Gate(Recent(depths, 3600), capacity, Memory(1000), lambda _: beside, allowances)
+        gate = Gate(Recent(depths, 3600), storage_check, Memory(1000), lambda _: beside, allowances)
         await gate.enter(CALLER, free, 0)
         await gate.enter(CALLER, free, 0)
         with pytest.raises(Problem) as refused:
@@ -49,7 +51,7 @@ def test_a_gate_counts_those_whom_it_let_in_since_the_last_count(capacity: Capac
     asyncio.run(story())
 
 
-def test_a_gate_counts_what_is_not_in_the_table(capacity: Capacity, allowances: Allowances) -> None:
+def test_a_gate_counts_what_is_not_in_the_table(storage_check: StorageCheck, allowances: Allowances) -> None:
     tiers = load().tiers
     free = replace(tiers["free"], limits=replace(tiers["free"].limits, queue=3))
     beside = [Depth(0, 0, None)]
@@ -60,7 +62,7 @@ def test_a_gate_counts_what_is_not_in_the_table(capacity: Capacity, allowances: 
         return future
 
     async def story() -> None:
-        gate = Gate(Recent(depths, 3600), capacity, Memory(1000), lambda _: beside[0], allowances)
+        gate = Gate(Recent(depths, 3600), storage_check, Memory(1000), lambda _: beside[0], allowances)
         for waiting in (1, 2, 3):
             await gate.enter(CALLER, free, 0)
             gate.is_beside(free, 0)
@@ -73,7 +75,9 @@ def test_a_gate_counts_what_is_not_in_the_table(capacity: Capacity, allowances: 
     asyncio.run(story())
 
 
-def test_a_gate_refuses_bytes_for_which_no_body_can_be_small_enough(capacity: Capacity, allowances: Allowances) -> None:
+def test_a_gate_refuses_bytes_for_which_no_body_can_be_small_enough(
+    storage_check: StorageCheck, allowances: Allowances
+) -> None:
     tier = load().tiers["free"]
     free = replace(tier, limits=replace(tier.limits, queue_bytes=1000))
 
@@ -85,7 +89,7 @@ def test_a_gate_refuses_bytes_for_which_no_body_can_be_small_enough(capacity: Ca
     beside = Depth(0, 0, None)
 
     async def story() -> None:
-        gate = Gate(Recent(depths, 3600), capacity, Memory(1000), lambda _: beside, allowances)
+        gate = Gate(Recent(depths, 3600), storage_check, Memory(1000), lambda _: beside, allowances)
         await gate.enter(CALLER, free, 500)  # may become 350 bytes
         with pytest.raises(Problem) as refused:
             await gate.enter(CALLER, free, 400)
@@ -97,7 +101,9 @@ def test_a_gate_refuses_bytes_for_which_no_body_can_be_small_enough(capacity: Ca
     asyncio.run(story())
 
 
-def test_a_caller_that_is_refused_takes_no_place_from_others(capacity: Capacity, allowances: Allowances) -> None:
+def test_a_caller_that_is_refused_takes_no_place_from_others(
+    storage_check: StorageCheck, allowances: Allowances
+) -> None:
     tier = load().tiers["free"]
     limits = CallerLimits(bytes_queued=100)
     free = replace(tier, access=replace(tier.access, limits=limits), limits=replace(tier.limits, queue=1))
@@ -108,7 +114,7 @@ def test_a_caller_that_is_refused_takes_no_place_from_others(capacity: Capacity,
         return future
 
     async def story() -> None:
-        gate = Gate(Recent(depths, 3600), capacity, Memory(1000), lambda _: Depth(0, 0, None), allowances)
+        gate = Gate(Recent(depths, 3600), storage_check, Memory(1000), lambda _: Depth(0, 0, None), allowances)
         with pytest.raises(Problem, match="your pictures"):
             await gate.enter(Caller.at("192.0.2.1"), free, 1000)
         await gate.enter(CALLER, free, 1000)
@@ -123,9 +129,9 @@ def queue(tmp_path: Path) -> Iterator[Queue]:
 
 
 @pytest.fixture
-def capacity(queue: Queue, tmp_path: Path) -> Iterator[Capacity]:
+def storage_check(queue: Queue, tmp_path: Path) -> Iterator[StorageCheck]:
     with closing(DirectoryBlobs(tmp_path / "blobs")) as blobs:
-        yield Capacity(queue, blobs)
+        yield StorageCheck(queue, blobs)
 
 
 @pytest.fixture

@@ -33,12 +33,12 @@ class MetricsHandler(BaseHandler):
             log.warning("the metrics lack the tiers' figures: %s", error)
             tiers, usage = None, {}
         self.set_header("Content-Type", CONTENT_TYPE)
-        capacity, in_force = services.capacity, not services.live.problem
-        accepting = capacity.obstacle is None
+        storage_check, in_force = services.storage_check, not services.live.problem
+        accepting = storage_check.obstacle is None
         models = services.measures.figures(services.settings.tiers)
         body = services.metrics.exposition(
             tiers,
-            {name: (room.free, room.reserve) for name, room in capacity.rooms.items()},
+            {name: (room.free, room.reserve) for name, room in storage_check.rooms.items()},
             models,
             {name: (of.hard, of.used) for name, of in usage.items()},
             in_force=in_force,

@@ -41,7 +41,7 @@ async def readiness(services: Services, *, reading: bool = False) -> tuple[HTTPS
         if stale:
             tiers[name]["reason"] = f"no server has looked at this tier for {oldest:g} s"
     known = {"settings": services.in_force, "keys": services.keys_in_force, "tiers": tiers}
-    if (obstacle := services.capacity.obstacle) is None:
+    if (obstacle := services.storage_check.obstacle) is None:
         return HTTPStatus.OK, {"status": "ready", **known}
     status = HTTPStatus.OK if reading else HTTPStatus.SERVICE_UNAVAILABLE
     reason = {"code": obstacle.code, "detail": obstacle.detail, **obstacle.numbers}

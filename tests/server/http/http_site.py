@@ -29,7 +29,7 @@ from server.blobs import BlobError, DirectoryBlobs, DirectoryFiles, Piece
 from server.engines.base import EngineError, Pod
 from server.http.routes import internal_server, public_server
 from server.http.services import UPLOAD_BYTES, Services
-from server.intake.capacity import Capacity
+from server.intake.storage_check import StorageCheck
 from server.models import Catalog, Models
 from server.queue import Listener, News, Queue, QueueError, Serving, SQLite, new_id
 from server.queue.store.transactions import Transaction
@@ -204,7 +204,7 @@ class Site(Client):
             clock=self.clock,
             internal_url=internal_url,
             catalog=Catalog(self.queue, models),
-            capacity=Capacity(self.queue, self.blobs),
+            storage_check=StorageCheck(self.queue, self.blobs),
             recent_seconds=ALWAYS_ANEW,
             monotonic=self.pace_clock,
             shown_seconds=ALWAYS_ANEW,

@@ -229,7 +229,7 @@ def test_pictures_that_could_not_be_kept_do_not_count(tmp_path: Path) -> None:
         site.blobs.failure = BlobError("the disk is sick")
         assert send(site).status == 503
         site.blobs.failure = None
-        site.services.capacity.step()
+        site.services.storage_check.step()
         assert send(site).status == 202
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from server.blobs import BlobError, BlobsFull
 from server.disk import Disk
-from server.intake.capacity import Capacity
+from server.intake.storage_check import StorageCheck
 from server.queue import ConnectionLost, DiskFull, QueueError, ReadOnly
 from server.settings.live import Live
 from server.settings.sources import Files
@@ -42,12 +42,12 @@ def test_an_outage_is_told_once_and_heals_by_itself(
 ) -> None:
     caplog.set_level(logging.INFO)
     kept = site.submit().headers["Location"]
-    site.services.capacity.step()
+    site.services.storage_check.step()
     assert site.get("/readyz").status == 200
     site.blobs.failure, site.database.write_failure = blobs, writes
     assert_problem(site.submit(), 503, code)
     for _ in range(5):
-        site.services.capacity.step()
+        site.services.storage_check.step()
         assert_problem(site.submit(), 503, code)
     assert b" 503 " in early(site).partition(b"\r\n")[0]
     told = site.get("/readyz")
@@ -57,7 +57,7 @@ def test_an_outage_is_told_once_and_heals_by_itself(
     assert Series(site.internal.get("/metrics").body).of("storage_accepting") == 0
     assert site.get(kept).json["status"] == "queued", "what was accepted can be read"
     site.blobs.failure = site.database.write_failure = None
-    site.services.capacity.step()
+    site.services.storage_check.step()
     assert site.get("/readyz").status == 200
     assert Series(site.internal.get("/metrics").body).of("storage_accepting") == 1
     assert site.submit().status == 202
@@ -69,27 +69,27 @@ def test_one_write_that_failed_is_no_outage(site: Site, caplog: pytest.LogCaptur
     site.blobs.failure = BlobError("cannot keep the picture: no answer in time")
     assert_problem(site.submit(), 503, "storage_unavailable")
     site.blobs.failure = None
-    site.services.capacity.step()
+    site.services.storage_check.step()
     assert site.get("/readyz").status == 200
     assert not caplog.records
 
 
 def test_storage_that_works_is_not_written_to(site: Site) -> None:
     site.submit()
-    site.services.capacity.step()
+    site.services.storage_check.step()
     site.blobs.failure = BlobError("nobody should have tried")
     for _ in range(3):
-        site.services.capacity.step()
+        site.services.storage_check.step()
     assert site.get("/readyz").status == 200
 
 
 def test_an_upload_that_would_take_the_reserve_is_refused_by_its_head(site: Site, tmp_path: Path) -> None:
     disk = Disk(tmp_path)
-    capacity = Capacity(site.queue, site.blobs, [disk], disk)
-    capacity.step()
+    storage_check = StorageCheck(site.queue, site.blobs, [disk], disk)
+    storage_check.step()
     room = disk.look()
-    site.services.gate._capacity = capacity
-    capacity._rooms[disk] = replace(room, free=room.reserve + 10_000)
+    site.services.gate._storage_check = storage_check
+    storage_check._rooms[disk] = replace(room, free=room.reserve + 10_000)
     assert b" 503 " in early(site, 20_000).partition(b"\r\n")[0]
     assert b'"code": "disk_full"' in early(site, 20_000)
     assert b'"reserve_bytes": %d' % room.reserve in early(site, 20_000)

@@ -16,9 +16,9 @@ from typing import Any, Self, TypeVar
 
 from server.access.workers import Worker
 from server.blobs import BlobError, DirectoryBlobs, Piece
-from server.intake.capacity import Capacity
 from server.intake.memory import Memory
 from server.intake.pictures import Pictures
+from server.intake.storage_check import StorageCheck
 from server.lobby import Entry, Handed, Handout, LaneOf, Lobby, Recalls, waiting_of
 from server.queue import (
     Anything,
@@ -258,7 +258,7 @@ class LobbyWorld:
         self.queue, self.clock, self.attempts = CountingQueue(self.base.database), self.base.clock, 3
         self.loop = HandLoop(self.clock)
         self.blobs, self.disk = SlowBlobs(directory / "blobs"), ThreadPoolExecutor(4)
-        self.pictures = Pictures(self.blobs, self.disk, Capacity(self.queue, self.blobs))
+        self.pictures = Pictures(self.blobs, self.disk, StorageCheck(self.queue, self.blobs))
         self.memory = Memory(1 << 28)
         self.settings = replace(default_settings(), lobby_seconds=LOBBY_SECONDS)
         self.serving: dict[str, Serving] = {}

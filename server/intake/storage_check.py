@@ -37,7 +37,7 @@ class Obstacle:
         )
 
 
-class Capacity:
+class StorageCheck:
     """Looks at the disks, the database and the blobs. ``step`` is for a thread of its own; the rest never blocks.
 
     What was accepted goes on whatever is found: its results and its end are written, and make room.
