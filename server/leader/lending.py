@@ -13,7 +13,7 @@ another one while the tiers want the same.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from server.queue import Lending
@@ -60,14 +60,16 @@ class Portion:
     """What the capacity lacks for one Job more; empty if it lacks nothing."""
 
 
-def divide(capacity: Amounts, claims: Mapping[str, Claim], wanted: Mapping[str, int]) -> dict[str, Portion]:
-    """Who may start how many of the Jobs that are ``wanted``, and whose workers are recalled for it."""
+def divide(
+    capacity: Amounts, claims: Mapping[str, Claim], wanted: Mapping[str, int], pressing: Container[str]
+) -> dict[str, Portion]:
+    """Who may start how many of the Jobs that are ``wanted``, and whose workers are recalled for those ``pressing``."""
     division = _Division(capacity, claims)
     division.shrink()
     left = dict(wanted)
     while any(left.values()):
         name = min((name for name, many in left.items() if many), key=lambda one: (division.next_level(one), one))
-        left[name] = left[name] - 1 if division.grant(name) else 0
+        left[name] = left[name] - 1 if division.grant(name, recalls=name in pressing) else 0
     return {name: division.portion(name) for name in claims}
 
 
@@ -130,11 +132,11 @@ class _Division:
                 return
             self._recall(max(able, key=lambda one: (self._level(one, self._kept[one]), one)), "")
 
-    def grant(self, name: str) -> bool:
-        """Give a tier the room for one Job, recalling workers if it takes that; whether it gets it."""
+    def grant(self, name: str, *, recalls: bool) -> bool:
+        """Give a tier the room for one Job, with ``recalls`` if it takes that; whether it gets it."""
         needs = self._claims[name].needs
         if not self._fits(self._later, needs):
-            victims = self._victims(name)
+            victims = self._victims(name) if recalls else []
             if not victims:
                 return False
             for victim in victims:

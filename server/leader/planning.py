@@ -10,6 +10,7 @@ from server.leader.lending import Amounts, Claim, Portion, divide
 from server.queue import Breaker, Depth, Served, Serving, Strikes
 
 HUNG_SECONDS = 1.0
+PRESSING_SECONDS = 0.25  # that a prediction waits although its tier has workers
 BREAKER_STRIKES = 3
 BREAKER_FIRST, BREAKER_MOST = 10.0, 300.0
 EXCEEDED = "more was in use than the capacity"
@@ -29,6 +30,8 @@ class Demand:
     """Its live Jobs."""
     starting: int
     """Those of them that have not asked for work yet."""
+    fresh: int = 0
+    """Those that asked for work for the first time less than ``HUNG_SECONDS`` ago."""
     held_up: str = ""
     """What keeps a starting Job from its work; empty when nothing is known."""
     pace: int = 1
@@ -40,6 +43,11 @@ class Demand:
     canary: Demand | None = None
     went_back: str = ""
     """Why workers of the tier were recalled that it has not replaced yet; empty if none were."""
+
+    def pressing(self, now: float) -> bool:
+        """Whether workers of other tiers may be recalled for it: its own ones, if there are any, do not keep up."""
+        lagging = self.depth.waited(now) >= PRESSING_SECONDS or self.running == self.starting
+        return lagging or (self.canary is not None and self.canary.pressing(now))
 
     @property
     def resting(self) -> bool:
@@ -95,7 +103,8 @@ def plan(now: float, demands: Mapping[str, Demand], capacity: Capacity = Capacit
     wanted = {
         name: planned.starts + (planned.canary.starts if planned.canary else 0) for name, planned in alone.items()
     }
-    portions = divide(capacity.hard, capacity.claims, wanted)
+    pressing = [name for name, demand in demands.items() if demand.pressing(now)]
+    portions = divide(capacity.hard, capacity.claims, wanted, pressing)
     plans = {}
     for name, planned in alone.items():
         why = _shortage(name, portions, capacity.claims)
@@ -143,9 +152,9 @@ def _shortage(name: str, portions: Mapping[str, Portion], claims: Mapping[str, C
     """Why the capacity lets a tier start no Job more now."""
     mine = portions[name]
     if not mine.awaited:
-        first = [other for other, portion in portions.items() if portion.awaited and other != name]
-        return mine.limit or f"what comes free of the capacity goes to {_list(first)}"
-    givers = [other for other, claim in claims.items() if claim.recalled or portions[other].recalled_for]
+        first = [other for other, one in portions.items() if one.starts + one.awaited and other != name]
+        return mine.limit or f"what is free of the capacity goes to {_list(first)}"
+    givers = [one for one, claim in claims.items() if one != name and (claim.recalled or portions[one].recalled_for)]
     return f"workers of {_list(givers)} hand back what was lent" if givers else "room of the capacity comes free"
 
 
@@ -157,7 +166,7 @@ def _of_model(now: float, demand: Demand, room: int) -> Plan:
     """Each starting Job and each idle one will take at least one prediction, so that many need no further Job.
 
     An idle Job takes a prediction within milliseconds. If one has waited for ``HUNG_SECONDS``, the Jobs that look idle
-    hang, and are not counted on.
+    for as long hang, and are not counted on.
     """
     healthy, breaker = not demand.resting, None
     if not healthy:
@@ -168,9 +177,10 @@ def _of_model(now: float, demand: Demand, room: int) -> Plan:
     proof = 1 if demand.proving and not running else 0
     if not depth.queued and not proof:
         return Plan(0, "", healthy, breaker)
-    waited = now - depth.oldest if depth.oldest is not None else 0.0
     # At least so many are idle: ``leased`` counts predictions, and a busy Job may hold several.
-    idle = max(0, running - starting - depth.leased) if waited < HUNG_SECONDS else 0
+    idle = max(0, running - starting - depth.leased)
+    if depth.waited(now) >= HUNG_SECONDS:
+        idle = min(idle, demand.fresh)
     needed = max(proof, depth.queued - starting - idle)
     starts = min(needed, room, demand.pace if healthy else 1)
     reason = "a worker is starting" if starts or not needed else _waits(demand, demand.room.reason)
