@@ -22,8 +22,10 @@ from tests.waiting import eventually
 
 CAT = (PICTURES / "cat.jpg").read_bytes()
 RECALLED = "lent quota went back to premium"
+# The libraries of a worker take some time at the end of their process, here a minute: a worker does not wait for that.
 RUN = """
-import signal, sys
+import atexit, signal, sys, time
+atexit.register(time.sleep, 60)
 signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
 import model.worker
 model.worker.PICTURE_SECONDS = float(sys.argv.pop(1))
