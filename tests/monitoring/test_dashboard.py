@@ -30,12 +30,14 @@ TOOLS = ["prometheus", "promtool"]
 NAMESPACE, RELEASE, NATIVE = "serving", "tierserve-internal", "native"
 # Grafana takes four scrapes, of which there is one a second here.
 ALL = {"__rate_interval": "4s", "namespace": ".*", "release": RELEASE, "tier": ".*"}
-# What a run without a broken model, a broken worker or a failed start leaves at 0.
-WELL = {"Pictures that a model failed on", "Results that cannot be", "Failed starts in a row"}
+# What a run without a broken model, a broken worker, a failed start or a recall leaves at 0.
+WELL = {"Pictures that a model failed on", "Results that cannot be", "Failed starts in a row", "Recalled workers"}
 # The tier premium is paused, so that its predictions wait, and each address may send it one request a second.
 # Without required keys no limit would hold for callers of this machine.
 PREMIUM = ["quota.pods=0", "access.anonymous=true", "access.perSecond=1", "access.burst=1"]
-SETTINGS = ["server.requireKeys=true", *(f"tiers.premium.{setting}" for setting in PREMIUM)]
+# Nearly all of the capacity is premium's, so that free borrows with its first worker.
+LENDING = ["capacity.cpu=4", "tiers.premium.share=9"]
+SETTINGS = ["server.requireKeys=true", *LENDING, *(f"tiers.premium.{setting}" for setting in PREMIUM)]
 SEEN_SECONDS = 90
 
 
