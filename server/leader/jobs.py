@@ -25,6 +25,7 @@ class Member:
 
     name: str
     since: float
+    asked: bool
     needs: Mapping[str, str] = field(default_factory=dict, hash=False)
     """As its engine's ``Job.needs``."""
 
@@ -56,6 +57,10 @@ class Crew:
     def youngest(self) -> str:
         """The name of the Job that was started last; empty if there is none."""
         return self.members[-1].name if self.members else ""
+
+    def fresh(self, now: float, seconds: float) -> int:
+        """How many asked for work for the first time less than so many seconds ago."""
+        return sum(one.asked and now - one.since < seconds for one in self.members)
 
     def recallable(self, now: float) -> list[Member]:
         """Those that may be recalled, newest first."""
@@ -173,4 +178,5 @@ class Jobs:
 
 
 def _member(row: JobRow, job: Job) -> Member:
-    return Member(row.name, row.opened_at if row.asked_at is None else row.asked_at, job.needs)
+    asked = row.asked_at is not None
+    return Member(row.name, row.opened_at if row.asked_at is None else row.asked_at, asked, job.needs)

@@ -22,7 +22,7 @@ from server.leader.deciding import Deciding
 from server.leader.jobs import Crew, Crews, Jobs, Member
 from server.leader.lending import Claim, standing
 from server.leader.paging import pages
-from server.leader.planning import Capacity, Demand, Plan, lanes, obstacle, plan, remedy
+from server.leader.planning import HUNG_SECONDS, Capacity, Demand, Plan, lanes, obstacle, plan, remedy
 from server.leader.reports import Reports
 from server.leader.term import Term
 from server.models import Catalog, startable
@@ -190,6 +190,7 @@ class Starting:
             "strikes": answer(self._queue.strikes(tier.name, model.key)),
             "running": crew.running,
             "starting": crew.starting,
+            "fresh": crew.fresh(self._clock(), HUNG_SECONDS),
             "held_up": crew.held_up,
             "pace": self._pace_of(tier, model, canary=canary),
         }

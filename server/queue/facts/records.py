@@ -224,6 +224,10 @@ class Depth:
     bytes: int = 0
     canary: Lane | None = None
 
+    def waited(self, now: float) -> float:
+        """For how many seconds the oldest one has waited; 0 if none waits."""
+        return now - self.oldest if self.oldest is not None else 0.0
+
 
 @dataclass(frozen=True, slots=True)
 class Pace:

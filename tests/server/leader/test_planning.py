@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from server.engines.base import Room
-from server.leader.planning import Demand, Plan, breaker_seconds, lanes, obstacle, plan
+from server.leader.lending import Claim
+from server.leader.planning import Capacity, Demand, Plan, breaker_seconds, lanes, obstacle, plan
 from server.queue import Breaker, Depth, Lane, Strikes
 
 NOW = 100.0
@@ -64,6 +65,13 @@ def test_one_tier(
 ) -> None:
     asked = demand(queued, leased, waited, starting, running, room, pace)
     assert plan(NOW, {"free": asked})["free"].starts == starts
+
+
+def test_a_worker_that_has_just_begun_to_ask_does_not_hang_however_long_the_prediction_waited_for_it() -> None:
+    asked = demand(queued=1, waited=5, running=2)
+    assert plan(NOW, {"free": replace(asked, fresh=1)})["free"].starts == 0
+    assert plan(NOW, {"free": replace(asked, depth=replace(asked.depth, queued=2), fresh=1)})["free"].starts == 1
+    assert plan(NOW, {"free": asked})["free"].starts == 1
 
 
 @pytest.mark.parametrize(
@@ -191,3 +199,67 @@ def test_what_waits_is_split_by_model() -> None:
 def test_a_tier_whose_workers_are_of_no_use_tells_what_helps() -> None:
     asked = replace(demand(1, strikes=STRUCK), remedy="tierserve model rollback free")
     assert plan(NOW, {"free": asked})["free"].reason.endswith("said: no model; tierserve model rollback free")
+
+
+CORE = {"cpu": 1.0}
+
+
+def capacity(free: int, premium: int, recalled: int = 0) -> Capacity:
+    """Four cores, for tiers with so many workers."""
+    claims = {
+        "free": Claim(1, CORE, {"cpu": free}, {"cpu": recalled}, [CORE] * (free - recalled), recalled),
+        "premium": Claim(1, CORE, {"cpu": premium}, {}, [CORE] * premium),
+    }
+    return Capacity({"cpu": 4.0}, claims)
+
+
+def test_lent_quota_goes_back_and_everybody_is_told() -> None:
+    demands = {"free": demand(queued=9, leased=4, running=4), "premium": demand(queued=1)}
+    planned = plan(NOW, demands, capacity(4, 0))
+    assert planned["free"].recalls == ("lent quota went back to premium",)
+    assert planned["premium"].starts == 0
+    assert planned["premium"].reason == "no worker runs; workers of free hand back what was lent"
+    demands["free"] = demand(queued=9, leased=3, running=3)
+    demands["free"] = replace(demands["free"], went_back=planned["free"].recalls[0])
+    planned = plan(NOW, demands, capacity(4, 0, recalled=1))
+    assert (planned["free"].recalls, planned["free"].starts) == ((), 0)
+    lacks = "capacity cpu: 4 of 4 used by all tiers, a worker takes 1"
+    assert planned["free"].reason == f"3 workers busy; lent quota went back to premium; {lacks}"
+    planned = plan(NOW, demands, capacity(3, 0))
+    assert planned["premium"] == Plan(1, "a worker is starting", room=1)
+    free_goes_to = "what is free of the capacity goes to premium"
+    assert planned["free"].reason == f"3 workers busy; lent quota went back to premium; {free_goes_to}"
+
+
+@pytest.mark.parametrize(
+    ("premium", "recalls"),
+    [
+        (demand(queued=1, leased=1, running=1, waited=0.1), 0),  # its worker will be done in a moment
+        (demand(queued=1, leased=1, running=1, waited=0.3), 1),
+        (demand(queued=1, waited=0.0), 1),  # it has none
+        (demand(queued=2, running=1, starting=1, waited=0.0), 1),
+        (demand(queued=9, room=0), 0),  # its quota has no room
+        (demand(queued=9, strikes=Strikes(3, "exit code 1", NOW - 4)), 0),  # its workers are of no use
+    ],
+)
+def test_who_gets_lent_quota_back(premium: Demand, recalls: int) -> None:
+    demands = {"free": demand(queued=9, leased=4, running=4), "premium": premium}
+    assert len(plan(NOW, demands, capacity(4 - premium.running, premium.running))["free"].recalls) == recalls
+
+
+def test_a_smaller_capacity_is_told_as_the_reason() -> None:
+    planned = plan(NOW, {"free": demand(), "premium": demand()}, Capacity({"cpu": 3.0}, capacity(4, 0).claims))
+    assert planned["free"].recalls == ("more was in use than the capacity",)
+
+
+def test_a_first_worker_of_the_canary_comes_before_another_one_of_the_main_model() -> None:
+    tier = replace(demand(queued=9, leased=1, running=1, pace=4), canary=demand(proving=True))
+    claims = {"free": Claim(1, CORE, {"cpu": 1.0}, {}, [CORE])}
+    planned = plan(NOW, {"free": tier}, Capacity({"cpu": 2.0}, claims))["free"]
+    assert planned.canary is not None
+    assert (planned.starts, planned.canary.starts, planned.crowded) == (0, 1, False)
+    full = replace(tier, running=2, depth=Depth(9, 2, NOW))
+    claims = {"free": Claim(1, CORE, {"cpu": 2.0}, {}, [CORE] * 2)}
+    planned = plan(NOW, {"free": full}, Capacity({"cpu": 2.0}, claims))["free"]
+    assert planned.canary is not None
+    assert (planned.starts, planned.canary.starts, planned.crowded) == (0, 0, True)
