@@ -41,7 +41,7 @@ def reasons(free: tuple[Claim, Demand], premium: tuple[Claim, Demand]) -> Mappin
         (
             claim(3),
             claim(cpu=2),
-            ("what comes free of the capacity goes to premium", "workers of free hand back what was lent"),
+            ("what is free of the capacity goes to premium", "workers of free hand back what was lent"),
         ),
     ],
 )
