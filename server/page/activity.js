@@ -63,5 +63,5 @@ function copyButton(command, job) {
     setText(text, await copy(command).then(() => "Copied", () => "Select it"));
     setTimeout(() => setText(text, "Copy"), 2000);
   };
-  return h("button.quiet", { type: "button", onclick: act }, text, h("span.offscreen", {}, ` the command that shows the log of ${job}`));
+  return h("button.quiet", { onclick: act }, text, h("span.offscreen", {}, ` the command that shows the log of ${job}`));
 }

@@ -4,7 +4,7 @@ import { ask, onKey, rest } from "./api.js";
 import { card } from "./card.js";
 import { collect } from "./collect.js";
 import { offer } from "./copy.js";
-import { arrange, setText, show } from "./dom.js";
+import { arrange, at, on, setText, show } from "./dom.js";
 import { follow } from "./events.js";
 import { count, counted } from "./format.js";
 import { allowed, inspect } from "./pictures.js";
@@ -22,8 +22,6 @@ const TIERS_AGAIN = 5000;
 const TITLE = document.title;
 const NAMES = { leased: "in work", queued: "in the queue", sending: "on their way", here: "waiting in this page" };
 
-const at = (id) => document.getElementById(id);
-const on = (id, act) => at(id).addEventListener("click", act);
 const pictures = new Set(); // in the order in which they came
 const those = (test) => [...pictures].filter(test);
 const hasEnded = ({ state }) => ENDED.includes(state);
@@ -134,9 +132,7 @@ function say(all, ended, failed) {
 }
 
 function notice(...texts) {
-  const text = texts.filter(Boolean).join(" ");
-  setText(at("notice"), text);
-  show(at("notice"), text);
+  setText(at("notice"), texts.filter(Boolean).join(" "));
 }
 
 async function loadTiers() {

@@ -4,7 +4,7 @@ import { arrange, h, setText, show } from "./dom.js";
 import { counted, duration, milliseconds, ordinal, percent } from "./format.js";
 import { thumbnail } from "./pictures.js";
 import { ENDED } from "./sending.js";
-import { explain, isWrong, sentence, wantsKey } from "./words.js";
+import { explain, isWrong, sentence, STAGES, wantsKey } from "./words.js";
 
 const STATES = { // with their tags, colours and lines
   here: ["Not sent yet", "", "Waiting in this page"],
@@ -15,7 +15,6 @@ const STATES = { // with their tags, colours and lines
   failed: ["Failed", "bad"],
   canceled: ["Canceled", "", "You took it back"],
 };
-const STAGES = { pending: " and has no node yet", scheduled: " on its node", pulling: ": its image comes", loading: ": it loads the model" };
 const BUTTONS = { // with what those hear who do not see the card
   cancel: ["Cancel", "Cancel"],
   key: ["Enter a key", "Enter a key for"],
@@ -66,8 +65,7 @@ export function card(picture, act) {
     before = node.dataset.state = state;
     tag.className = `tag ${kind}`;
     setText(tag, text);
-    show(tag, text);
-    const [line, why] = [h("p.line"), h("p.why")];
+    const [line, why] = [h("p.line"), h("p.why.muted.small")];
     write = () => writeLine(line, why);
     body.replaceChildren(...(state === "done" ? [labels(results[0].labels)] : [line, why]));
     if (state === "queued" || state === "starting") beginPlace(why);
@@ -97,7 +95,7 @@ export function card(picture, act) {
       setText(left, known ? `about ${duration(eta)} left` : position > 1 ? `${counted(position - 1, "other")} before it` : "");
       show(way, first > 1);
       if (first > 1) [way.max, way.value] = [first, first - position];
-      setText(why, sentence(state === "starting" ? `A worker starts${STAGES[stage] ?? ""}` : reason));
+      setText(why, sentence(state === "starting" ? `A worker starts${stage ? `: it ${STAGES[stage]}` : ""}` : reason));
     };
   }
 
@@ -127,5 +125,5 @@ function labels(some) {
 
 function costs({ queue_ms, predict_ms, total_ms }) {
   return Object.entries({ queue: queue_ms, predict: predict_ms, total: total_ms }).filter(([, value]) => value >= 0)
-    .map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, milliseconds(value))));
+    .map(([name, value]) => h("div", {}, h("dt.muted", {}, name), h("dd", {}, milliseconds(value))));
 }

@@ -81,7 +81,7 @@ function strip(...names) {
     return element;
   };
   const paths = names.map((name) => made("path", { class: name, d: "M0 0" }));
-  const element = made("svg", { preserveAspectRatio: "none", "aria-hidden": "true" });
+  const element = made("svg", { preserveAspectRatio: "none" });
   element.append(...paths);
   return {
     element,

@@ -1,7 +1,7 @@
 // Where pictures come from: dropped, pasted, chosen, photographed, or one of ours.
 
 import { open } from "./api.js";
-import { h } from "./dom.js";
+import { h, on } from "./dom.js";
 
 const TYPES = "image/jpeg,image/png,image/webp,image/gif,image/avif,image/tiff,image/bmp";
 const MOST_FILES = 10_000; // of one drop
@@ -10,7 +10,6 @@ let input; // kept: a browser may forget an input that is in no document before 
 
 /** Calls `found(files, others)` for each lot; `others` counts the files of folders that are no pictures. */
 export function collect(found, failed) {
-  const on = (id, act) => document.getElementById(id).addEventListener("click", act);
   const pick = (attributes) => () => {
     input = h("input", { type: "file", ...attributes, onchange: () => {
       const files = [...input.files];

@@ -13,6 +13,12 @@ export function h(name, attributes = {}, ...children) {
   return made;
 }
 
+/** The element with this id. */
+export const at = (id) => document.getElementById(id);
+
+/** Calls `act` when the element with this id is clicked. */
+export const on = (id, act) => at(id).addEventListener("click", act);
+
 /** Sets the text of an element if it differs, so that nothing is announced or selected anew. */
 export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;

@@ -11,7 +11,7 @@ const SILENCE = 45_000; // the server writes a comment every 15 s
 /**
  * Reads events until `close()`, and says when the server is gone and when it is back.
  *
- * `onEvent(name, data, id)` gets the JSON of each event. `onState(state, problem)` hears "open", "drained" (this server
+ * `onEvent(name, data)` gets the JSON of each event. `onState(state, problem)` hears "open", "drained" (this server
  * stops), "lost" (for now), and at last "ended" (no event will come) or "refused".
  */
 export function follow(path, { onEvent, onState = () => {} }) {
@@ -76,7 +76,7 @@ function reader(stream, onEvent, onState) {
     if (event === "drain") onState("drained");
     else if (data) {
       try {
-        onEvent(event, JSON.parse(data), id);
+        onEvent(event, JSON.parse(data));
       } catch (error) {
         reportError(error); // a fault of this page is none of the connection
       }

@@ -1,7 +1,7 @@
 // What the pages have around them: the theme, the key, and the word that the server is gone.
 
 import { onKey, rest, setKey } from "./api.js";
-import { h, setText, show } from "./dom.js";
+import { at, h, on, setText, show } from "./dom.js";
 
 const NEXT_THEME = { system: "light", light: "dark", dark: "system" };
 const PAUSE = 1000; // ms, between the questions whether the server is back
@@ -9,7 +9,7 @@ const ANSWER = 4000; // ms
 const GONE = "The server cannot be reached. This page goes on by itself as soon as it can.";
 
 const root = document.documentElement;
-const banner = document.getElementById("gone");
+const banner = at("gone");
 let outage = null; // while the server is gone: a promise that is kept when it is back
 let end;
 
@@ -42,7 +42,7 @@ async function probe(of) {
 
 function showTheme(theme) {
   root.dataset.theme = theme;
-  themeButton.title = themeButton.ariaLabel = `Theme: ${theme}`;
+  at("theme").title = at("theme").ariaLabel = `Theme: ${theme}`;
 }
 
 function switchTheme() {
@@ -75,10 +75,8 @@ function entered() {
   field.value = dialog.returnValue = "";
 }
 
-const keyButton = document.getElementById("key");
-const themeButton = document.getElementById("theme");
 document.body.append(dialog);
-keyButton.addEventListener("click", askKey);
-themeButton.addEventListener("click", switchTheme);
+on("key", askKey);
+on("theme", switchTheme);
 showTheme(NEXT_THEME[root.dataset.theme] ? root.dataset.theme : "system");
-onKey((id) => setText(keyButton, id ? `Key ${id}` : "Key"));
+onKey((id) => setText(at("key"), id ? `Key ${id}` : "Key"));

@@ -35,7 +35,7 @@ export class Table {
 function cell(column) {
   const words = h("span");
   const element = h("td", { "data-column": column }, words);
-  const sign = h("i.sign", { "aria-hidden": "true" });
+  const sign = h("i.sign");
   return {
     element,
     update({ text, kind = null, state, stage, extra, usual }) {

@@ -5,6 +5,7 @@ import { HourChart } from "./chart.js";
 import { h, setText, show } from "./dom.js";
 import { bytes, count, figure } from "./format.js";
 import { age, fill, mark, secondsSince, wait } from "./live.js";
+import { shareMeter } from "./share.js";
 import { askKey } from "./shell.js";
 import { Workers } from "./workers.js";
 
@@ -57,16 +58,16 @@ export class TierPanel {
   allowed = null; // whether the caller may; null until that is known
 
   constructor(name, onOpen) {
-    Object.assign(this, { name, figures: new Figures(), chart: new HourChart(name), workers: new Workers(), activity: new Activity() });
+    Object.assign(this, { name, figures: new Figures(), chart: new HourChart(name), workers: new Workers(), activity: new Activity(), share: shareMeter() });
     [this.state, this.model, this.notes, this.quota] = [h("span.tag"), h("p.model.muted.small"), h("ul"), h("ul.quota")];
-    this.closed = h("p.row", { hidden: true }, "What this tier did lately is shown to those who may use it: it takes a key.",
-      h("button", { type: "button", onclick: askKey }, "Enter a key"));
+    this.closed = h("p.row", { hidden: true }, "What it did lately is for those who may use it: it takes a key.",
+      h("button", { onclick: askKey }, "Enter a key"));
     this.more = h("details", { ontoggle: () => this.isOpen && onOpen(this) },
       h("summary", {}, "Workers, latest predictions and Jobs"), this.closed, this.activity.element);
     this.element = h("article", { id: `tier-${name}`, "aria-labelledby": `${name}-name` },
       h("header.row", {}, h("h2", { id: `${name}-name` }, name), this.state, this.model), this.notes,
       h("div.halves", {}, this.figures.element, this.chart.element),
-      h("div.halves", {}, this.quota, this.workers.element), this.more);
+      h("div.halves", {}, h("div", {}, this.quota, this.share.element), this.workers.element), this.more);
   }
 
   get isOpen() {
@@ -82,6 +83,7 @@ export class TierPanel {
     fill(this.notes, notesOf(tier), ({ label }) => label, note);
     this.figures.update(tier);
     fill(this.quota, Object.entries(tier.quota), ([resource]) => resource, meter);
+    this.share.update(tier.lending);
     this.workers.update(tier);
     if (this.isOpen) this.activity.now(tier);
   }
@@ -97,7 +99,7 @@ export class TierPanel {
   close() {
     show(this.closed, true);
     show(this.activity.told, false);
-    this.chart.say("The last hour is shown to those who may use this tier");
+    this.chart.say("The last hour is for those who may use this tier");
   }
 }
 
@@ -128,14 +130,19 @@ function ledger(title, ...lines) {
   };
 }
 
+/** What is used of a resource: "1.8 of 2", "1 GiB of 2 GiB". */
+export function usage(resource, { used, hard }) {
+  const write = /memory|storage/.test(resource) ? bytes : (value) => Number(value.toFixed(2));
+  return `${write(used)} of ${write(hard)}`;
+}
+
 function meter([resource]) {
-  const write = /memory|storage/.test(resource) ? bytes : (value) => String(Number(value.toFixed(2)));
   const [amount, level] = [h("span.figures"), h("i")];
-  const track = h("div.track", { "aria-hidden": "true" }, level);
+  const track = h("div.track", {}, level);
   return {
     element: h("li", {}, h("span.muted.small", {}, resource), amount, track),
     update([, { used, hard }]) {
-      setText(amount, `${write(used)} of ${write(hard)}`);
+      setText(amount, usage(resource, { used, hard }));
       mark(track, "data-use", used > hard ? "over" : hard === 0 ? "closed" : used === hard && "full");
       level.style.width = `${Math.min(100, (100 * used) / (hard || used || 1))}%`;
     },

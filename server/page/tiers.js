@@ -1,7 +1,8 @@
 // The choice of a tier: what each serves, what it may use, and how long a picture takes there now.
 
-import { arrange, h, setText, show } from "./dom.js";
+import { arrange, h, setText } from "./dom.js";
 import { bytes, count, counted, duration, figure, timeOfDay } from "./format.js";
+import { shareMeter } from "./share.js";
 import { sentence } from "./words.js";
 
 const PARTS = ["tag", "time", "why", "model", "may"];
@@ -37,7 +38,8 @@ export function choice(list, chosen) {
 function newRow(name) {
   const parts = Object.fromEntries(PARTS.map((part) => [part, h(`span.${part}`)]));
   const input = h("input", { type: "radio", name: "tier", value: name });
-  return { node: h("label.tier", {}, input, h("span.name", {}, name), ...Object.values(parts)), input, ...parts };
+  const share = shareMeter();
+  return { node: h("label.tier", {}, input, h("span.name", {}, name), ...Object.values(parts), share.element), input, share, ...parts };
 }
 
 function draw(row) {
@@ -52,7 +54,7 @@ function draw(row) {
   };
   [texts.time, texts.why] = pace(row.tier, paused);
   for (const part of PARTS) setText(row[part], texts[part]);
-  show(row.tag, texts.tag);
+  row.share.update(row.tier.lending);
 }
 
 // How long a picture that is sent now takes, and why.

@@ -1,19 +1,19 @@
 // The Watch page: every tier, as it changes.
 
 import { ask, onKey } from "./api.js";
-import { h, setText, show } from "./dom.js";
+import { at, h, setText, show } from "./dom.js";
 import { follow } from "./events.js";
 import { count, counted, figure, timeOfDay } from "./format.js";
 import { fill, learnTime, mark } from "./live.js";
 import { serverBack, serverGone } from "./shell.js";
-import { stateOf, TierPanel } from "./tier.js";
+import { stateOf, TierPanel, usage } from "./tier.js";
 
 const OPEN_EVERY = 5_000; // ms between looks at the activity of an open tier
 const SEEN_EVERY = 30_000; // ms, of a closed one on the screen
 const AT_ONCE = 2; // looks under way: a browser has six connections
 const INDEXED = 4; // so many tiers get a list of them on top
 
-const [main, totals, alerts, index, empty] = ["tiers", "totals", "alerts", "index", "empty"].map((id) => document.getElementById(id));
+const [main, totals, alerts, index, empty] = ["tiers", "totals", "alerts", "index", "empty"].map(at);
 const panels = new Map(); // by tier
 
 let told, stream; // told: the newest data of the stream
@@ -69,11 +69,11 @@ function draw() {
   if (!told) return;
   const { tiers } = told;
   const before = panels.size;
-  const names = new Set(tiers.map(({ name }) => name));
-  for (const name of panels.keys()) if (!names.has(name)) panels.delete(name);
+  for (const one of panels.keys()) if (!tiers.some(({ name }) => name === one)) panels.delete(one);
   show(empty, !tiers.length);
-  show(index, tiers.length >= INDEXED);
-  fill(index.firstElementChild, tiers.length >= INDEXED ? tiers : [], ({ name }) => name, entry);
+  const many = tiers.length >= INDEXED;
+  show(index, many);
+  fill(index.firstElementChild, many ? tiers : [], ({ name }) => name, entry);
   setText(totals, inAll());
   fill(main, tiers, ({ name }) => name, panel);
   if (panels.size > before) learnAccess();
@@ -139,7 +139,8 @@ function sum(valueOf) {
 function inAll() {
   const [waiting, working, workers] = ["queued", "predicting", "workers"].map((name) => sum((tier) => tier[name]));
   const [accepted, failed] = ["accepted", "failed"].map((name) => figure(sum(({ rates }) => rates[name])));
-  return `${count(waiting)} waiting · ${count(working)} in work · ${counted(workers, "worker")} · ${accepted} accepted and ${failed} failed a second`;
+  const capacity = Object.entries(told.capacity ?? {}).map(([name, of]) => ` · ${name} ${usage(name, of)} used`);
+  return `${count(waiting)} waiting · ${count(working)} in work · ${counted(workers, "worker")} · ${accepted} accepted and ${failed} failed a second${capacity.join("")}`;
 }
 
 function entry({ name }) {

@@ -18,6 +18,9 @@ const TITLES = {
   too_many_bytes: "The file is too large",
 };
 
+/** How far a worker is that starts. */
+export const STAGES = { pending: "waits for a node", scheduled: "has a node", pulling: "pulls its image", loading: "loads the model" };
+
 /** `{title, text}` of a problem: what happened, and the numbers or what can be done. */
 export function explain({ code, detail }) {
   const text = code === "key_missing" ? "Enter a key that opens it, or choose another tier." : sentence(detail);

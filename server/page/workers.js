@@ -3,10 +3,10 @@
 import { h, setText, show } from "./dom.js";
 import { count } from "./format.js";
 import { age, fill, mark } from "./live.js";
+import { STAGES } from "./words.js";
 
 const FEW = 6;
 const STATES = ["busy", "idle", "starting", "leaving"];
-const STAGES = { pending: "waits for a node", scheduled: "has a node", pulling: "pulls its image", loading: "loads" };
 const TONES = {
   idle: "work", busy: "work", leased: "work", running: "work", starting: "wait", succeeded: "good", failed: "bad", expired: "bad", aborted: "bad",
 };
@@ -55,7 +55,7 @@ export class Workers {
 
 // How many are in a state; it also says what the signs mean.
 function counter({ state }) {
-  const [sign, number] = [h("i.sign", { "aria-hidden": "true" }), h("span.figures")];
+  const [sign, number] = [h("i.sign"), h("span.figures")];
   markState(sign, state, "pulling");
   return { element: h("li", {}, STATES.includes(state) && sign, number, ` ${state}`), update: (told) => setText(number, count(told.number)) };
 }

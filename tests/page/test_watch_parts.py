@@ -211,3 +211,39 @@ def test_workers_that_end_leave_nothing(page: Page) -> None:
     crowd = {"jobs": [job(number) for number in range(20)], "workers": 20}
     found = run(page, WORKERS, [crowd, {"jobs": [], "workers": 0}])
     assert (found["text"].strip(), found["signs"]) == ("No worker", 0)
+
+
+SHARE = """
+const { shareMeter } = await import("/share.js");
+const meter = shareMeter();
+document.body.replaceChildren(meter.element);
+return given.map(lending => {
+  meter.update(lending);
+  const { style } = meter.element.lastChild;
+  const ends = ["used", "free", "own", "all"].map(name => Number.parseFloat(style.getPropertyValue(`--${name}`)));
+  return { shown: !meter.element.hidden, text: meter.element.innerText, ends };
+});
+"""
+
+
+def lending(share: float, used: float, lent: float = 0) -> dict[str, Any]:
+    return {"share": share, "used": used, "borrowed": max(0, used - share), "lent": lent, "recalled": 0}
+
+
+def test_a_share_is_told_in_words_and_as_a_bar_and_not_without_a_capacity(page: Page) -> None:
+    none, rest, borrows, lends = run(page, SHARE, [None, lending(0.25, 0), lending(0.5, 0.75), lending(0.5, 0.25, 0.2)])
+    assert (none["shown"], rest["shown"]) == (False, True)
+    assert rest["text"] == "Share 25 % of the capacity: 0 % used"
+    assert borrows["text"] == "Share 50 % of the capacity: 75 % used, 25 % borrowed"
+    assert lends["text"] == "Share 50 % of the capacity: 25 % used, 20 % lent"
+    assert [one["ends"] for one in (rest, borrows, lends)] == [[0, 25, 25, 25], [50, 50, 50, 75], [25, 30, 50, 50]]
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.floats(0, 1), st.floats(0, 2), st.floats(0, 1))
+def test_the_parts_of_the_bar_of_a_share_come_one_after_the_other(
+    page: Page, share: float, used: float, lent: float
+) -> None:
+    (found,) = run(page, SHARE, [lending(share, used, min(lent, max(0, share - used)))])
+    assert found["ends"] == pytest.approx(sorted(found["ends"]))
+    assert not re.search("NaN|undefined|-\\d", found["text"])

@@ -108,6 +108,16 @@ def test_quotas_and_workers_are_shown(site: World, tabs: Tabs) -> None:
     expect(page.tier("free")).to_contain_text(re.compile(r"idle \d"))
 
 
+def test_what_a_tier_borrows_is_shown_on_both_pages(site: World, tabs: Tabs) -> None:
+    words = "Share 10 % of the capacity: 11 % used, 1 % borrowed"
+    page = watch(tabs, site.url)
+    expect(page.tier("free")).to_contain_text(words)
+    expect(page.tier("paused")).to_contain_text("Share 10 % of the capacity: 0 % used")
+    expect(page.page.locator("#totals")).to_contain_text(re.compile(r"cpu \d(\.\d)? of 8 used"))
+    page.page.get_by_role("link", name="Ask").click()
+    expect(page.page.locator("#tiers > label").filter(has_text="free")).to_contain_text(words)
+
+
 def test_a_worker_that_starts_is_shown_with_its_stage(site: World, tabs: Tabs) -> None:
     page = watch(tabs, site.url)
     assert not workers(site.server, "premium")

@@ -21,9 +21,11 @@ DEFAULT = "tf_efficientnet_lite0"
 SECONDS = 60.0
 ASYNC = {"Prefer": "respond-async"}
 PAUSED: Mapping[str, Any] = {"quota": {"pods": "0"}}
+# A worker takes 0.9 CPUs, so that free borrows what its one worker takes beyond 0.8 CPUs.
+CAPACITY = {"cpu": "8"}
 TIERS: Mapping[str, Mapping[str, Any]] = {
     "free": {"waits": {"idleSeconds": 600}},
-    "premium": {"access": {"anonymous": True}, "waits": {"idleSeconds": 600}, "quota": {"pods": "1"}},
+    "premium": {"share": 3, "access": {"anonymous": True}, "waits": {"idleSeconds": 600}, "quota": {"pods": "1"}},
     "paused": PAUSED,
     "crowd": PAUSED,
     "full": {**PAUSED, "limits": {"queue": 1}},
@@ -66,7 +68,7 @@ class World:
 def world(models: Path, folder: Path, *settings: str) -> Iterator[World]:
     """A server with all tiers of ``TIERS`` that runs while the block lasts. Keys are asked for where a tier says so."""
     values = folder / "values.yaml"
-    values.write_text(json.dumps({"tiers": _tiers()}))
+    values.write_text(json.dumps({"capacity": CAPACITY, "tiers": _tiers()}))
     with service(_models(models, folder), folder / "state", ["server.requireKeys=true", *settings], values) as server:
         key = Operator(server.internal_port, folder / "state" / "admin-token").create("tests", *TIERS)
         eventually(
@@ -87,7 +89,7 @@ def _tiers() -> dict[str, Any]:
         tier["namespace"]["name"] = f"tierserve-{name}"
         tier["access"] |= {"perSecond": 0, "burst": 0}
         for part, values in changes.items():
-            tier[part] = _merged(tier[part], values)
+            tier[part] = _merged(tier[part], values) if isinstance(values, Mapping) else values
         found[name] = tier
     return found
 
