@@ -80,13 +80,20 @@ def _judged(files: Files, status: int = 1, only: Sequence[str] = ()) -> InForce:
 @click.command()
 @settings_options
 def check(files: Sequence[Path], flags: Flags, templates: Path) -> None:
-    """Check values and templates; print file, line, JSON pointer and rule of each mistake."""
+    """Check values and templates; print file, line, JSON pointer and rule of each mistake.
+
+    If nothing is wrong and the tiers have a capacity, it prints how they share it.
+    """
     judged = _judged(read_from(files, flags, templates))
     if broken := judged.blueprints.broken:
         for tier in broken:
             _show_rendered(judged.blueprints.tiers[tier], around=3)
         _fail("\n".join(str(finding) for findings in broken.values() for finding in findings), 1)
     click.echo(f"values, schemas and the templates of {len(judged.settings.tiers)} tiers are right")
+    from server.settings.shares import shares
+
+    for line in shares(judged.settings):
+        click.echo(line)
 
 
 @click.command()

@@ -192,6 +192,23 @@ capabilities:
 {{- include "tierserve.layered" (list (index . 0).Values.capacity (index . 1).quota) -}}
 {{- end }}
 
+{{/* How many of a tier's Jobs fit into a part of some resources; empty if they take nothing of them. Takes a list: the resources, the part, the tier. */}}
+{{- define "tierserve.fitting" -}}
+{{- $job := (index . 2).job | default dict -}}
+{{- $one := dict "cpu" (get $job "cpu" | default "900m") "memory" (get $job "memory" | default "512Mi") "pods" 1.0 "gpus" (get $job "gpus" | default 0.0) -}}
+{{- $out := dict -}}
+{{- $least := "" -}}
+{{- range $key, $amount := index . 0 -}}
+{{- include "tierserve.rules.number" (list (index $one $key) $out) -}}
+{{- with $out.number -}}
+{{- include "tierserve.rules.number" (list $amount $out) -}}
+{{- $fits := floor (addf (divf (mulf $out.number (index $ 1)) .) 1e-6) -}}
+{{- if kindIs "string" $least }}{{ $least = $fits }}{{ else }}{{ $least = minf $least $fits }}{{ end -}}
+{{- end -}}
+{{- end -}}
+{{- if kindIs "float64" $least }}{{ printf "%.0f" $least }}{{ end -}}
+{{- end }}
+
 {{/* The names of the tiers that are open to callers without a key, or else of those that are not, as a JSON array. Takes a list: the root, which. */}}
 {{- define "tierserve.tiersByAccess" -}}
 {{- $names := list -}}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tarfile
 from collections import Counter
 from pathlib import Path
@@ -16,6 +17,7 @@ from server.settings import records
 from server.settings import values as config
 from server.settings.manifests import SERVICE_ACCOUNT
 from server.settings.render import Renderer
+from server.settings.shares import shares
 from server.settings.sources import read_templates
 from tests.chart import schemas
 from tests.chart.charts import CASES, CHART, HELMS, NAMESPACE, Chart, Object, identity, only
@@ -277,6 +279,15 @@ def immutable(each: Object) -> Any:
     if each["kind"] == "PersistentVolumeClaim":
         return {key: value for key, value in spec.items() if key != "resources"}
     return spec.get("clusterIP")
+
+
+@pytest.mark.parametrize("case", ["default", "kitchen-sink", "lending"])
+def test_the_notes_tell_of_shares_what_check_tells(chart: Chart, case: str) -> None:
+    done = chart.run("helm", "install", "x", ".", "--dry-run=client", "--values", CASES[case])
+    notes = [line.strip() for line in done.stdout.partition("\nNOTES:\n")[2].splitlines()]
+    told = list(shares(config.load(CASES[case])))
+    assert [line for line in notes if re.search("Jobs in its part|nothing of the capacity", line)] == told
+    assert bool(told) == (case != "default")
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -84,6 +84,30 @@ def test_the_lobby_is_switched_off_without_a_restart(files: Files) -> None:
     assert running.current.settings.lobby_seconds == 0
 
 
+def test_capacity_and_shares_change_without_a_restart(files: Files) -> None:
+    def now() -> tuple[object, int, str]:
+        settings = running.current.settings
+        return settings.capacity, settings.tiers["free"].share, settings.tiers["free"].quota["cpu"]
+
+    running = live(files)
+    assert now() == ({}, 1, "2")
+    edit(files.values[0], "capacity: {} ", 'capacity: {cpu: "4"} ')
+    edit(files.values[0], "share: 1 ", "share: 3 ")
+    edit(files.values[0], '      cpu: "2"\n', "")
+    assert running.refresh(fine)
+    assert now() == ({"cpu": "4"}, 3, "4")
+    edit(files.values[0], 'capacity: {cpu: "4"} ', 'capacity: {cpu: "3"} ')
+    assert not running.refresh(fine)
+    assert "tiers.premium.quota.cpu is 4, more than capacity.cpu, 3" in running.problem
+    assert now() == ({"cpu": "4"}, 3, "4")
+    edit(files.values[0], 'capacity: {cpu: "3"} ', "capacity: {} ")
+    assert not running.refresh(fine)
+    assert "tiers.free.share is 3" in running.problem
+    edit(files.values[0], "share: 3 ", "share: 1 ")
+    assert running.refresh(fine)
+    assert (running.problem, running.current.settings.capacity) == ("", {})
+
+
 def test_a_restart_with_a_refused_template_stops_no_tier(files: Files, kept: Kept) -> None:
     live(files, kept).refresh(fine)
     (files.templates / "free.yaml.j2").write_text("{{ nothing | tojson }}")

@@ -117,3 +117,58 @@ def test_an_error_of_a_diff_exits_with_2() -> None:
     broken = with_template(MINE.replace("super", "supper"))
     for words in (("free", "--diff", bad), ("gold", "--diff", str(DEFAULT_VALUES)), ("free", "--diff", broken)):
         assert run("render", *words).exit_code == 2
+
+
+GPUS = {"model": {"runtime": "timm"}, "job": {"gpus": 2}}
+
+
+@pytest.mark.parametrize(
+    ("capacity", "tiers", "told"),
+    [
+        ({}, {}, []),
+        (  # a Job takes 0.9, so that half of the capacity has room for exactly two
+            {"cpu": "3600m"},
+            {"free": {"quota": {"cpu": 3.6}}, "premium": {"quota": {"cpu": "1.8"}}},
+            [
+                "free: share 1 of 2, Jobs in its part: 2, with what others lend: 4",
+                "premium: share 1 of 2, Jobs in its part: 2, with what others lend: 2",
+            ],
+        ),
+        (  # the memory is what there is least of
+            {"cpu": 100, "memory": "4Gi"},
+            {"free": {"share": 3, "quota": {"cpu": None}}, "premium": {"quota": {"pods": 0}}},
+            [
+                "free: share 3 of 4, Jobs in its part: 4, with what others lend: 4",
+                "premium: share 1 of 4, Jobs in its part: 0, with what others lend: 0",
+            ],
+        ),
+        (
+            {"gpus": "6"},
+            {"premium": GPUS},
+            [
+                "free: its Jobs use nothing of the capacity",
+                "premium: share 1 of 2, Jobs in its part: 1, with what others lend: 3",
+            ],
+        ),
+        (  # the part of one tier is less than a Job
+            {"pods": 12},
+            {"free": {"share": 99}, "premium": {"quota": {"cpu": None, "memory": None}}},
+            [
+                "free: share 99 of 100, Jobs in its part: 2, with what others lend: 2",
+                "premium: share 1 of 100, Jobs in its part: 0, with what others lend: 10",
+            ],
+        ),
+    ],
+)
+def test_check_tells_how_the_tiers_share_the_capacity(capacity: object, tiers: object, told: list[str]) -> None:
+    found = run("check", "--values", values("my.yaml", {"capacity": capacity, "tiers": tiers}))
+    assert found.stdout.splitlines() == ["values, schemas and the templates of 2 tiers are right", *told]
+
+
+def test_a_changed_capacity_and_what_quotas_have_of_it_are_a_difference() -> None:
+    one = values("one.yaml", {"tiers": {"free": {"quota": {"cpu": None}}}})
+    two = values("two.yaml", {"capacity": {"cpu": 4}, "tiers": {"free": {"share": 2, "quota": {"cpu": None}}}})
+    found = run("render", "free", "--values", two, "--diff", one)
+    assert found.exit_code == 1
+    changed = [line.replace(" ", "") for line in found.stdout.splitlines()[2:] if line[0] in "+-"]
+    assert sorted(changed) == ["+capacity:", "+cpu:'4'", "+cpu:'4'", "+share:2", "-capacity:{}", "-share:1"]
