@@ -18,11 +18,15 @@ pytestmark = pytest.mark.cluster
 ALIASES: list[str | None] = [None, "second_EU", "third"]
 VALUES = {
     "tierserve": {"enabled": True, "tiers": {"premium": {"enabled": False}}},
-    "second_EU": {"tiers": {"premium": {"enabled": False}, "free": {"namespace": {"name": "eu-free"}}}},
+    "second_EU": {
+        "capacity": {"cpu": 2, "gpus": "3"},
+        "tiers": {"premium": {"enabled": False}, "free": {"share": 2, "namespace": {"name": "eu-free"}}},
+    },
     "third": {"enabled": False},
     "global": {"anything": ["of", "the", "parent"]},
 }
 HELMS = ["helm", "helm3"]
+PARTS = ["tierserve", "second-eu"]  # as their names are in names of objects
 
 
 @pytest.fixture(scope="module")
@@ -96,12 +100,40 @@ def test_a_release_whose_name_has_all_aliases_in_it(chart: Chart, whole: Path) -
     assert [each for each, times in Counter(map(identity, objects)).items() if times > 1] == []
 
 
+@pytest.mark.parametrize("helm", HELMS)
+def test_a_capacity_is_of_one_part_alone(chart: Chart, whole: Path, helm: str) -> None:
+    objects = rendered(chart, whole, helm)
+    quotas = [only(objects, "ResourceQuota", namespace=name)["spec"]["hard"] for name in ("tierserve-free", "eu-free")]
+    assert [hard.get("requests.nvidia.com/gpu") for hard in quotas] == [None, "3"]
+    values = [yaml.safe_load(only(objects, "ConfigMap", f"x-{name}")["data"]["values.yaml"]) for name in PARTS]
+    assert [each["capacity"] for each in values] == [{}, {"cpu": 2, "gpus": "3"}]
+
+
+@pytest.mark.parametrize("nothing", [{"capacity": None}, {"capacity": {}}])
+@pytest.mark.parametrize("helm", HELMS)
+def test_a_part_without_a_capacity_has_its_quotas(
+    chart: Chart, whole: Path, tmp_path: Path, nothing: dict[str, Any], helm: str
+) -> None:
+    (tmp_path / "values.yaml").write_text(json.dumps({"tierserve": nothing}))
+    done = chart.run(helm, "template", "x", whole, "--values", tmp_path / "values.yaml", "--namespace", NAMESPACE)
+    assert done.returncode == 0, done.stderr
+    objects = [each for each in yaml.safe_load_all(done.stdout) if each]
+    hard = only(objects, "ResourceQuota", namespace="tierserve-free")["spec"]["hard"]
+    assert {key: value for key, value in hard.items() if not key.startswith("limits.")} == {
+        "requests.cpu": "2",
+        "requests.memory": "2Gi",
+        "pods": "10",
+    }
+
+
 @pytest.mark.parametrize(
     ("values", "says"),
     [
         ({"tierserve": {"enabeld": False}}, "additional properties 'enabeld' not allowed"),
         ({"tierserve": {"tiers": {"free": {"enabled": False}}}}, "every tier has enabled=false: leave at least one"),
         ({"second_EU": {"server": {"port": 0}}}, "server.port is 0"),
+        ({"tierserve": {"tiers": {"free": {"share": 2}}}}, "tiers.free.share is 2"),
+        ({"second_EU": {"capacity": {"cpu": 1}}}, "tiers.free.quota.cpu is 2, more than capacity.cpu, 1"),
     ],
 )
 def test_a_part_is_checked_as_a_chart_alone(
