@@ -228,8 +228,8 @@ class Deployment:
 
     @contextmanager
     def watching(self, tier: str, kind: str = "pods") -> Iterator[Watch]:
-        """Watch the tier's pods, or Jobs, while the block lasts."""
-        watch = Watch(self.cluster, f"tierserve-{tier}", kind)
+        """Watch the pods, or Jobs, of the tier while the block lasts; those of all tiers if it is empty."""
+        watch = Watch(self.cluster, tier and f"tierserve-{tier}", kind)
         try:
             yield watch
         finally:

@@ -1,4 +1,4 @@
-"""Watches what comes and goes in a tier's namespace, by the API server's events."""
+"""Watches the workers that come and go in the namespaces of tiers, by the API server's events."""
 
 from __future__ import annotations
 
@@ -13,16 +13,19 @@ from tests.cluster.cluster import Kubernetes
 from tests.e2e.things import Thing
 from tests.waiting import eventually
 
-PATHS = {"pods": "/api/v1/namespaces/{}/pods", "jobs": "/apis/batch/v1/namespaces/{}/jobs"}
+PATHS = {"pods": "/api/v1/{}pods", "jobs": "/apis/batch/v1/{}jobs"}
 OURS = "labelSelector=app.kubernetes.io/managed-by=tierserve"
 SETTLE_SECONDS = 30.0
 
 
 class Watch:
-    """Watches a namespace's worker pods or Jobs: when each began and ended, and how many there were at once."""
+    """Watches the worker pods or Jobs of a namespace: when each began and ended, and how many there were at once.
+
+    An empty namespace stands for all of them.
+    """
 
     def __init__(self, cluster: Kubernetes, namespace: str, kind: str) -> None:
-        path = f"{PATHS[kind].format(namespace)}?{OURS}"
+        path = f"{PATHS[kind].format(namespace and f'namespaces/{namespace}/')}?{OURS}"
         listed = json.loads(cluster.kubectl("get", "--raw", path))
         self._live: set[str] = set()
         self.most = 0
