@@ -13,7 +13,7 @@ from tests.faults.rows_of_lobby import LOBBY_ROWS
 from tests.faults.rows_of_processes import PROCESS_ROWS
 from tests.faults.rows_of_surroundings import SURROUNDING_ROWS
 
-ROWS = 53
+ROWS = 54
 
 _BY_SUBJECT = (*PROCESS_ROWS, *CLUSTER_ROWS, *SURROUNDING_ROWS, *CALLER_ROWS, *LOBBY_ROWS)
 CATALOGUE: tuple[Row, ...] = tuple(sorted(_BY_SUBJECT, key=lambda row: row.number))

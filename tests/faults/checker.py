@@ -10,6 +10,7 @@ from tests.faults.case import Case, by
 from tests.faults.clients import OUTCOME_UNKNOWN
 from tests.faults.history import FINAL, Op, Story
 from tests.faults.rules_of_events import OF_EVENTS
+from tests.faults.rules_of_lending import OF_LENDING
 from tests.faults.rules_of_models import answered_by_what_is_served, model_is_told, plain_label
 from tests.faults.rules_of_owners import (
     keys_open_and_close,
@@ -278,6 +279,7 @@ RULES: tuple[Callable[[Case], Iterator[str]], ...] = (
     model_is_told,
     answered_by_what_is_served,
     *OF_EVENTS,
+    *OF_LENDING,
     strangers_see_nothing,
     owners_are_apart,
     lists_are_whole,

@@ -19,7 +19,7 @@ from tests.faults.actor import Actor
 from tests.faults.follower import Follower, follow, told
 from tests.faults.history import FINAL, History, facts, listed
 from tests.faults.owners import Member, Town
-from tests.faults.pictures import POISON, SLOW, Picture, Pictures
+from tests.faults.pictures import MARK, POISON, SLOW, SLOWER, Picture, Pictures
 from tests.running import Answer
 
 TIMEOUT_SECONDS = 30.0
@@ -51,6 +51,7 @@ class Habits:
     follows: int = 30
     poison: int = 0
     slow: int = 0
+    slower: int = 0
     pending: int = 6
 
 
@@ -88,7 +89,7 @@ def ask(
 class Client(Actor):
     """A client. It calls ``patience`` when no answer came, which returns when another try makes sense.
 
-    ``town`` is where it hears of others' predictions; without one it keeps to its own.
+    ``town`` is where it hears of others' predictions; without one it keeps to its own. It asks ``tier``.
     """
 
     def __init__(
@@ -102,9 +103,11 @@ class Client(Actor):
         patience: Callable[[], object],
         member: Member | None = None,
         town: Town | None = None,
+        tier: str = "free",
     ) -> None:
         super().__init__(name)
         self.address, self.member, self._town = address, member or Member(), town
+        self._path = f"/img-classification/{tier}"
         self._chance = random.Random(f"{seed} {name}")
         self._history, self._pictures, self._habits, self._patience = history, pictures, habits, patience
         self._wishes = 0
@@ -184,8 +187,7 @@ class Client(Actor):
         headers = {**wish.headers, "Content-Type": "application/octet-stream"}
         if not wish.keyless:
             headers["Idempotency-Key"] = wish.key
-        path = "/img-classification/free"
-        answer = self._answered(number, "POST", path, wish.picture.data, headers, wish.patience)
+        answer = self._answered(number, "POST", self._path, wish.picture.data, headers, wish.patience)
         noted = facts(answer)
         if "id" in noted:
             wish.id = noted["id"]
@@ -200,7 +202,9 @@ class Client(Actor):
 
     def _wish(self) -> Wish:
         habits, chance = self._habits, self._chance
-        mark = chance.choices((POISON, SLOW, bytes(6)), (habits.poison, habits.slow, 100 - habits.poison - habits.slow))
+        marks = {POISON: habits.poison, SLOW: habits.slow, SLOWER: habits.slower}
+        marks[bytes(MARK)] = 100 - sum(marks.values())
+        mark = chance.choices(list(marks), list(marks.values()))
         waits = chance.randrange(100) < habits.waits
         headers = {"Prefer": chance.choice(WAITS) if waits else "respond-async"}
         if chance.randrange(100) < habits.cancel_after:

@@ -3,8 +3,8 @@
 Orders come on standard input, and news of the servers goes to standard output, one JSON object a line. ``--secret``
 makes workers' tokens outlive a server, as they do in a cluster. ``--shift`` names a file with a double in eight bytes,
 which is added to the system's clock. ``--orphans`` is how many seconds old a blob without a row must be before it is
-swept, and ``--patience`` is for how many seconds silent clients are borne. ``--sabotage`` names a promise that the
-servers are to break.
+swept, and ``--patience`` is for how many seconds silent clients are borne. ``--alone`` is for how many seconds a new
+worker is not recalled. ``--sabotage`` names a promise that the servers are to break.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def shifted(path: Path) -> Callable[[], float]:
     return lambda: real() + float(struct.unpack_from("d", seconds)[0])
 
 
-def prepare(secret: bytes, orphans: float, patience: float, sabotage: str) -> None:
+def prepare(secret: bytes, orphans: float, patience: float, sabotage: str, alone: float | None) -> None:
     """Import and compile what a server needs, and patch what a test needs.
 
     It starts no thread, because a fork would not have it.
@@ -53,7 +53,7 @@ def prepare(secret: bytes, orphans: float, patience: float, sabotage: str) -> No
     from server.access.workers import WorkerTokens
     from server.http import connections, slow_bodies
     from server.http.internal import messages
-    from server.leader import sweeping
+    from server.leader import jobs, sweeping
     from server.problems import Problem
     from server.settings import kept, live  # noqa: F401 (only imported)
 
@@ -61,6 +61,8 @@ def prepare(secret: bytes, orphans: float, patience: float, sabotage: str) -> No
         messages.MESSAGE.read(b"{}")
     mock.patch.object(app, "WorkerTokens", lambda _: WorkerTokens(secret)).start()
     mock.patch.object(sweeping, "ORPHAN_SECONDS", orphans).start()
+    if alone is not None:
+        mock.patch.object(jobs, "LEFT_ALONE_SECONDS", alone).start()
     if sabotage:
         SABOTAGES[sabotage]()
     if patience:
@@ -163,10 +165,11 @@ def main() -> None:
     parser.add_argument("--orphans", type=float, default=3600.0)
     parser.add_argument("--patience", type=float, default=0.0)
     parser.add_argument("--sabotage", default="")
+    parser.add_argument("--alone", type=float)
     options = parser.parse_args()
     sys.argv[1:] = []  # the server must not see the launcher's arguments
     with mock.patch("time.time", shifted(options.shift)):
-        prepare(options.secret, options.orphans, options.patience, options.sabotage)
+        prepare(options.secret, options.orphans, options.patience, options.sabotage, options.alone)
         if order := Launcher().run():
             live(order, order["tell"])
 

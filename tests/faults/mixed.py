@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.faults import lending
 from tests.faults.checker import Violation, check
 from tests.faults.clients import Client, Habits, settle
 from tests.faults.curator import Curator, Versions, versions
@@ -57,7 +58,8 @@ class Manner:
     """How a run goes: the least and the most seconds between two faults, and what clients do.
 
     The servers break the promise that ``sabotage`` names, if any. ``canaries``: whether there are some now and then.
-    ``quiet`` has the seconds between two changes of the model, of which one is chosen each time.
+    ``quiet`` has the seconds between two changes of the model, of which one is chosen each time. ``lending``:
+    whether tiers lend each other quota; nobody changes the model then.
     """
 
     pause: tuple[float, float] = (0.2, 1.2)
@@ -65,6 +67,7 @@ class Manner:
     sabotage: str = ""
     canaries: bool = True
     quiet: Sequence[float] = (0.5, 2.0, 6.0)
+    lending: bool = False
 
 
 @dataclass(slots=True)
@@ -121,24 +124,26 @@ def run(
     """Inject faults for some seconds, heal them, let everything settle, and judge. The history stays in the folder."""
     history, pictures = History(folder / "history.jsonl"), Pictures(models)
     made = versions(models, folder / "models")
-    history.tell("run", seed=seed, database=database.name, **_terms(names, pictures, made))
+    history.tell("run", seed=seed, database=database.name, **_terms(names, pictures, made, manner))
     injected: Counter[str] = Counter()
-    with _scene(folder, models, seed, database, history, pictures, manner.sabotage) as scene:
+    with _scene(folder, models, seed, database, history, pictures, manner) as scene:
         world = scene.world
         skipped = {name: why for name in names if (why := FAULTS[name].missing(scene))}
         keeper, sampler = Keeper(world), Sampler(world, history)
         assert world.wait_up()
-        clients = _clients(scene, seed, manner.habits)
+        clients = _clients(scene, seed, manner)
         issuer = Issuer(seed, world.service.port, world.operator, history, lambda: world.up.wait(0.5))
         curator = Curator(
             seed, world, history, made, lambda: world.up.wait(0.5), canaries=manner.canaries, quiet=manner.quiet
         )
-        curator.push_all()
-        for actor in (keeper, sampler, issuer, curator, *clients):
+        curators = [] if manner.lending else [curator]
+        for one in curators:
+            one.push_all()
+        for actor in (keeper, sampler, issuer, *curators, *clients):
             actor.start()
         chosen = [FAULTS[name] for name in names if name not in skipped]
         _inject(scene, chosen, random.Random(seed), seconds, injected, clients, progress, manner.pause)
-        for actor in (issuer, curator, *clients):
+        for actor in (issuer, *curators, *clients):
             actor.stop()
         history.tell("settling")
         settle(clients, SETTLE_SECONDS)
@@ -152,7 +157,7 @@ def run(
     return Figures(seed=seed, story=story, injected=injected, skipped=skipped, violations=check(story))
 
 
-def _terms(names: Sequence[str], pictures: Pictures, made: Versions) -> dict[str, Any]:
+def _terms(names: Sequence[str], pictures: Pictures, made: Versions, manner: Manner) -> dict[str, Any]:
     """What the judge must know of the run to judge its history."""
     return {
         "mode": "mixed",
@@ -166,7 +171,7 @@ def _terms(names: Sequence[str], pictures: Pictures, made: Versions) -> dict[str
         "first": [made.built],
         "lease_seconds": LEASE,
         "results_seconds": RESULTS_SECONDS,
-        "quota": {"free": 2},
+        **(lending.TERMS if manner.lending else {"quota": {"free": 2}}),
         # A clock that jumps an hour makes results look older than they are.
         "most": {key: most for key, most in MOST.items() if key != "age" or "clock-jump" not in names},
     }
@@ -180,13 +185,17 @@ def _scene(
     database: Database,
     history: History,
     pictures: Pictures,
-    sabotage: str,
+    manner: Manner,
 ) -> Iterator[Scene]:
     """Everything that faults act on, for as long as the block lasts: a small disk, a server and a proxy before it."""
     with ExitStack() as stack:
         roomy = stack.enter_context(small_disk(folder / "world"))
-        zygote = stack.enter_context(Zygote(folder, secrets.token_bytes(32), ORPHAN_SECONDS, sabotage=sabotage))
-        settings = (*SETTINGS, f"tiers.free.waits.resultsSeconds={RESULTS_SECONDS}")
+        alone = lending.ALONE_SECONDS if manner.lending else None
+        secret, sabotage = secrets.token_bytes(32), manner.sabotage
+        zygote = stack.enter_context(Zygote(folder, secret, ORPHAN_SECONDS, sabotage=sabotage, alone=alone))
+        tiers = lending.TIERS if manner.lending else ("free",)
+        kept = [f"tiers.{tier}.waits.resultsSeconds={RESULTS_SECONDS}" for tier in tiers]
+        settings = (*SETTINGS, *(lending.SETTINGS if manner.lending else ()), *kept)
         values = folder / "values.yaml"
         values.write_text("{}")
         world = stack.enter_context(World(folder / "world", models, zygote, history, settings, database, values))
@@ -196,7 +205,7 @@ def _scene(
         )
 
 
-def _clients(scene: Scene, seed: int, habits: Habits) -> list[Client]:
+def _clients(scene: Scene, seed: int, manner: Manner) -> list[Client]:
     """Clients that ask through the proxy. One that got no answer waits until the server answers again."""
     address, up = ("127.0.0.1", scene.proxy.port), scene.world.up
 
@@ -204,10 +213,12 @@ def _clients(scene: Scene, seed: int, habits: Habits) -> list[Client]:
         time.sleep(0.02)  # a server may count as up although the proxy cuts every connection to it
         up.wait(0.5)
 
-    town, who = Town(), members(scene.world.operator, OWNERS)
+    tiers = lending.TIERS if manner.lending else ()
+    town, who = Town(), members(scene.world.operator, OWNERS, *tiers)
+    crowd = lending.crowd() if manner.lending else len(who) * [(Client, "free", manner.habits)]
     return [
-        Client(f"client-{number}", seed, address, scene.history, scene.pictures, habits, patience, member, town)
-        for number, member in enumerate(who)
+        kind(f"client-{number}", seed, address, scene.history, scene.pictures, habits, patience, member, town, tier)
+        for number, (member, (kind, tier, habits)) in enumerate(zip(who, crowd, strict=True))
     ]
 
 

@@ -39,12 +39,12 @@ def named(owner: str, key: str) -> str:
     return key if owner == ANONYMOUS else f"{owner}/{key}"
 
 
-def members(operator: Operator, owners: Sequence[str]) -> list[Member]:
-    """Clients of these owners, each with a new key, unless it is nobody's."""
+def members(operator: Operator, owners: Sequence[str], *tiers: str) -> list[Member]:
+    """Clients of these owners, each with a new key for these tiers, or for free, unless it is nobody's."""
     found = []
     for owner in owners:
         limits = {"limits": LIMITS[owner]} if owner in LIMITS else {}
-        found.append(Member() if owner == ANONYMOUS else Member(owner, operator.create(owner, **limits).key))
+        found.append(Member() if owner == ANONYMOUS else Member(owner, operator.create(owner, *tiers, **limits).key))
     return found
 
 

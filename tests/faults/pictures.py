@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.running import ROOT
 
 FOLDER = ROOT / "model" / "pictures"
-POISON, SLOW = b"poison", b"slow.."
+POISON, SLOW, SLOWER = b"poison", b"slow..", b"slower"
 MARK = len(POISON)
 NONCE = 16
 NAMES = ("cat", "clock", "espresso", "rocket", "brick", "retina")

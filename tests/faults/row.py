@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 SINGLE, STARTING = "tests/faults/test_faults.py", "tests/faults/test_starting_faults.py"
 KILLS, CALLERS, FULL = "tests/faults/test_kills.py", "tests/faults/test_callers.py", "tests/faults/test_full_disk.py"
-LOBBY = "tests/faults/test_lobby.py"
+LOBBY, LENDING = "tests/faults/test_lobby.py", "tests/faults/test_lending.py"
 SERVICE, SERVER, MODEL, E2E = "tests/service", "tests/server", "tests/model", "tests/e2e"
 HOSTILE = "tests/hostile"
 QUEUE, HTTP = f"{SERVER}/queue", f"{SERVER}/http"

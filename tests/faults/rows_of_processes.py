@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.faults.row import E2E, FULL, HTTP, KILLS, QUEUE, SERVICE, SINGLE, Row
+from tests.faults.row import E2E, FULL, HTTP, KILLS, LENDING, QUEUE, SERVICE, SINGLE, Row
 
 PROCESS_ROWS: tuple[Row, ...] = (
     Row(
@@ -112,5 +112,14 @@ PROCESS_ROWS: tuple[Row, ...] = (
             f"{SERVICE}/test_lifecycle.py::test_a_sigterm_answers_who_waits_and_leaves_no_process",
         ),
         faults=("server-term",),
+    ),
+    Row(
+        54,
+        "a recall, while workers and servers die",
+        tests=(
+            f"{LENDING}::test_54_recalls_while_workers_and_servers_die_cost_nothing",
+            f"{LENDING}::test_a_server_that_counts_recalls_as_attempts_is_found",
+            f"{E2E}/test_lending.py::test_what_free_borrows_comes_back_to_premium_in_seconds_and_nothing_is_lost",
+        ),
     ),
 )

@@ -10,6 +10,7 @@ from unittest import mock
 if TYPE_CHECKING:
     from server.access.callers import Caller
     from server.http.following import State
+    from server.leader.jobs import Jobs, Member
     from server.queue import Key, Prediction
 
 
@@ -52,9 +53,22 @@ def tell_wrong_ends() -> None:
     mock.patch.object(States, "ended", ended).start()
 
 
+def blame_recalled_workers() -> None:
+    """A worker that is to be recalled is killed, as if it had died of what it holds."""
+    from server.leader.answers import answer
+    from server.leader.jobs import Jobs
+
+    def recall(self: Jobs, member: Member, reason: str) -> None:
+        answer(self._queue.end_job(member.name, reason, blame=True, attempts=1000))
+        self._engine.stop(member.name, at_once=True)
+
+    mock.patch.object(Jobs, "recall", recall).start()
+
+
 SABOTAGES: Mapping[str, Callable[[], None]] = {
     "owners": forget_owners,
     "limits": forget_limits,
     "versions": forget_versions,
     "events": tell_wrong_ends,
+    "recalls": blame_recalled_workers,
 }

@@ -97,7 +97,20 @@ def changed(seconds: int, *seen: str) -> Tale:
 
 
 RED = {"model": "m@2", "label": "red tabby"}
+
+
+def lent(*faults: str, attempts: int = 2) -> Tale:
+    """A prediction has so many attempts, after these faults, where tiers lend each other quota."""
+    tale = Tale().event("run", capacity=2).call(SUBMIT, QUEUED)
+    for name in faults:
+        tale.event("fault", name=name, step="inject")
+    return tale.get(score=0.75, attempts=attempts)
+
+
 HONEST = {
+    "in lent places": lent(attempts=1).event("sample", **sample(workers={"free": 1, "premium": 1})),
+    "two attempts because of a fault": lent("worker-kill"),
+    "two attempts where nothing is lent": accepted().get(score=0.75, attempts=2),
     "answered by the new model": changed(9, "m@2").call(SUBMIT, DONE, **RED),
     "answered by the new model before it is seen": changed(0, "m@1").call(SUBMIT, DONE, **RED),
     "answered by the old model as long as it may be": changed(0, "m@2").call(SUBMIT, DONE, model="m@1"),
@@ -145,6 +158,10 @@ HONEST = {
 }
 
 BAD = [
+    ("capacity_kept", lent(attempts=1).event("sample", **sample(workers={"free": 2, "premium": 1}))),
+    ("recalls_cost_nothing", lent()),
+    ("recalls_cost_nothing", lent("liars")),
+    ("recalls_cost_nothing", lent("worker-kill", attempts=3)),
     ("accepted_ends", accepted()),
     ("accepted_ends", accepted().get(state="queued", final=None)),
     ("accepted_ends", accepted().get().call({"do": "get", "id": "p1"}, {"status": 404})),

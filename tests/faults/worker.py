@@ -11,17 +11,16 @@ from unittest import mock
 
 from model import images
 from model.__main__ import main
-from tests.faults.pictures import POISON, SLOW
+from tests.faults.pictures import MARK, POISON, SLOW, SLOWER
 
-SLOW_SECONDS = 0.4
+SECONDS = {SLOW: 0.4, SLOWER: 1.5}
 
 
 def load(data: bytes, *how: Any) -> Any:
     """The worker's own ``load``, which marked pictures kill or delay."""
     if data.endswith(POISON):
         os.kill(os.getpid(), signal.SIGKILL)
-    if data.endswith(SLOW):
-        time.sleep(SLOW_SECONDS)
+    time.sleep(SECONDS.get(data[-MARK:], 0.0))
     return images.load(data, *how)
 
 

@@ -51,14 +51,21 @@ class Zygote:
     """A process that has imported the server, and forks one for each life."""
 
     def __init__(
-        self, folder: Path, secret: bytes, orphans: float = 3600.0, patience: float = 0.0, sabotage: str = ""
+        self,
+        folder: Path,
+        secret: bytes,
+        orphans: float = 3600.0,
+        patience: float = 0.0,
+        sabotage: str = "",
+        alone: float | None = None,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._shift = folder / "shift"
         self._shift.write_bytes(bytes(8))
         command = [sys.executable, "-m", "tests.faults.launcher", "--secret", secret.hex(), "--shift", str(self._shift)]
+        young = [] if alone is None else ["--alone", str(alone)]
         self._popen = subprocess.Popen(
-            [*command, "--orphans", str(orphans), "--patience", str(patience), "--sabotage", sabotage],
+            [*command, "--orphans", str(orphans), "--patience", str(patience), "--sabotage", sabotage, *young],
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
