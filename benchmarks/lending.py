@@ -164,11 +164,16 @@ def _none_waits(rows: Rows) -> None:
     eventually(lambda: not rows.number(statement), WAIT_SECONDS, "no prediction waits")
 
 
-def rate(models: Path, folder: Path, seconds: float, settings: Sequence[str]) -> float:
-    """Pictures a second of free, with premium idle."""
+def rate(models: Path, folder: Path, seconds: float, settings: Sequence[str], workers: int) -> float:
+    """Pictures a second of free with all of its workers, and with premium idle."""
     with service(models, folder, settings) as server:
-        body = picture()
-        load.run(server.port, FREE, body, CLIENTS, 4.0)  # starts the workers
+        rows, body = Rows(folder), picture()
+
+        def started() -> int:
+            load.run(server.port, FREE, body, CLIENTS, 2.0)
+            return rows.number("SELECT count(*) FROM jobs WHERE ended_at IS NULL AND asked_at IS NOT NULL")
+
+        eventually(started, WAIT_SECONDS, "all workers have started", lambda many: many == workers)
         return load.run(server.port, FREE, body, CLIENTS, seconds).rate
 
 
@@ -218,15 +223,15 @@ def main() -> int:
 def _compare(console: Console, models: Path, folder: Path, rounds: int, seconds: float) -> None:
     """Print free's throughput in three settings, in rounds, each beside bare loops of the same round."""
     ways = {
-        "lending": lent(2),
-        "a quota of as much": ["tiers.free.quota.cpu=2"],
-        "a quota of its part": ["tiers.free.quota.cpu=1"],
+        "lending": (lent(2), 2),
+        "a quota of as much": (["tiers.free.quota.cpu=2"], 2),
+        "a quota of its part": (["tiers.free.quota.cpu=1"], 1),
     }
     seen: list[dict[str, float]] = []
     for number in range(rounds):
         bare = limit(models, folder, 2, seconds / 2)
         names = list(ways) if number % 2 else list(reversed(ways))  # they take turns at being first
-        round_ = {name: rate(models, folder / f"{number}{name[-4:]}", seconds, ways[name]) for name in names}
+        round_ = {name: rate(models, folder / f"{number}{name[-4:]}", seconds, *ways[name]) for name in names}
         seen.append({**round_, "bare": (bare + limit(models, folder, 2, seconds / 2)) / 2})
     table = Table("free, premium idle", "pictures/s", "of bare loops", "of a quota of as much")
     for name in ways:
