@@ -17,6 +17,8 @@ from tests.faults.databases import database
 from tests.faults.faults import FAULTS
 from tests.faults.history import read
 from tests.faults.kills import kills as run_kills
+from tests.faults.lending import BETWEEN_FAULTS
+from tests.faults.mixed import Manner
 from tests.faults.mixed import run as run_mixed
 from tests.running import models_directory
 
@@ -56,14 +58,17 @@ def check_histories(histories: tuple[Path, ...]) -> None:
 @main.command()
 @click.option("--seconds", type=float, default=60.0, show_default=True, help="How long faults are injected.")
 @click.option("--fault", "names", multiple=True, type=click.Choice(list(FAULTS)), help="Only these; repeat it.")
+@click.option("--lending", is_flag=True, help="Two tiers lend each other quota, and nobody changes the model.")
 @seed_option
 @database_option
 @folder_option
-def run(seconds: float, names: tuple[str, ...], seed: int | None, url: str, folder: Path | None) -> None:
+def run(seconds: float, names: tuple[str, ...], lending: bool, seed: int | None, url: str, folder: Path | None) -> None:
     """Let clients and workers work while faults are injected at random."""
     chosen, place = _chosen(seed), _place(folder)
     with database(url) as where:
-        figures = run_mixed(place, models_directory(), seconds, chosen, where, names or tuple(FAULTS), _progress())
+        manner = Manner(BETWEEN_FAULTS, lending=True) if lending else Manner()
+        kinds = names or tuple(FAULTS)
+        figures = run_mixed(place, models_directory(), seconds, chosen, where, kinds, _progress(), manner)
     _end(figures.table(), place, bool(figures.violations))
 
 

@@ -30,6 +30,7 @@ FLOOD = Habits(waits=5, strange=5, follows=5, slower=100)
 WAVES = Habits(slow=5)
 ALONE_SECONDS = 0.5  # for so long a new worker is not recalled: recalls shall be many in a short run
 BUSY_SECONDS, PERIOD_SECONDS = 1.5, 6.0
+BETWEEN_FAULTS = (5.0, 9.0)  # the least and the most seconds: a recall needs a while without faults
 
 
 class Waves(Client):

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.databases import Database
+from tests.faults.lending import BETWEEN_FAULTS
 from tests.faults.mixed import Manner, run
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(240)]
@@ -21,7 +22,6 @@ FAULTS = (
     "database-restart",
     "database-kill",
 )
-PAUSE = (5.0, 9.0)  # a recall needs a while without faults
 
 
 def recalls(folder: Path) -> int:
@@ -32,14 +32,14 @@ def recalls(folder: Path) -> int:
 def test_54_recalls_while_workers_and_servers_die_cost_nothing(
     models: Path, tmp_path: Path, each_database: Database, seed: int
 ) -> None:
-    figures = run(tmp_path, models, SECONDS, seed, each_database, FAULTS, manner=Manner(PAUSE, lending=True))
+    figures = run(tmp_path, models, SECONDS, seed, each_database, FAULTS, manner=Manner(BETWEEN_FAULTS, lending=True))
     print(figures.table())  # noqa: T201
     assert figures.violations == []
     assert recalls(tmp_path)
 
 
 def test_a_server_that_counts_recalls_as_attempts_is_found(models: Path, tmp_path: Path, seed: int) -> None:
-    manner = Manner(PAUSE, sabotage="recalls", lending=True)
+    manner = Manner(BETWEEN_FAULTS, sabotage="recalls", lending=True)
     figures = run(tmp_path, models, 15.0, seed, Database(), ("liars",), manner=manner)
     print(figures.table())  # noqa: T201
     assert recalls(tmp_path)
