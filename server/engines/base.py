@@ -139,7 +139,8 @@ def needs(manifest: Manifest) -> dict[str, str]:
 
     The only devices that a Job may request are GPUs.
     """
-    requests = manifest["spec"]["template"]["spec"]["containers"][0]["resources"]["requests"]
+    container = manifest["spec"]["template"]["spec"]["containers"][0]
+    requests = container.get("resources", {}).get("requests", {})  # a Job with our labels may be somebody else's
     return {"pods": "1", **{GPUS if "/" in name else name: value for name, value in requests.items()}}
 
 

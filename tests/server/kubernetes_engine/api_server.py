@@ -80,7 +80,7 @@ def quota(
 
 
 def job(**status: Any) -> Object:
-    return {"metadata": {"name": NAME}, "status": status}
+    return {"metadata": {"name": NAME}, "spec": JOB["spec"], "status": status}
 
 
 def pod(**status: Any) -> Object:

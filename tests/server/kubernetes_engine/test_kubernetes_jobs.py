@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from server.engines.base import EngineError, NoRoom, Phase, Stage
+from server.engines.base import EngineError, NoRoom, Phase, Stage, needs
 from server.engines.cluster import ApiError, Object
 from server.engines.kubernetes import SETTLE_SECONDS, KubernetesEngine
 from server.settings.manifests import BadManifest
@@ -85,6 +85,15 @@ def test_a_job_as_starting_sees_it(
     assert (found.name, found.tier, found.phase) == (NAME, "free", phase)
     assert found.reason.startswith(reason)
     assert bool(found.reason) is bool(reason)
+    assert found.needs == (needs(JOB) if phase is Phase.RUNNING else {})
+
+
+def test_a_job_that_says_nothing_of_what_it_needs_is_seen(engine: KubernetesEngine, cluster: FakeCluster) -> None:
+    """Somebody has created it by hand, with our labels."""
+    found = job(active=1, ready=1)
+    found["spec"] = {"template": {"spec": {"containers": [{"name": "main", "resources": {}}]}}}
+    cluster.answers |= {"jobs": [found], "pods": []}
+    assert [one.needs for one in engine.jobs(FREE)] == [{"pods": "1"}]
 
 
 @pytest.mark.parametrize(
