@@ -41,7 +41,8 @@ class Leader:
 def _demand(crew: Crew) -> Demand:
     starting = sum(not worker.asked for worker in crew.workers)
     depth = Depth(len(crew.queue), crew.busy, crew.queue[0].at if crew.queue else None)
-    return Demand(depth, crew.room(), NO_STRIKES, len(crew.workers), starting, pace=crew.pace)
+    seconds = crew.sender.seconds
+    return Demand(depth, crew.room(), NO_STRIKES, len(crew.workers), starting, pace=crew.pace, seconds=seconds)
 
 
 def _claim(crew: Crew, now: float) -> Claim:

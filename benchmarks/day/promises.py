@@ -10,6 +10,7 @@ from math import inf
 from benchmarks.day.world import FORCED_SECONDS, GONE_SECONDS, LAST_SECONDS, TICK_SECONDS, Crew, Worker, World
 
 HUNG_SECONDS = 1.0
+HAND_OVER_SECONDS = 1.0 + FORCED_SECONDS  # a worker ends what it has begun, and another one starts
 YOUNG_SECONDS = 10.0  # a worker is left alone for so long
 OWED_SECONDS = YOUNG_SECONDS + FORCED_SECONDS + LAST_SECONDS + GONE_SECONDS + 3 * TICK_SECONDS
 ROUNDING = 1e-6
@@ -138,6 +139,8 @@ class Promises:
         if self._level(crew, len(crew.workers) + 1) > 1 + ROUNDING or not self._lend(world, crew, free):
             self._owed.pop(name, None)
             return
+        if crew.workers and len(crew.queue) * crew.sender.seconds / len(crew.workers) <= HAND_OVER_SECONDS:
+            return  # its own workers have done that sooner than others could make room
         able = self._lend(world, crew, free, now - YOUNG_SECONDS)
         self._hold(going or not able, now, f"{name} is below its part, and nobody above its own hands back")
         waited = now - self._owed.setdefault(name, now)

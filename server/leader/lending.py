@@ -13,7 +13,7 @@ another one while the tiers want the same.
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from server.queue import Lending
@@ -61,15 +61,16 @@ class Portion:
 
 
 def divide(
-    capacity: Amounts, claims: Mapping[str, Claim], wanted: Mapping[str, int], pressing: Container[str]
+    capacity: Amounts, claims: Mapping[str, Claim], wanted: Mapping[str, int], urgent: Mapping[str, int]
 ) -> dict[str, Portion]:
-    """Who may start how many of the Jobs that are ``wanted``, and whose workers are recalled for those ``pressing``."""
+    """Who may start how many of the Jobs that are ``wanted``, and whose workers are recalled for those ``urgent``."""
     division = _Division(capacity, claims)
     division.shrink()
     left = dict(wanted)
     while any(left.values()):
         name = min((name for name, many in left.items() if many), key=lambda one: (division.next_level(one), one))
-        left[name] = left[name] - 1 if division.grant(name, recalls=name in pressing) else 0
+        recalls = wanted[name] - left[name] < urgent.get(name, 0)
+        left[name] = left[name] - 1 if division.grant(name, recalls=recalls) else 0
     return {name: division.portion(name) for name in claims}
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, field, replace
 
 from server.engines.base import Room
-from server.leader.lending import Amounts, Claim, Portion, divide
+from server.leader.lending import Amounts, Claim, Portion, divide, standing
 from server.queue import Breaker, Depth, Served, Serving, Strikes
 
 HUNG_SECONDS = 1.0
-PRESSING_SECONDS = 0.25  # that a prediction waits although its tier has workers
+START_SECONDS = 1.0  # that a worker takes, roughly, from its start until it asks for work
+LONGEST_SECONDS = 10.0  # that a recalled worker takes for what it has begun
 BREAKER_STRIKES = 3
 BREAKER_FIRST, BREAKER_MOST = 10.0, 300.0
 EXCEEDED = "more was in use than the capacity"
@@ -38,16 +40,25 @@ class Demand:
     """How many Jobs one round may start: it doubles while starting succeeds, so Jobs that cannot start cost few."""
     remedy: str = ""
     """The command that helps if its workers are of no use."""
+    seconds: float | None = None
+    """How long a prediction took lately; None: that is not known."""
     proving: bool = False
     """Whether a first Job shall show that the model works, before anything waits for it."""
     canary: Demand | None = None
     went_back: str = ""
     """Why workers of the tier were recalled that it has not replaced yet; empty if none were."""
 
-    def pressing(self, now: float) -> bool:
-        """Whether workers of other tiers may be recalled for it: its own ones, if there are any, do not keep up."""
-        lagging = self.depth.waited(now) >= PRESSING_SECONDS or self.running == self.starting
-        return lagging or (self.canary is not None and self.canary.pressing(now))
+    def urgent(self, now: float, within: float) -> int:
+        """For how many Jobs workers of other tiers may be recalled: so many more do what waits ``within`` this time.
+
+        Its own workers do the rest sooner than room could be made. One that does not seem to come to it counts as none.
+        """
+        lacks = 0 if self.running else 1
+        if self.seconds is not None:
+            lacks = max(lacks, math.ceil(self.depth.queued * self.seconds / within) - self.running)
+        if self.running > self.starting and self.depth.waited(now) >= within:
+            lacks = max(lacks, 1)
+        return lacks + (self.canary is not None and not self.canary.running)
 
     @property
     def resting(self) -> bool:
@@ -103,8 +114,12 @@ def plan(now: float, demands: Mapping[str, Demand], capacity: Capacity = Capacit
     wanted = {
         name: planned.starts + (planned.canary.starts if planned.canary else 0) for name, planned in alone.items()
     }
-    pressing = [name for name, demand in demands.items() if demand.pressing(now)]
-    portions = divide(capacity.hard, capacity.claims, wanted, pressing)
+    borrowers = [name for name, one in standing(capacity.hard, capacity.claims).items() if one.borrowed]
+    # A recalled worker finishes what it has begun.
+    begun = max((demands[name].seconds or 0.0 for name in borrowers if name in demands), default=0.0)
+    begun = min(LONGEST_SECONDS, begun)
+    urgent = {name: demand.urgent(now, START_SECONDS + begun) for name, demand in demands.items()}
+    portions = divide(capacity.hard, capacity.claims, wanted, urgent)
     plans = {}
     for name, planned in alone.items():
         why = _shortage(name, portions, capacity.claims)

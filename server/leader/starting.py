@@ -170,6 +170,7 @@ class Starting:
             **self._of_model(tier, served, crews.main, canary=False),
             remedy=remedy(tier.name, serving, served),
             canary=self._canary(tier, crews.canary, depth, room, serving),
+            seconds=answer(self._queue.pace(tier.name)).predict_seconds if current.settings.capacity else None,
             went_back=self._went_back.get(tier.name, ""),
         )
         recallable = crews.main.recallable(self._clock())

@@ -14,6 +14,7 @@ from server.leader.lending import Amounts, Claim, Portion, divide, parts, standi
 from server.queue import Lending
 
 SLACK = 1e-6
+WANTS = dict.fromkeys(("a", "b", "c", "analysts", "builders", "large"), 9)
 
 
 def claim(running: int = 0, cpu: float = 1.0, *, share: float = 1, going: int = 0, old: int | None = None) -> Claim:
@@ -73,15 +74,15 @@ def test_two_tiers_on_four_cores(
 
 
 def test_nobody_is_recalled_for_a_tier_that_keeps_up_but_what_is_free_it_gets() -> None:
-    found = divide({"cpu": 4}, {"a": claim(3), "b": claim(1)}, {"a": 9, "b": 1}, "a")
+    found = divide({"cpu": 4}, {"a": claim(3), "b": claim(1)}, {"a": 9, "b": 1}, {"a": 9})
     assert [(one.starts, one.awaited, one.recalled_for) for one in found.values()] == [(0, 0, ()), (0, 0, ())]
-    assert divide({"cpu": 4}, {"a": claim(3), "b": claim()}, {"b": 1}, "")["b"].starts == 1
+    assert divide({"cpu": 4}, {"a": claim(3), "b": claim()}, {"b": 1}, {})["b"].starts == 1
 
 
 def test_of_three_tiers_the_one_that_borrowed_most_gives_back() -> None:
     claims = {"a": claim(4), "b": claim(2), "c": claim()}
     assert portions(6, claims, a=9, b=9, c=9) == {"a": (0, 0, 2), "b": (0, 0, 0), "c": (0, 2, 0)}
-    assert divide({"cpu": 6}, claims, {"c": 1}, claims)["a"].recalled_for == ("c",)
+    assert divide({"cpu": 6}, claims, {"c": 1}, WANTS)["a"].recalled_for == ("c",)
 
 
 def test_borrowers_divide_what_a_third_one_lends() -> None:
@@ -98,7 +99,7 @@ def test_the_dominant_resource_decides() -> None:
         "analysts": Claim(1, {"cpu": 1, "memory": 4}, {}, {}),
         "builders": Claim(1, {"cpu": 3, "memory": 1}, {}, {}),
     }
-    found = divide(capacity, claims, {"analysts": 9, "builders": 9}, claims)
+    found = divide(capacity, claims, {"analysts": 9, "builders": 9}, WANTS)
     assert {name: one.starts for name, one in found.items()} == {"analysts": 3, "builders": 2}  # the paper's example
 
 
@@ -110,7 +111,7 @@ def test_no_worker_is_recalled_that_has_nothing_of_what_is_lacking() -> None:
         "small": Claim(1, plain, {"cpu": 7.0}, {}, [plain] * 7),
         "other": Claim(1, gpu, {"cpu": 2.0, "gpus": 2.0}, {}, [gpu] * 2),
     }
-    found = divide({"cpu": 10, "gpus": 2}, claims, {"large": 1}, claims)
+    found = divide({"cpu": 10, "gpus": 2}, claims, {"large": 1}, WANTS)
     assert (found["small"].recalled_for, found["other"].recalled_for) == ((), ("large",))
 
 
@@ -120,7 +121,7 @@ def test_only_what_is_necessary_is_recalled() -> None:
         "a": Claim(1, small, {"cpu": 4.0}, {}, [small, large, *[small] * 3]),
         "b": Claim(1, large, {}, {}),
     }
-    assert divide({"cpu": 4}, claims, {"b": 1}, claims)["a"].recalled_for == (
+    assert divide({"cpu": 4}, claims, {"b": 1}, WANTS)["a"].recalled_for == (
         "b",
         "b",
     )  # the small one is before the large one
@@ -129,16 +130,16 @@ def test_only_what_is_necessary_is_recalled() -> None:
 def test_a_smaller_capacity_is_kept_by_recalls_from_the_highest_level() -> None:
     claims = {"a": claim(4), "b": claim(2)}
     assert portions(4, claims, a=9, b=9) == {"a": (0, 0, 2), "b": (0, 0, 0)}
-    assert divide({"cpu": 4}, claims, {}, claims)["a"].recalled_for == ("", "")
+    assert divide({"cpu": 4}, claims, {}, WANTS)["a"].recalled_for == ("", "")
     assert portions(4, {"a": claim(6, old=1), "b": claim()}, b=1) == {"a": (0, 0, 1), "b": (0, 0, 0)}
 
 
 def test_what_the_capacity_lacks_is_told() -> None:
     claims = {"a": claim(4, 0.9), "b": claim(cpu=0.9)}
-    found = divide({"cpu": 4}, claims, {"b": 1}, claims)["b"]
+    found = divide({"cpu": 4}, claims, {"b": 1}, WANTS)["b"]
     assert found == Portion(0, 1, (), 0, "capacity cpu: 3.6 of 4 used by all tiers, a worker takes 0.9")
-    assert divide({"cpu": 4}, {"b": claim(1, 0.9)}, {"b": 1}, "b")["b"] == Portion(1, 0, (), 3, "")
-    assert divide({"memory": 4}, {"b": claim(1)}, {"b": 1}, "b")["b"].room is None
+    assert divide({"cpu": 4}, {"b": claim(1, 0.9)}, {"b": 1}, WANTS)["b"] == Portion(1, 0, (), 3, "")
+    assert divide({"memory": 4}, {"b": claim(1)}, {"b": 1}, WANTS)["b"].room is None
 
 
 def test_how_tiers_stand() -> None:
@@ -186,8 +187,12 @@ class World:
     def claims(self) -> dict[str, Claim]:
         return {name: tier.claim() for name, tier in self.tiers.items()}
 
+    @property
+    def wants(self) -> dict[str, int]:
+        return {name: tier.wants for name, tier in self.tiers.items()}
+
     def divide(self) -> dict[str, Portion]:
-        return divide(self.capacity, self.claims(), {name: tier.wants for name, tier in self.tiers.items()}, self.tiers)
+        return divide(self.capacity, self.claims(), self.wants, self.wants)
 
     def used(self, more: Mapping[str, int] | None = None) -> Amounts:
         more = more or {}

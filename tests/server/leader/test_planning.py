@@ -29,6 +29,7 @@ def demand(
     held_up: str = "",
     *,
     proving: bool = False,
+    seconds: float | None = None,
 ) -> Demand:
     depth = Depth(queued, leased, NOW - waited if queued else None)
     return Demand(
@@ -40,6 +41,7 @@ def demand(
         held_up=held_up,
         pace=pace,
         proving=proving,
+        seconds=seconds,
     )
 
 
@@ -234,10 +236,18 @@ def test_lent_quota_goes_back_and_everybody_is_told() -> None:
 @pytest.mark.parametrize(
     ("premium", "recalls"),
     [
-        (demand(queued=1, leased=1, running=1, waited=0.1), 0),  # its worker will be done in a moment
-        (demand(queued=1, leased=1, running=1, waited=0.3), 1),
-        (demand(queued=1, waited=0.0), 1),  # it has none
-        (demand(queued=2, running=1, starting=1, waited=0.0), 1),
+        (demand(queued=9, leased=1, running=1), 0),  # how long that takes is not known
+        (demand(queued=9, leased=1, running=1, seconds=0.1), 0),  # its worker will be done in a moment
+        (demand(queued=90, leased=1, running=1, seconds=0.1), 1),
+        (demand(queued=90, leased=1, running=1, seconds=0.1, pace=4), 1),  # then both have what is theirs
+        (demand(queued=1, leased=1, running=1, seconds=2), 1),
+        (demand(queued=1, leased=1, running=1, waited=0.9, seconds=0.1), 0),
+        (demand(queued=1, leased=1, running=1, waited=1.2, seconds=0.1), 1),  # its worker does not come to it
+        (demand(queued=1), 1),  # it has none
+        (demand(queued=4, pace=4), 1),  # the first one may do
+        (demand(queued=15, pace=4, seconds=0.1), 2),
+        (demand(queued=9, running=1, starting=1, waited=5), 0),  # its first one comes
+        (demand(queued=9, running=1, starting=1, seconds=1), 1),
         (demand(queued=9, room=0), 0),  # its quota has no room
         (demand(queued=9, strikes=Strikes(3, "exit code 1", NOW - 4)), 0),  # its workers are of no use
     ],
