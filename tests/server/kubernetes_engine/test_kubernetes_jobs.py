@@ -90,8 +90,7 @@ def test_a_job_as_starting_sees_it(
 
 def test_a_job_that_says_nothing_of_what_it_needs_is_seen(engine: KubernetesEngine, cluster: FakeCluster) -> None:
     """Somebody has created it by hand, with our labels."""
-    found = job(active=1, ready=1)
-    found["spec"] = {"template": {"spec": {"containers": [{"name": "main", "resources": {}}]}}}
+    found = {**job(active=1, ready=1), "spec": {"template": {"spec": {"containers": [{"name": "main"}]}}}}
     cluster.answers |= {"jobs": [found], "pods": []}
     assert [one.needs for one in engine.jobs(FREE)] == [{"pods": "1"}]
 
