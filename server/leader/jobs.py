@@ -8,13 +8,12 @@ from dataclasses import dataclass, field
 
 from server.engines.base import Engine, Job, Phase
 from server.leader.answers import answer
-from server.models import lane
+from server.models import OUTDATED, lane
 from server.queue import JobRow, Queue, Serving
 from server.settings.records import Tier
 
 log = logging.getLogger(__name__)
 
-OUTDATED = "its tier serves another model"
 LEFT_ALONE_SECONDS = 10.0  # of a worker, before it may be recalled: it shall have been worth its start
 GO_SECONDS = 10.0  # which a recalled worker has for what it has begun
 
