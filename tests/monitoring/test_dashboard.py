@@ -37,7 +37,9 @@ WELL = {"Pictures that a model failed on", "Results that cannot be", "Failed sta
 PREMIUM = ["quota.pods=0", "access.anonymous=true", "access.perSecond=1", "access.burst=1"]
 # Nearly all of the capacity is premium's, so that free borrows with its first worker.
 LENDING = ["capacity.cpu=4", "tiers.premium.share=9"]
-SETTINGS = ["server.requireKeys=true", *LENDING, *(f"tiers.premium.{setting}" for setting in PREMIUM)]
+# Workers of free start again and again, so that a scrape sees one that has not asked for work yet.
+SHORT = "tiers.free.job.maxPredictions=100"
+SETTINGS = ["server.requireKeys=true", SHORT, *LENDING, *(f"tiers.premium.{setting}" for setting in PREMIUM)]
 SEEN_SECONDS = 90
 
 
